@@ -1,0 +1,26 @@
+//! Values and bytes that both sides of Groundswell share.
+//!
+//! Owns: names, digests, limits, the codec, the manifest, the bundle container, trust documents and their one
+//! verifier, wire messages. Must never do IO, read a clock, log or run async code.
+
+pub mod bundle;
+pub mod codec;
+pub mod digest;
+pub mod directive;
+pub mod limits;
+pub mod manifest;
+pub mod name;
+pub mod path;
+pub mod report;
+pub mod selector;
+pub mod time;
+pub mod token;
+pub mod trust;
+pub mod wire;
+
+pub use digest::{Digest, Hasher};
+pub use name::{
+    Environment, Fleet, HostId, HostName, Label, Labels, OperatorName, ReleaseId, RolloutId,
+    ServiceName, Version,
+};
+pub use time::{Clock, Timestamp};

@@ -1,0 +1,230 @@
+//! Label queries in the Kubernetes syntax: `role=web,region in (eu,us),env!=dev,canary,!legacy`.
+//! Requirements are joined by "and"; an empty selector takes every host.
+
+use std::collections::BTreeSet;
+use std::fmt;
+use std::str::FromStr;
+
+use serde::{Deserialize, Serialize};
+
+use crate::limits::{SELECTOR_MAX_BYTES, SELECTOR_TERMS_MAX};
+use crate::name::{Label, Labels, NameError};
+
+/// A parsed label query.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct Selector(Vec<Term>);
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Term {
+    In(Label, BTreeSet<Label>),
+    NotIn(Label, BTreeSet<Label>),
+    Has(Label),
+    Lacks(Label),
+}
+
+/// Why a text is no selector.
+#[derive(Debug, Clone, thiserror::Error, PartialEq, Eq)]
+pub enum SelectorError {
+    /// Longer than 4 KiB, or more than 64 requirements.
+    #[error("read a selector: at most 4096 bytes and 64 requirements")]
+    TooLong,
+    /// A requirement in none of the known forms.
+    #[error(
+        "read selector part {0:?}: want key=value, key!=value, key in (a,b), key notin (a,b), key or !key"
+    )]
+    Form(String),
+    /// A key or value that is no label.
+    #[error("read selector part {part:?}")]
+    Label {
+        /// The requirement.
+        part: String,
+        /// What is wrong with the label.
+        #[source]
+        source: NameError,
+    },
+}
+
+impl Selector {
+    /// Whether a host with these labels is taken.
+    #[must_use]
+    pub fn matches(&self, labels: &Labels) -> bool {
+        self.0.iter().all(|term| match term {
+            Term::In(key, values) => value_in(labels, key, values),
+            Term::NotIn(key, values) => !value_in(labels, key, values),
+            Term::Has(key) => labels.get(key.as_str()).is_some(),
+            Term::Lacks(key) => labels.get(key.as_str()).is_none(),
+        })
+    }
+
+    /// Whether it takes every host because it asks for nothing.
+    #[must_use]
+    pub fn is_everything(&self) -> bool {
+        self.0.is_empty()
+    }
+}
+
+fn value_in(labels: &Labels, key: &Label, values: &BTreeSet<Label>) -> bool {
+    labels
+        .get(key.as_str())
+        .is_some_and(|value| values.iter().any(|wanted| wanted.as_str() == value))
+}
+
+impl FromStr for Selector {
+    type Err = SelectorError;
+
+    fn from_str(text: &str) -> Result<Self, SelectorError> {
+        if text.len() > SELECTOR_MAX_BYTES {
+            return Err(SelectorError::TooLong);
+        }
+        let terms: Vec<Term> = split_outside_parentheses(text)
+            .into_iter()
+            .map(str::trim)
+            .enumerate()
+            .filter(|(at, part)| *at > 0 || !part.is_empty())
+            .map(|(_, part)| term(part))
+            .collect::<Result<_, _>>()?;
+        if terms.len() > SELECTOR_TERMS_MAX {
+            return Err(SelectorError::TooLong);
+        }
+        Ok(Self(terms))
+    }
+}
+
+fn split_outside_parentheses(text: &str) -> Vec<&str> {
+    let (mut parts, mut start, mut open) = (Vec::new(), 0, false);
+    for (at, c) in text.char_indices() {
+        match c {
+            '(' => open = true,
+            ')' => open = false,
+            ',' if !open => {
+                parts.push(&text[start..at]);
+                start = at + 1;
+            }
+            _ => {}
+        }
+    }
+    parts.push(&text[start..]);
+    parts
+}
+
+fn term(part: &str) -> Result<Term, SelectorError> {
+    let label = |text: &str| {
+        text.trim()
+            .parse::<Label>()
+            .map_err(|source| SelectorError::Label { part: part.to_owned(), source })
+    };
+    let one = |text: &str| label(text).map(|value| BTreeSet::from([value]));
+    if let Some((key, value)) = part.split_once("!=") {
+        return Ok(Term::NotIn(label(key)?, one(value)?));
+    }
+    if let Some((key, value)) = part.split_once("==").or_else(|| part.split_once('=')) {
+        return Ok(Term::In(label(key)?, one(value)?));
+    }
+    if let Some(list) = part.strip_suffix(')') {
+        let (head, values) = list.split_once('(').ok_or_else(|| form(part))?;
+        let values = values.split(',').map(label).collect::<Result<_, _>>()?;
+        let (key, word) = head.trim().split_once(' ').ok_or_else(|| form(part))?;
+        return match word.trim() {
+            "in" => Ok(Term::In(label(key)?, values)),
+            "notin" => Ok(Term::NotIn(label(key)?, values)),
+            _ => Err(form(part)),
+        };
+    }
+    match part.strip_prefix('!') {
+        Some(key) => Ok(Term::Lacks(label(key)?)),
+        None if part.is_empty() || part.contains(['(', ' ']) => Err(form(part)),
+        None => Ok(Term::Has(label(part)?)),
+    }
+}
+
+fn form(part: &str) -> SelectorError {
+    SelectorError::Form(part.chars().take(80).collect())
+}
+
+impl fmt::Display for Selector {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (at, term) in self.0.iter().enumerate() {
+            f.write_str(if at == 0 { "" } else { "," })?;
+            match term {
+                Term::In(key, values) => write_values(f, key, values, "=", "in")?,
+                Term::NotIn(key, values) => write_values(f, key, values, "!=", "notin")?,
+                Term::Has(key) => write!(f, "{key}")?,
+                Term::Lacks(key) => write!(f, "!{key}")?,
+            }
+        }
+        Ok(())
+    }
+}
+
+fn write_values(
+    f: &mut fmt::Formatter<'_>,
+    key: &Label,
+    values: &BTreeSet<Label>,
+    sign: &str,
+    word: &str,
+) -> fmt::Result {
+    let list: Vec<&str> = values.iter().map(Label::as_str).collect();
+    match list.as_slice() {
+        [value] => write!(f, "{key}{sign}{value}"),
+        list => write!(f, "{key} {word} ({})", list.join(",")),
+    }
+}
+
+impl TryFrom<String> for Selector {
+    type Error = SelectorError;
+
+    fn try_from(text: String) -> Result<Self, SelectorError> {
+        text.parse()
+    }
+}
+
+impl From<Selector> for String {
+    fn from(selector: Selector) -> String {
+        selector.to_string()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn takes(selector: &str, labels: &str) -> bool {
+        let selector: Selector = selector.parse().expect(selector);
+        let again: Selector = selector.to_string().parse().expect("printed form reads back");
+        assert_eq!(again, selector);
+        selector.matches(&labels.parse().expect(labels))
+    }
+
+    #[test]
+    fn every_form_takes_and_leaves() {
+        for (selector, taken, left) in [
+            ("role=web", "role=web", "role=db"),
+            ("role==web", "role=web,x=y", "x=y"),
+            ("env!=dev", "env=prod", "env=dev"),
+            ("region in (eu, us)", "region=us", "region=asia"),
+            ("region notin (eu,us)", "region=asia", "region=eu"),
+            ("canary", "canary=yes", "role=web"),
+            ("!canary", "role=web", "canary=yes"),
+            (
+                "role=web,region in (eu,us),env!=dev",
+                "role=web,region=eu",
+                "role=web,region=eu,env=dev",
+            ),
+        ] {
+            assert!(takes(selector, taken), "{selector} takes {taken}");
+            assert!(!takes(selector, left), "{selector} leaves {left}");
+        }
+        assert!(takes("", ""), "an empty selector takes every host");
+    }
+
+    #[test]
+    fn what_is_no_selector_is_refused() {
+        for bad in
+            ["role=", "=web", "a b", "x in", "x in (", "x in a,b)", "a,,b", "a,", "!", "x on (a)"]
+        {
+            assert!(bad.parse::<Selector>().is_err(), "{bad}");
+        }
+        assert_eq!("a,".repeat(4096).parse::<Selector>(), Err(SelectorError::TooLong));
+    }
+}

@@ -1,0 +1,11 @@
+//! What agent and coordinator say to each other: length-prefixed frames and versioned messages.
+//! The specification is docs/wire-protocol.md.
+
+mod frame;
+mod message;
+
+pub use frame::{FRAME_HEAD_BYTES, FrameError, FrameParser, frame};
+pub use message::{
+    Backoff, Deny, DirectiveMessage, Farewell, Hello, PermitAnswer, PermitRequest, ReleaseProof,
+    ToAgent, ToCoordinator, Welcome,
+};
