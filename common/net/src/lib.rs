@@ -1,1 +1,11 @@
-//! Stub.
+//! The wire's transport: mutual TLS 1.3, the peer's identity as a type, framed connections with
+//! deadlines, backoff. The one crate that names `rustls`. Knows no message and takes no decision.
+
+mod framed;
+mod peer;
+mod retry;
+pub mod tls;
+
+pub use framed::{FrameReader, FrameWriter, Framed, NetError, TlsClient, connect};
+pub use peer::{Peer, PeerError, PeerRole};
+pub use retry::Retry;
