@@ -221,7 +221,6 @@ impl SplitMix {
 
 #[cfg(test)]
 mod tests {
-    #![expect(clippy::unwrap_used, reason = "tests")]
     use super::*;
 
     const BLOCKS: usize = 64;

@@ -37,8 +37,7 @@ impl CutDisk {
     /// When a step fails; the message names it.
     pub fn new(dir: &Path, bytes: u64, seed: u64) -> Self {
         eprintln!("cut disk {}: seed {seed}", dir.display());
-        let (image, served, mounted) =
-            (dir.join("image"), dir.join("served"), dir.join("mounted"));
+        let (image, served, mounted) = (dir.join("image"), dir.join("served"), dir.join("mounted"));
         fs::create_dir_all(&served).must("make the folder of the served disk");
         fs::create_dir_all(&mounted).must("make the mount point of the disk");
         let file = File::create_new(&image).must("make the disk image");

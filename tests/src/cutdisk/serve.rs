@@ -61,12 +61,13 @@ pub fn serve(
     let mut config = Config::default();
     config.mount_options = vec![MountOption::FSName("cutdisk".to_owned())];
     let served = Served { cache: Arc::clone(&cache) };
-    let session =
-        fuser::spawn_mount(served, mount_point, &config).map_err(ServeError::Mount)?;
+    let session = fuser::spawn_mount(served, mount_point, &config).map_err(ServeError::Mount)?;
     writeln!(answers, "ready").and_then(|()| answers.flush()).map_err(ServeError::Control)?;
     for line in lines.lines() {
         let answer = obey(&cache, &line.map_err(ServeError::Control)?)?;
-        writeln!(answers, "{answer}").and_then(|()| answers.flush()).map_err(ServeError::Control)?;
+        writeln!(answers, "{answer}")
+            .and_then(|()| answers.flush())
+            .map_err(ServeError::Control)?;
     }
     // Unmounting here would wait for a loop device that still has the disk open. Left alone, the
     // end of this process ends the connection, and what still waits for the disk gets an error.

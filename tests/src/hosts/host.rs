@@ -349,14 +349,19 @@ impl Host {
             let waited = start.elapsed();
             if ended.is_some() || waited > BOOT_BOUND {
                 let ended = ended.map_or("still starting".to_owned(), |status| status.to_string());
-                panic!("{} is not up after {waited:?}: {ended}; {}", self.name, self.console_tail());
+                panic!(
+                    "{} is not up after {waited:?}: {ended}; {}",
+                    self.name,
+                    self.console_tail()
+                );
             }
         }
     }
 
     /// Waits for the end of nspawn, and puts away what belonged to this boot.
     fn reap(&mut self, bound: Duration) -> ExitStatus {
-        let mut running = self.running.take().must(format_args!("wait for {}: it is off", self.name));
+        let mut running =
+            self.running.take().must(format_args!("wait for {}: it is off", self.name));
         let what = format!("the end of {}", self.name);
         let status = until(&what, bound, || running.nspawn.try_wait().must("look at nspawn"));
         mounts::release(&self.root(), &self.image());
@@ -409,7 +414,9 @@ impl Running {
         let mut notice = [0; NOTICE_BYTES];
         let length = match self.notices.recv(&mut notice) {
             Ok(length) => length,
-            Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) => {
+            Err(error)
+                if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) =>
+            {
                 return false;
             }
             Err(error) => panic!("failed to listen for nspawn: {error}"),

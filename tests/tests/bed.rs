@@ -1,0 +1,211 @@
+//! Proves the test bed itself: hosts boot, networks fail and heal, power cuts lose what they must
+//! lose and nothing else.
+
+#![expect(clippy::unwrap_used, reason = "tests")]
+
+use std::io::{ErrorKind, Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::time::{Duration, Instant};
+
+use groundswell_tests::hosts::{Bed, CutFlag, Host, bed};
+use groundswell_tests::private::inside;
+use groundswell_tests::wait::until;
+
+const ECHO_PORT: u16 = 7;
+/// How long a healed network may need: lost packets are sent again at doubling pauses.
+const HEAL_BOUND: Duration = Duration::from_secs(20);
+/// A reachable host answers in under a millisecond; this long without an answer is silence.
+const SILENCE: Duration = Duration::from_millis(700);
+
+#[test]
+fn four_hosts_boot_and_answer() {
+    bed("four_hosts_boot_and_answer", |bed| {
+        let start = Instant::now();
+        let mut hosts = ["web-1", "web-2", "web-3", "db-1"].map(|name| bed.host(name));
+        hosts[3].share(bed.dir(), "/opt/shared");
+        std::fs::write(bed.dir().join("note"), "from outside").unwrap();
+        boot(&mut hosts);
+        eprintln!("4 hosts made and up after {:?}", start.elapsed());
+        for host in &hosts {
+            assert_eq!(host.exec_ok(&["systemctl", "is-system-running"]), "running");
+            assert_eq!(host.exec_ok(&["hostname"]), host.name());
+            assert_eq!(host.exec(&["false"]).status.code(), Some(1));
+        }
+        assert_eq!(hosts[3].exec_ok(&["cat", "/opt/shared/note"]), "from outside");
+        let service = ["systemd-run", "--quiet", "--wait", "--pipe", "--collect", "id", "-un"];
+        assert_eq!(hosts[0].exec_ok(&service), "root");
+        hosts[0].exec_ok(&["systemctl", "start", "polkit"]);
+        assert_eq!(
+            hosts[0].exec_ok(&["systemctl", "is-active", "polkit", "dbus"]),
+            "active\nactive"
+        );
+        hosts[1].install_file("/run/deep/er/note", b"hello", 0o640);
+        assert_eq!(
+            hosts[1].exec_ok(&["stat", "-c", "%a %U %s", "/run/deep/er/note"]),
+            "640 root 5"
+        );
+        assert_eq!(hosts[1].read_file("/run/deep/er/note").unwrap(), b"hello");
+        assert_eq!(hosts[1].read_file("/run/deep/er/other"), None);
+        let addresses: Vec<_> = hosts.iter().map(Host::addr).collect();
+        assert_eq!(addresses.len(), 4);
+        assert_eq!(addresses[3].to_string(), "10.99.1.4");
+    });
+}
+
+#[test]
+fn a_pulled_cable_and_a_silent_one_heal() {
+    bed("a_pulled_cable_and_a_silent_one_heal", |bed| {
+        let mut hosts = [echo_host(bed, "web-1"), echo_host(bed, "web-2")];
+        boot(&mut hosts);
+        let [cut, other] = &hosts;
+        let mut line = connect(cut).unwrap();
+        let mut other_line = connect(other).unwrap();
+        assert!(echoes(&mut line) && echoes(&mut other_line));
+
+        cut.cut_link();
+        assert!(!has_carrier(cut));
+        assert!(!echoes(&mut line), "a pulled cable still carries");
+        assert!(echoes(&mut other_line), "a pulled cable cuts the other host off");
+        assert!(connect(cut).is_err());
+        cut.heal_link();
+        until("a connection over the healed cable", HEAL_BOUND, || connect(cut).ok());
+
+        let mut line = connect(cut).unwrap();
+        assert!(echoes(&mut line));
+        cut.cut_silent();
+        assert!(has_carrier(cut));
+        assert!(!echoes(&mut line), "a silent cable still carries");
+        assert!(echoes(&mut other_line), "a silent cable cuts the other host off");
+        assert_eq!(connect(cut).unwrap_err().kind(), ErrorKind::TimedOut);
+        cut.heal_silent();
+        until("an echo over the same connection", HEAL_BOUND, || answer(&mut line));
+    });
+}
+
+#[test]
+fn a_power_cut_loses_what_was_not_synced() {
+    bed("a_power_cut_loses_what_was_not_synced", |bed| {
+        let mut hosts = [echo_host(bed, "drop-log"), echo_host(bed, "keep-log")];
+        boot(&mut hosts);
+        for (host, flag) in hosts.iter_mut().zip([CutFlag::DropLog, CutFlag::KeepLog]) {
+            host.install_file("/opt/synced", b"kept", 0o644);
+            host.exec_ok(&["cp", "/opt/synced", "/opt/unsynced"]);
+            host.exec_ok(&["cp", "/opt/synced", "/opt/renamed.tmp"]);
+            host.exec_ok(&["mv", "/opt/renamed.tmp", "/opt/renamed"]);
+            assert_eq!(host.read_file("/opt/renamed").unwrap(), b"kept");
+            let mut line = connect(host).unwrap();
+            assert!(echoes(&mut line));
+
+            let start = Instant::now();
+            host.power_cut(flag);
+            eprintln!("power cut in {:?}", start.elapsed());
+            assert!(!echoes(&mut line));
+            assert_eq!(line.take_error().unwrap().map(|error| error.kind()), None);
+        }
+        let [drop_log, keep_log] = &mut hosts;
+        assert_eq!(drop_log.read_file("/opt/synced").unwrap(), b"kept");
+        assert_eq!(keep_log.read_file("/opt/synced").unwrap(), b"kept");
+        // The journal's own sync may have committed the name, never the content.
+        for path in ["/opt/unsynced", "/opt/renamed"] {
+            assert_eq!(drop_log.read_file(path).unwrap_or_default(), b"");
+            assert_eq!(keep_log.read_file(path).unwrap(), b"", "{path}");
+        }
+        let start = Instant::now();
+        boot(&mut hosts);
+        eprintln!("both up again after {:?}", start.elapsed());
+        for host in &hosts {
+            until("the echo after the second boot", HEAL_BOUND, || connect(host).ok());
+            assert_eq!(host.exec_ok(&["cat", "/opt/synced"]), "kept");
+        }
+    });
+}
+
+#[test]
+fn a_host_stops_in_order_reboots_and_freezes() {
+    bed("a_host_stops_in_order_reboots_and_freezes", |bed| {
+        let mut host = echo_host(bed, "web-1");
+        host.install_unit("kept.service", "[Service]\nExecStart=sleep infinity\n");
+        host.power_on();
+        host.wait_up();
+        assert_eq!(host.exec_ok(&["systemctl", "is-active", "kept"]), "active");
+        host.exec_ok(&["cp", "/etc/hostname", "/opt/unsynced"]);
+        host.power_off();
+        assert_eq!(host.read_file("/opt/unsynced").unwrap(), b"web-1\n");
+
+        host.power_on();
+        host.wait_up();
+        let boots = host.exec_ok(&["journalctl", "--list-boots", "--no-pager", "--quiet"]);
+        assert_eq!(boots.lines().filter(|line| line.contains("UTC")).count(), 2, "{boots}");
+        host.exec_ok(&["systemctl", "reboot"]);
+        assert_eq!(host.wait_off().code(), Some(133));
+
+        host.power_on();
+        host.wait_up();
+        let mut line = connect(&host).unwrap();
+        assert!(echoes(&mut line));
+        host.freeze();
+        assert!(!echoes(&mut line), "a frozen host answers");
+        host.thaw();
+        until("an echo of the thawed host", HEAL_BOUND, || answer(&mut line));
+    });
+}
+
+#[test]
+#[should_panic(expected = "the private run of `a_failing_body_fails_the_test` failed")]
+fn a_failing_body_fails_the_test() {
+    inside("a_failing_body_fails_the_test", |_| panic!("as this one does"));
+}
+
+#[test]
+#[should_panic(expected = "no test of this program is called `a_name_of_no_test`")]
+fn a_wrong_name_fails_the_test() {
+    inside("a_name_of_no_test", |_| {});
+}
+
+fn boot(hosts: &mut [Host]) {
+    for host in hosts.iter_mut() {
+        host.power_on();
+    }
+    for host in hosts {
+        host.wait_up();
+    }
+}
+
+/// A host that sends back what it is sent, without any program of ours.
+fn echo_host(bed: &mut Bed, name: &str) -> Host {
+    let host = bed.host(name);
+    host.install_file("/etc/hostname", format!("{name}\n").as_bytes(), 0o644);
+    let socket = format!("[Socket]\nListenStream={ECHO_PORT}\nAccept=yes\n");
+    host.install_unit("echo.socket", &socket);
+    let service = "[Service]\nExecStart=cat\nStandardInput=socket\n";
+    host.install_file("/etc/systemd/system/echo@.service", service.as_bytes(), 0o644);
+    host
+}
+
+fn connect(host: &Host) -> std::io::Result<TcpStream> {
+    let address = SocketAddr::from((host.addr(), ECHO_PORT));
+    let line = TcpStream::connect_timeout(&address, SILENCE)?;
+    line.set_read_timeout(Some(SILENCE))?;
+    Ok(line)
+}
+
+/// Whether a byte comes back in time.
+fn echoes(line: &mut TcpStream) -> bool {
+    line.write_all(b"?").unwrap();
+    answer(line).is_some()
+}
+
+fn answer(line: &mut TcpStream) -> Option<()> {
+    let mut byte = [0];
+    match line.read(&mut byte) {
+        Ok(0) => panic!("the host closed the connection"),
+        Ok(_) => Some(()),
+        Err(error) if error.kind() == ErrorKind::WouldBlock => None,
+        Err(error) => panic!("failed to read from the host: {error}"),
+    }
+}
+
+/// Asked by `ip`: the /sys of a host shows another network namespace than its own.
+fn has_carrier(host: &Host) -> bool {
+    host.exec_ok(&["ip", "-oneline", "link", "show", "eth0"]).contains("LOWER_UP")
+}
