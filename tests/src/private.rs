@@ -3,11 +3,12 @@
 //! The test program starts itself again below `unshare`, asking for the same test; there the body
 //! runs, outside its verdict is passed on. However the run ends, by a panic, by Ctrl-C or by
 //! SIGKILL, the kernel then ends every process, mount, loop device and link made in it. Only empty
-//! control groups and one folder below the temporary folder could remain, and both are removed.
+//! control groups and one folder below the temporary folder remain; the run removes them, or the
+//! next run where this one could not.
 
 use std::env;
 use std::fs::{self, File};
-use std::io::ErrorKind;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -26,6 +27,9 @@ const CGROUP_VARIABLE: &str = "GROUNDSWELL_PRIVATE_CGROUP";
 /// The inner run leaves this file when its body has returned, so that a name that matches no test
 /// cannot pass as "0 tests, all good".
 const VERDICT: &str = "passed";
+
+/// What a run leaves outside is called this, the test program's process number, and a counter.
+const NAME_PREFIX: &str = "groundswell-";
 
 /// The longest a whole test may take before it is ended from outside. Every wait inside has a
 /// shorter bound of its own; this one is for what those did not foresee.
@@ -108,7 +112,8 @@ impl Outside {
     fn new() -> Self {
         static RUNS: AtomicU32 = AtomicU32::new(0);
         let run = RUNS.fetch_add(1, Ordering::Relaxed);
-        let name = format!("groundswell-{}-{run}", std::process::id());
+        sweep();
+        let name = format!("{NAME_PREFIX}{}-{run}", std::process::id());
         let prefix = format!("{name}-");
         let dir = tempfile::Builder::new().prefix(&prefix).tempdir().must("make a folder");
         let cgroup = cgroup_root().join(name);
@@ -155,7 +160,10 @@ impl Drop for Outside {
 }
 
 /// The root of the version 2 hierarchy: beside version 1 on a hybrid machine, alone elsewhere.
-fn cgroup_root() -> PathBuf {
+///
+/// # Panics
+/// When this machine has none: hosts cannot be made then.
+pub fn cgroup_root() -> PathBuf {
     let hybrid = Path::new("/sys/fs/cgroup/unified");
     let root = if hybrid.is_dir() { hybrid } else { Path::new("/sys/fs/cgroup") };
     assert!(
@@ -166,29 +174,64 @@ fn cgroup_root() -> PathBuf {
     root.to_owned()
 }
 
-fn remove_cgroup(cgroup: &Path) -> std::io::Result<()> {
+/// Removes what earlier runs left that were killed before they could clean up: control groups and
+/// folders named after a process that is no more. What cannot be removed now waits for the next run.
+/// Every run does this first.
+pub fn sweep() {
+    for root in [cgroup_root(), env::temp_dir()] {
+        let Ok(entries) = fs::read_dir(&root) else { continue };
+        for path in entries.flatten().map(|entry| entry.path()).filter(|path| is_orphan(path)) {
+            let result =
+                if is_cgroup(&path) { remove_cgroup(&path) } else { fs::remove_dir_all(&path) };
+            if let Err(error) = result {
+                eprintln!("{} of an earlier run remains: {error}", path.display());
+            }
+        }
+    }
+}
+
+/// Whether a path is named like those of a run, and the run's process is gone.
+fn is_orphan(path: &Path) -> bool {
+    let name = path.file_name().and_then(|name| name.to_str());
+    let process = name
+        .and_then(|name| name.strip_prefix(NAME_PREFIX))
+        .and_then(|rest| rest.split('-').next())
+        .and_then(|process| process.parse::<u32>().ok());
+    process.is_some_and(|process| !Path::new("/proc").join(process.to_string()).exists())
+}
+
+fn is_cgroup(path: &Path) -> bool {
+    path.join("cgroup.kill").is_file()
+}
+
+fn remove_cgroup(cgroup: &Path) -> io::Result<()> {
     if !cgroup.exists() {
         return Ok(());
     }
     fs::write(cgroup.join("cgroup.kill"), "1")?;
+    // On a hybrid machine nspawn makes groups of the same names in systemd's own hierarchy.
+    let named = cgroup.file_name().map(|name| Path::new("/sys/fs/cgroup/systemd").join(name));
     let mut last = Ok(());
     within(KILL_BOUND, || {
-        last = remove_tree_of_groups(cgroup);
+        last = [Some(cgroup), named.as_deref()]
+            .into_iter()
+            .flatten()
+            .try_for_each(remove_tree_of_groups);
         last.is_ok().then_some(())
     });
     last
 }
 
 /// Removes folders only: the files in a control group go with it.
-fn remove_tree_of_groups(group: &Path) -> std::io::Result<()> {
+fn remove_tree_of_groups(group: &Path) -> io::Result<()> {
+    if !group.exists() {
+        return Ok(());
+    }
     for entry in fs::read_dir(group)? {
         let entry = entry?;
         if entry.file_type()?.is_dir() {
             remove_tree_of_groups(&entry.path())?;
         }
     }
-    match fs::remove_dir(group) {
-        Err(error) if error.kind() != ErrorKind::NotFound => Err(error),
-        Ok(()) | Err(_) => Ok(()),
-    }
+    fs::remove_dir(group)
 }

@@ -5,10 +5,12 @@
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
+use std::path::Path;
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 use groundswell_tests::hosts::{Bed, CutFlag, Host, bed};
-use groundswell_tests::private::inside;
+use groundswell_tests::private::{cgroup_root, inside, sweep};
 use groundswell_tests::wait::until;
 
 const ECHO_PORT: u16 = 7;
@@ -21,6 +23,7 @@ const SILENCE: Duration = Duration::from_millis(700);
 fn four_hosts_boot_and_answer() {
     bed("four_hosts_boot_and_answer", |bed| {
         let start = Instant::now();
+        bed.install_usr("lib/groundswell/say", b"#!/bin/echo ran", 0o755);
         let mut hosts = ["web-1", "web-2", "web-3", "db-1"].map(|name| bed.host(name));
         hosts[3].share(bed.dir(), "/opt/shared");
         std::fs::write(bed.dir().join("note"), "from outside").unwrap();
@@ -32,6 +35,9 @@ fn four_hosts_boot_and_answer() {
             assert_eq!(host.exec(&["false"]).status.code(), Some(1));
         }
         assert_eq!(hosts[3].exec_ok(&["cat", "/opt/shared/note"]), "from outside");
+        let said = hosts[2].exec_ok(&["/usr/lib/groundswell/say"]);
+        assert_eq!(said, "ran /usr/lib/groundswell/say");
+        assert!(!Path::new("/usr/lib/groundswell").exists(), "the machine's own /usr has changed");
         let service = ["systemd-run", "--quiet", "--wait", "--pipe", "--collect", "id", "-un"];
         assert_eq!(hosts[0].exec_ok(&service), "root");
         hosts[0].exec_ok(&["systemctl", "start", "polkit"]);
@@ -160,6 +166,33 @@ fn a_failing_body_fails_the_test() {
 #[should_panic(expected = "no test of this program is called `a_name_of_no_test`")]
 fn a_wrong_name_fails_the_test() {
     inside("a_name_of_no_test", |_| {});
+}
+
+/// A run killed without a chance to clean up ends its hosts all the same, and the next run removes
+/// the empty rest.
+#[test]
+fn the_death_of_the_test_ends_its_hosts() {
+    let log = tempfile::tempfile().unwrap();
+    let program = std::env::current_exe().unwrap();
+    let mut victim = Command::new(program)
+        .args(["--exact", "four_hosts_boot_and_answer", "--nocapture"])
+        .stdout(log.try_clone().unwrap())
+        .stderr(log)
+        .spawn()
+        .unwrap();
+    let group = cgroup_root().join(format!("groundswell-{}-0", victim.id()));
+    let populated = |flag: &str| {
+        let events = std::fs::read_to_string(group.join("cgroup.events")).ok()?;
+        events.lines().any(|line| line == flag).then_some(())
+    };
+    until("the first host of the victim", HEAL_BOUND, || populated("populated 1"));
+    victim.kill().unwrap();
+    victim.wait().unwrap();
+    // Another test may sweep at any moment from now on.
+    let is_gone = || (!group.exists()).then_some(());
+    until("the end of its hosts", HEAL_BOUND, || populated("populated 0").or_else(is_gone));
+    sweep();
+    until("the end of its control group", HEAL_BOUND, is_gone);
 }
 
 fn boot(hosts: &mut [Host]) {

@@ -1,6 +1,7 @@
 //! Owns one test's switch and the making of its hosts.
 
-use std::fs;
+use std::fs::{self, Permissions};
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use super::host::{Host, Place};
@@ -63,6 +64,7 @@ impl Bed {
         build_switch();
         let (dir, cgroup) = (private.dir().to_owned(), private.cgroup().to_owned());
         base::assemble(&dir.join("base"));
+        fs::create_dir(dir.join("usr")).must("make the layer over /usr");
         Self { dir, cgroup, hosts: 0 }
     }
 
@@ -77,8 +79,23 @@ impl Bed {
         let dir = self.dir.join("hosts").join(name);
         assert!(!dir.exists(), "there is a host `{name}` already");
         fs::create_dir_all(dir.join("root")).must(format_args!("make a place for {name}"));
-        let place = Place { cgroup: self.cgroup.join(name), base: self.dir.join("base"), dir };
+        let (base, usr) = (self.dir.join("base"), self.dir.join("usr"));
+        let place = Place { cgroup: self.cgroup.join(name), base, usr, dir };
         Host::new(name, place, Port::new(self.hosts), DISK_BYTES)
+    }
+
+    /// Puts a file into the /usr of all hosts, where a package would: `bin/swell` becomes
+    /// /usr/bin/swell. It lies in a read-only layer over the machine's /usr, which stays as it is.
+    /// Do this before the first power-on: a layer must not change under a running host.
+    ///
+    /// # Panics
+    /// When it cannot be written.
+    pub fn install_usr(&self, path_below_usr: &str, bytes: &[u8], mode: u32) {
+        let what = format!("install /usr/{path_below_usr} for all hosts");
+        let path = self.dir.join("usr").join(path_below_usr);
+        fs::create_dir_all(path.parent().must(&what)).must(&what);
+        fs::write(&path, bytes).must(&what);
+        fs::set_permissions(&path, Permissions::from_mode(mode)).must(&what);
     }
 
     /// A folder on the machine's disk for what the test itself keeps; removed with the bed.

@@ -50,6 +50,8 @@ pub(super) struct Place {
     pub(super) dir: PathBuf,
     pub(super) cgroup: PathBuf,
     pub(super) base: PathBuf,
+    /// The layer over the machine's /usr.
+    pub(super) usr: PathBuf,
 }
 
 /// A host with a real systemd. Dropped, it goes on until the end of the test.
@@ -326,7 +328,8 @@ impl Host {
         command.arg(&self.place.cgroup).arg(locate("systemd-nspawn"));
         command.args(["--quiet", "--boot", "--register=no", "--keep-unit", "--notify-ready=yes"]);
         command.args(["--link-journal=no", "--resolv-conf=off", "--timezone=off"]);
-        command.args(["--console=pipe", "--bind-ro=/usr", &format!("--machine={}", self.name)]);
+        command.args(["--console=pipe", &format!("--machine={}", self.name)]);
+        command.arg(format!("--overlay-ro=/usr:{}:/usr", self.place.usr.display()));
         command.arg(option("directory", &self.root()));
         command.arg(option("network-namespace-path", &self.port.namespace()));
         for (inside, outside) in &self.shares {
