@@ -3,6 +3,7 @@
 //! Owns: names, digests, limits, the codec, the manifest, the bundle container, trust documents and their one
 //! verifier, wire messages. Must never do IO, read a clock, log or run async code.
 
+pub mod api;
 pub mod bundle;
 pub mod codec;
 pub mod digest;
