@@ -14,8 +14,12 @@ use groundswell_tests::private::{cgroup_root, inside, sweep};
 use groundswell_tests::wait::until;
 
 const ECHO_PORT: u16 = 7;
+const PROXY_PORT: u16 = 8;
 /// How long a healed network may need: lost packets are sent again at doubling pauses.
 const HEAL_BOUND: Duration = Duration::from_secs(20);
+/// How long a victim lives when nobody kills it: far longer than its end is awaited.
+const VICTIM_BOUND: Duration = Duration::from_secs(120);
+const VICTIM_VARIABLE: &str = "GROUNDSWELL_VICTIM";
 /// A reachable host answers in under a millisecond; this long without an answer is silence.
 const SILENCE: Duration = Duration::from_millis(700);
 
@@ -62,8 +66,12 @@ fn four_hosts_boot_and_answer() {
 fn a_pulled_cable_and_a_silent_one_heal() {
     bed("a_pulled_cable_and_a_silent_one_heal", |bed| {
         let mut hosts = [echo_host(bed, "web-1"), echo_host(bed, "web-2")];
+        proxy(&hosts[1], &hosts[0]);
         boot(&mut hosts);
         let [cut, other] = &hosts;
+        // From one host over the other and back: what passes the switch between hosts.
+        let mut detour = connect_port(other, PROXY_PORT).unwrap();
+        assert!(echoes(&mut detour));
         let mut line = connect(cut).unwrap();
         let mut other_line = connect(other).unwrap();
         assert!(echoes(&mut line) && echoes(&mut other_line));
@@ -75,16 +83,20 @@ fn a_pulled_cable_and_a_silent_one_heal() {
         assert!(connect(cut).is_err());
         cut.heal_link();
         until("a connection over the healed cable", HEAL_BOUND, || connect(cut).ok());
+        detour.write_all(b"?").unwrap();
+        until("an echo over the detour", HEAL_BOUND, || answer(&mut detour));
 
         let mut line = connect(cut).unwrap();
         assert!(echoes(&mut line));
         cut.cut_silent();
         assert!(has_carrier(cut));
         assert!(!echoes(&mut line), "a silent cable still carries");
+        assert!(!echoes(&mut detour), "a silent cable still carries between hosts");
         assert!(echoes(&mut other_line), "a silent cable cuts the other host off");
         assert_eq!(connect(cut).unwrap_err().kind(), ErrorKind::TimedOut);
         cut.heal_silent();
         until("an echo over the same connection", HEAL_BOUND, || answer(&mut line));
+        until("an echo between hosts", HEAL_BOUND, || answer(&mut detour));
     });
 }
 
@@ -169,13 +181,20 @@ fn a_wrong_name_fails_the_test() {
 }
 
 /// A run killed without a chance to clean up ends its hosts all the same, and the next run removes
-/// the empty rest.
+/// the empty rest. The victim is this very test, started as a program of its own.
 #[test]
 fn the_death_of_the_test_ends_its_hosts() {
+    let name = "the_death_of_the_test_ends_its_hosts";
+    if std::env::var_os(VICTIM_VARIABLE).is_some() {
+        return bed(name, |bed| {
+            boot(&mut [bed.host("web-1")]);
+            until("being killed", VICTIM_BOUND, || None)
+        });
+    }
     let log = tempfile::tempfile().unwrap();
-    let program = std::env::current_exe().unwrap();
-    let mut victim = Command::new(program)
-        .args(["--exact", "four_hosts_boot_and_answer", "--nocapture"])
+    let mut victim = Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", name, "--nocapture"])
+        .env(VICTIM_VARIABLE, "1")
         .stdout(log.try_clone().unwrap())
         .stderr(log)
         .spawn()
@@ -215,8 +234,20 @@ fn echo_host(bed: &mut Bed, name: &str) -> Host {
     host
 }
 
+/// Lets `host` pass connections on to the echo of `to`.
+fn proxy(host: &Host, to: &Host) {
+    host.install_unit("proxy.socket", &format!("[Socket]\nListenStream={PROXY_PORT}\n"));
+    let program = "/usr/lib/systemd/systemd-socket-proxyd";
+    let service = format!("[Service]\nExecStart={program} {}:{ECHO_PORT}\n", to.addr());
+    host.install_file("/etc/systemd/system/proxy.service", service.as_bytes(), 0o644);
+}
+
 fn connect(host: &Host) -> std::io::Result<TcpStream> {
-    let address = SocketAddr::from((host.addr(), ECHO_PORT));
+    connect_port(host, ECHO_PORT)
+}
+
+fn connect_port(host: &Host, port: u16) -> std::io::Result<TcpStream> {
+    let address = SocketAddr::from((host.addr(), port));
     let line = TcpStream::connect_timeout(&address, SILENCE)?;
     line.set_read_timeout(Some(SILENCE))?;
     Ok(line)

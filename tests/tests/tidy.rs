@@ -72,8 +72,19 @@ fn each_named_crate_has_one_home() {
 #[test]
 fn the_pure_parts_do_no_io_and_read_no_clock() {
     let banned = [
-        "std::fs", "std::net", "std::process", "std::thread", "std::env::var", "SystemTime",
-        "Instant", "tokio", "tracing", "getrandom", "HashMap", "HashSet", "println!",
+        "std::fs",
+        "std::net",
+        "std::process",
+        "std::thread",
+        "std::env::var",
+        "SystemTime",
+        "Instant",
+        "tokio",
+        "tracing",
+        "getrandom",
+        "HashMap",
+        "HashSet",
+        "println!",
     ];
     let pure = |path: &str| {
         path.starts_with("common/src/")
@@ -97,9 +108,8 @@ fn the_pure_parts_do_no_io_and_read_no_clock() {
 
 #[test]
 fn agent_and_coordinator_never_import_each_other() {
-    let manifest = |folder: &str| {
-        std::fs::read_to_string(root().join(folder).join("Cargo.toml")).unwrap()
-    };
+    let manifest =
+        |folder: &str| std::fs::read_to_string(root().join(folder).join("Cargo.toml")).unwrap();
     assert!(!manifest("agent").contains("groundswell-coordinator"));
     assert!(!manifest("agent").contains("groundswell-rollout"));
     assert!(!manifest("coordinator").contains("groundswell-agent"));

@@ -1,0 +1,392 @@
+//! Owns a whole fleet of real processes: a coordinator, agents under the process supervisor, and
+//! `swell` calls against them. Everything lives below one folder and speaks real TLS.
+//!
+//! Use it inside a private run (`private::inside`), whose network is its own: ports are fixed.
+
+use std::fs::{self, File};
+use std::io::{BufRead, BufReader};
+use std::os::unix::fs::{PermissionsExt, symlink};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+use std::time::Duration;
+
+use groundswell_common::api::{HostsAnswer, RolloutPage, RolloutsAnswer};
+use groundswell_common::digest::Digest;
+use groundswell_common::manifest::{Mode, RawManifest};
+use serde::de::DeserializeOwned;
+
+use crate::bins::bin;
+use crate::must::Must;
+use crate::wait::until;
+
+/// Ports of the three listeners: agents, API, blobs.
+const PORTS: [u16; 3] = [7443, 7444, 7480];
+/// How long a process may take to start on a busy machine.
+pub const START_BOUND: Duration = Duration::from_secs(60);
+/// How long a rollout of a small fleet may take on a busy machine.
+pub const ROLLOUT_BOUND: Duration = Duration::from_secs(120);
+
+/// A coordinator with its state and its admin's profile.
+#[derive(Debug)]
+pub struct Fleet {
+    dir: PathBuf,
+    /// Where the coordinator keeps its state; may be a disk that loses power.
+    state: PathBuf,
+    host: String,
+    coordinator: Option<Child>,
+}
+
+impl Fleet {
+    /// Makes a new fleet below `dir`, its coordinator reachable at the address `host`, and starts it.
+    ///
+    /// # Panics
+    /// When a step fails.
+    pub fn start(dir: &Path, host: &str) -> Self {
+        let mut fleet = Self::init(dir, &dir.join("coordinator"), host);
+        fleet.serve();
+        fleet
+    }
+
+    /// As [`Fleet::start`] with the coordinator's state at `state`, and without starting it.
+    ///
+    /// # Panics
+    /// When a step fails.
+    pub fn init(dir: &Path, state: &Path, host: &str) -> Self {
+        let [agents, api, blobs] = PORTS.map(|port| format!("{host}:{port}"));
+        let mut command = Command::new(bin("groundswell-coordinator"));
+        command.args(["init", "--fleet", "test", "--host", host, "--admin", "ann", "--state"]);
+        command.arg(state).args(["--agents", &agents, "--api", &api, "--blobs", &blobs]);
+        succeed(&mut command);
+        let profile = dir.join("admin.profile");
+        fs::copy(state.join("admin.profile"), &profile).must("keep the admin's profile");
+        Self {
+            dir: dir.to_owned(),
+            state: state.to_owned(),
+            host: host.to_owned(),
+            coordinator: None,
+        }
+    }
+
+    /// The coordinator's state folder.
+    pub fn state(&self) -> &Path {
+        &self.state
+    }
+
+    /// The profile of the admin.
+    pub fn profile(&self) -> PathBuf {
+        self.dir.join("admin.profile")
+    }
+
+    /// Starts the coordinator and waits until it listens.
+    ///
+    /// # Panics
+    /// When it runs already or does not become ready.
+    pub fn serve(&mut self) {
+        assert!(self.try_serve(), "the coordinator does not start; {}", self.log());
+    }
+
+    /// As [`Fleet::serve`], `false` when the coordinator ends before it is ready.
+    ///
+    /// # Panics
+    /// When it runs already.
+    pub fn try_serve(&mut self) -> bool {
+        assert!(self.coordinator.is_none(), "the coordinator runs already");
+        let log = append(&self.dir.join("coordinator.log"));
+        let mut command = Command::new(bin("groundswell-coordinator"));
+        command.args(["serve", "--state"]).arg(&self.state);
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(log);
+        let mut child = command.spawn().must("start the coordinator");
+        let stdout = child.stdout.take().must("read what the coordinator prints");
+        let mut line = String::new();
+        let read = BufReader::new(stdout).read_line(&mut line);
+        let ready = read.is_ok() && line.starts_with("ready ");
+        if ready {
+            self.coordinator = Some(child);
+        } else {
+            child.wait().must("wait for the coordinator");
+        }
+        ready
+    }
+
+    /// Process number of the running coordinator.
+    ///
+    /// # Panics
+    /// When it does not run.
+    pub fn coordinator_pid(&self) -> u32 {
+        self.coordinator.as_ref().must("find the coordinator").id()
+    }
+
+    /// Ends the coordinator by SIGKILL.
+    ///
+    /// # Panics
+    /// When it does not run.
+    pub fn kill_coordinator(&mut self) {
+        let mut child = self.coordinator.take().must("find the coordinator");
+        child.kill().must("kill the coordinator");
+        child.wait().must("wait for the killed coordinator");
+    }
+
+    /// Whether the coordinator has ended by itself.
+    pub fn coordinator_ended(&mut self) -> bool {
+        self.coordinator.as_mut().is_some_and(|child| matches!(child.try_wait(), Ok(Some(_))))
+    }
+
+    /// The last lines of the coordinator's log.
+    pub fn log(&self) -> String {
+        tail(&self.dir.join("coordinator.log"))
+    }
+
+    /// A `swell` command with the admin's profile.
+    pub fn swell(&self, args: &[&str]) -> Command {
+        let mut command = Command::new(bin("swell"));
+        command.arg("--profile").arg(self.profile()).args(args).stdin(Stdio::null());
+        command
+    }
+
+    /// Runs `swell`, which must succeed; its standard output.
+    ///
+    /// # Panics
+    /// When it fails.
+    #[track_caller]
+    pub fn swell_ok(&self, args: &[&str]) -> String {
+        succeed(&mut self.swell(args))
+    }
+
+    /// Runs `swell --json`, which must succeed, and reads its answer.
+    ///
+    /// # Panics
+    /// When it fails or prints anything else.
+    #[track_caller]
+    pub fn swell_json<T: DeserializeOwned>(&self, args: &[&str]) -> T {
+        let text = self.swell_ok(&[&["--json"], args].concat());
+        serde_json::from_str(&text).must(format_args!("read the answer of swell {args:?}: {text}"))
+    }
+
+    /// A new enrolment token.
+    ///
+    /// # Panics
+    /// When the coordinator gives none.
+    #[track_caller]
+    pub fn token(&self, labels: &str) -> String {
+        let text = self.swell_ok(&["host", "enroll-token", "--label", labels]);
+        let line = text.lines().map(str::trim).find(|line| line.starts_with("gsw1."));
+        line.must(format_args!("find the token in {text:?}")).to_owned()
+    }
+
+    /// Applies a policy.
+    ///
+    /// # Panics
+    /// When it is refused.
+    #[track_caller]
+    pub fn apply(&self, policy: &str) {
+        let path = self.dir.join("policy.toml");
+        fs::write(&path, policy).must("write the policy");
+        self.swell_ok(&["service", "apply", &path.to_string_lossy()]);
+    }
+
+    /// The newest rollout of a service, in full.
+    ///
+    /// # Panics
+    /// When there is none or the coordinator does not answer.
+    #[track_caller]
+    pub fn newest_rollout(&self, service: &str) -> RolloutPage {
+        let list: RolloutsAnswer = self.swell_json(&["rollout", "ls", "--service", service]);
+        let newest = list.rollouts.first().must("find a rollout");
+        self.swell_json(&["rollout", "show", newest.id.as_str()])
+    }
+
+    /// Waits until every host of `names` reports to run `version` of `service`.
+    ///
+    /// # Panics
+    /// When that takes longer than [`ROLLOUT_BOUND`].
+    #[track_caller]
+    pub fn wait_for_version(&self, service: &str, version: &str, names: &[&str]) {
+        let what = format!("{service} {version} on {names:?}");
+        until(&what, ROLLOUT_BOUND, || {
+            let output = self.swell(&["--json", "host", "ls"]).output().ok()?;
+            let answer: HostsAnswer = serde_json::from_slice(&output.stdout).ok()?;
+            let runs = |name: &&str| {
+                answer.hosts.iter().any(|host| {
+                    let mut services = host.services.iter();
+                    host.name.as_str() == *name
+                        && services.any(|s| {
+                            s.service.as_str() == service
+                                && s.version.as_ref().is_some_and(|v| v.as_str() == version)
+                        })
+                })
+            };
+            names.iter().all(runs).then_some(())
+        });
+    }
+
+    /// Enrols an agent under the process supervisor and starts it.
+    ///
+    /// # Panics
+    /// When a step fails.
+    #[track_caller]
+    pub fn agent(&self, name: &str, labels: &str) -> Agent {
+        let dir = self.dir.join("agents").join(name);
+        fs::create_dir_all(&dir).must("make the agent's folder");
+        let state = dir.join("state");
+        let config = dir.join("agent.toml");
+        let text = format!(
+            "state_dir = {:?}\nname = {name:?}\nsupervisor = \"process\"\nkeep_free_bytes = 0\n",
+            state.display().to_string()
+        );
+        fs::write(&config, text).must("write the agent's configuration");
+        let mut agent = Agent { name: name.to_owned(), dir, config, child: None };
+        succeed(agent.command(&["enroll"]).arg(self.token(labels)));
+        agent.run();
+        agent
+    }
+
+    /// The address that everything listens on.
+    pub fn host(&self) -> &str {
+        &self.host
+    }
+}
+
+/// An agent under the process supervisor.
+#[derive(Debug)]
+pub struct Agent {
+    name: String,
+    dir: PathBuf,
+    config: PathBuf,
+    child: Option<Child>,
+}
+
+impl Agent {
+    /// The host's name.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// The agent's state folder.
+    pub fn state(&self) -> PathBuf {
+        self.dir.join("state")
+    }
+
+    /// Starts it.
+    ///
+    /// # Panics
+    /// When it runs already.
+    pub fn run(&mut self) {
+        assert!(self.child.is_none(), "agent {} runs already", self.name);
+        let log = append(&self.dir.join("log"));
+        let copy = log.try_clone().must("share the agent's log");
+        let mut command = self.command(&["run"]);
+        command.stdin(Stdio::null()).stdout(log).stderr(copy);
+        self.child = Some(command.spawn().must("start the agent"));
+    }
+
+    /// Ends it by SIGKILL.
+    ///
+    /// # Panics
+    /// When it does not run.
+    pub fn kill(&mut self) {
+        let mut child = self.child.take().must("find the agent");
+        child.kill().must("kill the agent");
+        child.wait().must("wait for the killed agent");
+    }
+
+    /// Process number.
+    ///
+    /// # Panics
+    /// When it does not run.
+    pub fn pid(&self) -> u32 {
+        self.child.as_ref().must("find the agent").id()
+    }
+
+    /// The last lines of its log.
+    pub fn log(&self) -> String {
+        tail(&self.dir.join("log"))
+    }
+
+    /// An agent command with this agent's configuration.
+    pub fn command(&self, verb: &[&str]) -> Command {
+        let mut command = Command::new(bin("groundswell-agent"));
+        command.args(verb).arg("--config").arg(&self.config);
+        command
+    }
+
+    /// The version that is live, after every file of its tree was compared with its manifest;
+    /// `None` when nothing is live.
+    ///
+    /// # Panics
+    /// When the live tree is not a complete release.
+    #[track_caller]
+    pub fn live_version(&self, service: &str) -> Option<String> {
+        live_version(&self.state().join("services").join(service))
+    }
+}
+
+/// As [`Agent::live_version`], for the folder of one service on any host.
+///
+/// # Panics
+/// When the live tree is not a complete release.
+#[track_caller]
+pub fn live_version(service: &Path) -> Option<String> {
+    // The link is read once: a switch under our eyes must not mix two releases.
+    let release = service.join(fs::read_link(service.join("current")).ok()?);
+    let bytes = fs::read(release.join("manifest.json")).must("read the live manifest");
+    let manifest: RawManifest = serde_json::from_slice(&bytes).must("parse the live manifest");
+    for file in &manifest.files {
+        let path = release.join("tree").join(file.path.as_str());
+        let content = fs::read(&path).must(format_args!("read {}", path.display()));
+        assert_eq!(Digest::of(&content), file.sha256, "{} is damaged", path.display());
+        let mode = fs::metadata(&path).must("look at a live file").permissions().mode() & 0o777;
+        let want = if file.mode == Mode::Plain { 0o644 } else { 0o755 };
+        assert_eq!(mode, want, "{} has another mode", path.display());
+    }
+    Some(manifest.version.to_string())
+}
+
+/// Writes a release tree of a service that sleeps, with a probe that passes or fails at once.
+///
+/// # Panics
+/// When it cannot be written.
+pub fn sleeper_tree(dir: &Path, version: &str, healthy: bool) -> PathBuf {
+    let tree = dir.join(format!("tree-{version}"));
+    fs::create_dir_all(tree.join("bin")).must("make the tree");
+    let program = |name: &str, text: &str| {
+        let path = tree.join("bin").join(name);
+        fs::write(&path, text).must("write a program");
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).must("make it executable");
+    };
+    program("run", "#!/bin/sh\nexec sleep 1000000\n");
+    program("check", if healthy { "#!/bin/sh\nexit 0\n" } else { "#!/bin/sh\nexit 1\n" });
+    fs::write(tree.join("version"), version).must("write the version");
+    symlink("version", tree.join("VERSION")).must("link the version");
+    let spec = "[release]\ncommand = [\"bin/run\"]\n\n\
+                [[probe]]\nkind = \"exec\"\nargv = [\"bin/check\"]\ntimeout_secs = 10\n";
+    fs::write(tree.join("groundswell.toml"), spec).must("write the release's description");
+    tree
+}
+
+/// Runs a command that must succeed; its standard output.
+///
+/// # Panics
+/// When it fails, with all that it printed.
+#[track_caller]
+pub fn succeed(command: &mut Command) -> String {
+    let output = command.output().must(format_args!("run {command:?}"));
+    assert!(output.status.success(), "{command:?} failed: {}", describe(&output));
+    String::from_utf8(output.stdout).must("read the output as text")
+}
+
+/// Exit status, standard output and standard error of a command, for messages.
+pub fn describe(output: &Output) -> String {
+    let text = String::from_utf8_lossy;
+    format!("{}\n{}{}", output.status, text(&output.stdout), text(&output.stderr))
+}
+
+fn append(path: &Path) -> File {
+    let file = fs::OpenOptions::new().create(true).append(true).open(path);
+    file.must(format_args!("open {}", path.display()))
+}
+
+fn tail(path: &Path) -> String {
+    let text = fs::read_to_string(path).unwrap_or_default();
+    let lines: Vec<&str> = text.lines().collect();
+    lines[lines.len().saturating_sub(40)..].join("\n")
+}
