@@ -12,7 +12,7 @@ use crate::name::{
     Environment, Fleet, HostId, HostName, Labels, OperatorName, ReleaseId, RolloutId, ServiceName,
     Version,
 };
-use crate::report::{Failure, HostState, Verdict};
+use crate::report::{Failure, HostState, SwitchTimes, Verdict};
 use crate::time::Timestamp;
 use crate::trust::PublicKey;
 
@@ -206,6 +206,9 @@ pub struct HostService {
     pub health: Option<Verdict>,
     /// The newest failure.
     pub failure: Option<Failure>,
+    /// When its newest switch began and passed, by the host's clock.
+    #[serde(default)]
+    pub switched: Option<SwitchTimes>,
     /// What the coordinator wants now.
     pub wish: Option<Action>,
     /// The rollout behind the wish.
