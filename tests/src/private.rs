@@ -175,8 +175,8 @@ pub fn cgroup_root() -> PathBuf {
 }
 
 /// Removes what earlier runs left that were killed before they could clean up: control groups and
-/// folders named after a process that is no more. What cannot be removed now waits for the next run.
-/// Every run does this first.
+/// folders named after a process that is no more. What cannot be removed now waits for the next
+/// run. Every run does this first.
 pub fn sweep() {
     for root in [cgroup_root(), env::temp_dir()] {
         let Ok(entries) = fs::read_dir(&root) else { continue };

@@ -52,13 +52,18 @@ pub fn locate(name: &str) -> PathBuf {
         .chain(ADMIN_PATH.split(':'))
         .map(|folder| Path::new(folder).join(name))
         .find(|candidate| candidate.is_absolute() && candidate.is_file());
-    let package = PACKAGES.iter().find(|(tool, _)| *tool == name).map(|(_, package)| *package);
-    match (found, package) {
-        (Some(path), _) => path,
-        (None, Some(package)) => {
-            panic!("`{name}` is missing: run tests/setup, or apt-get install -y {package}")
+    match found {
+        Some(path) => path,
+        None => panic!("{}", complaint(name)),
+    }
+}
+
+fn complaint(name: &str) -> String {
+    match PACKAGES.iter().find(|(tool, _)| *tool == name) {
+        Some((_, package)) => {
+            format!("`{name}` is missing: run tests/setup, or apt-get install -y {package}")
         }
-        (None, None) => panic!("`{name}` is missing on this machine"),
+        None => format!("`{name}` is missing on this machine"),
     }
 }
 
@@ -114,6 +119,14 @@ mod tests {
     #[should_panic(expected = "\"--no-such-option\" ended with exit status: 1")]
     fn a_failing_tool_is_quoted() {
         run(tool("cp").arg("--no-such-option"));
+    }
+
+    #[test]
+    fn a_missing_tool_names_its_package() {
+        assert_eq!(
+            complaint("systemd-nspawn"),
+            "`systemd-nspawn` is missing: run tests/setup, or apt-get install -y systemd-container"
+        );
     }
 
     #[test]

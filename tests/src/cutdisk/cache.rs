@@ -79,7 +79,8 @@ impl Cache {
     /// Takes a write into the cache.
     ///
     /// # Errors
-    /// EIO while the power is off, ENOSPC beyond the end, or what reading or writing the image gave.
+    /// EIO while the power is off, ENOSPC beyond the end, or what reading or writing the image
+    /// gave.
     pub fn write(&mut self, offset: u64, data: &[u8]) -> io::Result<()> {
         self.require_power()?;
         let length = u64::try_from(data.len()).map_err(|_| Errno::NOSPC)?;
@@ -311,7 +312,7 @@ mod tests {
         let error = cache.write(end - 1, &[1, 2]).unwrap_err();
         assert_eq!(error.raw_os_error(), Some(Errno::NOSPC.raw_os_error()));
         assert_eq!(cache.read(end - 1, 10).unwrap(), [0]);
-        assert_eq!(cache.read(end + 1, 10).unwrap(), []);
+        assert!(cache.read(end + 1, 10).unwrap().is_empty());
     }
 
     #[test]

@@ -82,7 +82,7 @@ impl Port {
         self.boots += 1;
         let (name, cable) = (self.namespace_name(), self.cable());
         run(tool("ip").args(["netns", "add", &name]));
-        // The same address on the wire at each boot, as a real card has: neighbours need not relearn.
+        // The same address on the wire at each boot, as a real card has: neighbours need not learn.
         let card = format!("02:99:00:00:01:{:02x}", self.number);
         let near = ["link", "add", &cable, "type", "veth"];
         let far = ["peer", "name", "eth0", "address", &card, "netns", &name];
@@ -96,7 +96,7 @@ impl Port {
 
     /// Removes the cable and the namespace of a boot that is over.
     pub(super) fn disconnect(&self) {
-        // The cable goes by itself once the kernel has cleaned up after the host; often it is first.
+        // The cable goes by itself once the kernel has cleaned up after the host: often before us.
         output(tool("ip").args(["link", "delete", &self.cable()]));
         run(tool("ip").args(["netns", "delete", &self.namespace_name()]));
     }
