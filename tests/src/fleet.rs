@@ -17,12 +17,12 @@ use serde::de::DeserializeOwned;
 
 use crate::bins::bin;
 use crate::must::Must;
-use crate::wait::until;
+use crate::wait::{until, within};
 
 /// Ports of the three listeners: agents, API, blobs.
 const PORTS: [u16; 3] = [7443, 7444, 7480];
-/// How long a process may take to start on a busy machine.
-pub const START_BOUND: Duration = Duration::from_secs(60);
+/// How long a process may take to end when it is asked to.
+const STOP_BOUND: Duration = Duration::from_secs(15);
 /// How long a rollout of a small fleet may take on a busy machine.
 pub const ROLLOUT_BOUND: Duration = Duration::from_secs(120);
 
@@ -192,7 +192,7 @@ impl Fleet {
     pub fn newest_rollout(&self, service: &str) -> RolloutPage {
         let list: RolloutsAnswer = self.swell_json(&["rollout", "ls", "--service", service]);
         let newest = list.rollouts.first().must("find a rollout");
-        self.swell_json(&["rollout", "show", newest.id.as_str()])
+        self.swell_json(&["rollout", "show", newest.rollout.as_str()])
     }
 
     /// Waits until every host of `names` reports to run `version` of `service`.
@@ -230,7 +230,8 @@ impl Fleet {
         let state = dir.join("state");
         let config = dir.join("agent.toml");
         let text = format!(
-            "state_dir = {:?}\nname = {name:?}\nsupervisor = \"process\"\nkeep_free_bytes = 0\n",
+            "state_dir = {:?}\nname = {name:?}\nsupervisor = \"process\"\nkeep_free_bytes = 0\n\
+             stop_services_on_exit = true\n",
             state.display().to_string()
         );
         fs::write(&config, text).must("write the agent's configuration");
@@ -317,6 +318,30 @@ impl Agent {
     #[track_caller]
     pub fn live_version(&self, service: &str) -> Option<String> {
         live_version(&self.state().join("services").join(service))
+    }
+}
+
+impl Drop for Fleet {
+    fn drop(&mut self) {
+        stop(self.coordinator.take());
+    }
+}
+
+impl Drop for Agent {
+    fn drop(&mut self) {
+        stop(self.child.take());
+    }
+}
+
+/// Asks a process to end, and ends it when it does not.
+fn stop(child: Option<Child>) {
+    let Some(mut child) = child else { return };
+    let pid = i32::try_from(child.id()).ok().and_then(rustix::process::Pid::from_raw);
+    // A process that has ended cannot be asked; it is reaped below all the same.
+    let _ = pid.map(|pid| rustix::process::kill_process(pid, rustix::process::Signal::TERM));
+    if within(STOP_BOUND, || child.try_wait().ok().flatten()).is_none() {
+        let _ = child.kill();
+        let _ = child.wait();
     }
 }
 

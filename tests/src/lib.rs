@@ -7,6 +7,7 @@
 
 pub mod bins;
 pub mod cutdisk;
+pub mod fleet;
 pub mod hosts;
 mod mounts;
 pub mod must;

@@ -1,0 +1,335 @@
+//! A fleet of real processes: releases through waves, stop stops, kills at any moment lose nothing.
+
+#![expect(clippy::unwrap_used, clippy::expect_used, reason = "tests")]
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use groundswell_common::api::{
+    AuditPage, HostsAnswer, OutcomeName, PhaseName, ReleasesAnswer, RolloutPage, VerbAnswer,
+};
+use groundswell_tests::fleet::{Agent, Fleet, ROLLOUT_BOUND, describe, sleeper_tree};
+use groundswell_tests::private::{Private, inside};
+use groundswell_tests::wait::until;
+
+const HOST: &str = "127.0.0.1";
+
+/// Quick waves: a canary, then everyone.
+const POLICY: &str = r#"
+service = "shop"
+targets = "role=web"
+max_in_flight = 2
+failure_budget = 0
+bake_secs = 0
+host_bake_secs = 1
+probe_deadline_secs = 20
+progress_deadline_secs = 120
+absent_after_secs = 5
+
+[[wave]]
+name = "canary"
+count = 1
+
+[[wave]]
+name = "all"
+percent = 100
+"#;
+
+fn fleet(private: &Private, names: &[&str]) -> (Fleet, Vec<Agent>) {
+    let fleet = Fleet::start(private.dir(), HOST);
+    fleet.apply(POLICY);
+    let agents = names.iter().map(|name| fleet.agent(name, "role=web")).collect();
+    wait_connected(&fleet, names.len());
+    (fleet, agents)
+}
+
+fn wait_connected(fleet: &Fleet, count: usize) {
+    until("every agent connected", ROLLOUT_BOUND, || {
+        let output = fleet.swell(&["--json", "host", "ls"]).output().ok()?;
+        let answer: HostsAnswer = serde_json::from_slice(&output.stdout).ok()?;
+        (answer.hosts.iter().filter(|host| host.connected).count() == count).then_some(())
+    });
+}
+
+fn publish(fleet: &Fleet, dir: &Path, version: &str, healthy: bool) {
+    let tree = sleeper_tree(dir, version, healthy);
+    let tree = tree.to_string_lossy();
+    fleet.swell_ok(&["publish", "--service", "shop", "--version", version, &tree]);
+}
+
+fn wait_done(fleet: &Fleet) -> RolloutPage {
+    until("the end of the newest rollout", ROLLOUT_BOUND, || {
+        let page = fleet.newest_rollout("shop");
+        (page.rollout.phase == PhaseName::Done).then_some(page)
+    })
+}
+
+#[test]
+fn releases_go_through_waves_and_a_broken_one_is_halted_and_reverted() {
+    let name = "releases_go_through_waves_and_a_broken_one_is_halted_and_reverted";
+    inside(name, |private| {
+        let names = ["web-1", "web-2", "web-3", "web-4"];
+        let (fleet, agents) = fleet(private, &names);
+        for version in ["1.0.0", "1.1.0"] {
+            publish(&fleet, private.dir(), version, true);
+            assert_eq!(wait_done(&fleet).rollout.outcome, Some(OutcomeName::Completed));
+            for agent in &agents {
+                assert_eq!(agent.live_version("shop").as_deref(), Some(version));
+            }
+        }
+        let tree = sleeper_tree(private.dir(), "2.0.0", false);
+        let mut command = fleet.swell(&["publish", "--service", "shop", "--version", "2.0.0"]);
+        let output = command.arg("--wait").arg(tree).output().unwrap();
+        assert_eq!(output.status.code(), Some(3), "{}", describe(&output));
+        let page = wait_done(&fleet);
+        assert_eq!(page.rollout.outcome, Some(OutcomeName::Reverted));
+        let touched: Vec<_> =
+            page.hosts.iter().filter(|h| h.progress != "pending" && h.wave > 0).collect();
+        assert!(touched.is_empty(), "only the canary saw 2.0.0: {touched:?}");
+        for agent in &agents {
+            assert_eq!(agent.live_version("shop").as_deref(), Some("1.1.0"));
+        }
+        let again = fleet.swell(&["publish", "--service", "shop", "--version", "2.0.0"]);
+        let mut again = again;
+        let tree = private.dir().join("tree-2.0.0");
+        let output = again.arg(tree).output().unwrap();
+        assert!(output.status.success(), "the same release again is no error");
+        assert_eq!(fleet.newest_rollout("shop").rollout.outcome, Some(OutcomeName::Reverted));
+        fleet.swell_ok(&["audit", "verify"]);
+    });
+}
+
+/// After a halt is acknowledged no host starts a switch.
+#[test]
+fn stop_stops() {
+    inside("stop_stops", |private| {
+        let names = ["web-1", "web-2", "web-3", "web-4", "web-5", "web-6"];
+        let (fleet, agents) = fleet(private, &names);
+        publish(&fleet, private.dir(), "1.0.0", true);
+        wait_done(&fleet);
+        for round in 1..=5 {
+            let version = format!("1.0.{round}");
+            publish(&fleet, private.dir(), &version, true);
+            let page = until("hosts in flight in the second wave", ROLLOUT_BOUND, || {
+                let page = fleet.newest_rollout("shop");
+                let busy = page.rollout.wave == 1 && page.rollout.counts.in_flight > 0;
+                busy.then_some(page)
+            });
+            let pressed = millis();
+            let answer: VerbAnswer =
+                fleet.swell_json(&["halt", "shop", "--yes", "--why", "test of the red button"]);
+            let acknowledged = millis();
+            assert_eq!(answer.rollout.rollout, page.rollout.rollout);
+            let before = switches(&agents);
+            assert!(before.len() < agents.len() || round > 1, "the halt came in the middle");
+            // Long enough for every host to be staged, permitted and switched if it were let.
+            std::thread::sleep(Duration::from_secs(3));
+            let after = switches(&agents);
+            assert_eq!(before, after, "a host switched after the halt was acknowledged");
+            let newest = after.values().copied().max().unwrap();
+            println!(
+                "halt latency: pressed to acknowledged {} ms, pressed to last switch start {} ms",
+                acknowledged - pressed,
+                newest.saturating_sub(pressed)
+            );
+            assert!(newest <= acknowledged, "a switch began {} ms late", newest - acknowledged);
+            assert_eq!(fleet.newest_rollout("shop").rollout.phase, PhaseName::Halted);
+            let id = page.rollout.rollout.to_string();
+            fleet.swell_ok(&["rollout", "resume", &id, "--yes", "--why", "test goes on"]);
+            assert_eq!(wait_done(&fleet).rollout.outcome, Some(OutcomeName::Completed));
+        }
+    });
+}
+
+/// When each agent last began a switch, by its own journal.
+fn switches(agents: &[Agent]) -> BTreeMap<String, u64> {
+    agents
+        .iter()
+        .filter_map(|agent| {
+            let live = agent.state().join("services/shop/current");
+            let changed = fs::symlink_metadata(live).ok()?.modified().ok()?;
+            let at = changed.duration_since(std::time::UNIX_EPOCH).unwrap().as_millis();
+            Some((agent.name().to_owned(), u64::try_from(at).unwrap()))
+        })
+        .collect()
+}
+
+fn millis() -> u64 {
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap();
+    u64::try_from(now.as_millis()).unwrap()
+}
+
+/// What was acknowledged, to be found again at the end.
+#[derive(Default)]
+struct Acknowledged {
+    releases: BTreeSet<String>,
+    reasons: BTreeSet<String>,
+    /// (rollout, host) pairs seen as committed.
+    committed: BTreeSet<(String, String)>,
+}
+
+const KILLS: u32 = 210;
+
+#[test]
+fn two_hundred_kills_lose_nothing_that_was_acknowledged() {
+    inside("two_hundred_kills_lose_nothing_that_was_acknowledged", |private| {
+        let names = ["web-1", "web-2", "web-3", "web-4"];
+        let (mut fleet, mut agents) = fleet(private, &names);
+        publish(&fleet, private.dir(), "1.0.0", true);
+        wait_done(&fleet);
+        let mut seed = getrandom::u64().unwrap();
+        println!("seed {seed}");
+        let mut acknowledged = Acknowledged::default();
+        let (mut of_coordinator, mut of_agents) = (0, 0);
+        let mut work = Work { dir: private.dir().to_owned(), next: 1 };
+        for _ in 0..KILLS {
+            work.something(&fleet, next(&mut seed), &mut acknowledged);
+            std::thread::sleep(Duration::from_millis(next(&mut seed) % 150));
+            if next(&mut seed) % 5 < 2 {
+                fleet.kill_coordinator();
+                of_coordinator += 1;
+                fleet.serve();
+            } else {
+                let index = usize::try_from(next(&mut seed)).unwrap() % agents.len();
+                agents[index].kill();
+                of_agents += 1;
+                agents[index].run();
+            }
+            for agent in &agents {
+                assert!(agent.live_version("shop").is_some(), "{} runs nothing", agent.name());
+            }
+        }
+        println!("{of_coordinator} kills of the coordinator, {of_agents} of agents");
+        finish(&fleet, &agents, private.dir(), &acknowledged);
+    });
+}
+
+/// Deleting the view, or damaging it, loses nothing: it is made again from the ledger.
+#[test]
+fn the_view_may_be_deleted() {
+    inside("the_view_may_be_deleted", |private| {
+        let (mut fleet, agents) = fleet(private, &["web-1", "web-2"]);
+        let mut acknowledged = Acknowledged::default();
+        for version in ["1.0.0", "1.1.0"] {
+            publish(&fleet, private.dir(), version, true);
+            acknowledged.releases.insert(version.to_owned());
+            wait_done(&fleet);
+        }
+        let before = fleet.newest_rollout("shop");
+        fleet.kill_coordinator();
+        fs::remove_dir_all(fleet.state().join("view")).unwrap();
+        fleet.serve();
+        let after = fleet.newest_rollout("shop");
+        assert_eq!(before.hosts, after.hosts);
+        assert_eq!(before.rollout, after.rollout);
+        fleet.kill_coordinator();
+        let view = fleet.state().join("view");
+        for entry in fs::read_dir(&view).unwrap().flatten().filter(|e| e.path().is_file()) {
+            fs::write(entry.path(), b"damaged").unwrap();
+        }
+        fleet.serve();
+        assert_eq!(fleet.newest_rollout("shop").hosts, before.hosts);
+        finish(&fleet, &agents, private.dir(), &acknowledged);
+    });
+}
+
+/// Publishes, halts, resumes and looks, remembering what was acknowledged.
+struct Work {
+    dir: std::path::PathBuf,
+    next: u32,
+}
+
+impl Work {
+    fn something(&mut self, fleet: &Fleet, choice: u64, acknowledged: &mut Acknowledged) {
+        let reason = format!("reason-{choice:016x}");
+        match choice % 4 {
+            0 => {
+                let version = format!("2.0.{}", self.next);
+                self.next += 1;
+                let tree = sleeper_tree(&self.dir, &version, true);
+                let mut command =
+                    fleet.swell(&["publish", "--service", "shop", "--version", &version]);
+                if command.arg(tree).output().unwrap().status.success() {
+                    acknowledged.releases.insert(version);
+                }
+            }
+            verb @ (1 | 2) => {
+                let id = fleet.newest_rollout("shop").rollout.rollout.to_string();
+                let verb = if verb == 1 { "halt" } else { "resume" };
+                let mut command = fleet.swell(&["rollout", verb, &id, "--yes", "--why", &reason]);
+                if command.output().unwrap().status.success() {
+                    acknowledged.reasons.insert(reason);
+                }
+            }
+            _ => {
+                let page = fleet.newest_rollout("shop");
+                let id = page.rollout.rollout.to_string();
+                for host in page.hosts.iter().filter(|host| host.progress == "committed") {
+                    acknowledged.committed.insert((id.clone(), host.name.to_string()));
+                }
+            }
+        }
+    }
+}
+
+/// The end of a storm: all that was acknowledged is there, and the fleet still takes a release.
+fn finish(fleet: &Fleet, agents: &[Agent], dir: &Path, acknowledged: &Acknowledged) {
+    let start = Instant::now();
+    let releases: ReleasesAnswer = fleet.swell_json(&["release", "ls", "--service", "shop"]);
+    let known: BTreeSet<String> =
+        releases.releases.iter().map(|release| release.version.to_string()).collect();
+    let lost: Vec<_> = acknowledged.releases.difference(&known).collect();
+    assert!(lost.is_empty(), "acknowledged releases that are gone: {lost:?}");
+    let log = audit(fleet);
+    let lost: Vec<_> = acknowledged.reasons.iter().filter(|why| !log.contains(*why)).collect();
+    assert!(lost.is_empty(), "acknowledged decisions that are gone: {lost:?}");
+    for (id, host) in &acknowledged.committed {
+        let page: RolloutPage = fleet.swell_json(&["rollout", "show", id]);
+        let found = page.hosts.iter().find(|h| h.name.as_str() == host).expect("the host");
+        assert_eq!(found.progress, "committed", "a report of {host} in {id} was lost");
+    }
+    fleet.swell_ok(&["audit", "verify"]);
+    let newest = fleet.newest_rollout("shop");
+    if newest.rollout.phase == PhaseName::Halted {
+        let id = newest.rollout.rollout.to_string();
+        fleet.swell_ok(&["rollout", "resume", &id, "--yes", "--why", "the storm is over"]);
+    }
+    publish(fleet, dir, "9.0.0", true);
+    let names: Vec<&str> = agents.iter().map(Agent::name).collect();
+    fleet.wait_for_version("shop", "9.0.0", &names);
+    for agent in agents {
+        assert_eq!(agent.live_version("shop").as_deref(), Some("9.0.0"));
+    }
+    println!(
+        "{} releases, {} decisions, {} reports found again; converged in {:?}",
+        acknowledged.releases.len(),
+        acknowledged.reasons.len(),
+        acknowledged.committed.len(),
+        start.elapsed()
+    );
+}
+
+/// Every payload of the ledger, as text.
+fn audit(fleet: &Fleet) -> String {
+    let page: AuditPage = fleet.swell_json(&["audit", "log", "--limit", "1000"]);
+    let mut text: String = page.entries.iter().map(|entry| entry.payload.as_str()).collect();
+    let mut after = page.entries.last().map_or(0, |entry| entry.seq);
+    while after < page.head.seq {
+        let after_text = after.to_string();
+        let more: AuditPage =
+            fleet.swell_json(&["audit", "log", "--after", &after_text, "--limit", "1000"]);
+        let Some(last) = more.entries.last() else { break };
+        after = last.seq;
+        text.extend(more.entries.iter().map(|entry| entry.payload.as_str()));
+    }
+    text
+}
+
+fn next(seed: &mut u64) -> u64 {
+    *seed ^= *seed << 13;
+    *seed ^= *seed >> 7;
+    *seed ^= *seed << 17;
+    *seed
+}
