@@ -1,1 +1,32 @@
-//! Stub.
+//! The rollout core: from a policy and the hosts to a frozen plan, from a plan and what happens to
+//! what each host should be now.
+//!
+//! Owns: plan, step, desired, judge, explain, check. Must never do IO, read a clock, log, use
+//! randomness or an order that differs between runs: the ledger replays it. See docs/rollout.md.
+
+pub mod check;
+pub mod desired;
+pub mod explain;
+pub mod fact;
+pub mod gate;
+mod hosts;
+pub mod input;
+pub mod plan;
+pub mod policy;
+mod settle;
+pub mod state;
+pub mod step;
+
+pub use check::{Finding, check};
+pub use desired::{desired, generation, may_switch};
+pub use explain::{Why, explain};
+pub use fact::{cares_about_link, fact};
+pub use gate::{Judgement, judge};
+pub use input::{HostFact, Input, KeepOrRevert, Moment};
+pub use plan::{HostFacts, Plan, PlanError, PlannedHost, PlannedWave, ReleaseRef, plan};
+pub use policy::{Amount, Gate, OnBreach, Policy, PolicyError, Take, WavePolicy, WhenNewer};
+pub use state::{
+    Approved, HaltCause, HostEntry, Outcome, Phase, PhaseName, Progress, ProgressName, Resumable,
+    RevertCause, Rollout, Tally,
+};
+pub use step::{Effects, Refusal, Transition, due, next_deadline, step};

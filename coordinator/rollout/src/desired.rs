@@ -1,0 +1,122 @@
+//! What each host should be, derived from the state each time and never queued; and who may switch.
+//! Changes nothing.
+
+use groundswell_common::directive::{Action, ServiceWish};
+use groundswell_common::wire::Deny;
+use groundswell_common::{HostId, ReleaseId};
+
+use crate::state::{HostEntry, Outcome, Phase, PhaseName, Progress, Rollout};
+
+/// The kind of wish for a host, before names and numbers are filled in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Want {
+    Hold,
+    Stage,
+    Switch,
+    Revert,
+}
+
+/// What the host should do with the rollout's service; `None` where the rollout has no say: it has
+/// not started, or the host is not in its plan. Equal states give equal wishes.
+///
+/// A rollout that was superseded still answers; the caller asks the newest started rollout of a
+/// service that has the host.
+#[must_use]
+pub fn desired(rollout: &Rollout, host: &HostId) -> Option<ServiceWish> {
+    if rollout.phase.name() == PhaseName::Planned {
+        return None;
+    }
+    let ordinal = rollout.ordinal(host)?;
+    let (_, planned) = rollout.planned_at(ordinal)?;
+    let release = rollout.release();
+    let action = match want(rollout, rollout.entry(ordinal)?) {
+        Want::Hold => Action::Hold {},
+        Want::Stage => Action::Stage { release },
+        Want::Switch => Action::Switch { release },
+        Want::Revert => Action::Revert { from: release, to: planned.previous },
+    };
+    Some(ServiceWish {
+        service: rollout.plan.service.clone(),
+        action,
+        probe_deadline_secs: rollout.plan.probe_deadline_secs,
+        bake_secs: rollout.plan.host_bake_secs,
+        probe_interval_secs: rollout.plan.probe_interval_secs,
+        rollout: Some(rollout.id.clone()),
+    })
+}
+
+/// The number of the ledger entry that changed the host's wish last; 0 where the rollout has no say.
+#[must_use]
+pub fn generation(rollout: &Rollout, host: &HostId) -> u64 {
+    rollout.host(host).map_or(0, |entry| entry.generation.max(rollout.started))
+}
+
+/// Whether the host may switch to `release` now, asked right before each switch. `generation` is
+/// that of the directive which the host acts on.
+///
+/// # Errors
+/// [`Deny::Stopped`] where nobody may switch; [`Deny::Stale`] where this host may not: it has no slot,
+/// another release is wanted, or its directive is older than its slot.
+pub fn may_switch(
+    rollout: &Rollout,
+    host: &HostId,
+    release: &ReleaseId,
+    generation: u64,
+) -> Result<(), Deny> {
+    if !goes_forward(rollout) {
+        return Err(Deny::Stopped);
+    }
+    let entry = rollout.host(host).ok_or(Deny::Stale)?;
+    let current = generation >= entry.generation && *release == rollout.release();
+    match entry.progress {
+        Progress::Granted { .. } | Progress::Probing { .. } if current => Ok(()),
+        Progress::Granted { .. }
+        | Progress::Probing { .. }
+        | Progress::Pending
+        | Progress::Staging
+        | Progress::Staged
+        | Progress::Baking { .. }
+        | Progress::Committed
+        | Progress::Failed { .. }
+        | Progress::Lost
+        | Progress::Absent
+        | Progress::Reverting { .. }
+        | Progress::Overdue
+        | Progress::Reverted => Err(Deny::Stale),
+    }
+}
+
+/// Whether hosts may be brought to the release now.
+pub(crate) fn goes_forward(rollout: &Rollout) -> bool {
+    let phase = match &rollout.phase {
+        Phase::Running { .. } | Phase::Baking { .. } | Phase::Gated { .. } => true,
+        Phase::Done { outcome: Outcome::Completed, .. } => true,
+        Phase::Planned
+        | Phase::Paused { .. }
+        | Phase::Halted { .. }
+        | Phase::Reverting { .. }
+        | Phase::Done {
+            outcome: Outcome::Reverted { .. } | Outcome::Aborted { .. } | Outcome::Superseded { .. },
+            ..
+        } => false,
+    };
+    phase && rollout.successor.is_none()
+}
+
+pub(crate) fn want(rollout: &Rollout, entry: &HostEntry) -> Want {
+    let forward = goes_forward(rollout);
+    match entry.progress {
+        Progress::Staging | Progress::Staged if forward => Want::Stage,
+        Progress::Granted { .. } if forward => Want::Switch,
+        Progress::Probing { .. } | Progress::Baking { .. } | Progress::Committed => Want::Switch,
+        Progress::Reverting { .. } | Progress::Overdue => Want::Revert,
+        Progress::Pending
+        | Progress::Staging
+        | Progress::Staged
+        | Progress::Granted { .. }
+        | Progress::Failed { .. }
+        | Progress::Lost
+        | Progress::Absent
+        | Progress::Reverted => Want::Hold,
+    }
+}

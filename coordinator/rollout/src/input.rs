@@ -1,0 +1,139 @@
+//! All that can happen to a rollout, as values that the ledger keeps and replays. Decides nothing.
+
+use groundswell_common::report::FailedStep;
+use groundswell_common::{Digest, HostId, OperatorName, ReleaseId, RolloutId, Timestamp};
+use serde::{Deserialize, Serialize};
+
+/// When an input is applied: its place in the ledger and the coordinator's time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Moment {
+    /// The ledger entry's number; grows, and becomes the generation of what changes.
+    pub seq: u64,
+    /// The time written in that entry.
+    pub now: Timestamp,
+}
+
+/// One thing that happens to a rollout.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Input {
+    /// Begins; `away` lists the hosts of the plan that are not connected now.
+    Start {
+        /// Hosts that are not connected.
+        away: Vec<HostId>,
+    },
+    /// A person approves a wave, or all of them, of the plan with this hash. The caller has checked
+    /// the person's role and signature.
+    Approve {
+        /// Who.
+        by: OperatorName,
+        /// The plan that was shown.
+        plan: Digest,
+        /// Counted from 0; `None` for every wave.
+        wave: Option<u32>,
+    },
+    /// Stops new switches until resumed.
+    Pause {
+        /// Who.
+        by: OperatorName,
+        /// The reason given.
+        why: String,
+    },
+    /// Goes on after a pause or a halt and acknowledges the failures seen so far.
+    Resume {
+        /// Who.
+        by: OperatorName,
+        /// The reason given.
+        why: String,
+    },
+    /// The red button.
+    Halt {
+        /// Who.
+        by: OperatorName,
+        /// The reason given.
+        why: String,
+    },
+    /// Ends it for good.
+    Abort {
+        /// Who.
+        by: OperatorName,
+        /// The reason given.
+        why: String,
+        /// What becomes of the hosts that switched.
+        keep: KeepOrRevert,
+    },
+    /// Puts the previous release back on every host that left it.
+    Revert {
+        /// Who.
+        by: OperatorName,
+        /// The reason given.
+        why: String,
+    },
+    /// A newer rollout takes over.
+    Supersede {
+        /// The newer one.
+        by: RolloutId,
+    },
+    /// A host reported something new; made by [`crate::fact`].
+    Host {
+        /// Which host.
+        host: HostId,
+        /// What is new.
+        fact: HostFact,
+    },
+    /// A host is connected again.
+    Connected {
+        /// Which host.
+        host: HostId,
+    },
+    /// A host's connection is gone.
+    Disconnected {
+        /// Which host.
+        host: HostId,
+    },
+    /// Time has passed; only when [`crate::due`] says so.
+    Tick,
+}
+
+/// What becomes of the hosts that switched when a rollout is aborted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum KeepOrRevert {
+    /// They keep what they run; the fleet stays mixed.
+    Keep,
+    /// They go back.
+    Revert,
+}
+
+/// What a host's report adds to what the rollout knew.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum HostFact {
+    /// The release is on disk and verified, not live.
+    Staged,
+    /// The live tree is being replaced, or the probes have not passed yet.
+    SwitchStarted,
+    /// The probes pass; the host bakes.
+    Passed,
+    /// The host runs the release and has baked it.
+    Committed,
+    /// The release failed on the host.
+    Failed {
+        /// At which step.
+        step: FailedStep,
+        /// What happened, at most 4 KiB.
+        why: String,
+        /// Whether the release before it is live again.
+        reverted: bool,
+    },
+    /// The release does not run on the host any more.
+    RevertDone {
+        /// What runs instead.
+        running: Option<ReleaseId>,
+    },
+    /// Only a person can help.
+    Stuck {
+        /// What happened, at most 4 KiB.
+        why: String,
+    },
+}

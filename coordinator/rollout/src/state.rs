@@ -1,0 +1,711 @@
+//! Where a rollout stands: its phase and each of its hosts, with the sets and counters that keep the
+//! cost of one fact logarithmic. Owns the form of the state; [`crate::step`] is its only writer.
+
+use std::collections::BTreeSet;
+
+use groundswell_common::report::FailedStep;
+use groundswell_common::{Digest, HostId, OperatorName, ReleaseId, RolloutId, Timestamp};
+use serde::{Deserialize, Serialize};
+
+use crate::plan::{Plan, PlannedHost, PlannedWave};
+
+/// One release on its way to the hosts of one plan.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Rollout {
+    pub(crate) id: RolloutId,
+    pub(crate) plan: Plan,
+    pub(crate) plan_hash: Digest,
+    pub(crate) phase: Phase,
+    pub(crate) approvals: Vec<Approved>,
+    /// The newer rollout that took over; nothing changes any more.
+    pub(crate) successor: Option<RolloutId>,
+    /// The ledger entry that started it; 0 before.
+    pub(crate) started: u64,
+    /// By ordinal: the place of the host in the plan, counted over all waves.
+    pub(crate) hosts: Vec<HostEntry>,
+    pub(crate) waves: Vec<WaveState>,
+    /// Ordinals in the order of the host ids.
+    pub(crate) by_id: Vec<u32>,
+    pub(crate) sets: Sets,
+}
+
+/// Ordinals of hosts by what has to be found fast. Each is a function of the entries and the phase.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Sets {
+    /// Staging, staged or granted: those whose wish a pause changes.
+    pub(crate) open: BTreeSet<u32>,
+    /// Staged and connected: next in line for a slot.
+    pub(crate) ready: BTreeSet<u32>,
+    /// Hosts that hold a slot.
+    pub(crate) in_flight: BTreeSet<u32>,
+    /// Connected hosts that run or may run the release and are not on their way back.
+    pub(crate) may_run: BTreeSet<u32>,
+    /// Failures that nobody has acknowledged.
+    pub(crate) failures: BTreeSet<u32>,
+    /// When a slot is taken back from a silent host.
+    pub(crate) deadlines: BTreeSet<(Timestamp, u32)>,
+    /// Hosts that hold a wave while they are away, by the time from which their wait counts.
+    pub(crate) away: BTreeSet<(Timestamp, u32)>,
+}
+
+/// One host of a rollout.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HostEntry {
+    /// How far it has come.
+    pub progress: Progress,
+    /// Since when it is not connected; `None` while it is.
+    pub away: Option<Timestamp>,
+    /// The ledger entry that changed its wish last; 0 where none did since the start.
+    pub generation: u64,
+    /// Whether a person has seen its failure.
+    pub acknowledged: bool,
+    /// How often it was lost and came back without having switched.
+    pub retries: u8,
+}
+
+/// How far a host has come.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Progress {
+    /// Its wave has not opened.
+    Pending,
+    /// Fetching and unpacking, or about to.
+    Staging,
+    /// The release is on disk; it waits for a slot.
+    Staged,
+    /// It holds a slot and may ask for its permit.
+    Granted {
+        /// When the slot was given.
+        since: Timestamp,
+        /// When the slot is taken back if nothing is heard.
+        deadline: Timestamp,
+    },
+    /// It has switched; the probes have not passed yet.
+    Probing {
+        /// When it counts as lost if nothing more is heard.
+        deadline: Timestamp,
+    },
+    /// The probes pass; it is watched.
+    Baking {
+        /// When it counts as lost if nothing more is heard.
+        deadline: Timestamp,
+    },
+    /// It runs the release and has baked it.
+    Committed,
+    /// The release failed on it.
+    Failed {
+        /// At which step; `Revert` means that a person must look.
+        step: FailedStep,
+        /// What happened, at most 4 KiB.
+        why: String,
+        /// Whether the release before it is live again.
+        reverted: bool,
+    },
+    /// It fell silent while it held a slot; it may run the release.
+    Lost,
+    /// It was away before it got a slot; it no longer holds its wave and is staged when it is back.
+    Absent,
+    /// It holds a slot to go back.
+    Reverting {
+        /// When the slot is taken back if nothing is heard.
+        deadline: Timestamp,
+    },
+    /// It was told to go back and did not answer in time; it is still told to.
+    Overdue,
+    /// It does not run the release any more.
+    Reverted,
+}
+
+/// The variants of [`Progress`] without their data, for counters and people.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ProgressName {
+    /// See [`Progress::Pending`].
+    Pending,
+    /// See [`Progress::Staging`].
+    Staging,
+    /// See [`Progress::Staged`].
+    Staged,
+    /// See [`Progress::Granted`].
+    Granted,
+    /// See [`Progress::Probing`].
+    Probing,
+    /// See [`Progress::Baking`].
+    Baking,
+    /// See [`Progress::Committed`].
+    Committed,
+    /// See [`Progress::Failed`].
+    Failed,
+    /// See [`Progress::Lost`].
+    Lost,
+    /// See [`Progress::Absent`].
+    Absent,
+    /// See [`Progress::Reverting`].
+    Reverting,
+    /// See [`Progress::Overdue`].
+    Overdue,
+    /// See [`Progress::Reverted`].
+    Reverted,
+}
+
+/// How many hosts of a wave stand where.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Tally {
+    /// See [`Progress::Pending`].
+    pub pending: u32,
+    /// See [`Progress::Staging`].
+    pub staging: u32,
+    /// See [`Progress::Staged`].
+    pub staged: u32,
+    /// See [`Progress::Granted`].
+    pub granted: u32,
+    /// See [`Progress::Probing`].
+    pub probing: u32,
+    /// See [`Progress::Baking`].
+    pub baking: u32,
+    /// See [`Progress::Committed`].
+    pub committed: u32,
+    /// See [`Progress::Failed`].
+    pub failed: u32,
+    /// See [`Progress::Lost`].
+    pub lost: u32,
+    /// See [`Progress::Absent`].
+    pub absent: u32,
+    /// See [`Progress::Reverting`].
+    pub reverting: u32,
+    /// See [`Progress::Overdue`].
+    pub overdue: u32,
+    /// See [`Progress::Reverted`].
+    pub reverted: u32,
+}
+
+/// What changes about one wave while it rolls.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct WaveState {
+    /// Ordinal of its first host.
+    pub(crate) first: u32,
+    /// When it opened.
+    pub(crate) opened: Option<Timestamp>,
+    /// Whether a person let it finish though none of its hosts could be reached.
+    pub(crate) waived: bool,
+    pub(crate) tally: Tally,
+    /// Failures not acknowledged.
+    pub(crate) failures: u32,
+}
+
+/// Where the rollout as a whole stands. Waves are counted from 0.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Phase {
+    /// Not started: queued, or just made.
+    Planned,
+    /// A wave is open.
+    Running {
+        /// Which.
+        wave: u32,
+        /// Halted at this point unless a host of it commits before.
+        progress_by: Timestamp,
+    },
+    /// A wave is finished and watched.
+    Baking {
+        /// Which.
+        wave: u32,
+        /// Until when.
+        until: Timestamp,
+    },
+    /// A wave waits for its gate.
+    Gated {
+        /// The wave that would open.
+        wave: u32,
+        /// Since when.
+        since: Timestamp,
+    },
+    /// Stopped by a person.
+    Paused {
+        /// Who.
+        by: OperatorName,
+        /// The reason given.
+        why: String,
+        /// Since when.
+        since: Timestamp,
+        /// Where a resume goes on.
+        resume: Resumable,
+    },
+    /// Stopped by the machine or by the red button.
+    Halted {
+        /// What stopped it.
+        cause: HaltCause,
+        /// Since when.
+        since: Timestamp,
+        /// Where a resume goes on.
+        resume: Resumable,
+    },
+    /// The previous release is put back, from the last wave to the first.
+    Reverting {
+        /// Why.
+        cause: RevertCause,
+        /// The wave that goes back now.
+        wave: u32,
+    },
+    /// Over. Stragglers of a completed rollout still catch up, those of a reverted one still go back.
+    Done {
+        /// How it ended.
+        outcome: Outcome,
+        /// When.
+        at: Timestamp,
+    },
+}
+
+/// The variants of [`Phase`] without their data.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum PhaseName {
+    /// See [`Phase::Planned`].
+    Planned,
+    /// See [`Phase::Running`].
+    Running,
+    /// See [`Phase::Baking`].
+    Baking,
+    /// See [`Phase::Gated`].
+    Gated,
+    /// See [`Phase::Paused`].
+    Paused,
+    /// See [`Phase::Halted`].
+    Halted,
+    /// See [`Phase::Reverting`].
+    Reverting,
+    /// See [`Phase::Done`].
+    Done,
+}
+
+/// Where a resume goes on.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Resumable {
+    /// In an open wave, with its whole progress deadline again.
+    Running {
+        /// Which.
+        wave: u32,
+    },
+    /// In the bake of a wave.
+    Baking {
+        /// Which.
+        wave: u32,
+        /// Milliseconds of the bake that were left.
+        left_millis: u64,
+    },
+    /// Before a wave.
+    Gated {
+        /// Which.
+        wave: u32,
+        /// Since when its gate was shut.
+        since: Timestamp,
+    },
+    /// On the way back.
+    Reverting {
+        /// Why it goes back.
+        cause: RevertCause,
+        /// The wave that goes back now.
+        wave: u32,
+    },
+    /// Completed, with stragglers.
+    Completed {
+        /// When it completed.
+        at: Timestamp,
+    },
+}
+
+/// What halted a rollout.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum HaltCause {
+    /// The red button.
+    Person {
+        /// Who.
+        by: OperatorName,
+        /// The reason given.
+        why: String,
+    },
+    /// A wave had more failures than its budget.
+    Breach {
+        /// Which wave.
+        wave: u32,
+        /// Failures not acknowledged before.
+        failures: u32,
+        /// What it may have.
+        budget: u32,
+    },
+    /// No host of the open wave committed within the progress deadline.
+    NoProgress {
+        /// Which wave.
+        wave: u32,
+    },
+}
+
+/// Why the previous release is put back.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum RevertCause {
+    /// A person asked for it.
+    Person {
+        /// Who.
+        by: OperatorName,
+        /// The reason given.
+        why: String,
+    },
+    /// A wave had more failures than its budget, and the policy says revert.
+    Breach {
+        /// Which wave.
+        wave: u32,
+        /// Failures not acknowledged before.
+        failures: u32,
+        /// What it may have.
+        budget: u32,
+    },
+}
+
+/// How a rollout ended.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Outcome {
+    /// Every wave finished and baked.
+    Completed,
+    /// Every host that could be reached went back.
+    Reverted {
+        /// Why.
+        cause: RevertCause,
+    },
+    /// Ended by a person; hosts keep what they run.
+    Aborted {
+        /// Who.
+        by: OperatorName,
+        /// The reason given.
+        why: String,
+    },
+    /// A newer rollout took over before the end.
+    Superseded {
+        /// Which.
+        by: RolloutId,
+    },
+}
+
+/// One approval that counts.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Approved {
+    /// Who.
+    pub by: OperatorName,
+    /// For which wave; `None` for every wave.
+    pub wave: Option<u32>,
+    /// When.
+    pub at: Timestamp,
+}
+
+impl Rollout {
+    /// A rollout of `plan` that has not started.
+    #[must_use]
+    pub fn new(id: RolloutId, plan: Plan) -> Self {
+        let plan_hash = plan.hash();
+        let (mut hosts, mut waves, mut ids) = (Vec::new(), Vec::new(), Vec::new());
+        for wave in &plan.waves {
+            let pending = u32::try_from(wave.hosts.len()).unwrap_or(u32::MAX);
+            waves.push(WaveState {
+                first: u32::try_from(hosts.len()).unwrap_or(u32::MAX),
+                opened: None,
+                waived: false,
+                tally: Tally { pending, ..Tally::default() },
+                failures: 0,
+            });
+            ids.extend(wave.hosts.iter().map(|host| host.id));
+            hosts.resize(ids.len(), HostEntry::new());
+        }
+        let mut keyed: Vec<(HostId, u32)> = ids.into_iter().zip(0_u32..).collect();
+        keyed.sort_unstable();
+        Self {
+            id,
+            plan,
+            plan_hash,
+            phase: Phase::Planned,
+            approvals: Vec::new(),
+            successor: None,
+            started: 0,
+            hosts,
+            waves,
+            by_id: keyed.into_iter().map(|(_, ordinal)| ordinal).collect(),
+            sets: Sets::default(),
+        }
+    }
+
+    /// Its identity.
+    #[must_use]
+    pub fn id(&self) -> &RolloutId {
+        &self.id
+    }
+
+    /// What it rolls, where and how.
+    #[must_use]
+    pub fn plan(&self) -> &Plan {
+        &self.plan
+    }
+
+    /// The hash that approvals are bound to.
+    #[must_use]
+    pub fn plan_hash(&self) -> Digest {
+        self.plan_hash
+    }
+
+    /// The release that it brings.
+    #[must_use]
+    pub fn release(&self) -> ReleaseId {
+        self.plan.release.id
+    }
+
+    /// Where it stands.
+    #[must_use]
+    pub fn phase(&self) -> &Phase {
+        &self.phase
+    }
+
+    /// The approvals that count, in the order in which they came.
+    #[must_use]
+    pub fn approvals(&self) -> &[Approved] {
+        &self.approvals
+    }
+
+    /// The newer rollout of the service that took over, if one did.
+    #[must_use]
+    pub fn successor(&self) -> Option<&RolloutId> {
+        self.successor.as_ref()
+    }
+
+    /// Whether it is over (stragglers may remain).
+    #[must_use]
+    pub fn is_over(&self) -> bool {
+        self.phase.name() == PhaseName::Done
+    }
+
+    /// Whether the release went to every wave and was not taken back: new hosts get it.
+    #[must_use]
+    pub fn is_proven(&self) -> bool {
+        matches!(self.phase, Phase::Done { outcome: Outcome::Completed, .. })
+    }
+
+    /// The wave that the phase is about, counted from 0; `None` before the start and after the end.
+    #[must_use]
+    pub fn wave(&self) -> Option<u32> {
+        self.phase.wave()
+    }
+
+    /// Whether wave `wave` has opened.
+    #[must_use]
+    pub fn is_open(&self, wave: u32) -> bool {
+        self.wave_state(wave).is_some_and(|wave| wave.opened.is_some())
+    }
+
+    /// How many hosts of wave `wave` stand where.
+    #[must_use]
+    pub fn tally(&self, wave: u32) -> Option<Tally> {
+        self.wave_state(wave).map(|wave| wave.tally)
+    }
+
+    /// Failures of wave `wave` that nobody has acknowledged.
+    #[must_use]
+    pub fn failures(&self, wave: u32) -> u32 {
+        self.wave_state(wave).map_or(0, |wave| wave.failures)
+    }
+
+    /// The number of hosts that hold a slot.
+    #[must_use]
+    pub fn in_flight(&self) -> usize {
+        self.sets.in_flight.len()
+    }
+
+    /// The state of one host; `None` where it is not in the plan.
+    #[must_use]
+    pub fn host(&self, host: &HostId) -> Option<&HostEntry> {
+        self.entry(self.ordinal(host)?)
+    }
+
+    /// The host in the plan with its wave; `None` where it is not in the plan.
+    #[must_use]
+    pub fn planned(&self, host: &HostId) -> Option<(u32, &PlannedHost)> {
+        self.planned_at(self.ordinal(host)?)
+    }
+
+    /// All hosts in plan order: wave, host, state.
+    pub fn hosts(&self) -> impl Iterator<Item = (u32, &PlannedHost, &HostEntry)> {
+        let planned = self
+            .plan
+            .waves
+            .iter()
+            .zip(0_u32..)
+            .flat_map(|(wave, at)| wave.hosts.iter().map(move |host| (at, host)));
+        planned.zip(&self.hosts).map(|((wave, host), entry)| (wave, host, entry))
+    }
+
+    pub(crate) fn entry(&self, ordinal: u32) -> Option<&HostEntry> {
+        self.hosts.get(usize_of(ordinal))
+    }
+
+    pub(crate) fn wave_state(&self, wave: u32) -> Option<&WaveState> {
+        self.waves.get(usize_of(wave))
+    }
+
+    pub(crate) fn planned_wave(&self, wave: u32) -> Option<&PlannedWave> {
+        self.plan.waves.get(usize_of(wave))
+    }
+
+    pub(crate) fn last_wave(&self) -> u32 {
+        u32::try_from(self.waves.len().saturating_sub(1)).unwrap_or(u32::MAX)
+    }
+
+    /// Hosts that wave `wave` may have in flight at once.
+    pub(crate) fn cap(&self, wave: u32) -> usize {
+        self.planned_wave(wave).map_or(0, |wave| usize_of(wave.max_in_flight))
+    }
+
+    pub(crate) fn wave_of(&self, ordinal: u32) -> u32 {
+        let after = self.waves.partition_point(|wave| wave.first <= ordinal);
+        u32::try_from(after.saturating_sub(1)).unwrap_or(u32::MAX)
+    }
+
+    pub(crate) fn planned_at(&self, ordinal: u32) -> Option<(u32, &PlannedHost)> {
+        let wave = self.wave_of(ordinal);
+        let within = ordinal.checked_sub(self.wave_state(wave)?.first)?;
+        Some((wave, self.planned_wave(wave)?.hosts.get(usize_of(within))?))
+    }
+
+    pub(crate) fn ordinal(&self, host: &HostId) -> Option<u32> {
+        let id_at = |ordinal: &u32| self.planned_at(*ordinal).map(|(_, planned)| planned.id);
+        let found = self.by_id.binary_search_by(|ordinal| id_at(ordinal).cmp(&Some(*host))).ok()?;
+        self.by_id.get(found).copied()
+    }
+}
+
+impl HostEntry {
+    fn new() -> Self {
+        Self {
+            progress: Progress::Pending,
+            away: None,
+            generation: 0,
+            acknowledged: false,
+            retries: 0,
+        }
+    }
+}
+
+impl Progress {
+    /// Its name.
+    #[must_use]
+    pub fn name(&self) -> ProgressName {
+        match self {
+            Self::Pending => ProgressName::Pending,
+            Self::Staging => ProgressName::Staging,
+            Self::Staged => ProgressName::Staged,
+            Self::Granted { .. } => ProgressName::Granted,
+            Self::Probing { .. } => ProgressName::Probing,
+            Self::Baking { .. } => ProgressName::Baking,
+            Self::Committed => ProgressName::Committed,
+            Self::Failed { .. } => ProgressName::Failed,
+            Self::Lost => ProgressName::Lost,
+            Self::Absent => ProgressName::Absent,
+            Self::Reverting { .. } => ProgressName::Reverting,
+            Self::Overdue => ProgressName::Overdue,
+            Self::Reverted => ProgressName::Reverted,
+        }
+    }
+}
+
+impl Phase {
+    /// Its name.
+    #[must_use]
+    pub fn name(&self) -> PhaseName {
+        match self {
+            Self::Planned => PhaseName::Planned,
+            Self::Running { .. } => PhaseName::Running,
+            Self::Baking { .. } => PhaseName::Baking,
+            Self::Gated { .. } => PhaseName::Gated,
+            Self::Paused { .. } => PhaseName::Paused,
+            Self::Halted { .. } => PhaseName::Halted,
+            Self::Reverting { .. } => PhaseName::Reverting,
+            Self::Done { .. } => PhaseName::Done,
+        }
+    }
+
+    /// The wave that it is about, counted from 0.
+    #[must_use]
+    pub fn wave(&self) -> Option<u32> {
+        match self {
+            Self::Running { wave, .. }
+            | Self::Baking { wave, .. }
+            | Self::Gated { wave, .. }
+            | Self::Reverting { wave, .. } => Some(*wave),
+            Self::Paused { resume, .. } | Self::Halted { resume, .. } => resume.wave(),
+            Self::Planned | Self::Done { .. } => None,
+        }
+    }
+}
+
+impl Resumable {
+    /// The wave that it is about, counted from 0.
+    #[must_use]
+    pub fn wave(&self) -> Option<u32> {
+        match self {
+            Self::Running { wave }
+            | Self::Baking { wave, .. }
+            | Self::Gated { wave, .. }
+            | Self::Reverting { wave, .. } => Some(*wave),
+            Self::Completed { .. } => None,
+        }
+    }
+}
+
+impl Tally {
+    /// The counter of one kind of progress.
+    #[must_use]
+    pub fn of(&self, name: ProgressName) -> u32 {
+        let mut copy = *self;
+        *copy.slot(name)
+    }
+
+    /// Hosts that an open wave still waits for.
+    #[must_use]
+    pub fn holding(&self) -> u32 {
+        self.staging + self.staged + self.granted + self.probing + self.baking
+    }
+
+    /// All hosts of the wave.
+    #[must_use]
+    pub fn total(&self) -> u32 {
+        self.pending
+            + self.holding()
+            + self.committed
+            + self.failed
+            + self.lost
+            + self.absent
+            + self.reverting
+            + self.overdue
+            + self.reverted
+    }
+
+    pub(crate) fn slot(&mut self, name: ProgressName) -> &mut u32 {
+        match name {
+            ProgressName::Pending => &mut self.pending,
+            ProgressName::Staging => &mut self.staging,
+            ProgressName::Staged => &mut self.staged,
+            ProgressName::Granted => &mut self.granted,
+            ProgressName::Probing => &mut self.probing,
+            ProgressName::Baking => &mut self.baking,
+            ProgressName::Committed => &mut self.committed,
+            ProgressName::Failed => &mut self.failed,
+            ProgressName::Lost => &mut self.lost,
+            ProgressName::Absent => &mut self.absent,
+            ProgressName::Reverting => &mut self.reverting,
+            ProgressName::Overdue => &mut self.overdue,
+            ProgressName::Reverted => &mut self.reverted,
+        }
+    }
+}
+
+pub(crate) fn usize_of(count: u32) -> usize {
+    usize::try_from(count).unwrap_or(usize::MAX)
+}
