@@ -5,7 +5,7 @@ use groundswell_common::directive::{Action, ServiceWish};
 use groundswell_common::wire::Deny;
 use groundswell_common::{HostId, ReleaseId};
 
-use crate::state::{HostEntry, Outcome, Phase, PhaseName, Progress, Rollout};
+use crate::state::{HostEntry, Outcome, Phase, Progress, Rollout};
 
 /// The kind of wish for a host, before names and numbers are filled in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -23,9 +23,7 @@ pub(crate) enum Want {
 /// service that has the host.
 #[must_use]
 pub fn desired(rollout: &Rollout, host: &HostId) -> Option<ServiceWish> {
-    if rollout.phase.name() == PhaseName::Planned {
-        return None;
-    }
+    rollout.started?;
     let ordinal = rollout.ordinal(host)?;
     let (_, planned) = rollout.planned_at(ordinal)?;
     let release = rollout.release();
@@ -48,7 +46,8 @@ pub fn desired(rollout: &Rollout, host: &HostId) -> Option<ServiceWish> {
 /// The number of the ledger entry that changed the host's wish last; 0 where the rollout has no say.
 #[must_use]
 pub fn generation(rollout: &Rollout, host: &HostId) -> u64 {
-    rollout.host(host).map_or(0, |entry| entry.generation.max(rollout.started))
+    let entry = rollout.host(host).zip(rollout.started);
+    entry.map_or(0, |(entry, started)| entry.generation.max(started))
 }
 
 /// Whether the host may switch to `release` now, asked right before each switch. `generation` is

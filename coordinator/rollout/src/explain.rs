@@ -7,7 +7,12 @@ use groundswell_common::report::FailedStep;
 use groundswell_common::{Digest, HostId, OperatorName, RolloutId, Timestamp};
 use serde::{Deserialize, Serialize};
 
-use crate::state::{HaltCause, Outcome, Phase, Resumable, RevertCause, Rollout, Tally};
+use crate::gate::{approvals_needed, approvers};
+use crate::hosts::may_still_run;
+use crate::settle::{breach, slots};
+use crate::state::{
+    HaltCause, HostEntry, Outcome, Phase, Progress, Resumable, RevertCause, Rollout, Tally,
+};
 
 /// One reason. Waves are counted from 0 here and from 1 in the sentences.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -170,30 +175,90 @@ pub enum Why {
     HostReverted,
 }
 
-/// Why the rollout, or one of its hosts, is where it is; the nearest reason first.
+/// Why the rollout, or one of its hosts, is where it is; the nearest reason first. Never empty.
 #[must_use]
 pub fn explain(rollout: &Rollout, host: Option<&HostId>, now: Timestamp) -> Vec<Why> {
-    let _ = host;
-    vec![phase_why(rollout, now)]
+    let newer = rollout.successor.iter().map(|by| Why::Superseded { by: by.clone() });
+    let Some(host) = host else {
+        let whole = newer.chain([phase_why(rollout, now)]).chain(lane_why(rollout));
+        return whole.collect();
+    };
+    let entry = rollout.ordinal(host).and_then(|at| Some((at, rollout.entry(at)?)));
+    let Some((ordinal, entry)) = entry else {
+        return vec![Why::NotPlanned { host: *host }];
+    };
+    let away = entry.away.map(|since| Why::HostAway { since });
+    let own = host_why(rollout, ordinal, entry);
+    let mut why: Vec<Why> = newer.chain(away).chain([own]).collect();
+    if waits_for_rollout(&entry.progress) {
+        why.push(phase_why(rollout, now));
+        why.extend(lane_why(rollout));
+    }
+    why
+}
+
+fn waits_for_rollout(progress: &Progress) -> bool {
+    match progress {
+        Progress::Pending
+        | Progress::Staging
+        | Progress::Staged
+        | Progress::Granted { .. }
+        | Progress::Absent
+        | Progress::Lost => true,
+        Progress::Probing { .. }
+        | Progress::Baking { .. }
+        | Progress::Committed
+        | Progress::Failed { .. }
+        | Progress::Reverting { .. }
+        | Progress::Overdue
+        | Progress::Reverted => false,
+    }
+}
+
+fn host_why(rollout: &Rollout, ordinal: u32, entry: &HostEntry) -> Why {
+    match &entry.progress {
+        Progress::Pending => {
+            Why::HostPending { wave: rollout.wave_of(ordinal), current: rollout.wave() }
+        }
+        Progress::Staging => Why::HostStaging,
+        Progress::Staged => Why::HostWaitsForSlot {
+            before: count(rollout.sets.ready.range(..ordinal).count()),
+            in_flight: count(rollout.in_flight()),
+            slots: count(slots(rollout)),
+        },
+        Progress::Granted { deadline, .. } => Why::HostGranted { deadline: *deadline },
+        Progress::Probing { deadline } => Why::HostProbing { deadline: *deadline },
+        Progress::Baking { deadline } => Why::HostBaking { deadline: *deadline },
+        Progress::Committed => Why::HostCommitted,
+        Progress::Failed { step, why, reverted } => {
+            Why::HostFailed { step: *step, why: why.clone(), reverted: *reverted }
+        }
+        Progress::Lost => Why::HostLost,
+        Progress::Absent => Why::HostAbsent,
+        Progress::Reverting { deadline } => Why::HostReverting { deadline: *deadline },
+        Progress::Overdue => Why::HostOverdue,
+        Progress::Reverted => Why::HostReverted,
+    }
+}
+
+/// Why stragglers of a completed rollout wait, where their failures are the reason.
+fn lane_why(rollout: &Rollout) -> Option<Why> {
+    let (wave, failures, budget) = breach(rollout).filter(|_| rollout.is_proven())?;
+    Some(Why::LaneShut { wave, failures, budget })
 }
 
 /// The reason that the phase gives.
 pub(crate) fn phase_why(rollout: &Rollout, now: Timestamp) -> Why {
     match &rollout.phase {
         Phase::Planned => Why::NotStarted,
-        Phase::Running { wave, progress_by } => Why::WaveOpen {
-            wave: *wave,
-            tally: rollout.tally(*wave).unwrap_or_default(),
-            slots: rollout.planned_wave(*wave).map_or(0, |wave| wave.max_in_flight),
-            progress_by: *progress_by,
-        },
+        Phase::Running { wave, progress_by } => wave_why(rollout, *wave, *progress_by),
         Phase::Baking { wave, until } => {
             Why::WaveBakes { wave: *wave, until: *until, left_millis: until.millis_since(now) }
         }
         Phase::Gated { wave, .. } => Why::Approval {
             wave: *wave,
-            have: u32::try_from(crate::gate::approvers(rollout, *wave).len()).unwrap_or(u32::MAX),
-            needed: crate::gate::approvals_needed(rollout, *wave),
+            have: count(approvers(rollout, *wave).len()),
+            needed: approvals_needed(rollout, *wave),
             plan: rollout.plan_hash,
         },
         Phase::Paused { by, why, resume, .. } => {
@@ -205,14 +270,201 @@ pub(crate) fn phase_why(rollout: &Rollout, now: Timestamp) -> Why {
         Phase::Reverting { cause, wave } => Why::Reverting {
             cause: cause.clone(),
             wave: *wave,
-            left: u32::try_from(rollout.sets.may_run.len()).unwrap_or(u32::MAX),
+            left: count(rollout.sets.may_run.len() + rollout.in_flight()),
         },
-        Phase::Done { outcome, .. } => Why::Done { outcome: outcome.clone(), stragglers: 0 },
+        Phase::Done { outcome, .. } => {
+            Why::Done { outcome: outcome.clone(), stragglers: stragglers(rollout, outcome) }
+        }
     }
 }
 
+fn wave_why(rollout: &Rollout, wave: u32, progress_by: Timestamp) -> Why {
+    let tally = rollout.tally(wave).unwrap_or_default();
+    if tally.absent == tally.total() {
+        return Why::WaveAway { wave, hosts: tally.absent, progress_by };
+    }
+    Why::WaveOpen { wave, tally, slots: count(slots(rollout)), progress_by }
+}
+
+/// Hosts that are not where the outcome says.
+fn stragglers(rollout: &Rollout, outcome: &Outcome) -> u32 {
+    match outcome {
+        Outcome::Completed => {
+            let late = |tally: Tally| tally.holding() + tally.absent + tally.lost;
+            rollout.waves.iter().map(|wave| late(wave.tally)).sum()
+        }
+        Outcome::Reverted { .. } => {
+            count(rollout.hosts.iter().filter(|entry| may_still_run(&entry.progress)).count())
+        }
+        Outcome::Aborted { .. } | Outcome::Superseded { .. } => 0,
+    }
+}
+
+fn count(hosts: usize) -> u32 {
+    u32::try_from(hosts).unwrap_or(u32::MAX)
+}
+
+#[rustfmt::skip]
 impl fmt::Display for Why {
+    /// One sentence without a full stop; waves are counted from 1.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{self:?}")
+        match self {
+            Self::NotStarted => write!(f, "the rollout has not started"),
+            Self::WaveOpen { wave, tally, slots, progress_by } => {
+                let (done, total) = (tally.committed, tally.total());
+                let (stage, ready) = (tally.staging, tally.staged);
+                let flying = tally.granted + tally.probing + tally.baking;
+                write!(f, "{} is open: {done} of {total} hosts committed, {flying} in flight \
+                    ({slots} slots), {stage} staging, {ready} ready; it halts at {progress_by} \
+                    unless a host commits before", Wave(*wave))
+            }
+            Self::WaveAway { wave, hosts, progress_by } => {
+                write!(f, "{} is open but each of its {hosts} hosts is away; it halts at \
+                    {progress_by} unless one comes back", Wave(*wave))
+            }
+            Self::WaveBakes { wave, until, left_millis } => {
+                let left = left_millis.div_ceil(1000);
+                write!(f, "{} is finished and bakes until {until} ({left} s left)", Wave(*wave))
+            }
+            Self::Approval { wave, have, needed, plan } => {
+                write!(f, "{} waits for approval: {have} of {needed} persons approved plan {}",
+                    Wave(*wave), plan.short())
+            }
+            Self::Paused { by, why, resume } => {
+                write!(f, "{by} paused it: {why}; a resume goes on {resume}")
+            }
+            Self::Halted { cause, resume } => {
+                write!(f, "{cause}; resume (goes on {resume}), revert or abort it")
+            }
+            Self::Reverting { cause, wave, left } => {
+                write!(f, "it goes back, now in {}, {left} connected hosts left: {cause}",
+                    Wave(*wave))
+            }
+            Self::Done { outcome, stragglers: 0 } => write!(f, "it is over: {outcome}"),
+            Self::Done { outcome, stragglers } => {
+                write!(f, "it is over: {outcome}; {stragglers} hosts are not there yet")
+            }
+            Self::Superseded { by } => write!(f, "rollout {by} took over"),
+            Self::LaneShut { wave, failures, budget } => {
+                write!(f, "late hosts wait: {failures} hosts of {} failed, its budget is \
+                    {budget}; halt and resume to acknowledge them", Wave(*wave))
+            }
+            Self::NotPlanned { host } => write!(f, "host {host} is not in this rollout's plan"),
+            Self::HostPending { wave, current: Some(current) } => {
+                write!(f, "it is in {}; the rollout is at {}", Wave(*wave), Wave(*current))
+            }
+            Self::HostPending { wave, current: None } => {
+                write!(f, "it is in {}, which has not opened", Wave(*wave))
+            }
+            Self::HostStaging => write!(f, "it fetches and unpacks the release"),
+            Self::HostWaitsForSlot { before, in_flight, slots } => {
+                write!(f, "it is staged and waits for a slot: {in_flight} of {slots} are in use, \
+                    {before} hosts are before it")
+            }
+            Self::HostGranted { deadline } => {
+                write!(f, "it may switch and has not said that it did; it counts as lost at \
+                    {deadline}")
+            }
+            Self::HostProbing { deadline } => {
+                write!(f, "it has switched and its probes have not passed yet; it counts as lost \
+                    at {deadline}")
+            }
+            Self::HostBaking { deadline } => {
+                write!(f, "its probes pass and it is watched; it counts as lost at {deadline}")
+            }
+            Self::HostCommitted => write!(f, "it runs the release"),
+            Self::HostFailed { step, why, reverted } => {
+                let after = match (step, reverted) {
+                    (_, true) => "the release before it is live again",
+                    (FailedStep::Stage, false) => "the live tree was not touched",
+                    (FailedStep::Revert, false) => "a person must look at it",
+                    (FailedStep::Switch | FailedStep::Probe | FailedStep::Bake, false) => {
+                        "it has not said that it went back"
+                    }
+                };
+                write!(f, "the release failed on it ({}): {why}; {after}", step_word(*step))
+            }
+            Self::HostLost => write!(f, "it fell silent while it held a slot and may run the release"),
+            Self::HostAbsent => {
+                write!(f, "it was away when its turn came; it is staged when it is back")
+            }
+            Self::HostAway { since } => write!(f, "it is not connected since {since}"),
+            Self::HostReverting { deadline } => {
+                write!(f, "it goes back; its slot is taken back at {deadline}")
+            }
+            Self::HostOverdue => write!(f, "it was told to go back and has not said that it did"),
+            Self::HostReverted => write!(f, "it went back"),
+        }
+    }
+}
+
+/// A wave as people count it.
+struct Wave(u32);
+
+impl fmt::Display for Wave {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "wave {}", u64::from(self.0) + 1)
+    }
+}
+
+fn step_word(step: FailedStep) -> &'static str {
+    match step {
+        FailedStep::Stage => "stage",
+        FailedStep::Switch => "switch",
+        FailedStep::Probe => "probe",
+        FailedStep::Bake => "bake",
+        FailedStep::Revert => "revert",
+    }
+}
+
+impl fmt::Display for HaltCause {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Person { by, why } => write!(f, "{by} halted it: {why}"),
+            Self::Breach { wave, failures, budget } => {
+                let wave = Wave(*wave);
+                write!(f, "{failures} hosts of {wave} failed, its budget is {budget}")
+            }
+            Self::NoProgress { wave } => {
+                write!(f, "no host of {} committed within the progress deadline", Wave(*wave))
+            }
+        }
+    }
+}
+
+impl fmt::Display for RevertCause {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Person { by, why } => write!(f, "{by} reverted it: {why}"),
+            Self::Breach { wave, failures, budget } => {
+                let wave = Wave(*wave);
+                write!(f, "{failures} hosts of {wave} failed, its budget is {budget}")
+            }
+        }
+    }
+}
+
+impl fmt::Display for Outcome {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Completed => write!(f, "completed"),
+            Self::Reverted { cause } => write!(f, "reverted, since {cause}"),
+            Self::Aborted { by, why } => write!(f, "{by} aborted it and kept what runs: {why}"),
+            Self::Superseded { by } => write!(f, "superseded by {by}"),
+        }
+    }
+}
+
+impl fmt::Display for Resumable {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Running { wave } => write!(f, "in {}", Wave(*wave)),
+            Self::Baking { wave, left_millis } => {
+                write!(f, "in the bake of {} ({} s left)", Wave(*wave), left_millis.div_ceil(1000))
+            }
+            Self::Gated { wave, .. } => write!(f, "before {}", Wave(*wave)),
+            Self::Reverting { wave, .. } => write!(f, "going back, in {}", Wave(*wave)),
+            Self::Completed { .. } => write!(f, "with the late hosts"),
+        }
     }
 }

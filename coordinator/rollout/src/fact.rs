@@ -1,10 +1,18 @@
-//! From a host's report to what it adds to the rollout. Changes nothing.
+//! From a host's report to what it adds to the rollout, and from that to the host's next progress.
+//! Changes nothing.
 
-use groundswell_common::HostId;
-use groundswell_common::report::Standing;
+use groundswell_common::limits::FAILURE_TEXT_MAX_BYTES;
+use groundswell_common::report::{FailedStep, HostState, Standing, Verdict};
+use groundswell_common::{HostId, Timestamp};
 
 use crate::input::HostFact;
-use crate::state::{PhaseName, Rollout};
+use crate::state::{HostEntry, Outcome, Phase, Progress, Resumable, Rollout};
+
+/// Seconds beyond the host's own deadlines before its silence counts: the permit, the switch itself and
+/// a reconnect.
+pub const LOST_GRACE_SECS: u64 = 30;
+/// How often a host that was lost without having switched is tried again.
+pub const LOST_RETRIES_MAX: u8 = 1;
 
 /// What `standing` says that the rollout does not know; `None` where it says nothing new, so that idle
 /// reports write nothing. `accepted` is the newest generation that the host accepted
@@ -19,13 +27,286 @@ pub fn fact(
     standing: &Standing,
     accepted: u64,
 ) -> Option<HostFact> {
-    let _ = (rollout, host, standing, accepted);
-    None
+    if !listens(rollout) || standing.service != rollout.plan.service {
+        return None;
+    }
+    let entry = rollout.host(host)?;
+    let seen = observe(rollout, entry, standing, accepted)?;
+    let moves = next_progress(rollout, entry, &seen, Timestamp::from_millis(0)).is_some();
+    moves.then_some(seen)
 }
 
 /// Whether the rollout wants to be told that the host's connection came (`connected`) or went.
+/// After a restart the caller reports no connection as gone before the agents had time to come back.
 #[must_use]
 pub fn cares_about_link(rollout: &Rollout, host: &HostId, connected: bool) -> bool {
-    let live = rollout.phase.name() != PhaseName::Planned && rollout.successor.is_none();
-    live && rollout.host(host).is_some_and(|entry| entry.away.is_some() == connected)
+    listens(rollout) && rollout.host(host).is_some_and(|entry| entry.away.is_some() == connected)
+}
+
+fn listens(rollout: &Rollout) -> bool {
+    rollout.started.is_some() && rollout.successor.is_none()
+}
+
+fn observe(
+    rollout: &Rollout,
+    entry: &HostEntry,
+    standing: &Standing,
+    accepted: u64,
+) -> Option<HostFact> {
+    let release = rollout.release();
+    let runs = standing.running == Some(release);
+    let aims = standing.target == Some(release);
+    match standing.state {
+        HostState::Switching | HostState::Probing if aims || runs => Some(HostFact::SwitchStarted),
+        HostState::Baking if aims || runs => Some(HostFact::Passed),
+        HostState::Reverting => failed(rollout, standing),
+        HostState::Stuck => stuck(rollout, standing),
+        HostState::Idle | HostState::Committed if runs => Some(committed(rollout, entry, standing)),
+        HostState::Idle | HostState::Committed | HostState::Staged | HostState::Fetching => {
+            elsewhere(rollout, entry, standing, accepted)
+        }
+        HostState::Switching | HostState::Probing | HostState::Baking => None,
+    }
+}
+
+fn committed(rollout: &Rollout, entry: &HostEntry, standing: &Standing) -> HostFact {
+    let sick = standing.health == Verdict::Fail;
+    let known = match entry.progress {
+        Progress::Committed => true,
+        // Stays as it is until its probes pass again.
+        Progress::Failed { step: FailedStep::Bake, reverted: false, .. } => true,
+        Progress::Pending
+        | Progress::Staging
+        | Progress::Staged
+        | Progress::Granted { .. }
+        | Progress::Probing { .. }
+        | Progress::Baking { .. }
+        | Progress::Failed { .. }
+        | Progress::Lost
+        | Progress::Absent
+        | Progress::Reverting { .. }
+        | Progress::Overdue
+        | Progress::Reverted => false,
+    };
+    if sick && known && watches(rollout) {
+        let why = "its probes fail after it committed".to_owned();
+        return HostFact::Failed { step: FailedStep::Bake, why, reverted: false };
+    }
+    HostFact::Committed
+}
+
+/// Whether a committed host that falls ill still counts.
+fn watches(rollout: &Rollout) -> bool {
+    match &rollout.phase {
+        Phase::Running { .. } | Phase::Baking { .. } | Phase::Gated { .. } => true,
+        Phase::Paused { resume, .. } | Phase::Halted { resume, .. } => match resume {
+            Resumable::Running { .. } | Resumable::Baking { .. } | Resumable::Gated { .. } => true,
+            Resumable::Reverting { .. } | Resumable::Completed { .. } => false,
+        },
+        Phase::Planned | Phase::Reverting { .. } | Phase::Done { .. } => false,
+    }
+}
+
+/// What a host says that is not in the middle of anything and does not run the release, or is still
+/// fetching or holding something.
+fn elsewhere(
+    rollout: &Rollout,
+    entry: &HostEntry,
+    standing: &Standing,
+    accepted: u64,
+) -> Option<HostFact> {
+    let release = Some(rollout.release());
+    let runs = standing.running == release;
+    let done = HostFact::RevertDone { running: standing.running };
+    match &entry.progress {
+        // A report from before the order to go back says nothing about whether it was obeyed.
+        Progress::Reverting { .. } if !runs && accepted >= entry.generation => return Some(done),
+        Progress::Overdue if !runs => return Some(done),
+        Progress::Pending
+        | Progress::Staging
+        | Progress::Staged
+        | Progress::Granted { .. }
+        | Progress::Probing { .. }
+        | Progress::Baking { .. }
+        | Progress::Committed
+        | Progress::Failed { .. }
+        | Progress::Lost
+        | Progress::Absent
+        | Progress::Reverting { .. }
+        | Progress::Overdue
+        | Progress::Reverted => {}
+    }
+    match standing.state {
+        HostState::Staged if standing.target == release && !runs => Some(HostFact::Staged),
+        HostState::Idle | HostState::Committed => {
+            let gone_back = matches!(entry.progress, Progress::Failed { reverted: false, .. });
+            failed(rollout, standing).or(gone_back.then_some(done))
+        }
+        HostState::Staged
+        | HostState::Fetching
+        | HostState::Switching
+        | HostState::Probing
+        | HostState::Baking
+        | HostState::Reverting
+        | HostState::Stuck => None,
+    }
+}
+
+/// The failure of this release in this rollout; one that an earlier rollout left behind is not news.
+fn failed(rollout: &Rollout, standing: &Standing) -> Option<HostFact> {
+    let ours = standing.rollout.as_ref().is_none_or(|id| *id == rollout.id);
+    let failure = standing.failure.as_ref().filter(|failure| failure.release == rollout.release());
+    let failure = failure.filter(|_| ours)?;
+    let (step, reverted) = (failure.step, failure.reverted);
+    Some(HostFact::Failed { step, why: clip(&failure.why), reverted })
+}
+
+fn stuck(rollout: &Rollout, standing: &Standing) -> Option<HostFact> {
+    let release = Some(rollout.release());
+    let failure = standing.failure.as_ref();
+    let ours = standing.running == release
+        || standing.target == release
+        || failure.map(|failure| failure.release) == release;
+    let why = failure.map_or("the agent gives no reason", |failure| failure.why.as_str());
+    ours.then(|| HostFact::Stuck { why: clip(why) })
+}
+
+fn clip(text: &str) -> String {
+    let mut end = text.len().min(FAILURE_TEXT_MAX_BYTES);
+    while !text.is_char_boundary(end) {
+        end -= 1;
+    }
+    text.get(..end).unwrap_or_default().to_owned()
+}
+
+/// Where a fact brings the host; `None` where it changes nothing.
+pub(crate) fn next_progress(
+    rollout: &Rollout,
+    entry: &HostEntry,
+    fact: &HostFact,
+    now: Timestamp,
+) -> Option<Progress> {
+    match fact {
+        HostFact::Staged => staged(entry),
+        HostFact::SwitchStarted if matches!(entry.progress, Progress::Granted { .. }) => {
+            Some(Progress::Probing { deadline: lost_at(rollout, now) })
+        }
+        HostFact::Passed
+            if matches!(entry.progress, Progress::Granted { .. } | Progress::Probing { .. }) =>
+        {
+            let left = rollout.plan.host_bake_secs + LOST_GRACE_SECS;
+            Some(Progress::Baking { deadline: now.plus_secs(left) })
+        }
+        HostFact::SwitchStarted | HostFact::Passed => relapsed(rollout, entry, Progress::Lost),
+        HostFact::Committed => match entry.progress {
+            Progress::Committed | Progress::Reverting { .. } | Progress::Overdue => None,
+            Progress::Reverted => relapsed(rollout, entry, Progress::Committed),
+            Progress::Pending
+            | Progress::Staging
+            | Progress::Staged
+            | Progress::Granted { .. }
+            | Progress::Probing { .. }
+            | Progress::Baking { .. }
+            | Progress::Failed { .. }
+            | Progress::Lost
+            | Progress::Absent => Some(Progress::Committed),
+        },
+        HostFact::Failed { step, why, reverted } => fails(entry, (*step, why, *reverted)),
+        HostFact::RevertDone { .. } => reverted(entry),
+        HostFact::Stuck { why } => fails(entry, (FailedStep::Revert, why, false)),
+    }
+}
+
+fn staged(entry: &HostEntry) -> Option<Progress> {
+    match &entry.progress {
+        Progress::Staging | Progress::Absent => Some(Progress::Staged),
+        Progress::Failed { step: FailedStep::Stage, .. } => Some(Progress::Staged),
+        Progress::Lost if entry.retries < LOST_RETRIES_MAX => Some(Progress::Staged),
+        Progress::Pending
+        | Progress::Staged
+        | Progress::Granted { .. }
+        | Progress::Probing { .. }
+        | Progress::Baking { .. }
+        | Progress::Committed
+        | Progress::Failed { .. }
+        | Progress::Lost
+        | Progress::Reverting { .. }
+        | Progress::Overdue
+        | Progress::Reverted => None,
+    }
+}
+
+/// A host that counted as gone back and runs the release after all must go back again.
+fn relapsed(rollout: &Rollout, entry: &HostEntry, to: Progress) -> Option<Progress> {
+    let back = match &rollout.phase {
+        Phase::Reverting { .. } => true,
+        Phase::Paused { resume, .. } | Phase::Halted { resume, .. } => {
+            matches!(resume, Resumable::Reverting { .. })
+        }
+        Phase::Done { outcome, .. } => matches!(outcome, Outcome::Reverted { .. }),
+        Phase::Planned | Phase::Running { .. } | Phase::Baking { .. } | Phase::Gated { .. } => {
+            false
+        }
+    };
+    (back && entry.progress == Progress::Reverted).then_some(to)
+}
+
+fn fails(entry: &HostEntry, failure: (FailedStep, &str, bool)) -> Option<Progress> {
+    let (step, why, reverted) = failure;
+    let failed = |step| Some(Progress::Failed { step, why: clip(why), reverted });
+    match &entry.progress {
+        Progress::Pending | Progress::Reverted => None,
+        // A host that holds no slot cannot have switched: anything later is an older story.
+        Progress::Staging | Progress::Staged | Progress::Absent => match step {
+            FailedStep::Stage | FailedStep::Revert => failed(FailedStep::Stage),
+            FailedStep::Switch | FailedStep::Probe | FailedStep::Bake => None,
+        },
+        Progress::Granted { .. }
+        | Progress::Probing { .. }
+        | Progress::Baking { .. }
+        | Progress::Lost => failed(step),
+        Progress::Committed => match step {
+            FailedStep::Stage => None,
+            FailedStep::Switch | FailedStep::Probe | FailedStep::Bake | FailedStep::Revert => {
+                failed(step)
+            }
+        },
+        Progress::Failed { step: had, reverted: was, .. } => {
+            let news = (step, reverted) != (*had, *was) && (reverted || !*was);
+            let before_switch = *had == FailedStep::Stage;
+            if news && !before_switch { failed(step) } else { None }
+        }
+        Progress::Reverting { .. } | Progress::Overdue => match step {
+            FailedStep::Revert => failed(step),
+            FailedStep::Stage | FailedStep::Switch | FailedStep::Probe | FailedStep::Bake => {
+                reverted.then_some(Progress::Reverted)
+            }
+        },
+    }
+}
+
+fn reverted(entry: &HostEntry) -> Option<Progress> {
+    match &entry.progress {
+        Progress::Reverting { .. } | Progress::Overdue => Some(Progress::Reverted),
+        Progress::Failed { step, why, reverted: false } if *step != FailedStep::Stage => {
+            Some(Progress::Failed { step: *step, why: why.clone(), reverted: true })
+        }
+        Progress::Pending
+        | Progress::Staging
+        | Progress::Staged
+        | Progress::Granted { .. }
+        | Progress::Probing { .. }
+        | Progress::Baking { .. }
+        | Progress::Committed
+        | Progress::Failed { .. }
+        | Progress::Lost
+        | Progress::Absent
+        | Progress::Reverted => None,
+    }
+}
+
+/// When a host that gets its slot now counts as lost.
+pub(crate) fn lost_at(rollout: &Rollout, now: Timestamp) -> Timestamp {
+    let plan = &rollout.plan;
+    now.plus_secs(plan.probe_deadline_secs + plan.host_bake_secs + LOST_GRACE_SECS)
 }

@@ -60,7 +60,8 @@ pub fn approvals_needed(rollout: &Rollout, wave: u32) -> u32 {
     }
 }
 
-fn approvals(rollout: &Rollout, wave: u32) -> Judgement {
+/// What the gates of `wave` say, whatever the phase.
+pub(crate) fn approvals(rollout: &Rollout, wave: u32) -> Judgement {
     let have = u32::try_from(approvers(rollout, wave).len()).unwrap_or(u32::MAX);
     let needed = approvals_needed(rollout, wave);
     if have >= needed {

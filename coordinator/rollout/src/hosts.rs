@@ -3,7 +3,8 @@
 
 use std::collections::BTreeSet;
 
-use groundswell_common::{HostId, Timestamp};
+use groundswell_common::report::FailedStep;
+use groundswell_common::{HostId, RolloutId, Timestamp};
 
 use crate::desired::{Want, want};
 use crate::input::Moment;
@@ -83,7 +84,6 @@ pub(crate) fn places(rollout: &Rollout, ordinal: u32, entry: &HostEntry) -> Plac
 
 /// Whether a host with this progress runs the release or may run it, so that a revert must reach it.
 pub(crate) fn may_still_run(progress: &Progress) -> bool {
-    use groundswell_common::report::FailedStep;
     match progress {
         Progress::Granted { .. }
         | Progress::Probing { .. }
@@ -142,6 +142,18 @@ impl Rollout {
 
     /// Moves to another phase; the wishes of hosts that a stop or a go changes follow.
     pub(crate) fn enter(&mut self, step: &mut Step, phase: Phase) {
+        let to = phase.clone();
+        let from = self.turn(step, |rollout| std::mem::replace(&mut rollout.phase, phase));
+        step.transitions.push(Transition { from, to });
+    }
+
+    /// Leaves everything to a newer rollout.
+    pub(crate) fn hand_over(&mut self, step: &mut Step, newer: &RolloutId) {
+        self.turn(step, |rollout| rollout.successor = Some(newer.clone()));
+    }
+
+    /// Changes what the wishes of all open hosts depend on.
+    fn turn<T>(&mut self, step: &mut Step, change: impl FnOnce(&mut Self) -> T) -> T {
         let open: Vec<u32> = self.sets.open.iter().copied().collect();
         let before: Vec<(u32, Places, Want)> = open
             .into_iter()
@@ -150,14 +162,14 @@ impl Rollout {
                 Some((ordinal, places(self, ordinal, entry), want(self, entry)))
             })
             .collect();
-        let from = std::mem::replace(&mut self.phase, phase);
-        step.transitions.push(Transition { from, to: self.phase.clone() });
+        let changed = change(self);
         for (ordinal, places_before, want_before) in before {
             let Some(entry) = self.entry(ordinal) else { continue };
             let after = places(self, ordinal, entry);
             self.place(ordinal, places_before, after);
             self.note_want(step, ordinal, want_before);
         }
+        changed
     }
 
     fn replace(&mut self, ordinal: u32, new: HostEntry) {

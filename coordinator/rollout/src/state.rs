@@ -19,8 +19,8 @@ pub struct Rollout {
     pub(crate) approvals: Vec<Approved>,
     /// The newer rollout that took over; nothing changes any more.
     pub(crate) successor: Option<RolloutId>,
-    /// The ledger entry that started it; 0 before.
-    pub(crate) started: u64,
+    /// The ledger entry that started it.
+    pub(crate) started: Option<u64>,
     /// By ordinal: the place of the host in the plan, counted over all waves.
     pub(crate) hosts: Vec<HostEntry>,
     pub(crate) waves: Vec<WaveState>,
@@ -427,7 +427,7 @@ impl Rollout {
             phase: Phase::Planned,
             approvals: Vec::new(),
             successor: None,
-            started: 0,
+            started: None,
             hosts,
             waves,
             by_id: keyed.into_iter().map(|(_, ordinal)| ordinal).collect(),
@@ -477,6 +477,12 @@ impl Rollout {
         self.successor.as_ref()
     }
 
+    /// The ledger entry that started it; `None` before.
+    #[must_use]
+    pub fn started(&self) -> Option<u64> {
+        self.started
+    }
+
     /// Whether it is over (stragglers may remain).
     #[must_use]
     pub fn is_over(&self) -> bool {
@@ -486,7 +492,17 @@ impl Rollout {
     /// Whether the release went to every wave and was not taken back: new hosts get it.
     #[must_use]
     pub fn is_proven(&self) -> bool {
-        matches!(self.phase, Phase::Done { outcome: Outcome::Completed, .. })
+        match &self.phase {
+            Phase::Done { outcome, .. } => *outcome == Outcome::Completed,
+            Phase::Paused { resume, .. } | Phase::Halted { resume, .. } => {
+                matches!(resume, Resumable::Completed { .. })
+            }
+            Phase::Planned
+            | Phase::Running { .. }
+            | Phase::Baking { .. }
+            | Phase::Gated { .. }
+            | Phase::Reverting { .. } => false,
+        }
     }
 
     /// The wave that the phase is about, counted from 0; `None` before the start and after the end.
@@ -591,6 +607,25 @@ impl HostEntry {
             retries: 0,
         }
     }
+}
+
+impl ProgressName {
+    /// Every name, in the order of a host's course.
+    pub const ALL: [Self; 13] = [
+        Self::Pending,
+        Self::Staging,
+        Self::Staged,
+        Self::Granted,
+        Self::Probing,
+        Self::Baking,
+        Self::Committed,
+        Self::Failed,
+        Self::Lost,
+        Self::Absent,
+        Self::Reverting,
+        Self::Overdue,
+        Self::Reverted,
+    ];
 }
 
 impl Progress {

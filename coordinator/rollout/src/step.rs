@@ -1,10 +1,18 @@
 //! One input, one step. Refuses what does not fit the phase and then changes nothing; otherwise applies
 //! it and lets the rest follow. Deterministic: the ledger replays it.
 
+use groundswell_common::limits::{FAILURE_TEXT_MAX_BYTES, TEXT_MAX_BYTES};
 use groundswell_common::{Digest, HostId, OperatorName, RolloutId, Timestamp};
 
-use crate::input::{Input, Moment};
-use crate::state::{Phase, PhaseName, Rollout};
+use crate::fact::{lost_at, next_progress};
+use crate::gate::{approvals_needed, approvers};
+use crate::hosts::Step;
+use crate::input::{HostFact, Input, KeepOrRevert, Moment};
+use crate::settle::{go_to_wave, resumable, settle, turn_back};
+use crate::state::{
+    Approved, HaltCause, Outcome, Phase, PhaseName, Progress, Resumable, RevertCause, Rollout,
+    usize_of,
+};
 
 /// What the shell must do after a step is durable.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -81,10 +89,12 @@ pub enum Refusal {
     #[error("nothing changes")]
     NoChange,
     /// A reason that is too long.
-    #[error("the reason has {bytes} bytes, at most 16384; shorten it")]
+    #[error("the reason has {bytes} bytes, at most {limit_bytes}; shorten it")]
     TextTooLong {
         /// What came.
         bytes: usize,
+        /// What is allowed.
+        limit_bytes: usize,
     },
 }
 
@@ -93,20 +103,21 @@ pub enum Refusal {
 /// # Errors
 /// [`Refusal`] where the input does not fit or changes nothing; the rollout is then as it was.
 pub fn step(rollout: &mut Rollout, input: &Input, at: Moment) -> Result<Effects, Refusal> {
-    let _ = (input, at);
-    match rollout.phase.name() {
-        PhaseName::Planned => Err(Refusal::NotStarted),
-        PhaseName::Running
-        | PhaseName::Baking
-        | PhaseName::Gated
-        | PhaseName::Paused
-        | PhaseName::Halted
-        | PhaseName::Reverting
-        | PhaseName::Done => Err(Refusal::NoChange),
+    if let Some(newer) = &rollout.successor {
+        return Err(Refusal::Superseded(newer.clone()));
     }
+    fits(input)?;
+    let mut step = Step::new(at);
+    apply(rollout, &mut step, input)?;
+    settle(rollout, &mut step);
+    Ok(Effects {
+        changed_hosts: step.changed_ids(rollout),
+        all_hosts: step.all_hosts,
+        transitions: step.transitions,
+    })
 }
 
-/// Whether a [`Input::Tick`] at `now` would change something.
+/// Whether an [`Input::Tick`] at `now` would change something.
 #[must_use]
 pub fn due(rollout: &Rollout, now: Timestamp) -> bool {
     next_deadline(rollout).is_some_and(|deadline| deadline <= now)
@@ -115,5 +126,330 @@ pub fn due(rollout: &Rollout, now: Timestamp) -> bool {
 /// When the next tick is due; `None` where time alone changes nothing.
 #[must_use]
 pub fn next_deadline(rollout: &Rollout) -> Option<Timestamp> {
-    rollout.sets.deadlines.first().map(|(time, _)| *time)
+    crate::settle::next_deadline(rollout)
+}
+
+/// The table of all phases and inputs. Each arm checks before it changes.
+#[rustfmt::skip]
+fn apply(rollout: &mut Rollout, step: &mut Step, input: &Input) -> Result<(), Refusal> {
+    use Input as I;
+    use PhaseName as P;
+    match (rollout.phase.name(), input) {
+        (P::Planned, I::Start { away }) => start(rollout, step, away),
+        (P::Running | P::Baking | P::Gated | P::Paused | P::Halted | P::Reverting | P::Done,
+            I::Start { .. }) => Err(Refusal::Started),
+
+        (P::Planned | P::Running | P::Baking | P::Gated | P::Paused | P::Halted,
+            I::Approve { by, plan, wave }) => approve(rollout, step, by, (plan, *wave)),
+        (P::Reverting, I::Approve { .. }) => Err(Refusal::Reverting),
+        (P::Done, I::Approve { .. }) => Err(Refusal::Over),
+
+        (P::Planned, I::Pause { .. } | I::Resume { .. } | I::Halt { .. } | I::Revert { .. }
+            | I::Host { .. } | I::Connected { .. } | I::Disconnected { .. } | I::Tick) => {
+            Err(Refusal::NotStarted)
+        }
+
+        (P::Running | P::Baking | P::Gated | P::Reverting | P::Done, I::Pause { by, why }) => {
+            pause(rollout, step, by, why)
+        }
+        (P::Paused, I::Pause { .. }) => Err(Refusal::Paused),
+        (P::Halted, I::Pause { .. } | I::Halt { .. }) => Err(Refusal::Halted),
+        (P::Running | P::Baking | P::Gated | P::Paused | P::Reverting | P::Done,
+            I::Halt { by, why }) => halt(rollout, step, by, why),
+
+        (P::Paused | P::Halted, I::Resume { .. }) => resume(rollout, step),
+        (P::Running | P::Baking | P::Gated | P::Reverting, I::Resume { .. }) => {
+            Err(Refusal::NotStopped)
+        }
+        (P::Done, I::Resume { .. }) => Err(Refusal::Over),
+
+        (P::Planned, I::Abort { by, why, .. })
+        | (P::Running | P::Baking | P::Gated | P::Paused | P::Halted | P::Reverting,
+            I::Abort { by, why, keep: KeepOrRevert::Keep }) => abort(rollout, step, by, why),
+        (P::Running | P::Baking | P::Gated | P::Paused | P::Halted,
+            I::Abort { by, why, keep: KeepOrRevert::Revert } | I::Revert { by, why }) => {
+            revert(rollout, step, by, why)
+        }
+        (P::Reverting, I::Abort { keep: KeepOrRevert::Revert, .. } | I::Revert { .. }) => {
+            Err(Refusal::Reverting)
+        }
+        (P::Done, I::Abort { .. }) => Err(Refusal::Over),
+        (P::Done, I::Revert { by, why }) => revert_done(rollout, step, by, why),
+
+        (P::Planned | P::Running | P::Baking | P::Gated | P::Paused | P::Halted,
+            I::Supersede { by }) => supersede(rollout, step, by),
+        (P::Reverting, I::Supersede { .. }) => Err(Refusal::Reverting),
+        (P::Done, I::Supersede { by }) => retire(rollout, step, by),
+
+        (P::Running | P::Baking | P::Gated | P::Paused | P::Halted | P::Reverting | P::Done,
+            I::Host { host, fact }) => learn(rollout, step, host, fact),
+        (P::Running | P::Baking | P::Gated | P::Paused | P::Halted | P::Reverting | P::Done,
+            I::Connected { host }) => connected(rollout, step, host),
+        (P::Running | P::Baking | P::Gated | P::Paused | P::Halted | P::Reverting | P::Done,
+            I::Disconnected { host }) => disconnected(rollout, step, host),
+        (P::Running | P::Baking | P::Gated | P::Paused | P::Halted | P::Reverting | P::Done,
+            I::Tick) => tick(rollout, step),
+    }
+}
+
+/// Whether the texts in the input are short enough to be kept.
+fn fits(input: &Input) -> Result<(), Refusal> {
+    let (text, limit_bytes) = match input {
+        Input::Pause { why, .. }
+        | Input::Resume { why, .. }
+        | Input::Halt { why, .. }
+        | Input::Abort { why, .. }
+        | Input::Revert { why, .. } => (why, TEXT_MAX_BYTES),
+        Input::Host { fact: HostFact::Failed { why, .. } | HostFact::Stuck { why }, .. } => {
+            (why, FAILURE_TEXT_MAX_BYTES)
+        }
+        Input::Host {
+            fact:
+                HostFact::Staged
+                | HostFact::SwitchStarted
+                | HostFact::Passed
+                | HostFact::Committed
+                | HostFact::RevertDone { .. },
+            ..
+        }
+        | Input::Start { .. }
+        | Input::Approve { .. }
+        | Input::Supersede { .. }
+        | Input::Connected { .. }
+        | Input::Disconnected { .. }
+        | Input::Tick => return Ok(()),
+    };
+    match text.len() {
+        bytes if bytes > limit_bytes => Err(Refusal::TextTooLong { bytes, limit_bytes }),
+        _ => Ok(()),
+    }
+}
+
+fn start(rollout: &mut Rollout, step: &mut Step, away: &[HostId]) -> Result<(), Refusal> {
+    let ordinals: Vec<u32> = away
+        .iter()
+        .map(|host| rollout.ordinal(host).ok_or(Refusal::UnknownHost(*host)))
+        .collect::<Result<_, _>>()?;
+    let now = step.at.now;
+    rollout.started = Some(step.at.seq);
+    step.all_hosts = true;
+    for ordinal in ordinals {
+        rollout.edit(step, ordinal, |entry| entry.away = Some(now));
+    }
+    go_to_wave(rollout, step, 0);
+    Ok(())
+}
+
+fn approve(
+    rollout: &mut Rollout,
+    step: &Step,
+    by: &OperatorName,
+    (plan, wave): (&Digest, Option<u32>),
+) -> Result<(), Refusal> {
+    if *plan != rollout.plan_hash {
+        return Err(Refusal::WrongPlan { have: rollout.plan_hash });
+    }
+    let waiting = |wave: u32| !rollout.is_open(wave) && rollout.planned_wave(wave).is_some();
+    let asks = |wave: u32| waiting(wave) && approvals_needed(rollout, wave) > 0;
+    let last = rollout.last_wave();
+    match wave {
+        Some(wave) if !waiting(wave) => return Err(Refusal::WrongWave(wave)),
+        Some(wave) if !asks(wave) => return Err(Refusal::NoGate),
+        Some(wave) if approvers(rollout, wave).contains(by) => {
+            return Err(Refusal::ApprovedBefore(by.clone()));
+        }
+        None if !(0..=last).any(asks) => return Err(Refusal::NoGate),
+        None if rollout.approvals.iter().any(|had| had.by == *by && had.wave.is_none()) => {
+            return Err(Refusal::ApprovedBefore(by.clone()));
+        }
+        Some(_) | None => {}
+    }
+    rollout.approvals.push(Approved { by: by.clone(), wave, at: step.at.now });
+    Ok(())
+}
+
+fn pause(
+    rollout: &mut Rollout,
+    step: &mut Step,
+    by: &OperatorName,
+    why: &str,
+) -> Result<(), Refusal> {
+    let since = step.at.now;
+    let resume = resumable(rollout, since).ok_or(Refusal::Over)?;
+    let (by, why) = (by.clone(), why.to_owned());
+    rollout.enter(step, Phase::Paused { by, why, since, resume });
+    Ok(())
+}
+
+fn halt(
+    rollout: &mut Rollout,
+    step: &mut Step,
+    by: &OperatorName,
+    why: &str,
+) -> Result<(), Refusal> {
+    let since = step.at.now;
+    let resume = resumable(rollout, since).ok_or(Refusal::Over)?;
+    let cause = HaltCause::Person { by: by.clone(), why: why.to_owned() };
+    rollout.enter(step, Phase::Halted { cause, since, resume });
+    Ok(())
+}
+
+fn resume(rollout: &mut Rollout, step: &mut Step) -> Result<(), Refusal> {
+    let now = step.at.now;
+    let back = resumable(rollout, now).ok_or(Refusal::NotStopped)?;
+    acknowledge(rollout, step);
+    let phase = match back {
+        Resumable::Running { wave } => {
+            let progress_by = now.plus_secs(rollout.plan.progress_deadline_secs);
+            Phase::Running { wave, progress_by }
+        }
+        Resumable::Baking { wave, left_millis } => {
+            Phase::Baking { wave, until: now.plus_millis(left_millis) }
+        }
+        Resumable::Gated { wave, since } => Phase::Gated { wave, since },
+        Resumable::Reverting { cause, wave } => Phase::Reverting { cause, wave },
+        Resumable::Completed { at } => Phase::Done { outcome: Outcome::Completed, at },
+    };
+    rollout.enter(step, phase);
+    renew_grants(rollout, step);
+    Ok(())
+}
+
+/// Marks every failure as seen, and a wave that nobody could be reached in as let through.
+fn acknowledge(rollout: &mut Rollout, step: &mut Step) {
+    if let Phase::Halted { cause: HaltCause::NoProgress { wave }, .. } = rollout.phase
+        && let Some(state) = rollout.waves.get_mut(usize_of(wave))
+    {
+        state.waived = true;
+    }
+    let failures: Vec<u32> = rollout.sets.failures.iter().copied().collect();
+    for ordinal in failures {
+        rollout.edit(step, ordinal, |entry| entry.acknowledged = true);
+    }
+}
+
+/// Hosts that held a slot through the stop get their whole time again.
+fn renew_grants(rollout: &mut Rollout, step: &mut Step) {
+    let (since, deadline) = (step.at.now, lost_at(rollout, step.at.now));
+    let holders: Vec<u32> = rollout.sets.in_flight.iter().copied().collect();
+    for ordinal in holders {
+        let granted = |rollout: &Rollout| Some(rollout.entry(ordinal)?.progress.clone());
+        if let Some(Progress::Granted { .. }) = granted(rollout) {
+            rollout.advance(step, ordinal, Progress::Granted { since, deadline });
+        }
+    }
+}
+
+fn abort(
+    rollout: &mut Rollout,
+    step: &mut Step,
+    by: &OperatorName,
+    why: &str,
+) -> Result<(), Refusal> {
+    let outcome = Outcome::Aborted { by: by.clone(), why: why.to_owned() };
+    rollout.enter(step, Phase::Done { outcome, at: step.at.now });
+    Ok(())
+}
+
+fn revert(
+    rollout: &mut Rollout,
+    step: &mut Step,
+    by: &OperatorName,
+    why: &str,
+) -> Result<(), Refusal> {
+    if rollout.plan.release.one_way {
+        return Err(Refusal::OneWay);
+    }
+    turn_back(rollout, step, RevertCause::Person { by: by.clone(), why: why.to_owned() });
+    Ok(())
+}
+
+fn revert_done(
+    rollout: &mut Rollout,
+    step: &mut Step,
+    by: &OperatorName,
+    why: &str,
+) -> Result<(), Refusal> {
+    match &rollout.phase {
+        Phase::Done { outcome: Outcome::Reverted { .. }, .. } => Err(Refusal::Reverted),
+        Phase::Done { outcome: Outcome::Superseded { by }, .. } => {
+            Err(Refusal::Superseded(by.clone()))
+        }
+        Phase::Done { outcome: Outcome::Completed | Outcome::Aborted { .. }, .. }
+        | Phase::Planned
+        | Phase::Running { .. }
+        | Phase::Baking { .. }
+        | Phase::Gated { .. }
+        | Phase::Paused { .. }
+        | Phase::Halted { .. }
+        | Phase::Reverting { .. } => revert(rollout, step, by, why),
+    }
+}
+
+fn supersede(rollout: &mut Rollout, step: &mut Step, by: &RolloutId) -> Result<(), Refusal> {
+    let outcome = Outcome::Superseded { by: by.clone() };
+    rollout.enter(step, Phase::Done { outcome, at: step.at.now });
+    rollout.hand_over(step, by);
+    Ok(())
+}
+
+/// A rollout that is over keeps its outcome; its stragglers belong to the newer one.
+fn retire(rollout: &mut Rollout, step: &mut Step, by: &RolloutId) -> Result<(), Refusal> {
+    rollout.hand_over(step, by);
+    Ok(())
+}
+
+fn learn(
+    rollout: &mut Rollout,
+    step: &mut Step,
+    host: &HostId,
+    fact: &HostFact,
+) -> Result<(), Refusal> {
+    let now = step.at.now;
+    let ordinal = rollout.ordinal(host).ok_or(Refusal::UnknownHost(*host))?;
+    let entry = rollout.entry(ordinal).ok_or(Refusal::UnknownHost(*host))?;
+    let next = next_progress(rollout, entry, fact, now).ok_or(Refusal::NoChange)?;
+    if entry.progress == Progress::Lost && next == Progress::Staged {
+        rollout.edit(step, ordinal, |entry| entry.retries = entry.retries.saturating_add(1));
+    }
+    let commits = next == Progress::Committed;
+    rollout.advance(step, ordinal, next);
+    let of_wave = rollout.wave_of(ordinal);
+    let renewed = now.plus_secs(rollout.plan.progress_deadline_secs);
+    if let Phase::Running { wave, progress_by } = &mut rollout.phase
+        && commits
+        && *wave == of_wave
+    {
+        *progress_by = renewed;
+    }
+    Ok(())
+}
+
+fn connected(rollout: &mut Rollout, step: &mut Step, host: &HostId) -> Result<(), Refusal> {
+    let ordinal = rollout.ordinal(host).ok_or(Refusal::UnknownHost(*host))?;
+    let entry = rollout.entry(ordinal).ok_or(Refusal::UnknownHost(*host))?;
+    if entry.away.is_none() {
+        return Err(Refusal::NoChange);
+    }
+    let catches_up = entry.progress == Progress::Absent;
+    rollout.edit(step, ordinal, |entry| entry.away = None);
+    if catches_up {
+        rollout.advance(step, ordinal, Progress::Staging);
+    }
+    Ok(())
+}
+
+fn disconnected(rollout: &mut Rollout, step: &mut Step, host: &HostId) -> Result<(), Refusal> {
+    let now = step.at.now;
+    let ordinal = rollout.ordinal(host).ok_or(Refusal::UnknownHost(*host))?;
+    let entry = rollout.entry(ordinal).ok_or(Refusal::UnknownHost(*host))?;
+    if entry.away.is_some() {
+        return Err(Refusal::NoChange);
+    }
+    rollout.edit(step, ordinal, |entry| entry.away = Some(now));
+    Ok(())
+}
+
+fn tick(rollout: &Rollout, step: &Step) -> Result<(), Refusal> {
+    if due(rollout, step.at.now) { Ok(()) } else { Err(Refusal::NoChange) }
 }
