@@ -421,8 +421,8 @@ pub struct ReleaseSummary {
     pub one_way: bool,
     /// When it was published.
     pub published: Timestamp,
-    /// By whom.
-    pub by: OperatorName,
+    /// By whom; `None` where it was not a person or a job.
+    pub by: Option<OperatorName>,
     /// Whether it may be rolled out.
     pub state: ReleaseState,
     /// Why it is poisoned.
@@ -610,7 +610,7 @@ pub struct RolloutHost {
     /// Its wave, counted from 0.
     pub wave: u32,
     /// Its progress in one word: pending, staging, staged, granted, probing, baking, committed,
-    /// failed, reverting, reverted, absent or lost.
+    /// failed, reverting, overdue, reverted, absent or lost.
     pub progress: String,
     /// Why, where it failed.
     pub why: Option<String>,

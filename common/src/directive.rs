@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use crate::digest::Digest;
 use crate::limits::{DOCUMENT_MAX_BYTES, JSON_INTEGER_MAX, SERVICES_PER_HOST_MAX};
 use crate::name::{Environment, HostId, ReleaseId, RolloutId, ServiceName};
-use crate::trust::Document;
+use crate::trust::{Document, written};
 
 /// The whole wish for one host. Level-triggered: the newest generation replaces all before it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -40,6 +40,7 @@ pub struct ServiceWish {
     /// Seconds between two tries of a probe.
     pub probe_interval_secs: u64,
     /// The rollout behind the wish, for logs and people.
+    #[serde(deserialize_with = "written")]
     pub rollout: Option<RolloutId>,
 }
 
@@ -64,6 +65,7 @@ pub enum Action {
         /// What must not run any more.
         from: ReleaseId,
         /// What ran before; `null` to return to whatever the host ran before `from`.
+        #[serde(deserialize_with = "written")]
         to: Option<ReleaseId>,
     },
 }

@@ -14,7 +14,7 @@ use crate::limits::{
 };
 use crate::name::{ServiceName, Version};
 use crate::path::TreePath;
-use crate::trust::Document;
+use crate::trust::{Document, written};
 
 /// A manifest as it stands in JSON, before it is checked.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -142,16 +142,20 @@ pub enum Probe {
 #[serde(deny_unknown_fields)]
 pub struct Source {
     /// Commit id.
+    #[serde(deserialize_with = "written")]
     pub commit: Option<String>,
     /// Commit time, seconds UTC.
+    #[serde(deserialize_with = "written")]
     pub commit_time: Option<u64>,
     /// People whose commits are in it.
     pub authors: Vec<String>,
     /// One line a commit, newest first.
     pub commits: Vec<String>,
     /// Where it was built.
+    #[serde(deserialize_with = "written")]
     pub build_url: Option<String>,
     /// What people should know.
+    #[serde(deserialize_with = "written")]
     pub notes: Option<String>,
 }
 
@@ -164,7 +168,7 @@ pub enum ManifestError {
     /// Paths not in ascending order, or one twice.
     #[error("check a manifest: path {0} is out of order or listed twice; sort by path, each once")]
     Order(TreePath),
-    /// Two paths that a case-folding file system cannot keep apart.
+    /// Two paths that a case-folding file system cannot keep apart, wholly or in a directory of theirs.
     #[error("check a manifest: paths {0} and {1} differ only in case or form; rename one")]
     Twins(TreePath, TreePath),
     /// A path that is both a file and a directory.
@@ -174,7 +178,9 @@ pub enum ManifestError {
     #[error("check a manifest: path {0} is not in Unicode normal form C; rename the file")]
     NotNfc(TreePath),
     /// A link that leaves the tree.
-    #[error("check a manifest: link {path} -> {target:?} leaves the tree; link inside it")]
+    #[error(
+        "check a manifest: link {path} -> {target:?} leaves the tree; link inside it, with '..' in front only"
+    )]
     LinkOut {
         /// The link.
         path: TreePath,
@@ -191,6 +197,11 @@ pub enum ManifestError {
         /// What is allowed.
         limit: u64,
     },
+    /// One content with two sizes.
+    #[error(
+        "check a manifest: {0} gives its content another size than a file before it; pack again"
+    )]
+    TwoSizes(TreePath),
     /// A `floor` above the release's own `seq`.
     #[error("check a manifest: floor {floor} is above its own seq {seq}")]
     FloorAboveSeq {
@@ -306,7 +317,11 @@ fn check_numbers(raw: &RawManifest) -> Result<(), ManifestError> {
         return Err(ManifestError::FloorAboveSeq { floor: raw.floor, seq: raw.seq });
     }
     let mut whole: u64 = 0;
+    let mut sizes: BTreeMap<Digest, u64> = BTreeMap::new();
     for file in &raw.files {
+        if sizes.insert(file.sha256, file.size).is_some_and(|size| size != file.size) {
+            return Err(ManifestError::TwoSizes(file.path.clone()));
+        }
         bound("file size", file.size, FILE_MAX_BYTES)?;
         whole = whole.saturating_add(file.size);
     }
@@ -315,6 +330,7 @@ fn check_numbers(raw: &RawManifest) -> Result<(), ManifestError> {
         bound("blob size", blob.size, BLOB_MAX_BYTES)?;
     }
     let source = &raw.source;
+    bound("commit_time", source.commit_time.unwrap_or(0), JSON_INTEGER_MAX)?;
     bound("commits", source.commits.len() as u64, SOURCE_COMMITS_MAX as u64)?;
     bound("authors", source.authors.len() as u64, SOURCE_COMMITS_MAX as u64)?;
     let texts = [&source.commit, &source.build_url, &source.notes].into_iter().flatten();
@@ -339,38 +355,50 @@ fn check_paths(raw: &RawManifest) -> Result<(), ManifestError> {
             return Err(ManifestError::Order(after.path.clone()));
         }
     }
-    let paths = || raw.files.iter().map(|f| &f.path).chain(raw.links.iter().map(|l| &l.path));
-    let mut folded: BTreeMap<String, &TreePath> = BTreeMap::new();
-    for path in paths() {
-        if !is_nfc(path.as_str()) {
-            return Err(ManifestError::NotNfc(path.clone()));
-        }
-        if let Some(twin) = folded.insert(fold(path.as_str()), path) {
-            return Err(if twin == path {
-                ManifestError::Order(path.clone())
-            } else {
-                ManifestError::Twins(twin.clone(), path.clone())
-            });
-        }
-    }
-    let mut spelled: BTreeMap<String, &str> = BTreeMap::new();
-    for path in paths() {
-        for parent in path.parents() {
-            if folded.contains_key(&fold(parent)) {
-                return Err(ManifestError::FileAsParent(parent.to_owned()));
-            }
-            if let Some(other) = spelled.insert(fold(parent), parent)
-                && other != parent
-            {
-                return Err(ManifestError::FileAsParent(parent.to_owned()));
-            }
-        }
-    }
+    check_neighbours(raw)?;
     for link in &raw.links {
         if !link.path.link_stays_inside(&link.target) {
             let (path, target) = (link.path.clone(), link.target.clone());
             return Err(ManifestError::LinkOut { path, target });
         }
+    }
+    Ok(())
+}
+
+/// Finds twins and files that are parents. Sorted by folded parts, whatever shares a directory stands side
+/// by side, so that neighbours tell everything in one pass, however deep the paths are.
+fn check_neighbours(raw: &RawManifest) -> Result<(), ManifestError> {
+    let files = raw.files.iter().map(|file| &file.path);
+    let mut paths: Vec<(String, &TreePath)> = Vec::new();
+    for path in files.chain(raw.links.iter().map(|link| &link.path)) {
+        if !is_nfc(path.as_str()) {
+            return Err(ManifestError::NotNfc(path.clone()));
+        }
+        paths.push((fold(path.as_str()), path));
+    }
+    paths.sort_by(|(a, at_a), (b, at_b)| a.split('/').cmp(b.split('/')).then(at_a.cmp(at_b)));
+    for pair in paths.windows(2) {
+        if let [(a, before), (b, after)] = pair {
+            check_pair((a, before), (b, after))?;
+        }
+    }
+    Ok(())
+}
+
+fn check_pair(
+    (a, before): (&str, &TreePath),
+    (b, after): (&str, &TreePath),
+) -> Result<(), ManifestError> {
+    if before == after {
+        return Err(ManifestError::Order(after.clone()));
+    }
+    let alike = a.split('/').zip(b.split('/')).take_while(|(a, b)| a == b).count();
+    let spelled = before.parts().zip(after.parts()).take_while(|(a, b)| a == b).count();
+    if spelled < alike {
+        return Err(ManifestError::Twins(before.clone(), after.clone()));
+    }
+    if alike == before.parts().count() {
+        return Err(ManifestError::FileAsParent(before.to_string()));
     }
     Ok(())
 }
@@ -419,7 +447,7 @@ fn check_probe(probe: &Probe) -> Result<(), ManifestError> {
             in_time(*timeout_secs)?;
             if url.starts_with("http://")
                 && url.len() <= ARG_MAX_BYTES
-                && !url.contains(char::is_whitespace)
+                && !url.contains(|c: char| c.is_whitespace() || c.is_control())
             {
                 Ok(())
             } else {
@@ -428,7 +456,12 @@ fn check_probe(probe: &Probe) -> Result<(), ManifestError> {
         }
         Probe::Tcp { address, timeout_secs } => {
             in_time(*timeout_secs)?;
-            if address.rsplit_once(':').is_some_and(|(_, port)| port.parse::<u16>().is_ok()) {
+            let good = |(host, port): (&str, &str)| {
+                !host.is_empty()
+                    && !host.contains(|c: char| c.is_whitespace() || c.is_control())
+                    && port.parse::<u16>().is_ok_and(|port| port > 0)
+            };
+            if address.len() <= ARG_MAX_BYTES && address.rsplit_once(':').is_some_and(good) {
                 Ok(())
             } else {
                 Err(ManifestError::Run("a tcp probe needs address = \"HOST:PORT\""))

@@ -47,23 +47,24 @@ impl TreePath {
         self.0.char_indices().rev().filter(|(_, c)| *c == '/').map(|(at, _)| &self.0[..at])
     }
 
-    /// Whether a symlink at this path to `target` stays inside the tree. Absolute targets never do.
+    /// Whether a symlink at this path to `target` stays inside the tree. Absolute targets never do, and
+    /// `..` may stand in front only: behind a name it would climb from wherever that name leads.
     #[must_use]
     pub fn link_stays_inside(&self, target: &str) -> bool {
         if target.is_empty() || target.starts_with('/') || target.len() > PATH_MAX_BYTES {
             return false;
         }
-        let mut depth = self.parts().count() - 1;
+        let (mut depth, mut climbs) = (self.parts().count().saturating_sub(1), true);
         for part in target.split('/') {
             match part {
                 "" => return false,
                 "." => {}
-                ".." if depth == 0 => return false,
+                ".." if depth == 0 || !climbs => return false,
                 ".." => depth -= 1,
                 part if part.chars().any(is_refused) || part.len() > PATH_PART_MAX_BYTES => {
                     return false;
                 }
-                _ => depth += 1,
+                _ => climbs = false,
             }
         }
         true
@@ -145,7 +146,7 @@ mod tests {
         for good in ["y", "../y", "../../y", "../../lib/v2/x", "./y"] {
             assert!(path.link_stays_inside(good), "{good}");
         }
-        for bad in ["", "/etc", "../../../y", "a//b", "a/../../../../y", "a\0"] {
+        for bad in ["", "/etc", "../../../y", "a//b", "a/../../../../y", "a/../y", "a\0"] {
             assert!(!path.link_stays_inside(bad), "{bad}");
         }
     }

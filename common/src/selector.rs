@@ -87,7 +87,12 @@ impl FromStr for Selector {
         if terms.len() > SELECTOR_TERMS_MAX {
             return Err(SelectorError::TooLong);
         }
-        Ok(Self(terms))
+        let selector = Self(terms);
+        // The printed form is what is kept, so it must be readable again.
+        if selector.to_string().len() > SELECTOR_MAX_BYTES {
+            return Err(SelectorError::TooLong);
+        }
+        Ok(selector)
     }
 }
 

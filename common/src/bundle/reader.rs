@@ -104,9 +104,10 @@ impl<R: Read> BundleReader<R> {
             if self.read == self.raw.len() && !self.fill()? {
                 return Err(BundleError::Short(left));
             }
-            let ready = &self.raw[self.read..];
+            let ready = self.raw.get(self.read..).unwrap_or_default();
             let take = usize::try_from(left).map_or(ready.len(), |left| left.min(ready.len()));
-            sink(&ready[..take]).map_err(BundleError::Io)?;
+            let (now, _) = ready.split_at(take);
+            sink(now).map_err(BundleError::Io)?;
             self.read += take;
             left -= take as u64;
         }

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::envelope::Document;
+use super::envelope::{Document, written};
 use crate::digest::Digest;
 use crate::limits::{APPROVAL_MAX_BYTES, JSON_INTEGER_MAX};
 use crate::name::{Environment, ReleaseId, ServiceName};
@@ -20,6 +20,7 @@ pub struct RawApproval {
     /// The plan that was shown.
     pub plan: Digest,
     /// The wave that it opens, counted from 0; `null` for every wave.
+    #[serde(deserialize_with = "written")]
     pub wave: Option<u32>,
     /// What for.
     pub purpose: Purpose,

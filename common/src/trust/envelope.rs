@@ -116,6 +116,16 @@ impl Envelope {
     }
 }
 
+/// Reads an optional field that must stand in the document all the same: "none" is written as `null`,
+/// never by leaving the field out, so that nothing is granted by an omission.
+pub(crate) fn written<'de, T, D>(d: D) -> Result<Option<T>, D::Error>
+where
+    T: Deserialize<'de>,
+    D: Deserializer<'de>,
+{
+    Option::deserialize(d)
+}
+
 /// DSSE's pre-authentication encoding: what is really signed, so that no type can pass for another.
 /// Source: the DSSE protocol, version 1.
 #[must_use]

@@ -36,7 +36,9 @@ impl PublicKey {
     /// [`KeyError::Weak`] for small-order points and bytes that are no point.
     pub fn from_bytes(bytes: [u8; 32]) -> Result<Self, KeyError> {
         let key = VerifyingKey::from_bytes(&bytes).map_err(|_| KeyError::Weak)?;
-        if key.is_weak() { Err(KeyError::Weak) } else { Ok(Self(bytes)) }
+        // One key has one spelling: a second one would count as a second key.
+        let spelled = key.to_edwards().compress().to_bytes() == bytes;
+        if key.is_weak() || !spelled { Err(KeyError::Weak) } else { Ok(Self(bytes)) }
     }
 
     /// The 32 bytes.

@@ -12,6 +12,7 @@ pub use check::{
     DirectiveFloor, HostPin, PermitAsk, Refusal, check_approvals, check_directive, check_permit,
     check_release, check_step,
 };
+pub(crate) use envelope::written;
 pub use envelope::{Document, Envelope, EnvelopeError, Signature, pae};
 pub use key::{KeyError, PublicKey, SecretKey};
 pub use root::{RawRoot, Role, RoleEntry, RoleKeys, Root, RootError, UnitsEntry};

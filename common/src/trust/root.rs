@@ -6,7 +6,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde::{Deserialize, Serialize};
 
-use super::envelope::Document;
+use super::envelope::{Document, written};
 use super::key::PublicKey;
 use crate::limits::{DOCUMENT_MAX_BYTES, JSON_INTEGER_MAX, ROOT_KEYS_MAX};
 use crate::name::{Environment, Fleet, HostId, ServiceName};
@@ -55,8 +55,10 @@ pub struct RoleEntry {
     /// The role.
     pub role: Role,
     /// Only for this service; `null` for every service without an entry of its own.
+    #[serde(deserialize_with = "written")]
     pub service: Option<ServiceName>,
     /// Only for this environment; `null` for every environment without an entry of its own.
+    #[serde(deserialize_with = "written")]
     pub environment: Option<Environment>,
     /// Distinct keys that must sign. 0 only for builders and approvers: none is asked for.
     pub threshold: u32,
