@@ -1,0 +1,12 @@
+//! The rollout core against its specification, docs/rollout.md.
+#![expect(clippy::unwrap_used, clippy::expect_used, reason = "tests")]
+
+mod bed;
+mod journey;
+mod plan;
+mod policy;
+mod random;
+mod report;
+mod revert;
+mod stop;
+mod table;

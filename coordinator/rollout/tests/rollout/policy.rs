@@ -1,0 +1,181 @@
+//! Reading policies.
+
+use groundswell_common::selector::Selector;
+use groundswell_rollout::policy::PolicyFault;
+use groundswell_rollout::{Amount, Gate, OnBreach, Policy, PolicyError, Take, WhenNewer};
+
+const HEAD: &str = "service = \"shop\"\ntargets = \"role=web\"\n";
+
+fn fault(keys: &str) -> (usize, PolicyFault) {
+    match Policy::from_toml(&format!("{HEAD}{keys}")) {
+        Err(PolicyError::Rule { line, fault }) => (line, fault),
+        other => panic!("{keys}: {other:?}"),
+    }
+}
+
+#[test]
+fn two_keys_are_a_policy_and_the_rest_has_defaults() {
+    let policy = Policy::from_toml(HEAD).unwrap();
+    let expected = Policy {
+        service: "shop".parse().unwrap(),
+        targets: "role=web".parse().unwrap(),
+        auto: true,
+        max_in_flight: Amount::Percent(10),
+        failure_budget: Amount::Count(0),
+        on_breach: OnBreach::Revert,
+        bake_secs: 60,
+        host_bake_secs: 10,
+        probe_deadline_secs: 60,
+        probe_interval_secs: 1,
+        progress_deadline_secs: 600,
+        absent_after_secs: 30,
+        when_newer: WhenNewer::Supersede,
+        waves: Policy::default_waves(),
+    };
+    assert_eq!(policy, expected);
+    let takes: Vec<Take> = policy.waves.iter().map(|wave| wave.take.clone()).collect();
+    assert_eq!(takes, [Take::Count(1), Take::Percent(25), Take::Rest]);
+}
+
+#[test]
+fn every_key_is_read() {
+    let text = r#"
+        service = "shop"
+        targets = "*"
+        auto = false
+        max_in_flight = 4
+        failure_budget = "5%"
+        on_breach = "halt"
+        bake_secs = 0
+        host_bake_secs = 20
+        probe_deadline_secs = 30
+        probe_interval_secs = 2
+        progress_deadline_secs = 51
+        absent_after_secs = 5
+        when_newer = "queue"
+        [[wave]]
+        name = "canary"
+        selector = "canary"
+        gate = "approval"
+        approvals = 2
+        bake_secs = 300
+        max_in_flight = 1
+        failure_budget = 1
+        [[wave]]
+        count = 3
+        [[wave]]
+        percent = 100
+        gate = "approval"
+    "#;
+    let policy = Policy::from_toml(text).unwrap();
+    assert!(policy.targets.is_everything());
+    assert_eq!((policy.auto, policy.on_breach), (false, OnBreach::Halt));
+    assert_eq!(policy.when_newer, WhenNewer::Queue);
+    assert_eq!(policy.failure_budget, Amount::Percent(5));
+    let [canary, three, all] = policy.waves.as_slice() else { panic!("{:?}", policy.waves) };
+    assert_eq!(canary.take, Take::Selector("canary".parse::<Selector>().unwrap()));
+    assert_eq!((canary.gate, canary.bake_secs), (Gate::Approval(2), Some(300)));
+    assert_eq!(canary.max_in_flight, Some(Amount::Count(1)));
+    assert_eq!(canary.failure_budget, Some(Amount::Count(1)));
+    assert_eq!((three.name.as_str(), &three.take), ("wave-2", &Take::Count(3)));
+    assert_eq!((all.gate, &all.take), (Gate::Approval(1), &Take::Percent(100)));
+    let json = serde_json::to_string(&policy).unwrap();
+    assert_eq!(serde_json::from_str::<Policy>(&json).unwrap(), policy);
+    let record = groundswell_common::codec::to_record(1, &policy).unwrap();
+    let read: Policy = groundswell_common::codec::from_record(1, &record).unwrap();
+    assert_eq!(read, policy);
+}
+
+#[test]
+fn each_broken_rule_names_its_line_and_what_to_write() {
+    let bounds = |key, min, max| PolicyFault::Bounds { key, min, max };
+    for (keys, line, expected) in [
+        ("max_in_flight = \"x\"", 3, PolicyFault::Amount("max_in_flight")),
+        ("max_in_flight = \"101%\"", 3, PolicyFault::Amount("max_in_flight")),
+        ("max_in_flight = 0", 3, PolicyFault::NothingInFlight),
+        ("max_in_flight = \"0%\"", 3, PolicyFault::NothingInFlight),
+        ("failure_budget = -1", 3, PolicyFault::Amount("failure_budget")),
+        ("failure_budget = 1.5", 3, PolicyFault::Amount("failure_budget")),
+        ("\nprobe_deadline_secs = 0", 4, bounds("probe_deadline_secs", 1, 86_400)),
+        ("probe_interval_secs = 0", 3, bounds("probe_interval_secs", 1, 86_400)),
+        ("host_bake_secs = 604801", 3, bounds("host_bake_secs", 0, 604_800)),
+        ("absent_after_secs = 0", 3, bounds("absent_after_secs", 1, 86_400)),
+        ("bake_secs = 2592001", 3, bounds("bake_secs", 0, 2_592_000)),
+        ("progress_deadline_secs = 70", 3, PolicyFault::Progress(70)),
+        ("[[wave]]\nname = \"a\"", 3, PolicyFault::Take),
+        ("[[wave]]\nrest = false", 3, PolicyFault::Take),
+        ("[[wave]]\ncount = 1\npercent = 100", 3, PolicyFault::Take),
+        ("[[wave]]\ncount = 0", 4, bounds("count", 1, 1_000_000)),
+        ("[[wave]]\npercent = 101", 4, bounds("percent", 1, 100)),
+        ("[[wave]]\ncount = 1", 3, PolicyFault::HostsLeft),
+        ("[[wave]]\nselector = \"a\"", 3, PolicyFault::HostsLeft),
+        ("[[wave]]\nrest = true\n[[wave]]\ncount = 1", 5, PolicyFault::AfterTheRest),
+        (
+            "[[wave]]\npercent = 50\n[[wave]]\npercent = 50\n[[wave]]\nrest = true",
+            5,
+            PolicyFault::PercentShrinks(50),
+        ),
+        (
+            "[[wave]]\nname = \"a\"\ncount = 1\n[[wave]]\nname = \"a\"\nrest = true",
+            6,
+            PolicyFault::TwinWaves("a".parse().unwrap()),
+        ),
+        ("[[wave]]\nrest = true\napprovals = 1", 5, PolicyFault::ApprovalsWithoutGate),
+        (
+            "[[wave]]\nrest = true\ngate = \"approval\"\napprovals = 17",
+            6,
+            bounds("approvals", 1, 16),
+        ),
+    ] {
+        assert_eq!(fault(keys), (line, expected), "{keys}");
+    }
+    let many = "[[wave]]\ncount = 1\n".repeat(65);
+    assert_eq!(fault(&many).1, PolicyFault::TooManyWaves);
+}
+
+#[test]
+fn targets_are_asked_for_in_words() {
+    let error = Policy::from_toml("service = \"shop\"\ntargets = \" \"").unwrap_err();
+    assert_eq!(error.line(), Some(2));
+    assert_eq!(error.hint(), "targets is empty; write targets = \"*\" for every host");
+    let error = Policy::from_toml("service = \"shop\"\ntargets = \"a b\"").unwrap_err();
+    assert!(matches!(&error, PolicyError::Selector { line: 2, .. }), "{error:?}");
+    assert!(error.hint().contains("key in (a,b)"), "{}", error.hint());
+    let error = Policy::from_toml("service = \"Shop\"\ntargets = \"*\"").unwrap_err();
+    assert!(matches!(&error, PolicyError::Name { line: 1, .. }), "{error:?}");
+}
+
+#[test]
+fn what_is_no_policy_names_the_line_too() {
+    for (keys, line, says) in [
+        ("retries = 3", 3, "unknown field `retries`"),
+        ("auto = 3", 3, "expected a boolean"),
+        ("on_breach = \"panic\"", 3, "unknown variant `panic`"),
+        ("bake_secs = -1", 3, "invalid value"),
+        ("[[wave]]\nrest = true\nwindow = 3", 5, "unknown field `window`"),
+        ("\n\nbake_secs = ", 5, "string values must be quoted"),
+    ] {
+        let error = Policy::from_toml(&format!("{HEAD}{keys}")).unwrap_err();
+        assert!(matches!(&error, PolicyError::Toml { .. }), "{error:?}");
+        assert_eq!(error.line(), Some(line), "{keys}");
+        assert!(error.hint().contains(says), "{keys}: {}", error.hint());
+    }
+    let error = Policy::from_toml("targets = \"*\"").unwrap_err();
+    assert!(error.hint().contains("missing field `service`"), "{}", error.hint());
+    let long = "#".repeat(64 * 1024 + 1);
+    let error = Policy::from_toml(&long).unwrap_err();
+    assert!(matches!(error, PolicyError::TooLarge { bytes: 65_537 }));
+}
+
+#[test]
+fn amounts_round_down() {
+    for (amount, hosts, expected) in [
+        (Amount::Count(4), 2, 4),
+        (Amount::Percent(25), 7, 1),
+        (Amount::Percent(25), 3, 0),
+        (Amount::Percent(100), 7, 7),
+        (Amount::Percent(0), 7, 0),
+    ] {
+        assert_eq!(amount.of(hosts), expected, "{amount:?} of {hosts}");
+    }
+}

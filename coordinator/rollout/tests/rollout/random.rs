@@ -1,0 +1,245 @@
+//! Random hosts, faults and buttons; every invariant after every step; then calm, and an end.
+
+use std::collections::BTreeSet;
+
+use groundswell_common::HostId;
+use groundswell_common::report::FailedStep;
+use groundswell_common::wire::Deny;
+use groundswell_rollout::{
+    Input, KeepOrRevert, Moment, Outcome, Phase, PhaseName, Progress, ProgressName, Rollout,
+    cares_about_link, due, may_switch, step,
+};
+
+use crate::bed::{Bed, person, planned, release};
+
+/// SplitMix64 (Steele, Lea and Flood, 2014).
+struct Random(u64);
+
+impl Random {
+    fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
+        let mut bits = self.0;
+        bits = (bits ^ (bits >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+        bits = (bits ^ (bits >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+        bits ^ (bits >> 31)
+    }
+
+    fn below(&mut self, bound: u64) -> u64 {
+        self.next() % bound
+    }
+
+    fn one_in(&mut self, bound: u64) -> bool {
+        self.below(bound) == 0
+    }
+
+    fn pick<T: Clone>(&mut self, items: &[T]) -> T {
+        let at = self.below(u64::try_from(items.len()).unwrap());
+        items[usize::try_from(at).unwrap()].clone()
+    }
+}
+
+fn keys(random: &mut Random) -> String {
+    let mut keys = format!(
+        "max_in_flight = {}\nfailure_budget = {}\non_breach = \"{}\"\nbake_secs = {}\n",
+        1 + random.below(4),
+        random.below(3),
+        random.pick(&["halt", "revert"]),
+        random.below(2) * 60,
+    );
+    let gate = |random: &mut Random| match random.below(4) {
+        0 => "gate = \"approval\"\napprovals = 2\n",
+        _ => "",
+    };
+    keys += &format!("[[wave]]\ncount = {}\n{}", 1 + random.below(3), gate(random));
+    if random.one_in(2) {
+        keys += &format!("max_in_flight = {}\n", 1 + random.below(3));
+    }
+    if random.one_in(2) {
+        keys += &format!("[[wave]]\npercent = {}\n{}", 30 + random.below(60), gate(random));
+    }
+    keys + "[[wave]]\nrest = true\n" + gate(random)
+}
+
+fn button(bed: &Bed, random: &mut Random) -> Input {
+    let by = person(random.pick(&["ann", "ben", "cat"]));
+    let why = "because".to_owned();
+    let plan = bed.rollout.plan_hash();
+    match random.below(12) {
+        0 | 1 => Input::Pause { by, why },
+        2 => Input::Halt { by, why },
+        3..=6 => Input::Resume { by, why },
+        7 => Input::Revert { by, why },
+        8 => Input::Abort { by, why, keep: KeepOrRevert::Keep },
+        9 => Input::Abort { by, why, keep: KeepOrRevert::Revert },
+        10 => Input::Approve { by, plan, wave: None },
+        _ => Input::Approve { by, plan, wave: Some(u32::try_from(random.below(4)).unwrap()) },
+    }
+}
+
+/// One thing happens; most of it is hosts at work.
+fn happen(bed: &mut Bed, random: &mut Random, ids: &[HostId]) {
+    let id = random.pick(ids);
+    let away = bed.rollout.host(&id).unwrap().away.is_some();
+    match random.below(20) {
+        0 => {
+            let input = button(bed, random);
+            let _ = bed.try_apply(input);
+        }
+        1 | 2 => {
+            let connected = random.one_in(2);
+            if cares_about_link(&bed.rollout, &id, connected) {
+                bed.apply(match connected {
+                    true => Input::Connected { host: id },
+                    false => Input::Disconnected { host: id },
+                });
+            }
+        }
+        3 | 4 => bed.at.now = bed.at.now.plus_secs(random.below(70)),
+        5 | 6 => {
+            if due(&bed.rollout, bed.at.now) {
+                bed.apply(Input::Tick);
+            }
+        }
+        _ if away => {}
+        _ => {
+            let steps =
+                [FailedStep::Stage, FailedStep::Switch, FailedStep::Probe, FailedStep::Bake];
+            let failing = random.one_in(12).then(|| random.pick(&steps));
+            bed.obey(id, failing);
+        }
+    }
+}
+
+/// What must hold beyond `check`: nobody gets a slot beyond the cap, and a stop permits nobody.
+fn watch(bed: &Bed, before: &Rollout) {
+    let granted = |rollout: &Rollout| -> BTreeSet<HostId> {
+        let has = |progress: &Progress| progress.name() == ProgressName::Granted;
+        rollout.hosts().filter(|(_, _, e)| has(&e.progress)).map(|(_, host, _)| host.id).collect()
+    };
+    let new = granted(&bed.rollout).difference(&granted(before)).count();
+    let opened = (0..bed.rollout.plan().waves.len())
+        .rev()
+        .find(|wave| bed.rollout.is_open(u32::try_from(*wave).unwrap()));
+    if new > 0 {
+        let cap = bed.rollout.plan().waves[opened.unwrap()].max_in_flight;
+        assert!(bed.rollout.in_flight() <= usize::try_from(cap).unwrap());
+    }
+    let stopped = match bed.phase() {
+        PhaseName::Paused | PhaseName::Halted | PhaseName::Reverting | PhaseName::Planned => true,
+        PhaseName::Done => bed.outcome() != Some(Outcome::Completed),
+        PhaseName::Running | PhaseName::Baking | PhaseName::Gated => false,
+    };
+    for (_, host, _) in bed.rollout.hosts().filter(|_| stopped) {
+        let answer = may_switch(&bed.rollout, &host.id, &release(2), u64::MAX);
+        assert_eq!(answer, Err(Deny::Stopped));
+    }
+}
+
+/// Everyone is back, obeys and succeeds; persons press on. The rollout must come to an end.
+fn calm(bed: &mut Bed, ids: &[HostId]) {
+    for id in ids {
+        if cares_about_link(&bed.rollout, id, true) {
+            bed.apply(Input::Connected { host: *id });
+        }
+    }
+    for _ in 0..200 {
+        bed.obey_all();
+        match bed.rollout.phase().clone() {
+            Phase::Done { .. } => return,
+            Phase::Paused { .. } | Phase::Halted { .. } => drop(bed.resume()),
+            Phase::Gated { wave, .. } => {
+                for by in ["dan", "eve"] {
+                    let (by, plan) = (person(by), bed.rollout.plan_hash());
+                    let _ = bed.try_apply(Input::Approve { by, plan, wave: Some(wave) });
+                }
+            }
+            Phase::Planned
+            | Phase::Running { .. }
+            | Phase::Baking { .. }
+            | Phase::Reverting { .. } => bed.pass(60),
+        }
+    }
+    panic!("it does not end: {:?}", bed.rollout.phase());
+}
+
+/// Which phases and kinds of progress the runs came through.
+#[derive(Default)]
+struct Seen {
+    phases: BTreeSet<PhaseName>,
+    progress: BTreeSet<ProgressName>,
+    outcomes: BTreeSet<&'static str>,
+}
+
+impl Seen {
+    fn note(&mut self, bed: &Bed) {
+        self.phases.insert(bed.phase());
+        self.progress.extend(bed.rollout.hosts().map(|(_, _, entry)| entry.progress.name()));
+        self.outcomes.extend(bed.outcome().map(|outcome| match outcome {
+            Outcome::Completed => "completed",
+            Outcome::Reverted { .. } => "reverted",
+            Outcome::Aborted { .. } => "aborted",
+            Outcome::Superseded { .. } => "superseded",
+        }));
+    }
+}
+
+fn run(seed: u64) -> Seen {
+    let mut seen = Seen::default();
+    let mut random = Random(seed);
+    let count = u8::try_from(1 + random.below(14)).unwrap();
+    let plan = planned(&keys(&mut random), count);
+    let mut bed = Bed::of(plan.clone());
+    let ids: Vec<HostId> =
+        plan.waves.iter().flat_map(|wave| &wave.hosts).map(|host| host.id).collect();
+    let away = ids.iter().copied().filter(|_| random.one_in(6)).collect();
+    bed.apply(Input::Start { away });
+    for _ in 0..400 {
+        let before = bed.rollout.clone();
+        happen(&mut bed, &mut random, &ids);
+        watch(&bed, &before);
+        seen.note(&bed);
+    }
+    calm(&mut bed, &ids);
+    seen.note(&bed);
+    match bed.outcome() {
+        Some(Outcome::Completed | Outcome::Reverted { .. } | Outcome::Aborted { .. }) => {}
+        other => panic!("{other:?}"),
+    }
+    let mut again = Rollout::new(bed.rollout.id().clone(), plan);
+    for (input, at) in &bed.log {
+        let at: Moment = *at;
+        step(&mut again, input, at).unwrap();
+    }
+    assert_eq!(again, bed.rollout);
+    seen
+}
+
+#[test]
+fn five_hundred_random_rollouts_keep_every_invariant_and_end() {
+    let mut seen = Seen::default();
+    for seed in 0..500 {
+        match std::panic::catch_unwind(|| run(seed)) {
+            Ok(more) => {
+                seen.phases.extend(more.phases);
+                seen.progress.extend(more.progress);
+                seen.outcomes.extend(more.outcomes);
+            }
+            Err(panic) => {
+                eprintln!("seed {seed}");
+                std::panic::resume_unwind(panic);
+            }
+        }
+    }
+    let phases = [
+        PhaseName::Running,
+        PhaseName::Baking,
+        PhaseName::Gated,
+        PhaseName::Paused,
+        PhaseName::Halted,
+        PhaseName::Reverting,
+        PhaseName::Done,
+    ];
+    assert_eq!(seen.phases, BTreeSet::from(phases));
+    assert_eq!(seen.progress, BTreeSet::from(ProgressName::ALL));
+    assert_eq!(seen.outcomes, BTreeSet::from(["aborted", "completed", "reverted"]));
+}
