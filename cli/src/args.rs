@@ -1,0 +1,363 @@
+//! The command line. The one file that names clap; what the verbs do is in `verbs/`.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+use groundswell_common::{Environment, HostName, Labels, RolloutId, ServiceName, Version};
+
+/// Exit codes, printed below the help.
+const EXIT_CODES: &str = "Exit codes: 0 done, 1 failed, 2 usage, 3 the rollout ended halted, \
+    aborted, superseded or reverted, 4 coordinator not reachable, 5 refused (no such operator or \
+    role), 6 time-out waiting.";
+
+/// Deploys releases to fleets of hosts: publish, watch, approve, halt, revert.
+#[derive(Debug, Parser)]
+#[command(name = "swell", version, after_help = EXIT_CODES)]
+pub(crate) struct Cli {
+    /// The operator's profile [default: $XDG_CONFIG_HOME/groundswell/profile.json]
+    #[arg(long, global = true, env = "GROUNDSWELL_PROFILE", value_name = "FILE")]
+    pub(crate) profile: Option<PathBuf>,
+    /// Print JSON: one object, or one a line where there are many
+    #[arg(long, global = true)]
+    pub(crate) json: bool,
+    /// What to do
+    #[command(subcommand)]
+    pub(crate) verb: Verb,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Verb {
+    /// Pack a directory, upload it and publish it as a release
+    Publish(PublishArgs),
+    /// Services and their policies
+    #[command(subcommand)]
+    Service(ServiceVerb),
+    /// Show how a release would roll out, without doing it
+    Plan(PlanArgs),
+    /// Rollouts: look, follow, pause, resume, halt, revert, abort
+    #[command(subcommand)]
+    Rollout(RolloutVerb),
+    /// Approve the wave that a rollout waits before, by your signature
+    Approve(ApproveArgs),
+    /// Hosts and enrolment
+    #[command(subcommand)]
+    Host(HostVerb),
+    /// Releases
+    #[command(subcommand)]
+    Release(ReleaseVerb),
+    /// The ledger of every decision
+    #[command(subcommand)]
+    Audit(AuditVerb),
+    /// The fleet at a glance
+    Status,
+    /// Stop the newest rollout of a service now: no host switches after the answer
+    Halt(StopArgs),
+    /// Put the release before back on every host of a service's newest rollout
+    #[command(alias = "rollback")]
+    Revert(StopArgs),
+    /// Run a whole fleet on this machine and watch releases roll through it
+    Demo(DemoArgs),
+}
+
+/// `swell publish`.
+#[derive(Debug, Args)]
+pub(crate) struct PublishArgs {
+    /// The directory with the release's files
+    #[arg(default_value = ".")]
+    pub(crate) tree: PathBuf,
+    /// The service [default: `service` in groundswell.toml]
+    #[arg(long)]
+    pub(crate) service: Option<ServiceName>,
+    /// The version as people know it
+    #[arg(long, value_name = "VERSION")]
+    pub(crate) version: Version,
+    /// The release's description [default: groundswell.toml at the top of the directory]
+    #[arg(long, value_name = "FILE")]
+    pub(crate) spec: Option<PathBuf>,
+    /// Commit it was built from [default: asked of git]
+    #[arg(long)]
+    pub(crate) commit: Option<String>,
+    /// What people should know of it
+    #[arg(long)]
+    pub(crate) notes: Option<String>,
+    /// Where it was built
+    #[arg(long, value_name = "URL")]
+    pub(crate) build_url: Option<String>,
+    /// A builder's key (PKCS#8 PEM) that signs too, beside the profile's
+    #[arg(long, value_name = "FILE")]
+    pub(crate) sign_key: Option<PathBuf>,
+    /// Pack and print what would be published; talk to nobody
+    #[arg(long, conflicts_with = "wait")]
+    pub(crate) dry_run: bool,
+    /// Follow the rollout to its end; the exit code tells how it ended
+    #[arg(long)]
+    pub(crate) wait: bool,
+    /// Seconds to wait at most
+    #[arg(long, value_name = "SECS", default_value_t = 3600, requires = "wait")]
+    pub(crate) timeout: u64,
+}
+
+/// `swell service`.
+#[derive(Debug, Subcommand)]
+pub(crate) enum ServiceVerb {
+    /// Store a policy and show the plan that it makes
+    Apply {
+        /// The policy, TOML
+        file: PathBuf,
+    },
+    /// List services
+    Ls,
+    /// One service: policy, releases, what runs where
+    Show {
+        /// The service
+        service: ServiceName,
+    },
+}
+
+/// `swell plan`.
+#[derive(Debug, Args)]
+pub(crate) struct PlanArgs {
+    /// The service
+    pub(crate) service: ServiceName,
+    /// Version or release id [default: the newest]
+    #[arg(long)]
+    pub(crate) release: Option<String>,
+    /// Plan with this policy in place of the stored one
+    #[arg(long, value_name = "FILE")]
+    pub(crate) policy: Option<PathBuf>,
+}
+
+/// `swell rollout`.
+#[derive(Debug, Subcommand)]
+pub(crate) enum RolloutVerb {
+    /// List rollouts, newest first
+    Ls {
+        /// Of this service only
+        #[arg(long)]
+        service: Option<ServiceName>,
+    },
+    /// One rollout: waves, hosts, and what it waits for
+    Show {
+        /// The rollout
+        rollout: RolloutId,
+    },
+    /// Follow a rollout to its end
+    Watch {
+        /// The rollout
+        rollout: RolloutId,
+        /// Seconds to wait at most
+        #[arg(long, value_name = "SECS", default_value_t = 86_400)]
+        timeout: u64,
+    },
+    /// Roll out a release by hand
+    Start {
+        /// The service
+        service: ServiceName,
+        /// Version or release id
+        release: String,
+    },
+    /// Stop it for a while: no host switches after the answer
+    Pause(RolloutArgs),
+    /// Go on after a pause or halt; the failures seen so far are accepted
+    Resume(RolloutArgs),
+    /// Stop it now: no host switches after the answer
+    Halt(RolloutArgs),
+    /// Put the release before back on every host that left it
+    Revert(RolloutArgs),
+    /// End it for good; hosts that switched go back, or stay with --keep
+    Abort {
+        /// Which
+        #[command(flatten)]
+        rollout: RolloutArgs,
+        /// Hosts that switched keep the release
+        #[arg(long)]
+        keep: bool,
+    },
+}
+
+/// A decision about one rollout.
+#[derive(Debug, Args)]
+pub(crate) struct RolloutArgs {
+    /// The rollout
+    pub(crate) rollout: RolloutId,
+    /// Why and whether to ask
+    #[command(flatten)]
+    pub(crate) decision: Decision,
+}
+
+/// A decision about the newest rollout of a service.
+#[derive(Debug, Args)]
+pub(crate) struct StopArgs {
+    /// The service
+    pub(crate) service: ServiceName,
+    /// Why and whether to ask
+    #[command(flatten)]
+    pub(crate) decision: Decision,
+}
+
+/// Why something is done, and whether to ask first.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct Decision {
+    /// Why, for the ledger
+    #[arg(long)]
+    pub(crate) why: Option<String>,
+    /// Do not ask
+    #[arg(long, short)]
+    pub(crate) yes: bool,
+}
+
+/// `swell approve`.
+#[derive(Debug, Args)]
+pub(crate) struct ApproveArgs {
+    /// The rollout
+    pub(crate) rollout: RolloutId,
+    /// Hours for which the approval counts
+    #[arg(long, default_value_t = 24, value_parser = clap::value_parser!(u64).range(1..=168))]
+    pub(crate) hours: u64,
+    /// Do not ask
+    #[arg(long, short)]
+    pub(crate) yes: bool,
+}
+
+/// `swell host`.
+#[derive(Debug, Subcommand)]
+pub(crate) enum HostVerb {
+    /// List hosts
+    Ls {
+        /// Only those with these labels, e.g. role=web,region in (eu,us)
+        #[arg(long, short)]
+        selector: Option<String>,
+    },
+    /// One host
+    Show {
+        /// The host
+        host: HostName,
+    },
+    /// Make enrolment tokens, one line each, each for one host
+    #[command(alias = "enrol-token")]
+    EnrollToken(TokenArgs),
+    /// Say why a host is not what it should be
+    Why {
+        /// The host
+        host: HostName,
+    },
+    /// Forget a host; its certificate is refused from then on
+    Remove {
+        /// The host
+        host: HostName,
+        /// Do not ask
+        #[arg(long, short)]
+        yes: bool,
+    },
+}
+
+/// `swell host enroll-token`.
+#[derive(Debug, Args)]
+pub(crate) struct TokenArgs {
+    /// Labels of the hosts that use them: key=value,key=value
+    #[arg(long = "label", visible_alias = "labels", default_value = "", hide_default_value = true)]
+    pub(crate) labels: Labels,
+    /// Environment that those hosts pin
+    #[arg(long, default_value = "production")]
+    pub(crate) environment: Environment,
+    /// Hours until they expire
+    #[arg(long, value_name = "HOURS", default_value_t = 24,
+          value_parser = clap::value_parser!(u64).range(1..=720))]
+    pub(crate) ttl: u64,
+    /// How many
+    #[arg(long, default_value_t = 1)]
+    pub(crate) count: u32,
+}
+
+/// `swell release`.
+#[derive(Debug, Subcommand)]
+pub(crate) enum ReleaseVerb {
+    /// List releases, newest first
+    Ls {
+        /// Of this service only
+        #[arg(long)]
+        service: Option<ServiceName>,
+    },
+    /// One release: where it comes from, who signed it, where it went
+    Show {
+        /// SERVICE@VERSION or release id
+        release: String,
+    },
+    /// Let a poisoned release be rolled out again
+    Clear {
+        /// SERVICE@VERSION or release id
+        release: String,
+        /// Why it is good now, for the ledger
+        #[arg(long)]
+        why: String,
+        /// Do not ask
+        #[arg(long, short)]
+        yes: bool,
+    },
+}
+
+/// `swell audit`.
+#[derive(Debug, Subcommand)]
+pub(crate) enum AuditVerb {
+    /// Print entries, oldest first
+    Log {
+        /// Only entries after this number
+        #[arg(long, default_value_t = 0, conflicts_with = "tail")]
+        after: u64,
+        /// Only the newest entries, this many
+        #[arg(long, value_name = "COUNT")]
+        tail: Option<u64>,
+        /// At most this many
+        #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u64).range(1..=1000))]
+        limit: u64,
+    },
+    /// Fetch every entry and compute the chain again on this machine
+    Verify,
+}
+
+/// `swell demo`.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct DemoArgs {
+    /// Leave the fleet running at the end and say how to use it
+    #[arg(long)]
+    pub(crate) keep: bool,
+    /// Hosts, each with an agent and a service as real processes
+    #[arg(long, default_value_t = 12, value_parser = clap::value_parser!(u16).range(4..=64))]
+    pub(crate) hosts: u16,
+    /// Where to keep the fleet's files [default: a new temporary directory]
+    #[arg(long)]
+    pub(crate) dir: Option<PathBuf>,
+    /// Write a picture of what happened
+    #[arg(long, value_name = "FILE")]
+    pub(crate) svg: Option<PathBuf>,
+}
+
+/// Reads the command line; prints help, version or the error and ends the process where it must.
+pub(crate) fn parse() -> Cli {
+    Cli::parse()
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn rollback_is_revert_and_json_stands_anywhere() {
+        let cli =
+            Cli::try_parse_from(["swell", "--json", "rollback", "shop", "-y"]).expect("parse");
+        assert!(cli.json && matches!(cli.verb, Verb::Revert(_)));
+        let cli = Cli::try_parse_from(["swell", "host", "ls", "--json"]).expect("parse");
+        assert!(cli.json);
+        assert!(
+            Cli::try_parse_from(["swell", "publish", "--version", "1", "--timeout", "9"]).is_err()
+        );
+    }
+}

@@ -1,0 +1,164 @@
+//! Where everything that people and programs read is printed: data to stdout, the rest to stderr, tables
+//! for people, one JSON object a line with `--json`. Text from elsewhere never reaches a terminal raw.
+
+use std::fmt;
+use std::io::{self, IsTerminal as _, Write as _};
+
+use serde::Serialize;
+
+use crate::exit::Misuse;
+
+/// Where and how to print.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Out {
+    /// Whether programs read it.
+    pub(crate) json: bool,
+}
+
+impl Out {
+    /// One line of data.
+    pub(crate) fn line(self, text: impl fmt::Display) -> io::Result<()> {
+        writeln!(io::stdout().lock(), "{text}")
+    }
+
+    /// An answer: its JSON on one line, or what `show` makes of it for people.
+    pub(crate) fn answer<T: Serialize>(
+        self,
+        answer: &T,
+        show: impl FnOnce(&T) -> String,
+    ) -> anyhow::Result<()> {
+        let text = if self.json { serde_json::to_string(answer)? } else { show(answer) };
+        self.line(text.trim_end())?;
+        Ok(())
+    }
+
+    /// A line for people that is no data.
+    pub(crate) fn note(self, text: impl fmt::Display) -> io::Result<()> {
+        writeln!(io::stderr().lock(), "{text}")
+    }
+}
+
+/// Asks before something that cannot be taken back. Without a terminal only `--yes` will do.
+pub(crate) fn confirm(out: Out, what: &str, yes: bool) -> anyhow::Result<bool> {
+    if yes {
+        return Ok(true);
+    }
+    if !io::stdin().is_terminal() {
+        out.note(format_args!("would {what}"))?;
+        return Err(Misuse::NeedsYes(what.to_owned()).into());
+    }
+    let mut stderr = io::stderr().lock();
+    write!(stderr, "{what}? [y/N] ")?;
+    stderr.flush()?;
+    drop(stderr);
+    let mut line = String::new();
+    io::stdin().read_line(&mut line)?;
+    let yes = ["y", "yes"].contains(&line.trim().to_lowercase().as_str());
+    if !yes {
+        out.note("nothing was done")?;
+    }
+    Ok(yes)
+}
+
+/// Text without control characters: what a host or a commit says must not move the cursor.
+pub(crate) fn clean(text: &str) -> String {
+    text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
+}
+
+/// At most `max` characters of a text.
+pub(crate) fn cut(text: &str, max: usize) -> String {
+    if text.chars().count() <= max {
+        return text.to_owned();
+    }
+    text.chars().take(max.saturating_sub(1)).chain(['…']).collect()
+}
+
+/// A table of left-aligned columns.
+#[derive(Clone, Debug)]
+pub(crate) struct Table {
+    rows: Vec<Vec<String>>,
+}
+
+impl Table {
+    /// A table with the heads of its columns.
+    pub(crate) fn new(heads: &[&str]) -> Self {
+        Self { rows: vec![heads.iter().map(|head| (*head).to_owned()).collect()] }
+    }
+
+    /// Appends a row; an empty cell shows as `-`.
+    pub(crate) fn row<const N: usize>(&mut self, cells: [String; N]) {
+        let cell = |text: String| if text.is_empty() { "-".to_owned() } else { clean(&text) };
+        self.rows.push(cells.into_iter().map(cell).collect());
+    }
+}
+
+impl fmt::Display for Table {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let columns = self.rows.iter().map(Vec::len).max().unwrap_or(0);
+        let width = |column: usize| {
+            let cells = self.rows.iter().filter_map(|row| row.get(column));
+            cells.map(|cell| cell.chars().count()).max().unwrap_or(0)
+        };
+        let widths: Vec<usize> = (0..columns).map(width).collect();
+        for row in &self.rows {
+            let cells = row.iter().zip(&widths).map(|(cell, &width)| format!("{cell:<width$}"));
+            let line = cells.collect::<Vec<_>>().join("  ");
+            writeln!(f, "{}", line.trim_end())?;
+        }
+        Ok(())
+    }
+}
+
+/// An optional value as text, empty for none.
+pub(crate) fn or_empty<T: fmt::Display>(value: Option<&T>) -> String {
+    value.map(ToString::to_string).unwrap_or_default()
+}
+
+/// Bytes for people.
+pub(crate) fn bytes(count: u64) -> String {
+    indicatif::HumanBytes(count).to_string()
+}
+
+/// The serde name of a value of one of the API's enums.
+pub(crate) fn name_of<T: Serialize>(value: &T) -> String {
+    match serde_json::to_value(value) {
+        Ok(serde_json::Value::String(name)) => name,
+        Ok(other) => other.to_string(),
+        Err(_) => String::new(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn columns_are_as_wide_as_their_widest_cell_and_no_cell_moves_the_cursor() {
+        let mut table = Table::new(&["HOST", "STATE", "WHY"]);
+        table.row(["wéb-1".into(), "committed".into(), String::new()]);
+        table.row(["a".into(), "x".into(), "\u{1b}[2Jgone\nnext".into()]);
+        assert_eq!(
+            table.to_string(),
+            "HOST   STATE      WHY\nwéb-1  committed  -\na      x           [2Jgone next\n"
+        );
+    }
+
+    #[test]
+    fn long_text_is_cut_by_characters() {
+        assert_eq!(cut("ääää", 4), "ääää");
+        assert_eq!(cut("ääääb", 4), "äää…");
+    }
+
+    #[test]
+    fn without_a_terminal_only_yes_will_do() {
+        let out = Out { json: false };
+        assert!(confirm(out, "revert shop", true).expect("yes"));
+        if !io::stdin().is_terminal() {
+            let error = confirm(out, "revert shop", false).expect_err("no terminal");
+            assert_eq!(
+                error.downcast_ref::<Misuse>(),
+                Some(&Misuse::NeedsYes("revert shop".into()))
+            );
+        }
+    }
+}

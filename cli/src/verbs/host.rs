@@ -1,0 +1,158 @@
+//! `swell host`: hosts and enrolment.
+
+use std::fmt::Write as _;
+
+use groundswell_common::api::{
+    HostPage, HostService, HostSummary, HostsAnswer, TokensAnswer, TokensRequest, WhyAnswer,
+};
+
+use crate::args::{HostVerb, TokenArgs};
+use crate::client::part;
+use crate::context::Context;
+use crate::exit::Exit;
+use crate::output::{Table, bytes, clean, confirm, name_of, or_empty};
+
+/// Runs `swell host …`.
+pub(crate) async fn host(context: &Context, verb: &HostVerb) -> anyhow::Result<Exit> {
+    let client = context.client()?;
+    match verb {
+        HostVerb::Ls { selector } => {
+            let query = selector.as_ref().map(|s| format!("?selector={}", part(s)));
+            let path = format!("/v1/hosts{}", query.unwrap_or_default());
+            let answer: HostsAnswer = client.get(&path).await?;
+            context.out.answer(&answer, |answer| hosts_table(&answer.hosts).to_string())?;
+        }
+        HostVerb::Show { host } => {
+            let page: HostPage = client.get(&format!("/v1/hosts/{}", part(host.as_str()))).await?;
+            context.out.answer(&page, show)?;
+        }
+        HostVerb::Why { host } => {
+            let path = format!("/v1/hosts/{}/why", part(host.as_str()));
+            let answer: WhyAnswer = client.get(&path).await?;
+            context.out.answer(&answer, |answer| clean_lines(&answer.why))?;
+        }
+        HostVerb::EnrollToken(args) => return tokens(context, args).await,
+        HostVerb::Remove { host, yes } => {
+            let what = format!("forget host {host} and refuse its certificate");
+            if !confirm(context.out, &what, *yes)? {
+                return Ok(Exit::Failed);
+            }
+            client.delete(&format!("/v1/hosts/{}", part(host.as_str()))).await?;
+            let gone = serde_json::json!({ "removed": host });
+            context.out.answer(&gone, |_| format!("{host} is removed"))?;
+        }
+    }
+    Ok(Exit::Done)
+}
+
+fn clean_lines(lines: &[String]) -> String {
+    lines.iter().map(|line| clean(line)).collect::<Vec<_>>().join("\n")
+}
+
+async fn tokens(context: &Context, args: &TokenArgs) -> anyhow::Result<Exit> {
+    let request = TokensRequest {
+        labels: args.labels.clone(),
+        environment: args.environment.clone(),
+        ttl_secs: args.ttl.saturating_mul(3600),
+        count: args.count,
+    };
+    let answer: TokensAnswer = context.client()?.post("/v1/enroll-tokens", &request).await?;
+    context.out.answer(&answer, |answer| answer.tokens.join("\n"))?;
+    if !context.out.json {
+        context.out.note("each is for one host: groundswell-agent enroll --config FILE TOKEN")?;
+    }
+    Ok(Exit::Done)
+}
+
+/// One line a host and service.
+fn hosts_table(hosts: &[HostSummary]) -> Table {
+    let mut table = Table::new(&["HOST", "LINK", "SERVICE", "RUNS", "STATE", "HEALTH", "LABELS"]);
+    for host in hosts {
+        let link = if host.connected { "up" } else { "away" };
+        let mut row = |service: [String; 4]| {
+            let [name, runs, state, health] = service;
+            let (host_name, labels) = (host.name.to_string(), host.labels.to_string());
+            table.row([host_name, link.to_owned(), name, runs, state, health, labels]);
+        };
+        if host.services.is_empty() {
+            row([const { String::new() }; 4]);
+        }
+        for service in &host.services {
+            row([
+                service.service.to_string(),
+                runs(service),
+                service.state.map(|state| name_of(&state)).unwrap_or_default(),
+                service.health.map(|health| name_of(&health)).unwrap_or_default(),
+            ]);
+        }
+    }
+    table
+}
+
+fn runs(service: &HostService) -> String {
+    let short = || service.running.map(|release| release.digest().short());
+    service.version.as_ref().map(ToString::to_string).or_else(short).unwrap_or_default()
+}
+
+fn show(page: &HostPage) -> String {
+    let host = &page.host;
+    let mut table = Table::new(&["host", host.name.as_str()]);
+    table.row(["id".into(), host.id.to_string()]);
+    table.row(["labels".into(), host.labels.to_string()]);
+    table.row(["environment".into(), host.environment.to_string()]);
+    table.row(["connected".into(), if host.connected { "yes" } else { "no" }.into()]);
+    table.row(["last seen".into(), or_empty(host.last_seen.as_ref())]);
+    table.row(["enrolled".into(), page.enrolled.to_string()]);
+    table.row(["agent".into(), or_empty(host.agent_version.as_ref())]);
+    table.row(["free".into(), page.free_bytes.map(bytes).unwrap_or_default()]);
+    let accepted = page.accepted.map_or_else(|| "none".to_owned(), |g| g.to_string());
+    table.row(["directive".into(), format!("{} (accepted: {accepted})", page.generation)]);
+    table.row(["refused".into(), or_empty(page.refusal.as_ref())]);
+    let mut text = table.to_string();
+    let mut services =
+        Table::new(&["SERVICE", "RUNS", "STATE", "HEALTH", "PREVIOUS", "TARGET", "ROLLOUT"]);
+    for service in &host.services {
+        let short = |release: Option<groundswell_common::ReleaseId>| {
+            release.map(|release| release.digest().short()).unwrap_or_default()
+        };
+        services.row([
+            service.service.to_string(),
+            runs(service),
+            service.state.map(|state| name_of(&state)).unwrap_or_default(),
+            service.health.map(|health| name_of(&health)).unwrap_or_default(),
+            short(service.previous),
+            short(service.target),
+            or_empty(service.rollout.as_ref()),
+        ]);
+    }
+    // Writing to a string cannot fail.
+    let _ = write!(text, "\n{services}");
+    for service in &host.services {
+        if let Some(failure) = &service.failure {
+            let (step, why) = (name_of(&failure.step), clean(&failure.why));
+            let release = failure.release.digest().short();
+            let _ = writeln!(text, "\n{}: {release} failed at {step}: {why}", service.service);
+        }
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn hosts_without_services_are_listed_too() {
+        let hosts: Vec<HostSummary> = serde_json::from_str(
+            r#"[{"id":"00000000000000000000000000000001","name":"web-1","labels":{"role":"web"},
+                 "environment":"production","connected":true,"last_seen":null,
+                 "agent_version":null,"services":[]}]"#,
+        )
+        .expect("hosts");
+        assert_eq!(
+            hosts_table(&hosts).to_string(),
+            "HOST   LINK  SERVICE  RUNS  STATE  HEALTH  LABELS\n\
+             web-1  up    -        -     -      -       role=web\n"
+        );
+    }
+}

@@ -1,0 +1,21 @@
+//! One function a verb. Each asks the API, prints what it answers and returns the exit code.
+
+mod approve;
+mod audit;
+mod host;
+mod plan;
+mod publish;
+mod release;
+mod rollout;
+mod service;
+mod status;
+
+pub(crate) use approve::approve;
+pub(crate) use audit::audit;
+pub(crate) use host::host;
+pub(crate) use plan::plan;
+pub(crate) use publish::publish;
+pub(crate) use release::release;
+pub(crate) use rollout::{Stop, rollout, stop};
+pub(crate) use service::service;
+pub(crate) use status::status;

@@ -1,0 +1,60 @@
+//! `swell plan`: how a release would roll out.
+
+use std::fmt::Write as _;
+use std::fs;
+
+use anyhow::Context as _;
+use groundswell_common::HostName;
+use groundswell_common::api::{PlanPreview, PlanRequest};
+
+use crate::args::PlanArgs;
+use crate::client::part;
+use crate::context::Context;
+use crate::exit::Exit;
+use crate::output::{Table, cut};
+
+/// Longest list of hosts in a table, in characters.
+const HOSTS_MAX_CHARS: usize = 60;
+
+/// Runs `swell plan`.
+pub(crate) async fn plan(context: &Context, args: &PlanArgs) -> anyhow::Result<Exit> {
+    let policy = match &args.policy {
+        None => None,
+        Some(file) => {
+            let text = fs::read_to_string(file);
+            Some(text.with_context(|| format!("read the policy {}", file.display()))?)
+        }
+    };
+    let request = PlanRequest { release: args.release.clone(), policy };
+    let path = format!("/v1/services/{}/plan", part(args.service.as_str()));
+    let plan: PlanPreview = context.client()?.post(&path, &request).await?;
+    context.out.answer(&plan, plan_text)?;
+    Ok(Exit::Done)
+}
+
+/// A plan for people.
+pub(crate) fn plan_text(plan: &PlanPreview) -> String {
+    let (hash, hosts) = (plan.hash.short(), plan.hosts);
+    let mut text = format!("plan {hash} of {} {}: {hosts} hosts\n", plan.service, plan.version);
+    let mut table =
+        Table::new(&["WAVE", "HOSTS", "AT ONCE", "BUDGET", "BAKE", "APPROVALS", "WHICH"]);
+    for wave in &plan.waves {
+        table.row([
+            wave.name.clone(),
+            wave.hosts.len().to_string(),
+            wave.max_in_flight.to_string(),
+            wave.failure_budget.to_string(),
+            format!("{} s", wave.bake_secs),
+            wave.approvals.to_string(),
+            names(&wave.hosts),
+        ]);
+    }
+    // Writing to a string cannot fail.
+    let _ = write!(text, "{table}");
+    text
+}
+
+fn names(hosts: &[HostName]) -> String {
+    let names: Vec<&str> = hosts.iter().take(10).map(HostName::as_str).collect();
+    cut(&names.join(" "), HOSTS_MAX_CHARS)
+}

@@ -1,0 +1,111 @@
+//! `swell service`: services and their policies.
+
+use std::fmt::Write as _;
+use std::fs;
+use std::path::Path;
+
+use anyhow::Context as _;
+use groundswell_common::ServiceName;
+use groundswell_common::api::{PolicyAnswer, ServicePage, ServiceSummary, ServicesAnswer};
+use serde::Deserialize;
+
+use super::plan::plan_text;
+use super::release::releases_table;
+use crate::args::ServiceVerb;
+use crate::client::part;
+use crate::context::Context;
+use crate::exit::{Exit, Misuse};
+use crate::follow::counts_text;
+use crate::output::{Table, name_of, or_empty};
+
+/// Runs `swell service …`.
+pub(crate) async fn service(context: &Context, verb: &ServiceVerb) -> anyhow::Result<Exit> {
+    match verb {
+        ServiceVerb::Apply { file } => apply(context, file).await,
+        ServiceVerb::Ls => {
+            let answer: ServicesAnswer = context.client()?.get("/v1/services").await?;
+            context.out.answer(&answer, |a| services_table(&a.services).to_string())?;
+            Ok(Exit::Done)
+        }
+        ServiceVerb::Show { service } => {
+            let path = format!("/v1/services/{}", part(service.as_str()));
+            let answer: ServicePage = context.client()?.get(&path).await?;
+            context.out.answer(&answer, show)?;
+            Ok(Exit::Done)
+        }
+    }
+}
+
+/// The one key of a policy that the client needs; the coordinator reads the rest.
+#[derive(Deserialize)]
+struct PolicyHead {
+    service: Option<ServiceName>,
+}
+
+async fn apply(context: &Context, file: &Path) -> anyhow::Result<Exit> {
+    let shown = file.display();
+    let text = fs::read_to_string(file).with_context(|| format!("read the policy {shown}"))?;
+    let head: PolicyHead =
+        toml::from_str(&text).with_context(|| format!("read the policy {shown}"))?;
+    let service = head.service.ok_or_else(|| Misuse::PolicyService(shown.to_string()))?;
+    let path = format!("/v1/services/{}/policy", part(service.as_str()));
+    let answer: PolicyAnswer = context.client()?.put(&path, text).await?;
+    context.out.answer(&answer, applied)?;
+    Ok(Exit::Done)
+}
+
+fn applied(answer: &PolicyAnswer) -> String {
+    let what = if answer.changed { "stored" } else { "unchanged" };
+    let mut text = format!("policy of {} {what}\n", answer.service);
+    if let Some(plan) = &answer.plan {
+        text.push_str(&plan_text(plan));
+    }
+    if let Some(rollout) = &answer.rollout {
+        let _ = writeln!(text, "rollout {rollout} has started; swell rollout watch {rollout}");
+    }
+    text
+}
+
+/// One line a service.
+pub(crate) fn services_table(services: &[ServiceSummary]) -> Table {
+    let mut table = Table::new(&["SERVICE", "NEWEST", "STATE", "POLICY", "ROLLOUT"]);
+    for service in services {
+        let newest = service.newest.as_ref();
+        table.row([
+            service.service.to_string(),
+            or_empty(newest.map(|release| &release.version)),
+            newest.map(|release| name_of(&release.state)).unwrap_or_default(),
+            if service.has_policy { "yes" } else { "no" }.to_owned(),
+            or_empty(service.rollout.as_ref()),
+        ]);
+    }
+    table
+}
+
+fn show(page: &ServicePage) -> String {
+    let service = &page.service.service;
+    let mut text = format!("service {service}\n");
+    // Writing to a string cannot fail.
+    if let Some(rollout) = &page.rollout {
+        let (id, version) = (&rollout.rollout, &rollout.version);
+        let phase = rollout.outcome.map_or_else(|| name_of(&rollout.phase), |o| name_of(&o));
+        let _ =
+            writeln!(text, "rollout {id} of {version}: {phase}, {}", counts_text(&rollout.counts));
+    }
+    let mut running = Table::new(&["RUNS", "HOSTS"]);
+    for count in &page.running {
+        let version = count.version.as_ref().map_or_else(
+            || count.release.map_or_else(|| "nothing".into(), |r| r.digest().short()),
+            ToString::to_string,
+        );
+        running.row([version, count.hosts.to_string()]);
+    }
+    let _ = write!(text, "\n{running}\n{}", releases_table(&page.releases));
+    match &page.policy {
+        Some(policy) => {
+            let _ = write!(text, "\npolicy:\n{}", policy.trim_end());
+        }
+        None => text.push_str("\nno policy: nothing rolls out; swell service apply FILE"),
+    }
+    text
+}
