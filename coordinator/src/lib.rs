@@ -1,1 +1,15 @@
-//! Stub.
+//! The coordinator: it keeps the ledger, plans and steps rollouts, signs what hosts should be, and
+//! answers people and agents. The shell around the pure rollout core.
+
+pub mod ca;
+pub mod config;
+pub mod depot;
+pub mod driver;
+pub mod entry;
+pub mod files;
+pub mod init;
+pub mod ledger;
+pub mod present;
+pub mod signer;
+pub mod store;
+pub mod view;

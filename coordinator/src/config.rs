@@ -1,0 +1,253 @@
+//! The coordinator's settings: `coordinator.toml` in the state directory, then `coordinator.d/*.toml` in
+//! the order of their names, each key of a later file replacing the earlier. Unknown keys are refused.
+
+use std::path::{Path, PathBuf};
+
+use groundswell_common::Fleet;
+use groundswell_common::limits::HEARTBEAT_SECS;
+use groundswell_common::wire::Backoff;
+use serde::{Deserialize, Serialize};
+
+use crate::files::{FileError, read};
+
+/// Port for agents where none is given.
+pub const AGENTS_PORT: u16 = 7443;
+/// Port of the API where none is given.
+pub const API_PORT: u16 = 7444;
+/// Port for blobs where none is given.
+pub const BLOBS_PORT: u16 = 7480;
+
+/// One settings file.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Fragment {
+    /// The fleet's name; fixed once the fleet has begun.
+    pub fleet: Option<Fleet>,
+    /// Names and addresses under which agents and people reach the coordinator; the first is told to
+    /// them, all are in its certificate.
+    pub hosts: Option<Vec<String>>,
+    /// `ADDRESS:PORT` to listen on for agents.
+    pub agents: Option<String>,
+    /// `ADDRESS:PORT` to listen on for the API.
+    pub api: Option<String>,
+    /// `ADDRESS:PORT` to listen on for blobs.
+    pub blobs: Option<String>,
+    /// `http://HOST:PORT` told to agents in place of the own blob listener, e.g. of a cache.
+    pub blobs_url: Option<String>,
+    /// Seconds between an idle agent's beats.
+    pub heartbeat_secs: Option<u64>,
+    /// Longest wait of an agent before its first try to come back, in milliseconds.
+    pub backoff_base_ms: Option<u64>,
+    /// Longest wait of an agent before any try to come back, in milliseconds.
+    pub backoff_cap_ms: Option<u64>,
+    /// Agents connected at once.
+    pub agents_max: Option<usize>,
+    /// API connections at once.
+    pub api_connections_max: Option<usize>,
+    /// Blob connections at once.
+    pub blob_connections_max: Option<usize>,
+    /// What is logged: `error`, `warn`, `info`, `debug`, `trace`, or filters by module.
+    pub log: Option<String>,
+}
+
+/// The settings, complete and within their bounds.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Settings {
+    /// See [`Fragment::fleet`].
+    pub fleet: Fleet,
+    /// See [`Fragment::hosts`]; never empty.
+    pub hosts: Vec<String>,
+    /// See [`Fragment::agents`].
+    pub agents: String,
+    /// See [`Fragment::api`].
+    pub api: String,
+    /// See [`Fragment::blobs`].
+    pub blobs: String,
+    /// See [`Fragment::blobs_url`].
+    pub blobs_url: Option<String>,
+    /// See [`Fragment::heartbeat_secs`]; 1 to 600.
+    pub heartbeat_secs: u64,
+    /// See [`Fragment::backoff_base_ms`]; 1 to the cap.
+    pub backoff_base_ms: u64,
+    /// See [`Fragment::backoff_cap_ms`]; 100 to 600,000.
+    pub backoff_cap_ms: u64,
+    /// See [`Fragment::agents_max`].
+    pub agents_max: usize,
+    /// See [`Fragment::api_connections_max`].
+    pub api_connections_max: usize,
+    /// See [`Fragment::blob_connections_max`].
+    pub blob_connections_max: usize,
+    /// See [`Fragment::log`].
+    pub log: String,
+}
+
+/// Why there are no settings.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// A file that cannot be read.
+    #[error("read the settings")]
+    File(#[source] FileError),
+    /// The directory of fragments cannot be listed.
+    #[error("list {path}")]
+    List {
+        /// Which directory.
+        path: PathBuf,
+        /// What the system says.
+        #[source]
+        source: std::io::Error,
+    },
+    /// Not TOML, or an unknown key.
+    #[error("read the settings in {path}; the keys are in docs/operations.md")]
+    Toml {
+        /// Which file.
+        path: PathBuf,
+        /// What the parser says.
+        #[source]
+        source: Box<toml::de::Error>,
+    },
+    /// A key without a default that no file sets.
+    #[error("read the settings: no file sets {0}")]
+    Missing(&'static str),
+    /// A value out of its bounds.
+    #[error("read the settings: {key} must be {want}")]
+    Bounds {
+        /// Which key.
+        key: &'static str,
+        /// What it may be.
+        want: &'static str,
+    },
+}
+
+impl Settings {
+    /// Reads the settings of a state directory.
+    ///
+    /// # Errors
+    /// [`ConfigError`], naming file and key.
+    pub fn load(state: &Path) -> Result<Self, ConfigError> {
+        let mut merged = Fragment::default();
+        for path in fragment_paths(state)? {
+            let text = read(&path).map_err(ConfigError::File)?;
+            let fragment = toml::from_str(&text)
+                .map_err(|source| ConfigError::Toml { path, source: Box::new(source) })?;
+            merged.merge(fragment);
+        }
+        merged.complete()
+    }
+
+    /// How agents come back.
+    #[must_use]
+    pub fn backoff(&self) -> Backoff {
+        Backoff { base_ms: self.backoff_base_ms, cap_ms: self.backoff_cap_ms }
+    }
+
+    /// The first name under which the coordinator is reached.
+    #[must_use]
+    pub fn host(&self) -> &str {
+        self.hosts.first().map_or("localhost", String::as_str)
+    }
+}
+
+fn fragment_paths(state: &Path) -> Result<Vec<PathBuf>, ConfigError> {
+    let mut paths = vec![state.join("coordinator.toml")];
+    let directory = state.join("coordinator.d");
+    if directory.is_dir() {
+        let list = |source| ConfigError::List { path: directory.clone(), source };
+        let mut more = Vec::new();
+        for entry in std::fs::read_dir(&directory).map_err(list)? {
+            let path = entry.map_err(list)?.path();
+            if path.extension().is_some_and(|extension| extension == "toml") {
+                more.push(path);
+            }
+        }
+        more.sort();
+        paths.extend(more);
+    }
+    Ok(paths)
+}
+
+impl Fragment {
+    fn merge(&mut self, later: Self) {
+        fn over<T>(slot: &mut Option<T>, later: Option<T>) {
+            if later.is_some() {
+                *slot = later;
+            }
+        }
+        over(&mut self.fleet, later.fleet);
+        over(&mut self.hosts, later.hosts);
+        over(&mut self.agents, later.agents);
+        over(&mut self.api, later.api);
+        over(&mut self.blobs, later.blobs);
+        over(&mut self.blobs_url, later.blobs_url);
+        over(&mut self.heartbeat_secs, later.heartbeat_secs);
+        over(&mut self.backoff_base_ms, later.backoff_base_ms);
+        over(&mut self.backoff_cap_ms, later.backoff_cap_ms);
+        over(&mut self.agents_max, later.agents_max);
+        over(&mut self.api_connections_max, later.api_connections_max);
+        over(&mut self.blob_connections_max, later.blob_connections_max);
+        over(&mut self.log, later.log);
+    }
+
+    /// Fills in defaults and checks bounds.
+    ///
+    /// # Errors
+    /// [`ConfigError::Missing`] or [`ConfigError::Bounds`].
+    pub fn complete(self) -> Result<Settings, ConfigError> {
+        let address = |port: u16| format!("0.0.0.0:{port}");
+        let settings = Settings {
+            fleet: self.fleet.ok_or(ConfigError::Missing("fleet"))?,
+            hosts: self.hosts.ok_or(ConfigError::Missing("hosts"))?,
+            agents: self.agents.unwrap_or_else(|| address(AGENTS_PORT)),
+            api: self.api.unwrap_or_else(|| address(API_PORT)),
+            blobs: self.blobs.unwrap_or_else(|| address(BLOBS_PORT)),
+            blobs_url: self.blobs_url,
+            heartbeat_secs: self.heartbeat_secs.unwrap_or(HEARTBEAT_SECS),
+            backoff_base_ms: self.backoff_base_ms.unwrap_or(500),
+            backoff_cap_ms: self.backoff_cap_ms.unwrap_or(10_000),
+            agents_max: self.agents_max.unwrap_or(50_000),
+            api_connections_max: self.api_connections_max.unwrap_or(1_024),
+            blob_connections_max: self.blob_connections_max.unwrap_or(4_096),
+            log: self.log.unwrap_or_else(|| "info".to_owned()),
+        };
+        let bound = |holds: bool, key, want| {
+            if holds { Ok(()) } else { Err(ConfigError::Bounds { key, want }) }
+        };
+        bound(!settings.hosts.is_empty(), "hosts", "at least one name or address")?;
+        bound((1..=600).contains(&settings.heartbeat_secs), "heartbeat_secs", "1 to 600")?;
+        let cap = settings.backoff_cap_ms;
+        bound((100..=600_000).contains(&cap), "backoff_cap_ms", "100 to 600000")?;
+        let base = settings.backoff_base_ms;
+        bound((1..=cap).contains(&base), "backoff_base_ms", "1 to backoff_cap_ms")?;
+        bound(settings.agents_max >= 1, "agents_max", "at least 1")?;
+        bound(settings.api_connections_max >= 1, "api_connections_max", "at least 1")?;
+        bound(settings.blob_connections_max >= 1, "blob_connections_max", "at least 1")?;
+        Ok(settings)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn later_files_win_and_unknown_keys_and_bad_values_are_named() {
+        let place = tempfile::tempdir().unwrap();
+        let main = place.path().join("coordinator.toml");
+        std::fs::write(&main, "fleet = \"main\"\nhosts = [\"a\"]\nheartbeat_secs = 5\n").unwrap();
+        let more = place.path().join("coordinator.d");
+        std::fs::create_dir(&more).unwrap();
+        std::fs::write(more.join("10-x.toml"), "heartbeat_secs = 7\n").unwrap();
+        std::fs::write(more.join("note.txt"), "not read").unwrap();
+        let settings = Settings::load(place.path()).unwrap();
+        assert_eq!((settings.heartbeat_secs, settings.agents.as_str()), (7, "0.0.0.0:7443"));
+        std::fs::write(more.join("20-y.toml"), "hartbeat_secs = 7\n").unwrap();
+        let error = Settings::load(place.path()).unwrap_err();
+        assert!(matches!(&error, ConfigError::Toml { path, .. } if path.ends_with("20-y.toml")));
+        std::fs::write(more.join("20-y.toml"), "heartbeat_secs = 0\n").unwrap();
+        let error = Settings::load(place.path()).unwrap_err();
+        assert!(matches!(error, ConfigError::Bounds { key: "heartbeat_secs", .. }));
+        std::fs::write(&main, "hosts = [\"a\"]\n").unwrap();
+        std::fs::remove_file(more.join("20-y.toml")).unwrap();
+        let error = Settings::load(place.path()).unwrap_err();
+        assert!(matches!(error, ConfigError::Missing("fleet")));
+    }
+}

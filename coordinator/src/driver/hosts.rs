@@ -1,0 +1,130 @@
+//! Tokens, enrolment, removal of hosts, and operators.
+
+use groundswell_common::api::{OperatorRole, TokensRequest};
+use groundswell_common::digest::hex;
+use groundswell_common::trust::PublicKey;
+use groundswell_common::{Digest, HostId, HostName, OperatorName};
+
+use super::desk::Desk;
+use super::refused::Refused;
+use crate::entry::{By, What};
+use crate::view::Host;
+
+/// Tokens that one request may make.
+const TOKENS_MAX: u32 = 1_000;
+/// Seconds that a token may be valid.
+const TTL_SECS: std::ops::RangeInclusive<u64> = 60..=2_592_000;
+
+/// Secrets of new tokens; kept nowhere but in the answer.
+#[derive(Clone)]
+pub struct TokensMade {
+    /// 32 hexadecimal digits each.
+    pub secrets: Vec<String>,
+    /// Seconds UTC after which they are refused.
+    pub expires: u64,
+}
+
+impl std::fmt::Debug for TokensMade {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "TokensMade({})", self.secrets.len())
+    }
+}
+
+impl Desk {
+    /// Makes enrolment tokens; the ledger keeps the digests of their secrets only.
+    ///
+    /// # Errors
+    /// [`Refused::Bounds`].
+    pub fn make_tokens(
+        &mut self,
+        by: &OperatorName,
+        request: &TokensRequest,
+    ) -> Result<TokensMade, Refused> {
+        if !(1..=TOKENS_MAX).contains(&request.count) {
+            return Err(Refused::Bounds { key: "count", want: "1 to 1000" });
+        }
+        if !TTL_SECS.contains(&request.ttl_secs) {
+            return Err(Refused::Bounds { key: "ttl_secs", want: "60 to 2592000 (30 days)" });
+        }
+        let mut secrets = Vec::new();
+        for _ in 0..request.count {
+            let mut secret = [0; 16];
+            getrandom::fill(&mut secret).map_err(Refused::Random)?;
+            secrets.push(hex(&secret));
+        }
+        let expires = self.now().plus_secs(request.ttl_secs).as_secs();
+        let what = What::TokensMade {
+            secrets: secrets.iter().map(|secret| Digest::of(secret.as_bytes())).collect(),
+            labels: request.labels.clone(),
+            environment: request.environment.clone(),
+            expires,
+        };
+        self.submit(By::Operator(by.clone()), what)?;
+        Ok(TokensMade { secrets, expires })
+    }
+
+    /// Enrols the holder of `key`. The same key with the same token gets the same answer again.
+    ///
+    /// # Errors
+    /// [`Refused::Token`] or [`Refused::NameTaken`].
+    pub fn enrol(
+        &mut self,
+        secret: &str,
+        name: &HostName,
+        key: &PublicKey,
+    ) -> Result<(HostId, Host), Refused> {
+        let token = Digest::of(secret.as_bytes());
+        let host = HostId::of_key(key.as_bytes());
+        let used_by = self.view.tokens.get(&token).ok_or(Refused::Token)?.used_by;
+        let known = self.view.hosts.get(&host).filter(|known| known.name == *name);
+        if let Some(known) = known.filter(|_| used_by == Some(host)) {
+            return Ok((host, known.clone()));
+        }
+        if self.view.host_names.get(name).is_some_and(|holder| *holder != host) {
+            return Err(Refused::NameTaken(name.clone()));
+        }
+        let what = What::HostEnrolled { host, name: name.clone(), key: *key, token };
+        self.submit(By::Host(host), what)?;
+        tracing::info!(%host, %name, "host enrolled");
+        // A release may have waited for a host that fits.
+        self.waiting.extend(self.view.services.keys().cloned());
+        let record = self.view.hosts.get(&host).ok_or(Refused::NotEnrolled)?;
+        Ok((host, record.clone()))
+    }
+
+    /// Removes a host: its session ends and its certificate is refused from now on.
+    ///
+    /// # Errors
+    /// [`Refused::UnknownHost`].
+    pub fn remove_host(&mut self, by: &OperatorName, name: &HostName) -> Result<(), Refused> {
+        let host = self.host_id(name)?;
+        self.submit(By::Operator(by.clone()), What::HostRemoved { host })?;
+        self.link_changed(host, false);
+        self.seats.seats.remove(&host);
+        self.seats.words.remove(&host);
+        Ok(())
+    }
+
+    /// The host that people call `name`.
+    ///
+    /// # Errors
+    /// [`Refused::UnknownHost`].
+    pub fn host_id(&self, name: &HostName) -> Result<HostId, Refused> {
+        let id = self.view.host_names.get(name).copied();
+        id.ok_or_else(|| Refused::UnknownHost(name.clone()))
+    }
+
+    /// Gives a person or job a role and a key, in place of the ones before.
+    ///
+    /// # Errors
+    /// [`Refused`] of the ledger.
+    pub fn put_operator(
+        &mut self,
+        by: &OperatorName,
+        name: &OperatorName,
+        (role, key): (OperatorRole, PublicKey),
+    ) -> Result<(), Refused> {
+        let what = What::OperatorPut { name: name.clone(), role, key };
+        self.submit(By::Operator(by.clone()), what).map(drop)
+    }
+}

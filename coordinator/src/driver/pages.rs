@@ -1,0 +1,282 @@
+//! Answers to questions: what the API shows. Read-only.
+
+use std::collections::BTreeMap;
+
+use groundswell_common::api::{
+    HostPage, HostService, HostSummary, ReleaseSummary, RolloutPage, RolloutSummary, RunningCount,
+    ServicePage, ServiceSummary, StatusAnswer, WhyAnswer,
+};
+use groundswell_common::directive::Action;
+use groundswell_common::selector::Selector;
+use groundswell_common::{
+    Fleet, HostId, HostName, ReleaseId, RolloutId, ServiceName, Timestamp,
+};
+use groundswell_rollout::explain;
+
+use super::desk::Desk;
+use super::refused::Refused;
+use crate::present::{self, Detail};
+use crate::view::{Host, Release};
+
+/// Releases and rollouts that one list shows.
+const LIST_MAX: usize = 100;
+
+/// What the process knows of itself for the status page.
+#[derive(Clone, Debug)]
+pub struct AboutProcess {
+    /// The fleet.
+    pub fleet: Fleet,
+    /// When the process started.
+    pub started: Timestamp,
+    /// The root's version.
+    pub root_version: u64,
+    /// Seconds UTC of the root's end.
+    pub root_expires: u64,
+}
+
+impl Desk {
+    /// The whole fleet on one page.
+    #[must_use]
+    pub fn status(&self, about: &AboutProcess) -> StatusAnswer {
+        let newest = self.view.services.values().filter_map(|service| service.rollouts.last());
+        let records = newest.filter_map(|id| self.view.rollouts.get(id));
+        let active = records.filter(|record| record.live().is_some_and(|r| !r.is_over()));
+        StatusAnswer {
+            fleet: about.fleet.clone(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            started: about.started,
+            ledger_seq: self.view.seq,
+            hosts: self.view.hosts.len() as u64,
+            connected: self.connected() as u64,
+            starting: self.is_starting(),
+            root_version: about.root_version,
+            root_expires: about.root_expires,
+            services: self.services(),
+            rollouts: active.map(present::record_summary).collect(),
+        }
+    }
+
+    /// All services, by name.
+    #[must_use]
+    pub fn services(&self) -> Vec<ServiceSummary> {
+        let services = self.view.services.iter();
+        services.map(|(name, s)| present::service_summary(&self.view, name, s)).collect()
+    }
+
+    /// One service.
+    ///
+    /// # Errors
+    /// [`Refused::UnknownService`].
+    pub fn service_page(&self, name: &ServiceName) -> Result<ServicePage, Refused> {
+        let service = self.view.services.get(name);
+        let service = service.ok_or_else(|| Refused::UnknownService(name.clone()))?;
+        let mut running: BTreeMap<Option<ReleaseId>, u64> = BTreeMap::new();
+        let targets = service.policy.as_ref().map(|record| &record.policy.targets);
+        for (id, host) in &self.view.hosts {
+            if targets.is_some_and(|targets| targets.matches(&host.labels)) {
+                let release = self.word(id).and_then(|word| word.running(name));
+                *running.entry(release).or_default() += 1;
+            }
+        }
+        let running = running.into_iter().map(|(release, hosts)| {
+            let known = release.and_then(|release| self.view.releases.get(&release));
+            let version = known.map(|known| known.published.version.clone());
+            RunningCount { release, version, hosts }
+        });
+        let record = service.rollouts.last().and_then(|id| self.view.rollouts.get(id));
+        Ok(ServicePage {
+            service: present::service_summary(&self.view, name, service),
+            policy: service.policy.as_ref().map(|record| record.text.clone()),
+            next_seq: self.next_seq(name),
+            releases: self.releases(Some(name)),
+            running: running.collect(),
+            rollout: record.map(present::record_summary),
+        })
+    }
+
+    /// Releases, newest first: of one service or of all.
+    #[must_use]
+    pub fn releases(&self, service: Option<&ServiceName>) -> Vec<ReleaseSummary> {
+        let mut found: Vec<&Release> = self
+            .view
+            .releases
+            .values()
+            .filter(|release| service.is_none_or(|name| release.published.service == *name))
+            .collect();
+        found.sort_by_key(|release| std::cmp::Reverse((release.at, release.published.seq)));
+        found.truncate(LIST_MAX);
+        found.into_iter().map(|release| present::release_summary(&self.view, release)).collect()
+    }
+
+    /// A release by its id, or `SERVICE@VERSION`.
+    ///
+    /// # Errors
+    /// [`Refused::UnknownRelease`].
+    pub fn release(&self, text: &str) -> Result<&Release, Refused> {
+        let unknown = || Refused::UnknownRelease(text.chars().take(200).collect());
+        let id = match text.split_once('@') {
+            Some((service, version)) => {
+                let service = service.parse().map_err(|_| unknown())?;
+                self.find_release(&service, version)?
+            }
+            None => text.parse().map_err(|_| unknown())?,
+        };
+        self.view.releases.get(&id).ok_or_else(unknown)
+    }
+
+    /// Rollouts, newest first: of one service or of all.
+    #[must_use]
+    pub fn rollouts(&self, service: Option<&ServiceName>) -> Vec<RolloutSummary> {
+        let services = self.view.services.iter();
+        let of_service = services.filter(|(name, _)| service.is_none_or(|want| *name == want));
+        let ids = of_service.flat_map(|(_, service)| &service.rollouts);
+        let records = ids.filter_map(|id| self.view.rollouts.get(id));
+        let mut found: Vec<RolloutSummary> = records.map(present::record_summary).collect();
+        found.sort_by_key(|summary| std::cmp::Reverse(summary.started));
+        found.truncate(LIST_MAX);
+        found
+    }
+
+    /// The rollouts of one release, newest first.
+    #[must_use]
+    pub fn rollouts_of(&self, release: &Release) -> Vec<RolloutSummary> {
+        let mut found = self.rollouts(Some(&release.published.service));
+        found.retain(|summary| summary.release == release.published.release);
+        found
+    }
+
+    /// One rollout.
+    ///
+    /// # Errors
+    /// [`Refused::UnknownRollout`].
+    pub fn rollout_page(&self, id: &RolloutId, detail: Detail) -> Result<RolloutPage, Refused> {
+        let record = self.view.rollouts.get(id);
+        let record = record.ok_or_else(|| Refused::UnknownRollout(id.clone()))?;
+        Ok(present::rollout_page(&self.view, record, detail, self.now()))
+    }
+
+    /// Hosts, by name.
+    #[must_use]
+    pub fn hosts(&self, selector: &Selector) -> Vec<HostSummary> {
+        let ids = self.view.host_names.values();
+        let hosts = ids.filter_map(|id| self.view.hosts.get(id).map(|host| (id, host)));
+        hosts
+            .filter(|(_, host)| selector.matches(&host.labels))
+            .map(|(id, host)| self.host_summary(id, host))
+            .collect()
+    }
+
+    /// One host.
+    ///
+    /// # Errors
+    /// [`Refused::UnknownHost`].
+    pub fn host_page(&self, name: &HostName) -> Result<HostPage, Refused> {
+        let id = self.host_id(name)?;
+        let host =
+            self.view.hosts.get(&id).ok_or_else(|| Refused::UnknownHost(name.clone()))?;
+        let report = self.word(&id).and_then(|word| word.report.as_ref());
+        Ok(HostPage {
+            host: self.host_summary(&id, host),
+            enrolled: host.enrolled,
+            generation: self.view.wishes(&id).1,
+            accepted: report.map(|report| report.generation),
+            refusal: report.and_then(|report| report.refusal.as_ref()).map(|r| r.code.clone()),
+            free_bytes: report.map(|report| report.free_bytes),
+        })
+    }
+
+    /// Why a host is where it is.
+    ///
+    /// # Errors
+    /// [`Refused::UnknownHost`].
+    pub fn host_why(&self, name: &HostName) -> Result<WhyAnswer, Refused> {
+        let id = self.host_id(name)?;
+        let mut why = Vec::new();
+        if !self.is_connected(&id) {
+            why.push("the host is not connected".to_owned());
+        }
+        let report = self.word(&id).and_then(|word| word.report.as_ref());
+        if let Some(refusal) = report.and_then(|report| report.refusal.as_ref()) {
+            why.push(format!("the host refuses its directive: {}", refusal.code));
+        }
+        let host = self.view.hosts.get(&id);
+        for (name, service) in &self.view.services {
+            if let Some((rollout, _)) = self.view.governing(service, &id) {
+                let reasons = explain(rollout, Some(&id), self.now());
+                why.extend(reasons.iter().map(|reason| format!("{name}: {reason}")));
+                continue;
+            }
+            let targets = service.policy.as_ref().map(|record| &record.policy.targets);
+            let fits = host.is_some_and(|host| {
+                targets.is_some_and(|targets| targets.matches(&host.labels))
+            });
+            why.push(match (targets, fits, service.baseline()) {
+                (None, _, _) => format!("{name}: the service has no policy"),
+                (Some(targets), false, _) => {
+                    format!("{name}: the host's labels do not match targets = \"{targets}\"")
+                }
+                (Some(_), true, None) => format!("{name}: no release has been proven yet"),
+                (Some(_), true, Some(release)) => {
+                    format!("{name}: a new host gets the last proven release {release:?}")
+                }
+            });
+        }
+        if self.view.services.is_empty() {
+            why.push("no service has a policy or a release yet".to_owned());
+        }
+        Ok(WhyAnswer { host: name.clone(), why })
+    }
+
+    fn host_summary(&self, id: &HostId, host: &Host) -> HostSummary {
+        let word = self.word(id);
+        let seen = word.map(super::Word::last_seen).filter(|at| at.as_millis() > 0);
+        let wishes = self.view.wishes(id).0;
+        let mut services: BTreeMap<ServiceName, HostService> = BTreeMap::new();
+        for standing in word.and_then(|w| w.report.as_ref()).map_or(&[][..], |r| &r.services) {
+            let service = services.entry(standing.service.clone()).or_insert_with_key(empty);
+            service.state = Some(standing.state);
+            service.running = standing.running;
+            service.version = standing.running.and_then(|running| self.version(&running));
+            service.previous = standing.previous;
+            service.target = standing.target;
+            service.health = Some(standing.health);
+            service.failure = standing.failure.clone();
+            service.switched = standing.switched;
+        }
+        for wish in wishes {
+            let service = services.entry(wish.service.clone()).or_insert_with_key(empty);
+            service.wish = Some(wish.action);
+            service.rollout = wish.rollout;
+        }
+        HostSummary {
+            id: *id,
+            name: host.name.clone(),
+            labels: host.labels.clone(),
+            environment: host.environment.clone(),
+            connected: self.is_connected(id),
+            last_seen: seen,
+            agent_version: word.map(|word| word.agent_version.clone()),
+            services: services.into_values().collect(),
+        }
+    }
+
+    fn version(&self, release: &ReleaseId) -> Option<groundswell_common::Version> {
+        self.view.releases.get(release).map(|release| release.published.version.clone())
+    }
+}
+
+fn empty(service: &ServiceName) -> HostService {
+    HostService {
+        service: service.clone(),
+        state: None,
+        running: None,
+        version: None,
+        previous: None,
+        target: None,
+        health: None,
+        failure: None,
+        switched: None,
+        wish: None::<Action>,
+        rollout: None,
+    }
+}

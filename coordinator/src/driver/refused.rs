@@ -1,0 +1,198 @@
+//! Why a request is refused: for people, with what to do next, and for programs, with a stable code.
+
+use groundswell_common::{HostName, ReleaseId, RolloutId, ServiceName, Version};
+use groundswell_rollout::{PlanError, PolicyError, Refusal};
+
+use crate::view::Unfit;
+
+/// What kind of refusal it is; the API turns it into a status.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ErrorKind {
+    /// The request itself is wrong.
+    Invalid,
+    /// Not by this person or host.
+    Forbidden,
+    /// There is no such thing.
+    Missing,
+    /// It does not fit what is there.
+    Conflict,
+    /// Not now.
+    Unavailable,
+}
+
+/// A refused request; nothing has changed.
+#[derive(Debug, thiserror::Error)]
+pub enum Refused {
+    /// A host that nobody enrolled.
+    #[error("no host is called {0}")]
+    UnknownHost(HostName),
+    /// A service without policy and release.
+    #[error("no service is called {0}")]
+    UnknownService(ServiceName),
+    /// A release that is not published.
+    #[error("no release {0:?} is published")]
+    UnknownRelease(String),
+    /// A rollout that was never planned.
+    #[error("no rollout is called {0}")]
+    UnknownRollout(RolloutId),
+    /// A service whose newest rollout does not exist.
+    #[error("service {0} has no rollout")]
+    NoRollout(ServiceName),
+    /// A host name in use.
+    #[error("host name {0} is taken by another key")]
+    NameTaken(HostName),
+    /// A token that cannot be used.
+    #[error("the enrolment token is not known, used by another host, or expired")]
+    Token,
+    /// A key that is not that of any host.
+    #[error("this host is not enrolled any more")]
+    NotEnrolled,
+    /// A `seq` that is not above all before it.
+    #[error("seq {got} is taken: the next release of the service is seq {next}")]
+    SeqTaken {
+        /// What came.
+        got: u64,
+        /// What is free.
+        next: u64,
+    },
+    /// A version that names other content.
+    #[error("version {version} of {service} exists with other content")]
+    VersionTaken {
+        /// The service.
+        service: ServiceName,
+        /// The version.
+        version: Version,
+    },
+    /// A service without a policy.
+    #[error("service {0} has no policy")]
+    NoPolicy(ServiceName),
+    /// A policy that cannot be read.
+    #[error("{}: {}", .0, .0.hint())]
+    Policy(#[source] PolicyError),
+    /// A policy put under another name than its own.
+    #[error("the policy is for service {0}")]
+    PolicyService(ServiceName),
+    /// A plan that cannot be made.
+    #[error("{0}")]
+    Plan(#[source] PlanError),
+    /// A service without a release.
+    #[error("service {0} has no release")]
+    NoRelease(ServiceName),
+    /// A poisoned release.
+    #[error("release {release:?} is poisoned: {why}")]
+    Poisoned {
+        /// Which.
+        release: ReleaseId,
+        /// Why.
+        why: String,
+    },
+    /// A release that is not poisoned.
+    #[error("release {0:?} is not poisoned")]
+    NotPoisoned(ReleaseId),
+    /// A release below the one rolled out last.
+    #[error("release seq {seq} is below seq {newest} of the newest rollout")]
+    GoesDown {
+        /// Its seq.
+        seq: u64,
+        /// What was rolled out last.
+        newest: u64,
+    },
+    /// A rollout that goes back stands in the way.
+    #[error("rollout {0} is on its way back or paused")]
+    Busy(RolloutId),
+    /// A rollout that is not the newest of its service.
+    #[error("rollout {rollout} is not the newest of its service: {newest} is")]
+    NotNewest {
+        /// What was asked for.
+        rollout: RolloutId,
+        /// What is newest.
+        newest: RolloutId,
+    },
+    /// The rollout says no.
+    #[error("{0}")]
+    Step(#[source] Refusal),
+    /// An approval that does not fit.
+    #[error("the approval does not fit: {0}")]
+    Approval(&'static str),
+    /// A number out of its bounds.
+    #[error("{key} must be {want}")]
+    Bounds {
+        /// Which.
+        key: &'static str,
+        /// What it may be.
+        want: &'static str,
+    },
+    /// An entry too large for the ledger.
+    #[error("the ledger's entry would be {0} bytes, at most 16777216")]
+    EntryTooLarge(usize),
+    /// The view refuses the entry.
+    #[error("{0}")]
+    Unfit(#[source] Unfit),
+    /// A value without a JSON form.
+    #[error("write the entry")]
+    Json(#[source] serde_json::Error),
+    /// No random bytes from the system.
+    #[error("no random bytes from the system")]
+    Random(#[source] getrandom::Error),
+}
+
+impl From<Unfit> for Refused {
+    fn from(unfit: Unfit) -> Self {
+        match unfit {
+            Unfit::Step { source, .. } => Self::Step(source),
+            Unfit::Token => Self::Token,
+            Unfit::Policy(source) => Self::Policy(source),
+            Unfit::UnknownRollout(rollout) => Self::UnknownRollout(rollout),
+            Unfit::UnknownRelease(release) => Self::UnknownRelease(release.to_string()),
+            Unfit::Order { .. } | Unfit::UnknownHost(_) => Self::Unfit(unfit),
+        }
+    }
+}
+
+impl Refused {
+    /// The kind, a stable code, and what to do next.
+    #[must_use]
+    pub fn describe(&self) -> (ErrorKind, &'static str, &'static str) {
+        use ErrorKind::{Conflict, Forbidden, Invalid, Missing, Unavailable};
+        match self {
+            Self::UnknownHost(_) => (Missing, "unknown_host", "see 'swell host ls'"),
+            Self::UnknownService(_) => (Missing, "unknown_service", "see 'swell service ls'"),
+            Self::UnknownRelease(_) => {
+                (Missing, "unknown_release", "give a release id or SERVICE@VERSION as published")
+            }
+            Self::UnknownRollout(_) => (Missing, "unknown_rollout", "see 'swell rollout ls'"),
+            Self::NoRollout(_) => (Missing, "no_rollout", "publish a release, or start one by hand"),
+            Self::NameTaken(_) => {
+                (Conflict, "name_taken", "choose another name, or remove the old host first")
+            }
+            Self::Token => (Forbidden, "token", "ask for a new token"),
+            Self::NotEnrolled => (Forbidden, "not_enrolled", "enrol the host again"),
+            Self::SeqTaken { .. } => (Conflict, "seq_taken", "take the service's next_seq"),
+            Self::VersionTaken { .. } => {
+                (Conflict, "version_taken", "publish changed content under a new version")
+            }
+            Self::NoPolicy(_) => (Conflict, "no_policy", "apply a policy first"),
+            Self::Policy(_) => (Invalid, "policy", "correct the line named; see docs/rollout.md"),
+            Self::PolicyService(_) => {
+                (Invalid, "policy_service", "put it under the service that it names")
+            }
+            Self::Plan(_) => (Conflict, "plan", "compare the policy's targets with the hosts"),
+            Self::NoRelease(_) => (Conflict, "no_release", "publish a release first"),
+            Self::Poisoned { .. } => {
+                (Conflict, "poisoned", "publish a fixed release, or clear this one with a reason")
+            }
+            Self::NotPoisoned(_) => (Conflict, "not_poisoned", "nothing needs to be done"),
+            Self::GoesDown { .. } => {
+                (Conflict, "goes_down", "revert the newest rollout, or publish the content anew")
+            }
+            Self::Busy(_) => (Conflict, "busy", "resume, abort or wait for that rollout first"),
+            Self::NotNewest { .. } => (Conflict, "not_newest", "act on the newest rollout"),
+            Self::Step(_) => (Conflict, "step", "look at the rollout's phase"),
+            Self::Approval(_) => (Invalid, "approval", "sign what the rollout page asks for"),
+            Self::Bounds { .. } => (Invalid, "bounds", "give a value within the bounds"),
+            Self::EntryTooLarge(_) => (Invalid, "too_large", "plan fewer hosts at once"),
+            Self::Unfit(_) | Self::Json(_) => (Unavailable, "internal", "report this as a defect"),
+            Self::Random(_) => (Unavailable, "random", "look at the coordinator's machine"),
+        }
+    }
+}

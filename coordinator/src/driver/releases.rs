@@ -1,0 +1,152 @@
+//! Publishing, policies, and clearing poisoned releases.
+
+use groundswell_common::api::{PolicyAnswer, PublishAnswer};
+use groundswell_common::{OperatorName, ReleaseId, ServiceName};
+use groundswell_rollout::Policy;
+
+use super::desk::Desk;
+use super::refused::Refused;
+use crate::entry::{By, Published, What};
+use crate::present;
+use crate::view::Release;
+
+impl Desk {
+    /// The `seq` that the next release of a service must have at least.
+    #[must_use]
+    pub fn next_seq(&self, service: &ServiceName) -> u64 {
+        let newest = self.view.services.get(service).and_then(|service| service.newest());
+        let newest = newest.and_then(|release| self.view.releases.get(&release));
+        newest.map_or(1, |release| release.published.seq + 1)
+    }
+
+    /// The very same content under the same version, published before.
+    ///
+    /// # Errors
+    /// [`Refused::VersionTaken`] for other content under that version; [`Refused::SeqTaken`].
+    pub fn find_same(&self, published: &Published) -> Result<Option<&Release>, Refused> {
+        let (name, version) = (&published.service, &published.version);
+        let releases = self.view.services.get(name).map(|service| &service.releases);
+        let mut releases =
+            releases.into_iter().flatten().filter_map(|id| self.view.releases.get(id));
+        if let Some(before) = releases.find(|release| release.published.version == *version) {
+            return if before.published.content == published.content {
+                Ok(Some(before))
+            } else {
+                let (service, version) = (name.clone(), version.clone());
+                Err(Refused::VersionTaken { service, version })
+            };
+        }
+        let next = self.next_seq(name);
+        if published.seq < next {
+            return Err(Refused::SeqTaken { got: published.seq, next });
+        }
+        Ok(None)
+    }
+
+    /// Publishes a release whose manifest and blobs are in the depot, and plans its rollout where the
+    /// policy says so.
+    ///
+    /// # Errors
+    /// As [`Desk::find_same`].
+    pub fn publish(
+        &mut self,
+        by: &OperatorName,
+        published: Published,
+    ) -> Result<PublishAnswer, Refused> {
+        if let Some(before) = self.find_same(&published)? {
+            let before = before.published.clone();
+            let rollout = self.rollout_of(&before.service, &before.release);
+            return Ok(answer(&before, rollout, Existing::Yes, None));
+        }
+        let what = What::ReleasePublished(Box::new(published.clone()));
+        self.submit(By::Operator(by.clone()), what)?;
+        let (service, version) = (&published.service, &published.version);
+        tracing::info!(%service, release = ?published.release, %version, "release published");
+        let (rollout, waiting) = match self.plan_newest(&published.service) {
+            Ok(rollout) => (Some(rollout), None),
+            Err(why) => (None, Some(why.to_string())),
+        };
+        Ok(answer(&published, rollout, Existing::No, waiting))
+    }
+
+    /// Stores a policy; a newest release that has waited for one is planned.
+    ///
+    /// # Errors
+    /// [`Refused::Policy`] or [`Refused::PolicyService`].
+    pub fn put_policy(
+        &mut self,
+        by: &OperatorName,
+        service: &ServiceName,
+        text: &str,
+    ) -> Result<PolicyAnswer, Refused> {
+        let policy = Policy::from_toml(text).map_err(Refused::Policy)?;
+        if policy.service != *service {
+            return Err(Refused::PolicyService(policy.service));
+        }
+        let before = self.view.services.get(service).and_then(|s| s.policy.as_ref());
+        let changed = before.is_none_or(|before| before.text != text);
+        if changed {
+            let what = What::PolicyPut { service: service.clone(), text: text.to_owned() };
+            self.submit(By::Operator(by.clone()), what)?;
+        }
+        let plan = match self.release_to_plan(service, None) {
+            Ok(release) => self.make_plan(&policy, &release).ok(),
+            Err(_) => None,
+        };
+        let plan = plan.as_ref().map(present::plan_preview);
+        let rollout = self.plan_newest(service).ok();
+        Ok(PolicyAnswer { service: service.clone(), changed, plan, rollout })
+    }
+
+    /// Lets a poisoned release be rolled out again.
+    ///
+    /// # Errors
+    /// [`Refused::UnknownRelease`] or [`Refused::NotPoisoned`].
+    pub fn clear(
+        &mut self,
+        by: &OperatorName,
+        release: &ReleaseId,
+        why: &str,
+    ) -> Result<(), Refused> {
+        let found = self.view.releases.get(release);
+        let found = found.ok_or_else(|| Refused::UnknownRelease(release.to_string()))?;
+        if found.poisoned.is_none() {
+            return Err(Refused::NotPoisoned(*release));
+        }
+        let what = What::ReleaseCleared { release: *release, why: why.to_owned() };
+        self.submit(By::Operator(by.clone()), what).map(drop)
+    }
+
+    /// The newest rollout of a service, if it is of this release.
+    fn rollout_of(
+        &self,
+        service: &ServiceName,
+        release: &ReleaseId,
+    ) -> Option<groundswell_common::RolloutId> {
+        let rollout = self.view.newest_rollout(service)?;
+        (rollout.release() == *release).then(|| rollout.id().clone())
+    }
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Existing {
+    Yes,
+    No,
+}
+
+fn answer(
+    published: &Published,
+    rollout: Option<groundswell_common::RolloutId>,
+    existing: Existing,
+    waiting: Option<String>,
+) -> PublishAnswer {
+    PublishAnswer {
+        release: published.release,
+        service: published.service.clone(),
+        version: published.version.clone(),
+        seq: published.seq,
+        existing: existing == Existing::Yes,
+        rollout,
+        waiting,
+    }
+}

@@ -1,0 +1,336 @@
+//! Planning and starting rollouts, and approvals.
+
+use groundswell_common::trust::{Approval, Envelope, Purpose, RoleKeys, verify};
+use groundswell_common::{
+    Digest, Environment, HostId, OperatorName, ReleaseId, RolloutId, ServiceName,
+};
+use groundswell_rollout::{
+    HostFacts, Input, Phase, PhaseName, Plan, Policy, ReleaseRef, Rollout, WhenNewer, plan,
+};
+
+use super::desk::Desk;
+use super::refused::Refused;
+use crate::entry::{By, What};
+use crate::present;
+use crate::view::Release;
+
+/// Why no rollout was planned by itself.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum Waiting {
+    /// Planned by hand only.
+    #[error("the policy says auto = false; start it with 'swell rollout start'")]
+    ByHand,
+    /// The newest release has been rolled out.
+    #[error("the newest release has been rolled out before")]
+    Rolled,
+    /// Another rollout comes first.
+    #[error("rollout {0} comes first; it is planned when that is over")]
+    Behind(RolloutId),
+    /// It cannot be planned.
+    #[error("{0}")]
+    Refused(#[from] Refused),
+}
+
+impl Desk {
+    /// Plans the newest release of a service by its policy, now or not yet.
+    pub(super) fn plan_newest(&mut self, name: &ServiceName) -> Result<RolloutId, Waiting> {
+        let release = self.release_to_plan(name, None)?;
+        let policy = self.policy(name)?.clone();
+        if !policy.auto {
+            return Err(Waiting::ByHand);
+        }
+        if release.rolled {
+            return Err(Waiting::Rolled);
+        }
+        if let Some(current) = self.view.newest_rollout(name).filter(|r| !r.is_over()) {
+            let first = match (current.phase().name(), policy.when_newer) {
+                (PhaseName::Reverting | PhaseName::Paused, _) | (_, WhenNewer::Queue) => true,
+                (
+                    PhaseName::Planned
+                    | PhaseName::Running
+                    | PhaseName::Baking
+                    | PhaseName::Gated
+                    | PhaseName::Halted
+                    | PhaseName::Done,
+                    WhenNewer::Supersede,
+                ) => false,
+            };
+            if first {
+                return Err(Waiting::Behind(current.id().clone()));
+            }
+        }
+        self.begin(By::Coordinator, &policy, &release).map_err(Waiting::Refused)
+    }
+
+    /// As [`Desk::plan_newest`], when something has changed that a release may have waited for.
+    pub(super) fn plan_waiting(&mut self, name: &ServiceName) {
+        match self.plan_newest(name) {
+            Ok(rollout) => tracing::info!(service = %name, %rollout, "planned a waiting release"),
+            Err(why) => tracing::debug!(service = %name, %why, "nothing is planned"),
+        }
+    }
+
+    /// Starts a rollout by hand.
+    ///
+    /// # Errors
+    /// [`Refused`]: no policy, poisoned, below what runs, or a rollout in the way.
+    pub fn start(
+        &mut self,
+        by: &OperatorName,
+        name: &ServiceName,
+        release: &str,
+    ) -> Result<RolloutId, Refused> {
+        let release = self.release_to_plan(name, Some(release))?;
+        let policy = self.policy(name)?.clone();
+        if let Some(current) = self.view.newest_rollout(name) {
+            match current.phase().name() {
+                PhaseName::Reverting | PhaseName::Paused => {
+                    return Err(Refused::Busy(current.id().clone()));
+                }
+                PhaseName::Planned
+                | PhaseName::Running
+                | PhaseName::Baking
+                | PhaseName::Gated
+                | PhaseName::Halted
+                | PhaseName::Done => {}
+            }
+            let newest = self.view.releases.get(&current.release());
+            let newest = newest.map_or(0, |newest| newest.published.seq);
+            let goes_down = current.is_proven() && release.published.seq < newest;
+            if goes_down {
+                return Err(Refused::GoesDown { seq: release.published.seq, newest });
+            }
+        }
+        self.begin(By::Operator(by.clone()), &policy, &release)
+    }
+
+    /// The plan that would run now.
+    ///
+    /// # Errors
+    /// [`Refused`].
+    pub fn preview(
+        &self,
+        name: &ServiceName,
+        (release, policy): (Option<&str>, Option<&str>),
+    ) -> Result<Plan, Refused> {
+        let release = self.release_to_plan(name, release)?;
+        match policy {
+            None => self.make_plan(self.policy(name)?, &release),
+            Some(text) => {
+                let policy = Policy::from_toml(text).map_err(Refused::Policy)?;
+                if policy.service != *name {
+                    return Err(Refused::PolicyService(policy.service));
+                }
+                self.make_plan(&policy, &release)
+            }
+        }
+    }
+
+    fn policy(&self, name: &ServiceName) -> Result<&Policy, Refused> {
+        let service = self.view.services.get(name);
+        let service = service.ok_or_else(|| Refused::UnknownService(name.clone()))?;
+        let record = service.policy.as_ref();
+        record.map(|r| &r.policy).ok_or_else(|| Refused::NoPolicy(name.clone()))
+    }
+
+    /// The release to plan: the one named by id or version, or the newest. Never a poisoned one.
+    pub(super) fn release_to_plan(
+        &self,
+        name: &ServiceName,
+        text: Option<&str>,
+    ) -> Result<Release, Refused> {
+        let service = self.view.services.get(name);
+        let service = service.ok_or_else(|| Refused::UnknownService(name.clone()))?;
+        let release = match text {
+            None => service.newest().ok_or_else(|| Refused::NoRelease(name.clone()))?,
+            Some(text) => self.find_release(name, text)?,
+        };
+        let found = self.view.releases.get(&release);
+        let found = found.ok_or_else(|| Refused::UnknownRelease(release.to_string()))?;
+        match &found.poisoned {
+            Some(why) => Err(Refused::Poisoned { release, why: why.clone() }),
+            None => Ok(found.clone()),
+        }
+    }
+
+    /// A release of a service by id or version.
+    ///
+    /// # Errors
+    /// [`Refused::UnknownRelease`].
+    pub fn find_release(&self, name: &ServiceName, text: &str) -> Result<ReleaseId, Refused> {
+        let unknown = || Refused::UnknownRelease(text.chars().take(128).collect());
+        let service = self.view.services.get(name).ok_or_else(unknown)?;
+        let is_it = |id: &&ReleaseId| {
+            let version = self.view.releases.get(*id).map(|r| r.published.version.as_str());
+            version == Some(text) || id.to_string() == text
+        };
+        service.releases.iter().find(is_it).copied().ok_or_else(unknown)
+    }
+
+    pub(super) fn make_plan(&self, policy: &Policy, release: &Release) -> Result<Plan, Refused> {
+        let service = &policy.service;
+        let facts: Vec<HostFacts> = self
+            .view
+            .hosts
+            .iter()
+            .map(|(id, host)| HostFacts {
+                id: *id,
+                name: host.name.clone(),
+                labels: host.labels.clone(),
+                running: self.seats.words.get(id).and_then(|word| word.running(service)),
+                connected: self.seats.is_connected(id),
+            })
+            .collect();
+        let published = &release.published;
+        let reference = ReleaseRef {
+            id: published.release,
+            version: published.version.clone(),
+            one_way: published.one_way,
+        };
+        let seed = Digest::of(published.release.digest().as_bytes());
+        plan(policy, &facts, &reference, &seed).map_err(Refused::Plan)
+    }
+
+    /// Plans, takes over from the rollout before, and starts.
+    fn begin(
+        &mut self,
+        by: By,
+        policy: &Policy,
+        release: &Release,
+    ) -> Result<RolloutId, Refused> {
+        let plan = self.make_plan(policy, release)?;
+        let service = policy.service.clone();
+        let before = self.view.newest_rollout(&service);
+        let before = before.filter(|r| r.successor().is_none()).map(|r| r.id().clone());
+        let id = rollout_id(&service, self.view.rollouts_planned + 1)?;
+        let away = plan
+            .waves
+            .iter()
+            .flat_map(|wave| &wave.hosts)
+            .map(|host| host.id)
+            .filter(|host| !self.seats.is_connected(host))
+            .collect();
+        self.submit(by, What::RolloutPlanned { rollout: id.clone(), plan })?;
+        if let Some(before) = before {
+            let input = Input::Supersede { by: id.clone() };
+            self.submit_or_log(By::Coordinator, &before, input);
+        }
+        self.rollout_input(By::Coordinator, &id, Input::Start { away })?;
+        self.facts_known(&id);
+        Ok(id)
+    }
+
+    /// Feeds a new rollout what its hosts have said already.
+    fn facts_known(&mut self, id: &RolloutId) {
+        let Some(rollout) = self.view.rollout(id) else { return };
+        let service = rollout.plan().service.clone();
+        let known: Vec<(HostId, groundswell_rollout::HostFact)> = rollout
+            .hosts()
+            .filter(|(_, host, _)| self.seats.is_connected(&host.id))
+            .filter_map(|(_, host, _)| {
+                let word = self.seats.words.get(&host.id)?;
+                let accepted = word.report.as_ref()?.generation;
+                let standing = word.standing(&service)?;
+                let fact = groundswell_rollout::fact(rollout, &host.id, standing, accepted)?;
+                Some((host.id, fact))
+            })
+            .collect();
+        for (host, fact) in known {
+            self.submit_or_log(By::Host(host), id, Input::Host { host, fact });
+        }
+    }
+
+    /// Takes a person's signed approval of a plan.
+    ///
+    /// # Errors
+    /// [`Refused::Approval`] with what does not fit; [`Refused::Step`].
+    pub fn approve(
+        &mut self,
+        by: &OperatorName,
+        id: &RolloutId,
+        envelope: &Envelope,
+    ) -> Result<(), Refused> {
+        let rollout = self.view.rollout(id).ok_or_else(|| Refused::UnknownRollout(id.clone()))?;
+        let approval = self.check_approval(by, rollout, envelope)?;
+        let (release, wave) = (rollout.release(), approval.wave);
+        let plan = rollout.plan_hash();
+        let covered = self.environments_left(by, rollout, &approval)?.is_empty();
+        let (rollout, envelope) = (id.clone(), envelope.clone());
+        let by_whom = By::Operator(by.clone());
+        if covered {
+            // The step first: a refused approval must leave nothing behind.
+            let input = Input::Approve { by: by.clone(), plan, wave };
+            self.rollout_input(by_whom.clone(), id, input)?;
+        }
+        self.submit(by_whom, What::ApprovalSigned { rollout, release, envelope }).map(drop)
+    }
+
+    fn check_approval(
+        &self,
+        by: &OperatorName,
+        rollout: &Rollout,
+        envelope: &Envelope,
+    ) -> Result<Approval, Refused> {
+        let refuse = |why| Err(Refused::Approval(why));
+        let Some(person) = self.view.operators.get(by) else {
+            return refuse("the person is not known");
+        };
+        let keys = RoleKeys { keys: [person.key].into(), threshold: 1 };
+        let Ok(approval) = verify::<Approval>(envelope, &keys) else {
+            return refuse("it is not signed by the key of the person who sends it");
+        };
+        let now = self.now().as_secs();
+        let environments = present::environments(&self.view, rollout.plan());
+        if approval.purpose != Purpose::Deploy {
+            return refuse("its purpose is not deploy");
+        }
+        if approval.release != rollout.release() || approval.service != rollout.plan().service {
+            return refuse("it is of another release or service");
+        }
+        if approval.plan != rollout.plan_hash() {
+            return refuse("it is of another plan");
+        }
+        if !(approval.not_before..=approval.not_after).contains(&now) {
+            return refuse("its time has not come or is over");
+        }
+        if !environments.contains(&approval.environment) {
+            return refuse("no host of the plan is in its environment");
+        }
+        if let (Some(wave), Phase::Gated { wave: gated, .. }) = (approval.wave, rollout.phase())
+            && wave != *gated
+        {
+            return refuse("it is for another wave");
+        }
+        Ok(approval.get().clone())
+    }
+
+    /// Environments of the plan for which this person has not signed yet, this approval counted.
+    fn environments_left(
+        &self,
+        by: &OperatorName,
+        rollout: &Rollout,
+        approval: &Approval,
+    ) -> Result<Vec<Environment>, Refused> {
+        let mut left = present::environments(&self.view, rollout.plan());
+        left.retain(|environment| *environment != approval.environment);
+        let release = self.view.releases.get(&rollout.release());
+        for envelope in release.map(|release| &release.approvals).into_iter().flatten() {
+            if left.is_empty() {
+                break;
+            }
+            if let Ok(before) = self.check_approval(by, rollout, envelope)
+                && (before.wave.is_none() || before.wave == approval.wave)
+            {
+                left.retain(|environment| *environment != before.environment);
+            }
+        }
+        Ok(left)
+    }
+}
+
+/// SERVICE-NUMBER; the number is the fleet's, so that a shortened service name stays unique.
+fn rollout_id(service: &ServiceName, number: u64) -> Result<RolloutId, Refused> {
+    let short: String = service.as_str().chars().take(42).collect();
+    let text = format!("{}-{number}", short.trim_end_matches('-'));
+    text.parse().map_err(|_| Refused::UnknownService(service.clone()))
+}

@@ -1,0 +1,182 @@
+//! The entries of the ledger: what was decided, by whom and when. Owns their JSON form; an old form is
+//! read for ever, so variants and fields are only added.
+
+use groundswell_common::api::OperatorRole;
+use groundswell_common::trust::{Envelope, PublicKey, Signature};
+use groundswell_common::{
+    Digest, Environment, Fleet, HostId, HostName, Labels, OperatorName, ReleaseId, RolloutId,
+    ServiceName, Timestamp, Version,
+};
+use groundswell_rollout::{Input, Plan};
+use serde::{Deserialize, Serialize};
+
+/// One entry.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Entry {
+    /// Its number, from 1, without gaps.
+    pub seq: u64,
+    /// When it was decided; never before the entry in front of it.
+    pub at: Timestamp,
+    /// Who decided.
+    pub by: By,
+    /// What was decided.
+    pub what: What,
+}
+
+/// Who decided.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum By {
+    /// A person or a job.
+    Operator(OperatorName),
+    /// The coordinator, by policy or because time has passed.
+    Coordinator,
+    /// A host, by what it reported or asked.
+    Host(HostId),
+}
+
+/// What was decided.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum What {
+    /// The fleet begins.
+    Initialised {
+        /// Its name.
+        fleet: Fleet,
+        /// Digest of the first root's payload.
+        root: Digest,
+    },
+    /// A person or a job may use the API, or gets another role or key.
+    OperatorPut {
+        /// Who.
+        name: OperatorName,
+        /// What they may do.
+        role: OperatorRole,
+        /// The key of their certificate, which also signs.
+        key: PublicKey,
+    },
+    /// Tokens for enrolment were made.
+    TokensMade {
+        /// SHA-256 of each secret.
+        secrets: Vec<Digest>,
+        /// Labels of the hosts.
+        labels: Labels,
+        /// Environment of the hosts.
+        environment: Environment,
+        /// Seconds UTC after which they are refused.
+        expires: u64,
+    },
+    /// A host was enrolled.
+    HostEnrolled {
+        /// The hash of its key.
+        host: HostId,
+        /// What people call it.
+        name: HostName,
+        /// Its key.
+        key: PublicKey,
+        /// SHA-256 of the token's secret.
+        token: Digest,
+    },
+    /// A host was removed; its certificate is refused from now on.
+    HostRemoved {
+        /// The host.
+        host: HostId,
+    },
+    /// A service got a policy.
+    PolicyPut {
+        /// The service.
+        service: ServiceName,
+        /// The TOML text.
+        text: String,
+    },
+    /// A release was published.
+    ReleasePublished(Box<Published>),
+    /// A poisoned release may be rolled out again.
+    ReleaseCleared {
+        /// The release.
+        release: ReleaseId,
+        /// The reason given.
+        why: String,
+    },
+    /// A rollout was planned; its plan is frozen.
+    RolloutPlanned {
+        /// The rollout.
+        rollout: RolloutId,
+        /// Its plan.
+        plan: Plan,
+    },
+    /// Something happened to a rollout.
+    RolloutInput {
+        /// The rollout.
+        rollout: RolloutId,
+        /// What happened.
+        input: Input,
+    },
+    /// A person signed an approval.
+    ApprovalSigned {
+        /// The rollout that it was given for.
+        rollout: RolloutId,
+        /// The release that it is of.
+        release: ReleaseId,
+        /// The signed document.
+        envelope: Envelope,
+    },
+}
+
+/// What the ledger keeps of a release; the rest is in its manifest's blob.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Published {
+    /// The digest of the manifest: the name of its blob.
+    pub release: ReleaseId,
+    /// The service.
+    pub service: ServiceName,
+    /// The version.
+    pub version: Version,
+    /// Its place in the order of releases.
+    pub seq: u64,
+    /// No host may go below this `seq` again.
+    pub floor: u64,
+    /// The digest of the tree.
+    pub tree: Digest,
+    /// The digest over all that decides what runs: equal for a release that is published again.
+    pub content: Digest,
+    /// Bytes of all files.
+    pub bytes: u64,
+    /// Number of files.
+    pub files: u64,
+    /// Whether it can never be reverted.
+    pub one_way: bool,
+    /// Signatures over the manifest, the coordinator's among them.
+    pub signatures: Vec<Signature>,
+}
+
+/// Why bytes are no entry.
+#[derive(Debug, thiserror::Error)]
+#[error("read entry {seq} of the ledger: it was written by a newer version; start that one")]
+pub struct EntryError {
+    /// The entry's number.
+    pub seq: u64,
+    /// What the parser says.
+    #[source]
+    pub source: serde_json::Error,
+}
+
+impl Entry {
+    /// Its JSON form: what the chain covers.
+    ///
+    /// # Errors
+    /// When a value has no JSON form; no entry holds such a value.
+    pub fn to_payload(&self) -> Result<Vec<u8>, serde_json::Error> {
+        serde_json::to_vec(self)
+    }
+
+    /// Reads the JSON form of entry `seq`.
+    ///
+    /// # Errors
+    /// [`EntryError`].
+    pub fn from_payload(seq: u64, payload: &[u8]) -> Result<Self, EntryError> {
+        serde_json::from_slice(payload).map_err(|source| EntryError { seq, source })
+    }
+}

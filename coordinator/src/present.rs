@@ -1,0 +1,321 @@
+//! What people see of the view: the API's answers. Decides nothing and changes nothing.
+
+use std::collections::BTreeSet;
+
+use groundswell_common::api::{
+    ApprovalAsk, HostCounts, OutcomeName, PhaseName, PlanPreview, PlanWave, ReleaseState,
+    ReleaseSummary, RolloutHost, RolloutPage, RolloutSummary, ServiceSummary, WavePage,
+};
+use groundswell_common::{Environment, OperatorName, Timestamp};
+use groundswell_rollout::{
+    Gate, HaltCause, Outcome, Phase, Plan, Progress, ProgressName, RevertCause, Rollout, Tally,
+    explain,
+};
+
+use crate::view::{Release, RolloutBody, RolloutRecord, Service, View};
+
+/// A rollout in short.
+#[must_use]
+pub fn summary(record: &RolloutRecord, rollout: &Rollout) -> RolloutSummary {
+    let plan = rollout.plan();
+    let mut counts = HostCounts::default();
+    for wave in wave_numbers(plan) {
+        add(&mut counts, &rollout.tally(wave).unwrap_or_default());
+    }
+    let (phase, outcome, why) = phase(rollout.phase());
+    RolloutSummary {
+        rollout: rollout.id().clone(),
+        service: plan.service.clone(),
+        release: plan.release.id,
+        version: plan.release.version.clone(),
+        phase,
+        outcome,
+        why,
+        plan: rollout.plan_hash(),
+        started: record.planned,
+        changed: record.changed,
+        wave: rollout.wave().unwrap_or(0),
+        counts,
+    }
+}
+
+/// The summary of a rollout, live or archived.
+#[must_use]
+pub fn record_summary(record: &RolloutRecord) -> RolloutSummary {
+    match &record.body {
+        RolloutBody::Live(rollout) => summary(record, rollout),
+        RolloutBody::Archived(summary) => (**summary).clone(),
+    }
+}
+
+/// Whether the page lists each host.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Detail {
+    /// Waves only.
+    Waves,
+    /// Every host.
+    Hosts,
+}
+
+/// All about one rollout.
+#[must_use]
+pub fn rollout_page(
+    view: &View,
+    record: &RolloutRecord,
+    detail: Detail,
+    now: Timestamp,
+) -> RolloutPage {
+    let Some(rollout) = record.live() else {
+        let rollout = record_summary(record);
+        return RolloutPage { rollout, waves: vec![], why: vec![], ask: None, hosts: vec![] };
+    };
+    let waves = rollout.plan().waves.iter().zip(0..).map(|(wave, at)| {
+        let mut counts = HostCounts::default();
+        add(&mut counts, &rollout.tally(at).unwrap_or_default());
+        WavePage {
+            name: wave.name.to_string(),
+            counts,
+            failure_budget: u64::from(wave.failure_budget),
+            approvals: approvals(wave.gate),
+        }
+    });
+    let hosts = match detail {
+        Detail::Waves => Vec::new(),
+        Detail::Hosts => rollout.hosts().map(|(wave, host, entry)| RolloutHost {
+            name: host.name.clone(),
+            wave,
+            progress: progress(entry.progress.name()).to_owned(),
+            why: match &entry.progress {
+                Progress::Failed { why, .. } => Some(why.clone()),
+                Progress::Pending
+                | Progress::Staging
+                | Progress::Staged
+                | Progress::Granted { .. }
+                | Progress::Probing { .. }
+                | Progress::Baking { .. }
+                | Progress::Committed
+                | Progress::Lost
+                | Progress::Absent
+                | Progress::Reverting { .. }
+                | Progress::Overdue
+                | Progress::Reverted => None,
+            },
+        })
+        .collect(),
+    };
+    RolloutPage {
+        rollout: summary(record, rollout),
+        waves: waves.collect(),
+        why: explain(rollout, None, now).iter().map(ToString::to_string).collect(),
+        ask: ask(view, rollout),
+        hosts,
+    }
+}
+
+/// What an approver is asked now; `None` unless a gate is shut.
+#[must_use]
+pub fn ask(view: &View, rollout: &Rollout) -> Option<ApprovalAsk> {
+    let Phase::Gated { wave, .. } = rollout.phase() else { return None };
+    let plan = rollout.plan();
+    let planned = plan.waves.get(usize::try_from(*wave).ok()?)?;
+    let counts = |given: &Option<u32>| given.is_none_or(|given| given == *wave);
+    let have: BTreeSet<OperatorName> = rollout
+        .approvals()
+        .iter()
+        .filter(|approval| counts(&approval.wave))
+        .map(|approval| approval.by.clone())
+        .collect();
+    Some(ApprovalAsk {
+        release: plan.release.id,
+        service: plan.service.clone(),
+        plan: rollout.plan_hash(),
+        wave: *wave,
+        environments: environments(view, plan),
+        have: have.into_iter().collect(),
+        needed: approvals(planned.gate),
+    })
+}
+
+/// The environments of a plan's hosts, by name.
+#[must_use]
+pub fn environments(view: &View, plan: &Plan) -> Vec<Environment> {
+    let hosts = plan.waves.iter().flat_map(|wave| &wave.hosts);
+    let found: BTreeSet<&Environment> =
+        hosts.filter_map(|host| view.hosts.get(&host.id)).map(|host| &host.environment).collect();
+    found.into_iter().cloned().collect()
+}
+
+/// A plan for people.
+#[must_use]
+pub fn plan_preview(plan: &Plan) -> PlanPreview {
+    PlanPreview {
+        service: plan.service.clone(),
+        release: plan.release.id,
+        version: plan.release.version.clone(),
+        hash: plan.hash(),
+        hosts: plan.host_count() as u64,
+        waves: plan
+            .waves
+            .iter()
+            .map(|wave| PlanWave {
+                name: wave.name.to_string(),
+                hosts: wave.hosts.iter().map(|host| host.name.clone()).collect(),
+                approvals: approvals(wave.gate),
+                max_in_flight: u64::from(wave.max_in_flight),
+                failure_budget: u64::from(wave.failure_budget),
+                bake_secs: wave.bake_secs,
+            })
+            .collect(),
+    }
+}
+
+/// A release in short.
+#[must_use]
+pub fn release_summary(view: &View, release: &Release) -> ReleaseSummary {
+    let published = &release.published;
+    let proven = view
+        .services
+        .get(&published.service)
+        .is_some_and(|service| service.proven.iter().any(|p| p.release == published.release));
+    let state = match (&release.poisoned, proven) {
+        (Some(_), _) => ReleaseState::Poisoned,
+        (None, true) => ReleaseState::Proven,
+        (None, false) => ReleaseState::Available,
+    };
+    ReleaseSummary {
+        release: published.release,
+        service: published.service.clone(),
+        version: published.version.clone(),
+        seq: published.seq,
+        tree: published.tree,
+        bytes: published.bytes,
+        files: published.files,
+        one_way: published.one_way,
+        published: release.at,
+        by: release.by.operator(),
+        state,
+        why: release.poisoned.clone(),
+    }
+}
+
+/// A service in short.
+#[must_use]
+pub fn service_summary(
+    view: &View,
+    name: &groundswell_common::ServiceName,
+    service: &Service,
+) -> ServiceSummary {
+    let newest = service.newest().and_then(|release| view.releases.get(&release));
+    ServiceSummary {
+        service: name.clone(),
+        has_policy: service.policy.is_some(),
+        newest: newest.map(|release| release_summary(view, release)),
+        proven: service.baseline(),
+        rollout: service.rollouts.last().cloned(),
+    }
+}
+
+/// The phase in one word, how it ended, and why.
+fn phase(phase: &Phase) -> (PhaseName, Option<OutcomeName>, Option<String>) {
+    match phase {
+        Phase::Planned => (PhaseName::Queued, None, None),
+        Phase::Running { .. } => (PhaseName::Running, None, None),
+        Phase::Baking { .. } => (PhaseName::Baking, None, None),
+        Phase::Gated { .. } => (PhaseName::Gated, None, None),
+        Phase::Paused { by, why, .. } => {
+            (PhaseName::Paused, None, Some(format!("paused by {by}: {why}")))
+        }
+        Phase::Halted { cause, .. } => (PhaseName::Halted, None, Some(halt_cause(cause))),
+        Phase::Reverting { cause, .. } => (PhaseName::Reverting, None, Some(revert_cause(cause))),
+        Phase::Done { outcome, .. } => {
+            let (outcome, why) = match outcome {
+                Outcome::Completed => (OutcomeName::Completed, None),
+                Outcome::Reverted { cause } => {
+                    (OutcomeName::Reverted, Some(revert_cause(cause)))
+                }
+                Outcome::Aborted { by, why } => {
+                    (OutcomeName::Aborted, Some(format!("aborted by {by}: {why}")))
+                }
+                Outcome::Superseded { by } => {
+                    (OutcomeName::Superseded, Some(format!("superseded by {by}")))
+                }
+            };
+            (PhaseName::Done, Some(outcome), why)
+        }
+    }
+}
+
+/// One line for the log about a phase.
+#[must_use]
+pub fn phase_line(value: &Phase) -> (String, String) {
+    let (name, outcome, why) = phase(value);
+    let name = match outcome {
+        None => format!("{name:?}").to_lowercase(),
+        Some(outcome) => format!("{outcome:?}").to_lowercase(),
+    };
+    let wave = value.wave().map(|wave| format!("wave {wave}"));
+    (name, why.or(wave).unwrap_or_default())
+}
+
+fn halt_cause(cause: &HaltCause) -> String {
+    match cause {
+        HaltCause::Person { by, why } => format!("halted by {by}: {why}"),
+        HaltCause::Breach { wave, failures, budget } => {
+            format!("{failures} failures in wave {wave}, {budget} allowed")
+        }
+        HaltCause::NoProgress { wave } => {
+            format!("no host of wave {wave} committed within the progress deadline")
+        }
+    }
+}
+
+fn revert_cause(cause: &RevertCause) -> String {
+    match cause {
+        RevertCause::Person { by, why } => format!("reverted by {by}: {why}"),
+        RevertCause::Breach { wave, failures, budget } => {
+            format!("{failures} failures in wave {wave}, {budget} allowed")
+        }
+    }
+}
+
+/// Distinct persons that open a gate.
+#[must_use]
+pub fn approvals(gate: Gate) -> u32 {
+    match gate {
+        Gate::Open => 0,
+        Gate::Approval(count) => count,
+    }
+}
+
+fn wave_numbers(plan: &Plan) -> std::ops::Range<u32> {
+    0..u32::try_from(plan.waves.len()).unwrap_or(u32::MAX)
+}
+
+fn add(counts: &mut HostCounts, tally: &Tally) {
+    counts.hosts += u64::from(tally.total());
+    counts.pending += u64::from(tally.pending);
+    counts.staging += u64::from(tally.staging + tally.staged);
+    counts.in_flight += u64::from(tally.granted + tally.probing + tally.baking);
+    counts.committed += u64::from(tally.committed);
+    counts.failed += u64::from(tally.failed + tally.lost);
+    counts.reverted += u64::from(tally.reverting + tally.overdue + tally.reverted);
+    counts.absent += u64::from(tally.absent);
+}
+
+fn progress(name: ProgressName) -> &'static str {
+    match name {
+        ProgressName::Pending => "pending",
+        ProgressName::Staging => "staging",
+        ProgressName::Staged => "staged",
+        ProgressName::Granted => "granted",
+        ProgressName::Probing => "probing",
+        ProgressName::Baking => "baking",
+        ProgressName::Committed => "committed",
+        ProgressName::Failed => "failed",
+        ProgressName::Lost => "lost",
+        ProgressName::Absent => "absent",
+        ProgressName::Reverting => "reverting",
+        ProgressName::Overdue => "overdue",
+        ProgressName::Reverted => "reverted",
+    }
+}

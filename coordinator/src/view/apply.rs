@@ -1,0 +1,337 @@
+//! The fold: one entry at a time. The driver and every later start go through this one function, so an
+//! entry that fits once fits for ever.
+
+use groundswell_common::limits::APPROVALS_MAX;
+use groundswell_common::{HostId, OperatorName, ReleaseId, RolloutId, ServiceName, Timestamp};
+use groundswell_rollout::{
+    Effects, HaltCause, Input, Moment, Outcome, Phase, Plan, Policy, PolicyError, RevertCause,
+    Rollout, step,
+};
+
+use super::records::Key;
+use super::state::{
+    Host, LIVE_ROLLOUTS_PER_SERVICE, Operator, PROVEN_MAX, PolicyRecord, Proven,
+    ROLLOUTS_LISTED_PER_SERVICE, Release, RolloutBody, RolloutRecord, Service, Token, View,
+};
+use crate::entry::{By, Entry, Published, What};
+use crate::present;
+
+/// What an entry changed, for whoever must act on it.
+#[derive(Debug, Default)]
+pub struct Applied {
+    /// Hosts whose wish may have changed.
+    pub hosts: Vec<HostId>,
+    /// Whether every host's wish may have changed.
+    pub all_hosts: bool,
+    /// The rollout's step, where the entry was one.
+    pub effects: Option<Effects>,
+}
+
+/// Why an entry does not fit; nothing has changed.
+#[derive(Debug, thiserror::Error)]
+pub enum Unfit {
+    /// Not the next number.
+    #[error("apply entry {got}: entry {want} comes next")]
+    Order {
+        /// What came.
+        got: u64,
+        /// What was due.
+        want: u64,
+    },
+    /// A token that nobody made, or that is used up or expired.
+    #[error("apply an enrolment: the token is not known, used or expired; ask for a new one")]
+    Token,
+    /// A host that is not enrolled.
+    #[error("apply an entry about host {0}: it is not enrolled")]
+    UnknownHost(HostId),
+    /// A release that was never published.
+    #[error("apply an entry about release {0}: it is not published")]
+    UnknownRelease(ReleaseId),
+    /// A rollout that was never planned, or is only kept in short.
+    #[error("apply an entry about rollout {0}: it is over or was never planned")]
+    UnknownRollout(RolloutId),
+    /// A policy that cannot be read.
+    #[error("apply a policy")]
+    Policy(#[source] PolicyError),
+    /// A step that the rollout refuses.
+    #[error("step rollout {rollout}")]
+    Step {
+        /// Which rollout.
+        rollout: RolloutId,
+        /// Why not.
+        #[source]
+        source: groundswell_rollout::Refusal,
+    },
+}
+
+impl View {
+    /// Folds in the next entry.
+    ///
+    /// # Errors
+    /// [`Unfit`]; nothing has changed then.
+    pub fn apply(&mut self, entry: &Entry) -> Result<Applied, Unfit> {
+        let want = self.seq + 1;
+        if entry.seq != want {
+            return Err(Unfit::Order { got: entry.seq, want });
+        }
+        let applied = self.apply_what(entry)?;
+        self.seq = entry.seq;
+        self.at = Some(entry.at);
+        self.dirty.insert(Key::Meta);
+        Ok(applied)
+    }
+
+    fn apply_what(&mut self, entry: &Entry) -> Result<Applied, Unfit> {
+        match &entry.what {
+            What::Initialised { fleet, .. } => self.fleet = Some(fleet.clone()),
+            What::OperatorPut { name, role, key } => {
+                self.operators.insert(name.clone(), Operator { role: *role, key: *key });
+                self.dirty.insert(Key::Operator(name.clone()));
+            }
+            What::TokensMade { secrets, labels, environment, expires } => {
+                self.drop_old_tokens(entry.at);
+                for secret in secrets {
+                    let (labels, environment) = (labels.clone(), environment.clone());
+                    let token = Token { labels, environment, expires: *expires, used_by: None };
+                    self.tokens.insert(*secret, token);
+                    self.dirty.insert(Key::Token(*secret));
+                }
+            }
+            What::HostEnrolled { .. } => return self.enrol(entry),
+            What::HostRemoved { host } => {
+                let gone = self.hosts.remove(host).ok_or(Unfit::UnknownHost(*host))?;
+                self.host_names.remove(&gone.name);
+                self.dirty.insert(Key::Host(*host));
+            }
+            What::PolicyPut { service, text } => return self.put_policy(service, text, entry.seq),
+            What::ReleasePublished(published) => self.publish(published, entry),
+            What::ReleaseCleared { release, .. } => {
+                let found =
+                    self.releases.get_mut(release).ok_or(Unfit::UnknownRelease(*release))?;
+                found.poisoned = None;
+                found.rolled = false;
+                self.dirty.insert(Key::Release(*release));
+            }
+            What::RolloutPlanned { rollout, plan } => return self.plan(rollout, plan, entry.at),
+            What::RolloutInput { rollout, input } => return self.step(rollout, input, entry),
+            What::ApprovalSigned { release, envelope, .. } => {
+                let found =
+                    self.releases.get_mut(release).ok_or(Unfit::UnknownRelease(*release))?;
+                if found.approvals.len() >= APPROVALS_MAX {
+                    found.approvals.remove(0);
+                }
+                found.approvals.push(envelope.clone());
+                self.dirty.insert(Key::Release(*release));
+            }
+        }
+        Ok(Applied::default())
+    }
+
+    /// Tokens that no enrolment can name any more: expired for a day.
+    fn drop_old_tokens(&mut self, now: Timestamp) {
+        let old = |token: &Token| token.expires.saturating_add(86_400) < now.as_secs();
+        let gone: Vec<_> =
+            self.tokens.iter().filter(|(_, token)| old(token)).map(|(secret, _)| *secret).collect();
+        for secret in gone {
+            self.tokens.remove(&secret);
+            self.dirty.insert(Key::Token(secret));
+        }
+    }
+
+    fn enrol(&mut self, entry: &Entry) -> Result<Applied, Unfit> {
+        let What::HostEnrolled { host, name, key, token } = &entry.what else {
+            return Ok(Applied::default());
+        };
+        let found = self.tokens.get_mut(token).ok_or(Unfit::Token)?;
+        if found.used_by.is_some() || found.expires < entry.at.as_secs() {
+            return Err(Unfit::Token);
+        }
+        found.used_by = Some(*host);
+        let record = Host {
+            name: name.clone(),
+            key: *key,
+            labels: found.labels.clone(),
+            environment: found.environment.clone(),
+            enrolled: entry.at,
+            seq: entry.seq,
+        };
+        if let Some(before) = self.hosts.insert(*host, record) {
+            self.host_names.remove(&before.name);
+        }
+        self.host_names.insert(name.clone(), *host);
+        self.dirty.extend([Key::Token(*token), Key::Host(*host)]);
+        Ok(Applied { hosts: vec![*host], ..Applied::default() })
+    }
+
+    fn put_policy(
+        &mut self,
+        name: &ServiceName,
+        text: &str,
+        seq: u64,
+    ) -> Result<Applied, Unfit> {
+        let policy = Policy::from_toml(text).map_err(Unfit::Policy)?;
+        let service = self.services.entry(name.clone()).or_default();
+        service.policy = Some(PolicyRecord { text: text.to_owned(), policy });
+        service.wish_seq = seq;
+        self.dirty.insert(Key::Service(name.clone()));
+        Ok(Applied { all_hosts: true, ..Applied::default() })
+    }
+
+    fn publish(&mut self, published: &Published, entry: &Entry) {
+        let release = Release {
+            published: published.clone(),
+            at: entry.at,
+            by: entry.by.clone(),
+            poisoned: None,
+            rolled: false,
+            approvals: Vec::new(),
+        };
+        self.releases.insert(published.release, release);
+        let service = self.services.entry(published.service.clone()).or_default();
+        service.releases.push(published.release);
+        let key = Key::Service(published.service.clone());
+        self.dirty.extend([Key::Release(published.release), key]);
+    }
+
+    fn plan(&mut self, id: &RolloutId, plan: &Plan, at: Timestamp) -> Result<Applied, Unfit> {
+        let release = plan.release.id;
+        self.releases.get_mut(&release).ok_or(Unfit::UnknownRelease(release))?.rolled = true;
+        let body = RolloutBody::Live(Box::new(Rollout::new(id.clone(), plan.clone())));
+        self.rollouts.insert(id.clone(), RolloutRecord { planned: at, changed: at, body });
+        self.rollouts_planned += 1;
+        let service = self.services.entry(plan.service.clone()).or_default();
+        service.rollouts.push(id.clone());
+        let service = service.clone();
+        self.dirty.extend([
+            Key::Release(release),
+            Key::Rollout(id.clone()),
+            Key::Service(plan.service.clone()),
+        ]);
+        self.archive(&plan.service, &service);
+        Ok(Applied::default())
+    }
+
+    /// Puts rollouts that no longer speak for any host into short form, and forgets the oldest.
+    fn archive(&mut self, name: &ServiceName, service: &Service) {
+        let older = service.rollouts.iter().rev().skip(LIVE_ROLLOUTS_PER_SERVICE);
+        for id in older {
+            let Some(record) = self.rollouts.get(id) else { continue };
+            let Some(rollout) = record.live() else { break };
+            let body = RolloutBody::Archived(Box::new(present::summary(record, rollout)));
+            if let Some(record) = self.rollouts.get_mut(id) {
+                record.body = body;
+            }
+            self.dirty.insert(Key::Rollout(id.clone()));
+        }
+        let Some(service) = self.services.get_mut(name) else { return };
+        while service.rollouts.len() > ROLLOUTS_LISTED_PER_SERVICE {
+            let oldest = service.rollouts.remove(0);
+            self.rollouts.remove(&oldest);
+            self.dirty.insert(Key::Rollout(oldest));
+        }
+    }
+
+    fn step(&mut self, id: &RolloutId, input: &Input, entry: &Entry) -> Result<Applied, Unfit> {
+        let unknown = || Unfit::UnknownRollout(id.clone());
+        let record = self.rollouts.get_mut(id).ok_or_else(unknown)?;
+        let RolloutBody::Live(rollout) = &mut record.body else { return Err(unknown()) };
+        let moment = Moment { seq: entry.seq, now: entry.at };
+        let was_proven = rollout.is_proven();
+        let effects = step(rollout, input, moment)
+            .map_err(|source| Unfit::Step { rollout: id.clone(), source })?;
+        if !effects.transitions.is_empty() {
+            record.changed = entry.at;
+        }
+        let (service, release) = (rollout.plan().service.clone(), rollout.release());
+        let proven = rollout.is_proven();
+        let poison = poison(rollout.phase());
+        self.dirty.insert(Key::Rollout(id.clone()));
+        let mut applied = Applied {
+            hosts: effects.changed_hosts.clone(),
+            all_hosts: effects.all_hosts,
+            effects: Some(effects),
+        };
+        if proven && !was_proven {
+            self.prove(&service, release, entry.seq);
+            applied.all_hosts = true;
+        }
+        if let Some(why) = poison {
+            applied.all_hosts |= self.poison(&service, release, why, entry.seq);
+        }
+        Ok(applied)
+    }
+
+    fn prove(&mut self, name: &ServiceName, release: ReleaseId, seq: u64) {
+        if let Some(found) = self.releases.get_mut(&release) {
+            // A rollout that a person let finish has answered for its failures.
+            found.poisoned = None;
+        }
+        if let Some(service) = self.services.get_mut(name) {
+            service.proven.retain(|proven| proven.release != release);
+            service.proven.push(Proven { release, seq });
+            if service.proven.len() > PROVEN_MAX {
+                service.proven.remove(0);
+            }
+            service.wish_seq = seq;
+        }
+        self.dirty.extend([Key::Release(release), Key::Service(name.clone())]);
+    }
+
+    /// Whether the release that new hosts get changed.
+    fn poison(&mut self, name: &ServiceName, release: ReleaseId, why: String, seq: u64) -> bool {
+        if let Some(found) = self.releases.get_mut(&release).filter(|r| r.poisoned.is_none()) {
+            found.poisoned = Some(why);
+            self.dirty.insert(Key::Release(release));
+        }
+        let Some(service) = self.services.get_mut(name) else { return false };
+        let before = service.proven.len();
+        service.proven.retain(|proven| proven.release != release);
+        if service.proven.len() == before {
+            return false;
+        }
+        service.wish_seq = seq;
+        self.dirty.insert(Key::Service(name.clone()));
+        true
+    }
+}
+
+/// Why a rollout in this phase poisons its release; `None` where it does not.
+fn poison(phase: &Phase) -> Option<String> {
+    match phase {
+        Phase::Halted { cause: HaltCause::Breach { wave, failures, budget }, .. } => {
+            Some(format!("halted: {failures} failures in wave {wave}, {budget} allowed"))
+        }
+        Phase::Halted { cause: HaltCause::NoProgress { wave }, .. } => {
+            Some(format!("halted: no host of wave {wave} committed in time"))
+        }
+        Phase::Reverting { cause, .. } | Phase::Done { outcome: Outcome::Reverted { cause }, .. } => {
+            Some(match cause {
+                RevertCause::Person { by, why } => format!("reverted by {by}: {why}"),
+                RevertCause::Breach { wave, failures, budget } => {
+                    format!("reverted: {failures} failures in wave {wave}, {budget} allowed")
+                }
+            })
+        }
+        Phase::Planned
+        | Phase::Running { .. }
+        | Phase::Baking { .. }
+        | Phase::Gated { .. }
+        | Phase::Paused { .. }
+        | Phase::Halted { cause: HaltCause::Person { .. }, .. }
+        | Phase::Done {
+            outcome: Outcome::Completed | Outcome::Aborted { .. } | Outcome::Superseded { .. },
+            ..
+        } => None,
+    }
+}
+
+impl By {
+    /// The person or job, where it was one.
+    #[must_use]
+    pub fn operator(&self) -> Option<OperatorName> {
+        match self {
+            Self::Operator(name) => Some(name.clone()),
+            Self::Coordinator | Self::Host(_) => None,
+        }
+    }
+}

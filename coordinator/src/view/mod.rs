@@ -1,0 +1,12 @@
+//! The view: what the entries of the ledger add up to. A pure fold; the same entries give the same view,
+//! now and at every later start.
+
+mod apply;
+mod records;
+mod state;
+
+pub use apply::{Applied, Unfit};
+pub use records::{Key, RecordError};
+pub use state::{
+    Host, Operator, PolicyRecord, Proven, Release, RolloutBody, RolloutRecord, Service, Token, View,
+};

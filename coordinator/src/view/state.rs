@@ -1,0 +1,261 @@
+//! The form of the view and the questions that it answers by itself. Changed by `apply` only.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use groundswell_common::api::{OperatorRole, RolloutSummary};
+use groundswell_common::directive::{Action, ServiceWish};
+use groundswell_common::trust::{Envelope, PublicKey};
+use groundswell_common::{
+    Digest, Environment, Fleet, HostId, HostName, Labels, OperatorName, ReleaseId, RolloutId,
+    ServiceName, Timestamp,
+};
+use groundswell_rollout::{Policy, Rollout, desired, generation};
+use serde::{Deserialize, Serialize};
+
+use super::records::Key;
+use crate::entry::{By, Published};
+
+/// Rollouts of a service that are kept whole: the newest, and the one before, which still speaks for
+/// hosts that the newest has not.
+pub(super) const LIVE_ROLLOUTS_PER_SERVICE: usize = 2;
+/// Rollouts of a service that the view lists; older ones are in the ledger only.
+pub(super) const ROLLOUTS_LISTED_PER_SERVICE: usize = 100;
+/// Completed releases of a service that a revert can fall back on.
+pub(super) const PROVEN_MAX: usize = 16;
+
+/// What the entries add up to.
+#[derive(Debug, Default)]
+pub struct View {
+    /// The newest entry folded in.
+    pub seq: u64,
+    /// Its time.
+    pub at: Option<Timestamp>,
+    /// The fleet; `None` before the first entry.
+    pub fleet: Option<Fleet>,
+    /// Rollouts planned so far: the next one's number, less one.
+    pub rollouts_planned: u64,
+    /// Who may use the API.
+    pub operators: BTreeMap<OperatorName, Operator>,
+    /// Tokens by the digest of their secret.
+    pub tokens: BTreeMap<Digest, Token>,
+    /// Enrolled hosts.
+    pub hosts: BTreeMap<HostId, Host>,
+    /// Their names.
+    pub host_names: BTreeMap<HostName, HostId>,
+    /// Services, by name.
+    pub services: BTreeMap<ServiceName, Service>,
+    /// Releases.
+    pub releases: BTreeMap<ReleaseId, Release>,
+    /// Rollouts.
+    pub rollouts: BTreeMap<RolloutId, RolloutRecord>,
+    /// Records that changed since they were last taken for the store.
+    pub dirty: BTreeSet<Key>,
+}
+
+/// A person or a job.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Operator {
+    /// What they may do.
+    pub role: OperatorRole,
+    /// The key of their certificate.
+    pub key: PublicKey,
+}
+
+/// One enrolment token.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Token {
+    /// Labels of the host.
+    pub labels: Labels,
+    /// Environment of the host.
+    pub environment: Environment,
+    /// Seconds UTC after which it is refused.
+    pub expires: u64,
+    /// The host that used it.
+    pub used_by: Option<HostId>,
+}
+
+/// One enrolled host.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Host {
+    /// What people call it.
+    pub name: HostName,
+    /// Its key.
+    pub key: PublicKey,
+    /// Its labels.
+    pub labels: Labels,
+    /// Its environment.
+    pub environment: Environment,
+    /// When it was enrolled.
+    pub enrolled: Timestamp,
+    /// The entry that enrolled it.
+    pub seq: u64,
+}
+
+/// One service.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Service {
+    /// What its admin wants.
+    pub policy: Option<PolicyRecord>,
+    /// Its releases, by their `seq`.
+    pub releases: Vec<ReleaseId>,
+    /// Releases whose rollout completed, the newest last.
+    pub proven: Vec<Proven>,
+    /// Its rollouts, the newest last.
+    pub rollouts: Vec<RolloutId>,
+    /// The newest entry that changed what hosts without a rollout should run.
+    pub wish_seq: u64,
+}
+
+/// A policy as it was put.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PolicyRecord {
+    /// The TOML text.
+    pub text: String,
+    /// The same, parsed.
+    pub policy: Policy,
+}
+
+/// A release whose rollout completed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Proven {
+    /// The release.
+    pub release: ReleaseId,
+    /// The entry with which it completed.
+    pub seq: u64,
+}
+
+/// One release.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Release {
+    /// As it was published.
+    pub published: Published,
+    /// When.
+    pub at: Timestamp,
+    /// By whom.
+    pub by: By,
+    /// Why it must not be rolled out, if so.
+    pub poisoned: Option<String>,
+    /// Whether a rollout of it was ever planned.
+    pub rolled: bool,
+    /// Approvals that go to the hosts with it, the newest last.
+    pub approvals: Vec<Envelope>,
+}
+
+/// One rollout.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RolloutRecord {
+    /// When it was planned.
+    pub planned: Timestamp,
+    /// When its phase last changed.
+    pub changed: Timestamp,
+    /// The machine itself, or what is left of it.
+    pub body: RolloutBody,
+}
+
+/// A rollout as it is kept.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum RolloutBody {
+    /// One of the newest of its service.
+    Live(Box<Rollout>),
+    /// An older one: only what lists show.
+    Archived(Box<RolloutSummary>),
+}
+
+impl RolloutRecord {
+    /// The machine, where it is still kept.
+    #[must_use]
+    pub fn live(&self) -> Option<&Rollout> {
+        match &self.body {
+            RolloutBody::Live(rollout) => Some(rollout),
+            RolloutBody::Archived(_) => None,
+        }
+    }
+}
+
+impl Service {
+    /// The release that new hosts get.
+    #[must_use]
+    pub fn baseline(&self) -> Option<ReleaseId> {
+        self.proven.last().map(|proven| proven.release)
+    }
+
+    /// The release with the highest `seq`.
+    #[must_use]
+    pub fn newest(&self) -> Option<ReleaseId> {
+        self.releases.last().copied()
+    }
+}
+
+impl View {
+    /// The machine of a rollout, where it is still kept.
+    #[must_use]
+    pub fn rollout(&self, id: &RolloutId) -> Option<&Rollout> {
+        self.rollouts.get(id).and_then(RolloutRecord::live)
+    }
+
+    /// The newest rollout of a service.
+    #[must_use]
+    pub fn newest_rollout(&self, service: &ServiceName) -> Option<&Rollout> {
+        let id = self.services.get(service)?.rollouts.last()?;
+        self.rollout(id)
+    }
+
+    /// Rollouts that are kept whole.
+    pub fn live_rollouts(&self) -> impl Iterator<Item = &Rollout> {
+        self.services.values().flat_map(|service| {
+            let newest = service.rollouts.iter().rev().take(LIVE_ROLLOUTS_PER_SERVICE);
+            newest.filter_map(|id| self.rollout(id))
+        })
+    }
+
+    /// The rollout that speaks for the host: the newest started one that has it.
+    #[must_use]
+    pub fn governing(&self, service: &Service, host: &HostId) -> Option<(&Rollout, ServiceWish)> {
+        let newest = service.rollouts.iter().rev().take(LIVE_ROLLOUTS_PER_SERVICE);
+        newest
+            .filter_map(|id| self.rollout(id))
+            .find_map(|rollout| desired(rollout, host).map(|wish| (rollout, wish)))
+    }
+
+    /// What the host should do with one service, and the entry behind it. `None` to leave it alone.
+    #[must_use]
+    pub fn wish(&self, name: &ServiceName, host: &HostId) -> Option<(ServiceWish, u64)> {
+        let service = self.services.get(name)?;
+        if let Some((rollout, wish)) = self.governing(service, host) {
+            return Some((wish, generation(rollout, host)));
+        }
+        let record = self.hosts.get(host)?;
+        let policy = &service.policy.as_ref()?.policy;
+        let release = service.baseline()?;
+        if !policy.targets.matches(&record.labels) {
+            return None;
+        }
+        let wish = ServiceWish {
+            service: name.clone(),
+            action: Action::Switch { release },
+            probe_deadline_secs: policy.probe_deadline_secs,
+            bake_secs: policy.host_bake_secs,
+            probe_interval_secs: policy.probe_interval_secs,
+            rollout: None,
+        };
+        Some((wish, service.wish_seq.max(record.seq)))
+    }
+
+    /// Everything that the host should be, by service, and the generation of that wish.
+    #[must_use]
+    pub fn wishes(&self, host: &HostId) -> (Vec<ServiceWish>, u64) {
+        let mut generation = self.hosts.get(host).map_or(0, |record| record.seq);
+        let mut wishes = Vec::new();
+        for (name, service) in &self.services {
+            if let Some((wish, seq)) = self.wish(name, host) {
+                generation = generation.max(seq);
+                wishes.push(wish);
+            } else {
+                // A wish that was withdrawn must not lower the generation again.
+                generation = generation.max(service.wish_seq);
+            }
+        }
+        (wishes, generation)
+    }
+}
