@@ -1,1 +1,31 @@
-//! Stub.
+//! The agent of Groundswell: fetches, verifies, stages, switches, probes, commits or reverts, and reports.
+//! A pure machine a service, one driver that owns them, and ports to the outside. Never imports the
+//! coordinator.
+
+mod accepted;
+pub mod app;
+mod cancel;
+mod certificate;
+mod clock;
+pub mod config;
+mod driver;
+mod durable;
+mod enroll;
+mod fetch;
+mod https;
+mod identity;
+mod journal;
+mod layout;
+mod link;
+mod machine;
+mod notify;
+mod ports;
+mod probe;
+mod prune;
+mod stage;
+pub mod status;
+mod switch;
+mod text;
+mod trustee;
+mod units;
+mod work;

@@ -1,2 +1,114 @@
-//! Stub.
-fn main() {}
+//! The command line of the agent. Reads the environment and the arguments; prints; decides exit codes.
+
+use std::io::Write as _;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+use groundswell_agent::app::{self, AppError, Environment};
+use groundswell_agent::config::{self, DEFAULT_FILE, Settings};
+use groundswell_agent::status;
+use groundswell_common::{HostName, ServiceName};
+use tracing_subscriber::EnvFilter;
+
+/// sysexits.h: the user's input or configuration is wrong.
+const EX_CONFIG: u8 = 78;
+
+/// Brings releases to this host, as the coordinator directs.
+#[derive(Debug, Parser)]
+#[command(name = "groundswell-agent", version)]
+struct Arguments {
+    /// The configuration file; fragments lie in the directory of the same name with ".d".
+    #[arg(long, global = true, default_value = DEFAULT_FILE)]
+    config: PathBuf,
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Debug, Subcommand)]
+enum Verb {
+    /// Enrols this host with a one-time token.
+    Enroll {
+        /// The line that "swell host enroll-token" printed; "-" reads it from standard input.
+        token: String,
+        /// The name to enrol under, instead of the configured one.
+        #[arg(long)]
+        name: Option<HostName>,
+    },
+    /// Runs the agent until it is told to stop.
+    Run,
+    /// Shows what the state directory says, without the network.
+    Status {
+        /// As JSON.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Writes a new journal for a stuck service from what is live; the agent must not run.
+    Unstick {
+        /// The service.
+        service: ServiceName,
+    },
+    /// The configuration.
+    Config {
+        #[command(subcommand)]
+        verb: ConfigVerb,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+enum ConfigVerb {
+    /// Prints every value and the file that it comes from.
+    Show,
+}
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    let filter = EnvFilter::try_from_env("GROUNDSWELL_LOG").unwrap_or(EnvFilter::new("info"));
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_ansi(false)
+        .with_target(false)
+        .init();
+    match run(arguments) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            let code = error.downcast_ref::<AppError>().map_or(EX_CONFIG, AppError::exit_code);
+            // Standard error may be closed; the exit code still says it.
+            drop(writeln!(std::io::stderr(), "groundswell-agent: failed to {error:#}"));
+            ExitCode::from(code)
+        }
+    }
+}
+
+fn run(arguments: Arguments) -> anyhow::Result<()> {
+    let settings = config::load(&arguments.config)?;
+    match arguments.verb {
+        Verb::Enroll { token, name } => enroll(settings, token, name),
+        Verb::Run => {
+            let environment = Environment {
+                notify_socket: std::env::var("NOTIFY_SOCKET").ok(),
+                watchdog_usec: std::env::var("WATCHDOG_USEC").ok(),
+            };
+            Ok(app::run(&settings, &environment)?)
+        }
+        Verb::Status { json } => {
+            let status = status::status(&settings)?;
+            print(&if json { status.to_json() + "\n" } else { status.to_table() })
+        }
+        Verb::Unstick { service } => Ok(status::unstick(&settings, &service)?),
+        Verb::Config { verb: ConfigVerb::Show } => print(&settings.show()),
+    }
+}
+
+fn enroll(mut settings: Settings, token: String, name: Option<HostName>) -> anyhow::Result<()> {
+    let token = if token == "-" { std::io::read_to_string(std::io::stdin())? } else { token };
+    if let Some(name) = name {
+        settings.name = name;
+    }
+    print(&(app::enroll(&settings, &token)? + "\n"))
+}
+
+fn print(text: &str) -> anyhow::Result<()> {
+    Ok(std::io::stdout().write_all(text.as_bytes())?)
+}

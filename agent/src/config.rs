@@ -1,0 +1,268 @@
+//! The agent's configuration: fragments, merged by name, then settings. An unknown key is refused with
+//! the file that holds it. Reads files; decides nothing.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use groundswell_common::{HostName, ServiceName};
+use serde::Deserialize;
+
+use crate::durable::{self, Fault, at};
+
+/// Where a package installs the configuration.
+pub const DEFAULT_FILE: &str = "/etc/groundswell/agent.toml";
+const DEFAULT_STATE_DIR: &str = "/var/lib/groundswell";
+const DEFAULT_KEEP_FREE_BYTES: u64 = 256 * 1024 * 1024;
+const FRAGMENT_MAX_BYTES: usize = 64 * 1024;
+const UNITS_PER_SERVICE_MAX: usize = 32;
+
+/// Who runs the services.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Supervisor {
+    /// systemd, asked over D-Bus.
+    Systemd,
+    /// The agent itself.
+    Process,
+}
+
+/// One file as it stands.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Fragment {
+    state_dir: Option<PathBuf>,
+    name: Option<HostName>,
+    supervisor: Option<Supervisor>,
+    stop_services_on_exit: Option<bool>,
+    keep_free_bytes: Option<u64>,
+    bandwidth_bytes_per_sec: Option<u64>,
+    #[serde(default)]
+    services: BTreeMap<ServiceName, ServiceFragment>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ServiceFragment {
+    units: Option<Vec<String>>,
+}
+
+/// Why there is no configuration.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// A file or directory that cannot be read.
+    #[error("read the configuration")]
+    Read(#[source] Box<dyn std::error::Error + Send + Sync>),
+    /// The file that was named does not exist.
+    #[error("read the configuration: {} does not exist; write it or pass --config FILE", .0.display())]
+    Missing(PathBuf),
+    /// Not TOML, an unknown key, or a value of the wrong form.
+    #[error("read the configuration {}", path.display())]
+    Form {
+        /// The file.
+        path: PathBuf,
+        /// Key and line.
+        #[source]
+        source: Box<toml::de::Error>,
+    },
+    /// A value that cannot be used.
+    #[error("read the configuration {}: {key} {want}", path.display())]
+    Value {
+        /// The file.
+        path: PathBuf,
+        /// The key.
+        key: &'static str,
+        /// What it must be.
+        want: &'static str,
+    },
+    /// No host name can be found.
+    #[error("read the host's name: it is no usable name; set name = \"...\" in the configuration")]
+    HostName,
+}
+
+impl From<Fault> for ConfigError {
+    fn from(fault: Fault) -> Self {
+        Self::Read(Box::new(fault))
+    }
+}
+
+/// What the agent runs with.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Settings {
+    /// Where everything is kept.
+    pub state_dir: PathBuf,
+    /// The name to enrol under.
+    pub name: HostName,
+    /// Who runs the services.
+    pub supervisor: Supervisor,
+    /// Whether the process supervisor stops its services when the agent ends.
+    pub stop_services_on_exit: bool,
+    /// Bytes that staging leaves free.
+    pub keep_free_bytes: u64,
+    /// Most bytes a second that fetching takes; `None` for no limit.
+    pub bandwidth_bytes_per_sec: Option<u64>,
+    /// Units that a release of a service may name, under systemd.
+    pub units: BTreeMap<ServiceName, Vec<String>>,
+    /// Which file set which key; a key that is absent has its default.
+    pub origins: BTreeMap<String, PathBuf>,
+}
+
+/// Reads `file` and the fragments of the directory beside it (`agent.toml` -> `agent.d/*.toml`).
+///
+/// # Errors
+/// [`ConfigError`], naming the file.
+pub fn load(file: &Path) -> Result<Settings, ConfigError> {
+    let mut settings = Settings {
+        state_dir: PathBuf::from(DEFAULT_STATE_DIR),
+        name: host_name().ok_or(ConfigError::HostName)?,
+        supervisor: Supervisor::Systemd,
+        stop_services_on_exit: false,
+        keep_free_bytes: DEFAULT_KEEP_FREE_BYTES,
+        bandwidth_bytes_per_sec: None,
+        units: BTreeMap::new(),
+        origins: BTreeMap::new(),
+    };
+    let mut found = false;
+    for path in std::iter::once(file.to_owned()).chain(fragments(file)?) {
+        let Some(bytes) = durable::read(&path, FRAGMENT_MAX_BYTES)? else { continue };
+        found = true;
+        let form = |source| ConfigError::Form { path: path.clone(), source: Box::new(source) };
+        let fragment: Fragment = toml::from_slice(&bytes).map_err(form)?;
+        settings.take(fragment, &path)?;
+    }
+    if found { Ok(settings) } else { Err(ConfigError::Missing(file.to_owned())) }
+}
+
+fn host_name() -> Option<HostName> {
+    let uname = rustix::system::uname();
+    uname.nodename().to_str().ok()?.to_ascii_lowercase().parse().ok()
+}
+
+fn fragments(file: &Path) -> Result<Vec<PathBuf>, ConfigError> {
+    let dir = file.with_extension("d");
+    if !dir.is_dir() {
+        return Ok(Vec::new());
+    }
+    let mut paths = Vec::new();
+    for entry in std::fs::read_dir(&dir).map_err(at("list", &dir))? {
+        let path = entry.map_err(at("list", &dir))?.path();
+        if path.extension().is_some_and(|extension| extension == "toml") {
+            paths.push(path);
+        }
+    }
+    paths.sort();
+    Ok(paths)
+}
+
+impl Settings {
+    fn take(&mut self, fragment: Fragment, path: &Path) -> Result<(), ConfigError> {
+        let value = |key, want| ConfigError::Value { path: path.to_owned(), key, want };
+        if fragment.state_dir.as_ref().is_some_and(|dir| !dir.is_absolute()) {
+            return Err(value("state_dir", "must be an absolute path"));
+        }
+        if fragment.bandwidth_bytes_per_sec.is_some_and(|rate| rate < 1024) {
+            return Err(value("bandwidth_bytes_per_sec", "must be at least 1024"));
+        }
+        let mut origins = Vec::new();
+        set(&mut self.state_dir, fragment.state_dir, "state_dir", &mut origins);
+        set(&mut self.name, fragment.name, "name", &mut origins);
+        set(&mut self.supervisor, fragment.supervisor, "supervisor", &mut origins);
+        let stop = fragment.stop_services_on_exit;
+        set(&mut self.stop_services_on_exit, stop, "stop_services_on_exit", &mut origins);
+        let keep = fragment.keep_free_bytes;
+        set(&mut self.keep_free_bytes, keep, "keep_free_bytes", &mut origins);
+        let rate = fragment.bandwidth_bytes_per_sec.map(Some);
+        set(&mut self.bandwidth_bytes_per_sec, rate, "bandwidth_bytes_per_sec", &mut origins);
+        for key in origins {
+            self.origins.insert(key.to_owned(), path.to_owned());
+        }
+        for (service, given) in fragment.services {
+            let units = given.units.unwrap_or_default();
+            if units.len() > UNITS_PER_SERVICE_MAX
+                || !units.iter().all(|unit| unit.ends_with(".service") && !unit.contains('/'))
+            {
+                return Err(value("services.NAME.units", "must be at most 32 NAME.service"));
+            }
+            self.origins.insert(format!("services.{service}.units"), path.to_owned());
+            self.units.insert(service, units);
+        }
+        Ok(())
+    }
+
+    /// Every key with its value and the file that set it, one a line.
+    #[must_use]
+    pub fn show(&self) -> String {
+        let supervisor = match self.supervisor {
+            Supervisor::Systemd => "\"systemd\"",
+            Supervisor::Process => "\"process\"",
+        };
+        let rate = self.bandwidth_bytes_per_sec.map_or("none".to_owned(), |r| r.to_string());
+        let mut lines = vec![
+            ("state_dir".to_owned(), format!("{:?}", self.state_dir)),
+            ("name".to_owned(), format!("{:?}", self.name.as_str())),
+            ("supervisor".to_owned(), supervisor.to_owned()),
+            ("stop_services_on_exit".to_owned(), self.stop_services_on_exit.to_string()),
+            ("keep_free_bytes".to_owned(), self.keep_free_bytes.to_string()),
+            ("bandwidth_bytes_per_sec".to_owned(), rate),
+        ];
+        for (service, units) in &self.units {
+            lines.push((format!("services.{service}.units"), format!("{units:?}")));
+        }
+        let origin = |key: &str| {
+            self.origins.get(key).map_or("default".to_owned(), |path| path.display().to_string())
+        };
+        lines.iter().map(|(key, value)| format!("{key} = {value}  # {}\n", origin(key))).collect()
+    }
+}
+
+fn set<T>(slot: &mut T, given: Option<T>, key: &'static str, origins: &mut Vec<&'static str>) {
+    if let Some(given) = given {
+        *slot = given;
+        origins.push(key);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn fragments_win_over_the_file_and_every_value_knows_its_origin() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("agent.toml");
+        let extra = dir.path().join("agent.d");
+        std::fs::create_dir(&extra).unwrap();
+        std::fs::write(&file, "name = \"web-1\"\nsupervisor = \"process\"\n").unwrap();
+        std::fs::write(extra.join("10-a.toml"), "keep_free_bytes = 7\n").unwrap();
+        let units = "keep_free_bytes = 8\n[services.shop]\nunits = [\"shop.service\"]\n";
+        std::fs::write(extra.join("20-b.toml"), units).unwrap();
+        std::fs::write(extra.join("ignored.txt"), "x = 1").unwrap();
+        let settings = load(&file).unwrap();
+        assert_eq!(settings.keep_free_bytes, 8);
+        assert_eq!(settings.supervisor, Supervisor::Process);
+        let shown = settings.show();
+        assert!(shown.contains(&format!("name = \"web-1\"  # {}", file.display())), "{shown}");
+        let units = "services.shop.units = [\"shop.service\"]  # ";
+        assert!(shown.contains(units) && shown.contains("20-b.toml"), "{shown}");
+        assert!(shown.contains("stop_services_on_exit = false  # default"), "{shown}");
+    }
+
+    #[test]
+    fn each_defect_is_refused_with_its_file() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("agent.toml");
+        assert!(matches!(load(&file), Err(ConfigError::Missing(_))));
+        for (text, want) in [
+            ("colour = 1", "unknown field `colour`"),
+            ("state_dir = \"relative\"", "state_dir must be an absolute path"),
+            ("bandwidth_bytes_per_sec = 1", "must be at least 1024"),
+            ("supervisor = \"init\"", "unknown variant `init`"),
+            ("[services.shop]\nunits = [\"../x.service\"]", "must be at most 32 NAME.service"),
+            ("[services.shop]\nunit = []", "unknown field `unit`"),
+        ] {
+            std::fs::write(&file, text).unwrap();
+            let error = load(&file).unwrap_err();
+            let shown = crate::text::chain(&error);
+            assert!(shown.contains("agent.toml") && shown.contains(want), "{text}: {shown}");
+        }
+    }
+}

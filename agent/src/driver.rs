@@ -1,0 +1,739 @@
+//! One task owns every machine of this host: takes an event, steps, saves, acts. In that order; nothing
+//! is done and nothing reported before the state behind it is durable.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use groundswell_common::limits::{PERMIT_VALID_MS, SERVICES_PER_HOST_MAX};
+use groundswell_common::report::{FailedStep, Failure, RefusalNote, Report};
+use groundswell_common::trust::{
+    DirectiveFloor, PermitAsk, Refusal, check_approvals, check_directive, check_permit, check_step,
+};
+use groundswell_common::wire::{
+    Deny, DirectiveMessage, PermitAnswer, PermitRequest, ReleaseProof, Welcome,
+};
+use groundswell_common::{Digest, ReleaseId, ServiceName};
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinHandle;
+use tokio::time::sleep;
+
+use crate::accepted::{self, Accepted};
+use crate::cancel::{self, Canceller};
+use crate::clock::wall;
+use crate::identity::{Loaded, save_root};
+use crate::journal;
+use crate::link::{Access, Heard, Say, hello};
+use crate::machine::{Action, Again, Event, Service, State, StuckCause, Wish};
+use crate::text::{chain, failure};
+use crate::trustee::{Trustee, walk};
+use crate::work::{Bring, Job, Outside, Under, free_bytes};
+use crate::{prune, switch};
+
+const SOON: Duration = Duration::from_secs(1);
+const LATER: Duration = Duration::from_secs(30);
+/// Roots that one Welcome carries at most; as many mean that there may be more.
+const ROOTS_PER_WELCOME: usize = 16;
+
+/// What comes back to the driver from what it started.
+#[derive(Debug)]
+pub(crate) enum Back {
+    /// A job of a service ended.
+    Job { service: ServiceName, number: u64, event: Event },
+    /// It is time to ask for a permit again.
+    Timer { service: ServiceName, number: u64 },
+    /// The certificate was renewed.
+    Renewed(String),
+}
+
+/// The driver's ends of everything.
+pub(crate) struct Ends {
+    pub(crate) heard: mpsc::Receiver<Heard>,
+    pub(crate) says: mpsc::Sender<Say>,
+    pub(crate) report: watch::Sender<Option<Arc<Report>>>,
+    pub(crate) access: watch::Sender<Access>,
+    pub(crate) back: (mpsc::Sender<Back>, mpsc::Receiver<Back>),
+}
+
+/// One service.
+struct Slot {
+    machine: Service,
+    /// Set when the journal cannot be read: it is then never written.
+    frozen: bool,
+    work: Option<(Canceller, JoinHandle<()>)>,
+    number: u64,
+    timer: u64,
+    asked: Option<Asked>,
+    pruning: Option<JoinHandle<()>>,
+}
+
+/// A question for a permit that was not answered yet.
+struct Asked {
+    nonce: [u8; 16],
+    ask: PermitAsk,
+    at: Instant,
+}
+
+/// The one owner of the host's state.
+pub(crate) struct Driver {
+    outside: Outside,
+    loaded: Loaded,
+    trustee: Trustee,
+    accepted: Option<Accepted>,
+    floor: DirectiveFloor,
+    slots: BTreeMap<ServiceName, Slot>,
+    ends: Ends,
+    connected: bool,
+    refusal: Option<RefusalNote>,
+    seq: u64,
+    acked: u64,
+}
+
+/// Why the driver ends.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum DriverError {
+    /// State that cannot be written: acting without it would break every promise.
+    #[error("keep the agent's state; it stops here and systemd starts it again")]
+    Journal(#[from] journal::JournalError),
+    /// The directive or root cannot be kept.
+    #[error("keep the agent's state; it stops here and systemd starts it again")]
+    Fault(#[from] crate::durable::Fault),
+    /// The directive on disk cannot be read.
+    #[error("start the agent")]
+    Accepted(#[from] accepted::AcceptedError),
+}
+
+impl Driver {
+    /// Loads every journal and resumes every service.
+    pub(crate) fn start(outside: Outside, loaded: Loaded, ends: Ends) -> Result<Self, DriverError> {
+        let trustee = loaded.trustee.clone();
+        let accepted = accepted::load(&outside.layout)?;
+        let floor = accepted.as_ref().map(Accepted::floor).unwrap_or_default();
+        let mut driver = Self {
+            outside,
+            loaded,
+            trustee,
+            accepted,
+            floor,
+            slots: BTreeMap::new(),
+            ends,
+            connected: false,
+            refusal: None,
+            seq: 0,
+            acked: 0,
+        };
+        for service in accepted::services_on_disk(&driver.outside.layout)? {
+            driver.resume(&service)?;
+        }
+        driver.pursue_accepted()?;
+        driver.report();
+        Ok(driver)
+    }
+
+    fn resume(&mut self, service: &ServiceName) -> Result<(), DriverError> {
+        let layout = &self.outside.layout;
+        let live = switch::live(layout, service);
+        let loaded = match (&live, journal::load(layout, service)) {
+            (Ok(_), Ok(loaded)) => Ok(loaded.unwrap_or_else(Service::new)),
+            (Err(error), _) => Err((StuckCause::Tree, chain(error))),
+            (Ok(_), Err(error)) => Err((StuckCause::Journal, chain(&error))),
+        };
+        let live = live.ok().flatten();
+        let (machine, actions, frozen) = match loaded {
+            Ok(machine) => {
+                let (machine, actions) = machine.resume(live, self.outside.clock.now());
+                (machine, actions, false)
+            }
+            Err((cause, why)) => {
+                tracing::error!(%service, why, "the service is stuck; a person must look");
+                let mut machine = Service::new();
+                machine.stick(cause);
+                let release = live.unwrap_or(ReleaseId::from_digest(Digest::from_bytes([0; 32])));
+                let (step, why) = (FailedStep::Revert, failure(&why, ""));
+                machine.failure = Some(Failure { release, step, why, reverted: false });
+                (machine, Vec::new(), true)
+            }
+        };
+        let slot = Slot::new(machine, frozen);
+        self.slots.insert(service.clone(), slot);
+        self.save(service)?;
+        self.act(service, actions)
+    }
+
+    /// Gives every machine its wish of the directive on disk.
+    fn pursue_accepted(&mut self) -> Result<(), DriverError> {
+        let wishes = self.accepted.as_ref().map(Accepted::wishes).unwrap_or_default();
+        for (service, wish) in wishes {
+            self.wish(service, wish)?;
+        }
+        Ok(())
+    }
+
+    fn wish(&mut self, service: ServiceName, wish: Wish) -> Result<(), DriverError> {
+        let room = self.slots.len() < SERVICES_PER_HOST_MAX;
+        if !self.slots.contains_key(&service) {
+            if !room {
+                tracing::error!(%service, "more than 256 services on this host; left alone");
+                return Ok(());
+            }
+            self.slots.insert(service.clone(), Slot::new(Service::new(), false));
+        }
+        self.step(&service, Event::Wish(wish))
+    }
+
+    /// Takes whatever happens next, until `stop` ends.
+    pub(crate) async fn run(&mut self, stop: impl Future<Output = ()>) -> Result<(), DriverError> {
+        let mut stop = std::pin::pin!(stop);
+        loop {
+            tokio::select! {
+                heard = self.ends.heard.recv() => match heard {
+                    Some(heard) => self.on_heard(heard)?,
+                    None => return Ok(()),
+                },
+                back = self.ends.back.1.recv() => match back {
+                    Some(back) => self.on_back(back)?,
+                    None => return Ok(()),
+                },
+                () = &mut stop => return Ok(()),
+            }
+            self.report();
+        }
+    }
+
+    fn on_heard(&mut self, heard: Heard) -> Result<(), DriverError> {
+        match heard {
+            Heard::Welcome(welcome) => self.on_welcome(&welcome),
+            Heard::Directive(message) => self.on_directive(*message),
+            Heard::Ack(seq) => {
+                self.acked = self.acked.max(seq);
+                Ok(())
+            }
+            Heard::Permit(answer) => self.on_permit(&answer),
+            Heard::Lost => self.on_lost(),
+        }
+    }
+
+    fn on_welcome(&mut self, welcome: &Welcome) -> Result<(), DriverError> {
+        self.connected = true;
+        self.outside.depot.set_base(&welcome.blobs);
+        if self.walk_roots(welcome)? {
+            return Ok(());
+        }
+        for service in self.services() {
+            self.step(&service, Event::Linked)?;
+        }
+        Ok(())
+    }
+
+    /// Walks to newer roots; `true` when the connection is made anew because of them.
+    fn walk_roots(&mut self, welcome: &Welcome) -> Result<bool, DriverError> {
+        let mut walked = false;
+        for envelope in welcome.roots.iter().take(ROOTS_PER_WELCOME) {
+            let next = match walk(&self.trustee.root, envelope) {
+                Ok(Some(next)) => next,
+                Ok(None) => continue,
+                Err(error) => {
+                    tracing::error!(error = %chain(&error), "a root from the coordinator is refused");
+                    let code = Refusal::Trust(error).code().to_owned();
+                    self.refusal = Some(RefusalNote { generation: 0, code });
+                    break;
+                }
+            };
+            save_root(&self.outside.layout, envelope)?;
+            tracing::info!(version = next.version, "a newer root is trusted");
+            self.take_root(next)?;
+            walked = true;
+        }
+        if walked {
+            self.renew_access();
+        }
+        Ok(walked)
+    }
+
+    fn take_root(
+        &mut self,
+        next: groundswell_common::trust::Verified<groundswell_common::trust::Root>,
+    ) -> Result<(), DriverError> {
+        use groundswell_common::trust::Role;
+        let environment = self.trustee.pin.environment.clone();
+        let director = |root: &groundswell_common::trust::Root| {
+            root.role(Role::Director, None, Some(&environment))
+        };
+        // A new director starts counting anew: without this, a thief of the old key who signed the
+        // largest generation would lock the host out for ever.
+        if director(&next) != director(&self.trustee.root) {
+            self.floor = DirectiveFloor::default();
+            self.accepted = None;
+            accepted::forget(&self.outside.layout)?;
+        }
+        self.trustee.root = next;
+        self.loaded.trustee = self.trustee.clone();
+        Ok(())
+    }
+
+    /// Takes the present root and certificate for the connections to come.
+    fn renew_access(&mut self) {
+        match self.loaded.tls(&self.trustee.root) {
+            Ok(tls) => {
+                let version = self.trustee.root.version;
+                self.ends.access.send_modify(|access| {
+                    access.tls = tls;
+                    access.hello = hello(access.hello.host_name.clone(), version);
+                });
+                self.say(Say::Reconnect);
+            }
+            Err(error) => tracing::error!(error = %chain(&error), "the old connection stays"),
+        }
+    }
+
+    fn on_directive(&mut self, message: DirectiveMessage) -> Result<(), DriverError> {
+        let checked =
+            check_directive(&message.envelope, &self.trustee.root, &self.trustee.pin, &self.floor);
+        let directive = match checked {
+            Ok(directive) => directive,
+            Err(refusal) => {
+                let error = chain(&refusal);
+                tracing::error!(code = refusal.code(), error, "a directive is refused");
+                let generation = accepted::claimed_generation(&message.envelope);
+                let code = refusal.code().to_owned();
+                self.refusal = Some(RefusalNote { generation, code });
+                return Ok(());
+            }
+        };
+        tracing::debug!(generation = directive.generation, "a directive is accepted");
+        let accepted = Accepted::new(&directive, message);
+        accepted::save(&self.outside.layout, &accepted)?;
+        self.floor = accepted.floor();
+        self.accepted = Some(accepted);
+        self.refusal = None;
+        self.pursue_accepted()
+    }
+
+    fn on_permit(&mut self, answer: &PermitAnswer) -> Result<(), DriverError> {
+        let nonce = match answer {
+            PermitAnswer::Granted { nonce, .. } | PermitAnswer::Denied { nonce, .. } => *nonce,
+        };
+        let service = self.slots.iter().find_map(|(service, slot)| {
+            slot.asked.as_ref().filter(|asked| asked.nonce == nonce).map(|_| service.clone())
+        });
+        let found = service.and_then(|service| {
+            let asked = self.slots.get_mut(&service)?.asked.take()?;
+            Some((service, asked))
+        });
+        let Some((service, asked)) = found else {
+            // An answer to a question that was given up: nothing will happen under it.
+            self.say(Say::Done { nonce, used: false });
+            return Ok(());
+        };
+        let generation = asked.ask.generation;
+        match answer {
+            PermitAnswer::Denied { deny, .. } => {
+                let again = match deny {
+                    Deny::Starting => Again::Soon,
+                    Deny::Stale | Deny::Stopped => Again::Later,
+                };
+                tracing::info!(%service, ?deny, "no permit to switch");
+                self.step(&service, Event::Denied { generation, again })
+            }
+            PermitAnswer::Granted { envelope, .. } => {
+                let environment = &self.trustee.pin.environment;
+                let root = &self.trustee.root;
+                let checked = check_permit(envelope, &asked.ask, environment, root, wall());
+                match checked {
+                    Ok(permit) => {
+                        let valid_ms = permit.valid_ms.min(PERMIT_VALID_MS);
+                        self.on_granted(&service, &asked, Duration::from_millis(valid_ms))
+                    }
+                    Err(refusal) => {
+                        self.refuse(generation, &refusal);
+                        self.say(Say::Done { nonce, used: false });
+                        let again = Again::Later;
+                        self.step(&service, Event::Denied { generation, again })
+                    }
+                }
+            }
+        }
+    }
+
+    fn on_granted(
+        &mut self,
+        service: &ServiceName,
+        asked: &Asked,
+        valid: Duration,
+    ) -> Result<(), DriverError> {
+        let (release, generation) = (asked.ask.release, asked.ask.generation);
+        let void_at = asked.at + valid;
+        if Instant::now() >= void_at {
+            self.say(Say::Done { nonce: asked.nonce, used: false });
+            let again = Again::Soon;
+            return self.step(service, Event::Denied { generation, again });
+        }
+        let taken =
+            self.step_with(service, Event::Permitted { release, generation }, |action| {
+                matches!(action, Action::Activate { .. })
+            })?;
+        let activate = taken.and_then(|action| match action {
+            Action::Activate { target } => Some(target),
+            Action::Cancel
+            | Action::Stage { .. }
+            | Action::Ask { .. }
+            | Action::AskAfter(_)
+            | Action::Start
+            | Action::Probe { .. }
+            | Action::Watch { .. }
+            | Action::Restore { .. }
+            | Action::Ensure
+            | Action::Prune => None,
+        });
+        let proof = activate.and_then(|target| self.proof(&target.id));
+        let Some(proof) = proof else {
+            self.say(Say::Done { nonce: asked.nonce, used: false });
+            let switching = self
+                .slots
+                .get(service)
+                .is_some_and(|slot| matches!(slot.machine.state, State::Switching { .. }));
+            return if switching { self.step(service, Event::PermitLate) } else { Ok(()) };
+        };
+        let Some(slot) = self.slots.get(service) else { return Ok(()) };
+        let under = Under {
+            proof,
+            trustee: self.trustee.clone(),
+            floor: slot.machine.floor,
+            running: slot.machine.running.clone(),
+            nonce: asked.nonce,
+            void_at,
+            says: self.ends.says.clone(),
+        };
+        self.launch(service, |job| job.activate(under));
+        Ok(())
+    }
+
+    fn refuse(&mut self, generation: u64, refusal: &Refusal) {
+        tracing::warn!(code = refusal.code(), error = %chain(refusal), "refused");
+        self.refusal = Some(RefusalNote { generation, code: refusal.code().to_owned() });
+    }
+
+    fn on_lost(&mut self) -> Result<(), DriverError> {
+        self.connected = false;
+        for service in self.services() {
+            let asked = self.slots.get_mut(&service).and_then(|slot| slot.asked.take());
+            if let Some(asked) = asked {
+                let generation = asked.ask.generation;
+                self.step(&service, Event::Denied { generation, again: Again::Later })?;
+            }
+        }
+        Ok(())
+    }
+
+    fn on_back(&mut self, back: Back) -> Result<(), DriverError> {
+        match back {
+            Back::Job { service, number, event } => {
+                let current = self.slots.get_mut(&service).filter(|slot| slot.number == number);
+                match current {
+                    Some(slot) => {
+                        slot.work = None;
+                        self.step(&service, event)
+                    }
+                    None => Ok(()),
+                }
+            }
+            Back::Timer { service, number } => {
+                let due = self.slots.get(&service).is_some_and(|slot| slot.timer == number);
+                if due { self.step(&service, Event::AskAgain) } else { Ok(()) }
+            }
+            Back::Renewed(certificate_pem) => {
+                match self.loaded.renewed(&self.outside.layout, certificate_pem) {
+                    Ok(()) => self.renew_access(),
+                    Err(error) => tracing::error!(error = %chain(&error), "renewal is refused"),
+                }
+                Ok(())
+            }
+        }
+    }
+
+    fn services(&self) -> Vec<ServiceName> {
+        self.slots.keys().cloned().collect()
+    }
+
+    fn proof(&self, release: &ReleaseId) -> Option<ReleaseProof> {
+        self.accepted.as_ref().and_then(|accepted| accepted.proof(release))
+    }
+
+    /// Step, save, act.
+    fn step(&mut self, service: &ServiceName, event: Event) -> Result<(), DriverError> {
+        self.step_with(service, event, |_| false).map(drop)
+    }
+
+    /// As [`Self::step`], but hands back the action that the caller carries out itself.
+    fn step_with(
+        &mut self,
+        service: &ServiceName,
+        event: Event,
+        mine: impl Fn(&Action) -> bool,
+    ) -> Result<Option<Action>, DriverError> {
+        let now = self.outside.clock.now();
+        let Some(slot) = self.slots.get_mut(service) else { return Ok(None) };
+        let why = event.name();
+        let (next, mut actions) = slot.machine.clone().step(event, now);
+        if next != slot.machine {
+            let (from, to) = (slot.machine.state.name(), next.state.name());
+            if from != to {
+                let release = next.target().or(next.running.as_ref().map(|known| known.id));
+                let release = release.map(|id| id.digest().short()).unwrap_or_default();
+                tracing::info!(%service, from, to, why, release, "transition");
+            }
+            slot.machine = next;
+            self.save(service)?;
+        }
+        let taken = actions.iter().position(mine).map(|at| actions.remove(at));
+        self.act(service, actions)?;
+        Ok(taken)
+    }
+
+    fn save(&self, service: &ServiceName) -> Result<(), DriverError> {
+        match self.slots.get(service) {
+            Some(slot) if !slot.frozen => {
+                Ok(journal::save(&self.outside.layout, service, &slot.machine)?)
+            }
+            Some(_) | None => Ok(()),
+        }
+    }
+
+    fn act(&mut self, service: &ServiceName, actions: Vec<Action>) -> Result<(), DriverError> {
+        for action in actions {
+            self.act_one(service, action)?;
+        }
+        Ok(())
+    }
+
+    fn act_one(&mut self, service: &ServiceName, action: Action) -> Result<(), DriverError> {
+        let Some(slot) = self.slots.get_mut(service) else { return Ok(()) };
+        let running = slot.machine.running.clone();
+        let secs = Duration::from_secs;
+        match action {
+            Action::Cancel => slot.cancel(),
+            Action::Stage { release, back } => {
+                let (floor, running_seq) = (slot.machine.floor, running.map(|known| known.seq));
+                let (proof, trustee) = (self.proof(&release), self.trustee.clone());
+                let bring = Bring { release, proof, trustee, floor, running_seq, back };
+                self.launch(service, |job| job.stage(bring));
+            }
+            Action::Ask { release, generation } => return self.ask(service, release, generation),
+            Action::AskAfter(again) => self.ask_after(service, again),
+            // Only ever an answer to a permit, which carries it out itself.
+            Action::Activate { .. } => {}
+            Action::Start => {
+                if let Some(release) = slot.machine.target() {
+                    self.launch(service, |job| job.start(release));
+                }
+            }
+            Action::Probe { deadline, interval_secs } => {
+                if let Some(release) = slot.machine.target() {
+                    self.launch(service, |job| job.probe(release, deadline, secs(interval_secs)));
+                }
+            }
+            Action::Watch { until, interval_secs } => {
+                if let Some(release) = slot.machine.target() {
+                    self.launch(service, |job| job.watch(release, until, secs(interval_secs)));
+                }
+            }
+            Action::Restore { to, probe_secs, interval_secs } => {
+                if let State::Reverting { from, .. } = slot.machine.state.clone() {
+                    let times = (secs(probe_secs), secs(interval_secs));
+                    self.launch(service, |job| job.restore(from, to, times));
+                }
+            }
+            Action::Ensure => {
+                if let Some(known) = running {
+                    let job = self.job(service).1;
+                    tokio::spawn(job.ensure(known.id));
+                }
+            }
+            Action::Prune => self.prune(service),
+        }
+        Ok(())
+    }
+
+    fn job(&self, service: &ServiceName) -> (Canceller, Job) {
+        let (canceller, cancel) = cancel::switch();
+        let job = Job { outside: self.outside.clone(), service: service.clone(), cancel };
+        (canceller, job)
+    }
+
+    /// Starts the one job of a service; what was under way ends first.
+    fn launch<F>(&mut self, service: &ServiceName, make: impl FnOnce(Job) -> F)
+    where
+        F: Future<Output = Event> + Send + 'static,
+    {
+        let (canceller, job) = self.job(service);
+        let cancel = job.cancel.clone();
+        let work = make(job);
+        let Some(slot) = self.slots.get_mut(service) else { return };
+        slot.cancel();
+        let before = slot.work.take();
+        let pruning = slot.pruning.take();
+        slot.number += 1;
+        let (number, service) = (slot.number, service.clone());
+        let back = self.ends.back.0.clone();
+        let handle = tokio::spawn(async move {
+            for earlier in [before.map(|(_, handle)| handle), pruning].into_iter().flatten() {
+                // One that panicked is over as well.
+                drop(earlier.await);
+            }
+            tokio::select! {
+                event = work => drop(back.send(Back::Job { service, number, event }).await),
+                () = cancel.cancelled() => {}
+            }
+        });
+        slot.work = Some((canceller, handle));
+    }
+
+    /// Checks 5 and 7 and the root's time before asking, so that a refusal is said and no slot held.
+    fn ask(
+        &mut self,
+        service: &ServiceName,
+        release: ReleaseId,
+        generation: u64,
+    ) -> Result<(), DriverError> {
+        let Some(slot) = self.slots.get(service) else { return Ok(()) };
+        let same = slot.asked.as_ref().is_some_and(|asked| asked.ask.generation == generation);
+        if !self.connected || same {
+            return Ok(());
+        }
+        if let Err(refusal) = self.may_ask(service, slot, &release) {
+            self.refuse(generation, &refusal);
+            self.ask_after(service, Again::Later);
+            return Ok(());
+        }
+        let mut nonce = [0; 16];
+        if getrandom::fill(&mut nonce).is_err() {
+            self.ask_after(service, Again::Soon);
+            return Ok(());
+        }
+        let request = PermitRequest { generation, service: service.clone(), release, nonce };
+        let ask = PermitAsk {
+            host: self.trustee.pin.host,
+            service: service.clone(),
+            release,
+            generation,
+            nonce: request.nonce_digest(),
+        };
+        // The time runs from here: before the question leaves, so that it can only be too short.
+        let at = Instant::now();
+        let earlier = self
+            .slots
+            .get_mut(service)
+            .and_then(|slot| slot.asked.replace(Asked { nonce, ask, at }));
+        if let Some(earlier) = earlier {
+            self.say(Say::Done { nonce: earlier.nonce, used: false });
+        }
+        self.say(Say::Ask(request));
+        Ok(())
+    }
+
+    fn may_ask(
+        &self,
+        service: &ServiceName,
+        slot: &Slot,
+        release: &ReleaseId,
+    ) -> Result<(), Refusal> {
+        let root = &self.trustee.root;
+        root.unexpired(wall()).map_err(Refusal::RootExpired)?;
+        if let State::Staged { target } = &slot.machine.state {
+            let running = slot.machine.running.as_ref().map(|known| known.seq);
+            check_step(target.seq, slot.machine.floor, running, false)?;
+        }
+        let approvals = self.proof(release).map(|proof| proof.approvals).unwrap_or_default();
+        let who = (service, &self.trustee.pin.environment);
+        check_approvals(&approvals, release, who, root, wall())
+    }
+
+    fn ask_after(&mut self, service: &ServiceName, again: Again) {
+        let wait = match again {
+            Again::Soon => SOON,
+            Again::Later => LATER,
+        };
+        let Some(slot) = self.slots.get_mut(service) else { return };
+        slot.timer += 1;
+        let (number, service, back) = (slot.timer, service.clone(), self.ends.back.0.clone());
+        tokio::spawn(async move {
+            sleep(wait).await;
+            drop(back.send(Back::Timer { service, number }).await);
+        });
+    }
+
+    fn prune(&mut self, service: &ServiceName) {
+        let fetching =
+            self.slots.values().any(|slot| matches!(slot.machine.state, State::Fetching { .. }));
+        let Some(slot) = self.slots.get_mut(service) else { return };
+        let (layout, service) = (self.outside.layout.clone(), service.clone());
+        let kept = slot.machine.kept();
+        let earlier = slot.pruning.take();
+        slot.pruning = Some(tokio::spawn(async move {
+            if let Some(earlier) = earlier {
+                drop(earlier.await);
+            }
+            let work = move || {
+                prune::prune(&layout, &service, &kept)?;
+                if fetching { Ok(()) } else { prune::empty_spool(&layout) }
+            };
+            match tokio::task::spawn_blocking(work).await {
+                Ok(Err(fault)) => tracing::warn!(error = %chain(&fault), "old releases stay"),
+                Ok(Ok(())) | Err(_) => {}
+            }
+        }));
+    }
+
+    fn say(&self, say: Say) {
+        if self.ends.says.try_send(say).is_err() {
+            tracing::debug!("the link is busy or gone; the next session settles it");
+        }
+    }
+
+    /// Publishes the whole standing when it differs from the one published before.
+    fn report(&mut self) {
+        let layout = &self.outside.layout;
+        let standing = |(service, slot): (&ServiceName, &Slot)| {
+            let mut standing = slot.machine.standing(service);
+            // The live tree has the last word on what runs.
+            if let Ok(live) = switch::live(layout, service) {
+                standing.running = live;
+            }
+            standing
+        };
+        let report = Report {
+            seq: self.seq,
+            generation: self.floor.generation,
+            services: self.slots.iter().map(standing).collect(),
+            free_bytes: free_bytes(layout).unwrap_or(0),
+            refusal: self.refusal.clone(),
+        };
+        let same = self.ends.report.borrow().as_ref().is_some_and(|before| {
+            let before = (&before.services, &before.refusal, before.generation);
+            before == (&report.services, &report.refusal, report.generation)
+        });
+        if !same {
+            self.seq += 1;
+            let report = Arc::new(Report { seq: self.seq, ..report });
+            self.ends.report.send_replace(Some(report));
+        }
+    }
+}
+
+impl Slot {
+    fn new(machine: Service, frozen: bool) -> Self {
+        let (number, timer) = (0, 0);
+        Self { machine, frozen, work: None, number, timer, asked: None, pruning: None }
+    }
+
+    /// Tells the job under way to stop; its result no longer counts.
+    fn cancel(&mut self) {
+        if let Some((canceller, _)) = &self.work {
+            canceller.cancel();
+            self.number += 1;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,112 @@
+//! The one routine that writes state files: temporary file, fsync, rename, fsync of the directory. A file
+//! written by it holds the old or the new bytes after a power cut, never others.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Read as _, Write as _};
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
+use std::path::{Path, PathBuf};
+
+/// A call to the system about one path that failed.
+#[derive(Debug, thiserror::Error)]
+#[error("{verb} {}", path.display())]
+pub(crate) struct Fault {
+    pub(crate) verb: &'static str,
+    pub(crate) path: PathBuf,
+    #[source]
+    pub(crate) source: io::Error,
+}
+
+/// Names the path in an error.
+pub(crate) fn at<'a>(verb: &'static str, path: &'a Path) -> impl Fn(io::Error) -> Fault + 'a {
+    move |source| Fault { verb, path: path.to_owned(), source }
+}
+
+/// Who may read a state file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Access {
+    /// 0600.
+    Owner,
+    /// 0644.
+    All,
+}
+
+/// Replaces `path` by `bytes`, durably.
+///
+/// # Errors
+/// [`Fault`]; the old content stands.
+pub(crate) fn write(path: &Path, bytes: &[u8], access: Access) -> Result<(), Fault> {
+    let temporary = temporary(path);
+    let mode = match access {
+        Access::Owner => 0o600,
+        Access::All => 0o644,
+    };
+    let mut file = OpenOptions::new()
+        .write(true)
+        .create(true)
+        .truncate(true)
+        .mode(mode)
+        .open(&temporary)
+        .map_err(at("create", &temporary))?;
+    file.write_all(bytes).map_err(at("write", &temporary))?;
+    file.sync_all().map_err(at("sync", &temporary))?;
+    fs::rename(&temporary, path).map_err(at("replace", path))?;
+    sync_parent(path)
+}
+
+fn temporary(path: &Path) -> PathBuf {
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    path.with_file_name(format!(".{name}.new"))
+}
+
+/// Syncs the directory that holds `path`, so that its name survives a power cut.
+pub(crate) fn sync_parent(path: &Path) -> Result<(), Fault> {
+    let parent = path.parent().unwrap_or(Path::new("."));
+    File::open(parent).and_then(|dir| dir.sync_all()).map_err(at("sync", parent))
+}
+
+/// Makes a directory and those above it, each durable.
+pub(crate) fn make_dir(path: &Path, mode: u32) -> Result<(), Fault> {
+    if path.is_dir() {
+        return Ok(());
+    }
+    if let Some(parent) = path.parent().filter(|parent| !parent.as_os_str().is_empty()) {
+        make_dir(parent, mode)?;
+    }
+    match fs::DirBuilder::new().mode(mode).create(path) {
+        Ok(()) => sync_parent(path),
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+        Err(error) => Err(at("create", path)(error)),
+    }
+}
+
+/// Reads a whole file of at most `limit_bytes`; `None` when it is not there.
+pub(crate) fn read(path: &Path, limit_bytes: usize) -> Result<Option<Vec<u8>>, Fault> {
+    let file = match File::open(path) {
+        Ok(file) => file,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(at("open", path)(error)),
+    };
+    let mut bytes = Vec::new();
+    let most = u64::try_from(limit_bytes).unwrap_or(u64::MAX).saturating_add(1);
+    file.take(most).read_to_end(&mut bytes).map_err(at("read", path))?;
+    if bytes.len() > limit_bytes {
+        return Err(at("read", path)(io::Error::from(io::ErrorKind::FileTooLarge)));
+    }
+    Ok(Some(bytes))
+}
+
+/// Removes a file; one that is not there is fine.
+pub(crate) fn remove(path: &Path) -> Result<(), Fault> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(at("remove", path)(error)),
+        Ok(()) | Err(_) => Ok(()),
+    }
+}
+
+/// Removes a directory and all in it; one that is not there is fine.
+pub(crate) fn remove_tree(path: &Path) -> Result<(), Fault> {
+    match fs::remove_dir_all(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(at("remove", path)(error)),
+        Ok(()) | Err(_) => Ok(()),
+    }
+}

@@ -1,0 +1,93 @@
+//! Where things lie in the state directory. Names paths; touches no file.
+
+use std::path::{Path, PathBuf};
+
+use groundswell_common::{Digest, ReleaseId, ServiceName};
+
+/// The state directory of one agent.
+#[derive(Clone, Debug)]
+pub(crate) struct Layout {
+    state: PathBuf,
+}
+
+impl Layout {
+    pub(crate) fn new(state: &Path) -> Self {
+        Self { state: state.to_owned() }
+    }
+
+    pub(crate) fn state(&self) -> &Path {
+        &self.state
+    }
+
+    pub(crate) fn lock(&self) -> PathBuf {
+        self.state.join("lock")
+    }
+
+    pub(crate) fn identity_dir(&self) -> PathBuf {
+        self.state.join("identity")
+    }
+
+    pub(crate) fn host_key(&self) -> PathBuf {
+        self.identity_dir().join("host.key")
+    }
+
+    pub(crate) fn host_certificate(&self) -> PathBuf {
+        self.identity_dir().join("host.crt")
+    }
+
+    pub(crate) fn identity(&self) -> PathBuf {
+        self.identity_dir().join("identity.json")
+    }
+
+    pub(crate) fn root(&self) -> PathBuf {
+        self.state.join("root.json")
+    }
+
+    pub(crate) fn directive(&self) -> PathBuf {
+        self.state.join("directive.json")
+    }
+
+    pub(crate) fn spool(&self) -> PathBuf {
+        self.state.join("spool")
+    }
+
+    pub(crate) fn part(&self, blob: &Digest) -> PathBuf {
+        self.spool().join(format!("{blob}.part"))
+    }
+
+    pub(crate) fn services(&self) -> PathBuf {
+        self.state.join("services")
+    }
+
+    pub(crate) fn service(&self, service: &ServiceName) -> PathBuf {
+        self.services().join(service.as_str())
+    }
+
+    pub(crate) fn releases(&self, service: &ServiceName) -> PathBuf {
+        self.service(service).join("releases")
+    }
+
+    pub(crate) fn release(&self, service: &ServiceName, release: &ReleaseId) -> PathBuf {
+        self.releases(service).join(release.to_string())
+    }
+
+    pub(crate) fn current(&self, service: &ServiceName) -> PathBuf {
+        self.service(service).join("current")
+    }
+
+    pub(crate) fn previous(&self, service: &ServiceName) -> PathBuf {
+        self.service(service).join("previous")
+    }
+
+    pub(crate) fn journal(&self, service: &ServiceName) -> PathBuf {
+        self.service(service).join("journal.json")
+    }
+
+    pub(crate) fn process(&self, service: &ServiceName) -> PathBuf {
+        self.service(service).join("process.json")
+    }
+
+    pub(crate) fn output(&self, service: &ServiceName) -> PathBuf {
+        self.service(service).join("output.log")
+    }
+}

@@ -1,0 +1,212 @@
+//! The one long-lived connection to the coordinator: says hello, carries messages both ways, beats when
+//! idle, and comes back with the waits that the coordinator set. Judges nothing that it carries.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use groundswell_common::codec::WIRE_VERSION;
+use groundswell_common::limits::{HEARTBEAT_SECS, HEARTBEATS_MISSED_MAX};
+use groundswell_common::report::Report;
+use groundswell_common::wire::{
+    Backoff, DirectiveMessage, Hello, PermitAnswer, PermitRequest, ToAgent, ToCoordinator, Welcome,
+};
+use groundswell_net::{FrameReader, FrameWriter, Framed, NetError, Retry, TlsClient, connect};
+use tokio::io::{ReadHalf, WriteHalf};
+use tokio::sync::{mpsc, watch};
+use tokio::time::{Instant, sleep, sleep_until};
+
+use crate::identity::Tls;
+
+const CONNECT: Duration = Duration::from_secs(10);
+const SEND: Duration = Duration::from_secs(10);
+/// Waits before the coordinator has said otherwise.
+const WAITS: Backoff = Backoff { base_ms: 500, cap_ms: 15_000 };
+/// Messages that may wait in either direction.
+pub(crate) const QUEUE_MAX: usize = 32;
+
+/// What the driver wants said. Reports go another way, since only the newest counts.
+#[derive(Clone, Debug)]
+pub(crate) enum Say {
+    /// Asks for a permit.
+    Ask(PermitRequest),
+    /// Returns a permit.
+    Done {
+        /// Its nonce.
+        nonce: [u8; 16],
+        /// Whether the live tree was switched under it.
+        used: bool,
+    },
+    /// Ends this connection and opens another: the identity or the root has changed.
+    Reconnect,
+}
+
+/// What was heard.
+#[derive(Debug)]
+pub(crate) enum Heard {
+    /// A session stands.
+    Welcome(Box<Welcome>),
+    /// A directive, unchecked.
+    Directive(Box<DirectiveMessage>),
+    /// Reports up to here are safe.
+    Ack(u64),
+    /// An answer to a question for a permit, unchecked.
+    Permit(Box<PermitAnswer>),
+    /// The session is over.
+    Lost,
+}
+
+/// How to connect; taken anew for each connection.
+#[derive(Clone)]
+pub(crate) struct Access {
+    pub(crate) address: String,
+    pub(crate) tls: Tls,
+    pub(crate) hello: Hello,
+}
+
+/// The hello of this agent.
+pub(crate) fn hello(host_name: groundswell_common::HostName, root_version: u64) -> Hello {
+    let agent_version = env!("CARGO_PKG_VERSION").to_owned();
+    Hello { agent_version, host_name, root_version, wire_version: WIRE_VERSION }
+}
+
+/// The driver's ends of the link.
+pub(crate) struct Ends {
+    pub(crate) access: watch::Receiver<Access>,
+    pub(crate) says: mpsc::Receiver<Say>,
+    pub(crate) report: watch::Receiver<Option<Arc<Report>>>,
+    pub(crate) heard: mpsc::Sender<Heard>,
+}
+
+/// Keeps the connection for as long as the driver listens.
+pub(crate) async fn run(mut ends: Ends) {
+    let mut retry = Retry::new(WAITS);
+    let mut last_shown = String::new();
+    while !ends.heard.is_closed() {
+        let access = ends.access.borrow_and_update().clone();
+        let mut least = Duration::ZERO;
+        let ended = session(&mut ends, access, &mut retry, &mut least).await;
+        let shown = match &ended {
+            Ok(()) => "the coordinator closed it".to_owned(),
+            Err(error) => crate::text::chain(error),
+        };
+        // The same trouble is said once, not at every try.
+        if shown == last_shown {
+            tracing::debug!(why = shown, "no connection to the coordinator");
+        } else {
+            tracing::warn!(
+                why = shown,
+                "no connection to the coordinator; what runs keeps running"
+            );
+            last_shown = shown;
+        }
+        if ends.heard.send(Heard::Lost).await.is_err() {
+            return;
+        }
+        let wait = retry.next_wait().max(least);
+        tokio::select! {
+            () = sleep(wait) => {}
+            () = ends.heard.closed() => return,
+        }
+        while ends.says.try_recv().is_ok() {}
+    }
+}
+
+type Reader = FrameReader<ReadHalf<TlsClient>>;
+type Writer = FrameWriter<WriteHalf<TlsClient>>;
+
+async fn session(
+    ends: &mut Ends,
+    access: Access,
+    retry: &mut Retry,
+    least: &mut Duration,
+) -> Result<(), NetError> {
+    let stream = connect(&access.address, access.tls, CONNECT).await?;
+    let (mut reader, mut writer) = Framed::new(stream, access.address).split();
+    writer.send(&ToCoordinator::Hello(access.hello), SEND).await?;
+    let beat = match reader.recv::<ToAgent>(CONNECT).await? {
+        Some(ToAgent::Welcome(welcome)) => {
+            retry.set(welcome.backoff);
+            retry.reset();
+            let beat = Duration::from_secs(welcome.heartbeat_secs.clamp(1, 3_600));
+            if ends.heard.send(Heard::Welcome(Box::new(welcome))).await.is_err() {
+                return Ok(());
+            }
+            beat
+        }
+        Some(ToAgent::Farewell(farewell)) => {
+            *least = Duration::from_millis(farewell.retry_after_ms.min(3_600_000));
+            tracing::info!(why = farewell.why, "the coordinator sends us away");
+            return Ok(());
+        }
+        Some(
+            ToAgent::Directive(_) | ToAgent::ReportAck { .. } | ToAgent::Permit(_) | ToAgent::Beat,
+        )
+        | None => return Ok(()),
+    };
+    tracing::info!("connected to the coordinator");
+    ends.report.mark_changed();
+    talk(ends, (&mut reader, &mut writer), beat, least).await
+}
+
+async fn talk(
+    ends: &mut Ends,
+    (reader, writer): (&mut Reader, &mut Writer),
+    beat: Duration,
+    least: &mut Duration,
+) -> Result<(), NetError> {
+    let misses = u32::try_from(HEARTBEATS_MISSED_MAX).unwrap_or(3);
+    let (mut heard_at, mut said_at) = (Instant::now(), Instant::now());
+    loop {
+        let patience = (heard_at + beat * misses).saturating_duration_since(Instant::now());
+        tokio::select! {
+            heard = reader.recv::<ToAgent>(patience) => {
+                heard_at = Instant::now();
+                let Some(message) = heard? else { return Ok(()) };
+                if !pass_on(ends, message, least).await {
+                    return Ok(());
+                }
+                continue;
+            }
+            changed = ends.report.changed() => {
+                if changed.is_err() {
+                    return Ok(());
+                }
+                let report = ends.report.borrow_and_update().clone();
+                let Some(report) = report else { continue };
+                writer.send(&ToCoordinator::Report((*report).clone()), SEND).await?;
+            }
+            say = ends.says.recv() => match say {
+                None | Some(Say::Reconnect) => return Ok(()),
+                Some(Say::Ask(request)) => {
+                    writer.send(&ToCoordinator::PermitRequest(request), SEND).await?;
+                }
+                Some(Say::Done { nonce, used }) => {
+                    writer.send(&ToCoordinator::PermitDone { nonce, used }, SEND).await?;
+                }
+            },
+            () = sleep_until(said_at + beat) => {
+                writer.send(&ToCoordinator::Beat, SEND).await?;
+            }
+        }
+        said_at = Instant::now();
+    }
+}
+
+/// Hands a message to the driver; `false` when the session is over.
+async fn pass_on(ends: &mut Ends, message: ToAgent, least: &mut Duration) -> bool {
+    let heard = match message {
+        ToAgent::Welcome(welcome) => Heard::Welcome(Box::new(welcome)),
+        ToAgent::Directive(directive) => Heard::Directive(Box::new(directive)),
+        ToAgent::ReportAck { seq } => Heard::Ack(seq),
+        ToAgent::Permit(answer) => Heard::Permit(Box::new(answer)),
+        ToAgent::Beat => return true,
+        ToAgent::Farewell(farewell) => {
+            *least = Duration::from_millis(farewell.retry_after_ms.min(3_600_000));
+            tracing::info!(why = farewell.why, "the coordinator sends us away");
+            return false;
+        }
+    };
+    ends.heard.send(heard).await.is_ok()
+}
+
+const _: () = assert!(HEARTBEAT_SECS > 0);

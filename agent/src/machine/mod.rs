@@ -1,0 +1,11 @@
+//! The machine of one service on one host: pure. Takes events and the time as values, returns the next
+//! state and what is to be done. Must never do IO, read a clock or name a port.
+
+mod state;
+mod step;
+
+pub(crate) use state::{Known, Service, State, StuckCause, Wish};
+pub(crate) use step::{Action, Again, Event};
+
+#[cfg(test)]
+mod tests;

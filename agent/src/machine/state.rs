@@ -1,0 +1,250 @@
+//! What a service on a host is and remembers: the part that the journal keeps. Decides nothing.
+
+use groundswell_common::directive::Action as Desired;
+use groundswell_common::report::{FailedStep, Failure, HostState, Standing, SwitchTimes, Verdict};
+use groundswell_common::{ReleaseId, RolloutId, ServiceName, Timestamp, Version};
+use serde::{Deserialize, Serialize};
+
+/// Times that the agent may start again inside one state before it gives that state up.
+pub(crate) const RESUMES_MAX: u32 = 8;
+/// Failed releases that are remembered; the oldest is forgotten first.
+pub(crate) const FAILED_MAX: usize = 16;
+
+/// What is remembered of a release that was verified on this host.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Known {
+    /// Which release.
+    pub(crate) id: ReleaseId,
+    /// Its version, for people.
+    pub(crate) version: Version,
+    /// Its place among the releases of the service.
+    pub(crate) seq: u64,
+    /// The floor that holds once it is committed.
+    pub(crate) floor: u64,
+    /// Whether it cannot be left again once it ran.
+    pub(crate) one_way: bool,
+}
+
+/// The newest wish for this service.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Wish {
+    /// The generation of the directive that carried it.
+    pub(crate) generation: u64,
+    /// What to do.
+    pub(crate) action: Desired,
+    /// Seconds from the switch to passing probes.
+    pub(crate) probe_deadline_secs: u64,
+    /// Seconds that the probes must keep passing.
+    pub(crate) bake_secs: u64,
+    /// Seconds between two tries of a probe.
+    pub(crate) probe_interval_secs: u64,
+    /// The rollout behind it.
+    pub(crate) rollout: Option<RolloutId>,
+}
+
+impl Wish {
+    /// The release that it asks for, if it asks for one to be brought here.
+    pub(crate) fn names(&self) -> Option<ReleaseId> {
+        match &self.action {
+            Desired::Stage { release } | Desired::Switch { release } => Some(*release),
+            Desired::Hold {} | Desired::Revert { .. } => None,
+        }
+    }
+}
+
+/// Where the machine stands. What is needed to go on after a restart is inside.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "state", rename_all = "kebab-case", deny_unknown_fields)]
+pub(crate) enum State {
+    /// Nothing live, nothing to do.
+    Idle {},
+    /// Bringing `target` to this host's disk.
+    Fetching { target: ReleaseId },
+    /// `target` is on disk, complete and verified; not live.
+    Staged { target: Known },
+    /// A permit was given: the live link is being replaced, the service restarted.
+    Switching { target: Known },
+    /// `target` is live and must pass its probes before `deadline`.
+    Probing { target: Known, deadline: Timestamp },
+    /// `target` passes its probes and is watched until `until`.
+    Baking { target: Known, until: Timestamp },
+    /// What runs has proved itself.
+    Committed {},
+    /// Going from `from` to `to`, or to nothing.
+    Reverting { from: Known, to: Option<Known>, cause: Cause },
+    /// Only a person, or for [`StuckCause::Revert`] another release, can help.
+    Stuck { cause: StuckCause, generation: u64 },
+}
+
+impl State {
+    /// Its name in logs.
+    pub(crate) fn name(&self) -> &'static str {
+        match self {
+            Self::Idle {} => "idle",
+            Self::Fetching { .. } => "fetching",
+            Self::Staged { .. } => "staged",
+            Self::Switching { .. } => "switching",
+            Self::Probing { .. } => "probing",
+            Self::Baking { .. } => "baking",
+            Self::Committed {} => "committed",
+            Self::Reverting { .. } => "reverting",
+            Self::Stuck { .. } => "stuck",
+        }
+    }
+}
+
+/// Why a service goes back.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "cause", rename_all = "kebab-case", deny_unknown_fields)]
+pub(crate) enum Cause {
+    /// The release failed here.
+    Failed { step: FailedStep, why: String },
+    /// The directive says so.
+    Told {},
+}
+
+/// Why a service is stuck.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum StuckCause {
+    /// The journal cannot be read.
+    Journal,
+    /// The live link is not what the journal says.
+    Tree,
+    /// Going back failed, or was not possible.
+    Revert,
+    /// The agent restarted too often while going back.
+    Loop,
+}
+
+/// A release that failed on this host.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Failed {
+    /// Which.
+    pub(crate) release: ReleaseId,
+    /// The newest generation that asked for it.
+    pub(crate) generation: u64,
+    /// Whether a newer directive has stopped asking for it since.
+    pub(crate) released: bool,
+}
+
+/// One service on this host: all that the journal keeps.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Service {
+    /// Where the machine stands.
+    pub(crate) state: State,
+    /// What is live.
+    pub(crate) running: Option<Known>,
+    /// What was live before it and proved itself; still on disk.
+    pub(crate) previous: Option<Known>,
+    /// No release below this `seq` is ever accepted again.
+    pub(crate) floor: u64,
+    /// The newest wish.
+    pub(crate) wish: Option<Wish>,
+    /// Releases that failed here and are not tried again by themselves.
+    pub(crate) failed: Vec<Failed>,
+    /// The newest failure, for the report; gone when a release commits.
+    pub(crate) failure: Option<Failure>,
+    /// When the newest switch began, and when its probes passed.
+    pub(crate) switched: Option<SwitchTimes>,
+    /// What the probes say of what is live.
+    pub(crate) health: Verdict,
+    /// Restarts of the agent inside the present state.
+    pub(crate) resumes: u32,
+}
+
+impl Service {
+    /// A service that this host has never heard of.
+    pub(crate) fn new() -> Self {
+        Self {
+            state: State::Idle {},
+            running: None,
+            previous: None,
+            floor: 0,
+            wish: None,
+            failed: Vec::new(),
+            failure: None,
+            switched: None,
+            health: Verdict::Inconclusive,
+            resumes: 0,
+        }
+    }
+
+    /// Takes a live release as committed: for a person who has looked at the host.
+    pub(crate) fn adopt(&mut self, live: Known) {
+        self.floor = live.floor;
+        self.running = Some(live);
+        self.state = State::Committed {};
+    }
+
+    /// The state that is returned to when there is nothing to do.
+    pub(super) fn rest(&self) -> State {
+        if self.running.is_some() { State::Committed {} } else { State::Idle {} }
+    }
+
+    /// Enters a state afresh.
+    pub(super) fn enter(&mut self, state: State) {
+        self.state = state;
+        self.resumes = 0;
+    }
+
+    /// The release that the machine is working on.
+    pub(crate) fn target(&self) -> Option<ReleaseId> {
+        match &self.state {
+            State::Fetching { target } => Some(*target),
+            State::Staged { target }
+            | State::Switching { target }
+            | State::Probing { target, .. }
+            | State::Baking { target, .. } => Some(target.id),
+            State::Reverting { to, .. } => to.as_ref().map(|to| to.id),
+            State::Idle {} | State::Committed {} | State::Stuck { .. } => None,
+        }
+    }
+
+    /// Releases that must stay on disk.
+    pub(crate) fn kept(&self) -> Vec<ReleaseId> {
+        let known = [&self.running, &self.previous].into_iter().flatten().map(|known| known.id);
+        let from = match &self.state {
+            State::Reverting { from, .. } => Some(from.id),
+            State::Idle {}
+            | State::Fetching { .. }
+            | State::Staged { .. }
+            | State::Switching { .. }
+            | State::Probing { .. }
+            | State::Baking { .. }
+            | State::Committed {}
+            | State::Stuck { .. } => None,
+        };
+        known.chain(self.target()).chain(from).collect()
+    }
+
+    /// What the report says of this service.
+    pub(crate) fn standing(&self, service: &ServiceName) -> Standing {
+        let state = match &self.state {
+            State::Idle {} => HostState::Idle,
+            State::Fetching { .. } => HostState::Fetching,
+            State::Staged { .. } => HostState::Staged,
+            State::Switching { .. } => HostState::Switching,
+            State::Probing { .. } => HostState::Probing,
+            State::Baking { .. } => HostState::Baking,
+            State::Committed {} => HostState::Committed,
+            State::Reverting { .. } => HostState::Reverting,
+            State::Stuck { .. } => HostState::Stuck,
+        };
+        Standing {
+            service: service.clone(),
+            state,
+            running: self.running.as_ref().map(|known| known.id),
+            previous: self.previous.as_ref().map(|known| known.id),
+            target: self.target(),
+            rollout: self.wish.as_ref().and_then(|wish| wish.rollout.clone()),
+            health: self.health,
+            failure: self.failure.clone(),
+            switched: self.switched,
+        }
+    }
+}

@@ -1,0 +1,689 @@
+//! What happens to a service, and what follows. Every event is judged in every state; none is unknown.
+
+use groundswell_common::directive::Action as Desired;
+use groundswell_common::report::{FailedStep, Failure, SwitchTimes, Verdict};
+use groundswell_common::{ReleaseId, Timestamp};
+
+use super::state::{
+    Cause, FAILED_MAX, Failed, Known, RESUMES_MAX, Service, State, StuckCause, Wish,
+};
+
+/// What can happen.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Event {
+    /// A directive that was accepted says this of the service.
+    Wish(Wish),
+    /// A session with the coordinator stands: permits may be asked for.
+    Linked,
+    /// It is time to ask for a permit again.
+    AskAgain,
+    /// The release is on disk, complete and verified.
+    Staged(Known),
+    /// The release cannot be brought here.
+    StageFailed { release: ReleaseId, why: String },
+    /// A permit, checked and fresh, for exactly this.
+    Permitted { release: ReleaseId, generation: u64 },
+    /// No permit.
+    Denied { generation: u64, again: Again },
+    /// The permit ran out before the live link was touched.
+    PermitLate,
+    /// The live link was replaced and the service restarted.
+    Switched,
+    /// The live link or the restart failed.
+    SwitchFailed { why: String },
+    /// All probes passed: before the deadline, or for the whole bake time.
+    Passed,
+    /// Probes failed.
+    Failed { why: String },
+    /// The release before is live again and passes its probes, or nothing is live as before.
+    Restored,
+    /// Going back failed; `back` says whether the live link is back.
+    RestoreFailed { why: String, back: bool },
+}
+
+impl Event {
+    /// Its name in logs.
+    pub(crate) fn name(&self) -> &'static str {
+        match self {
+            Self::Wish(_) => "wish",
+            Self::Linked => "linked",
+            Self::AskAgain => "ask again",
+            Self::Staged(_) => "staged",
+            Self::StageFailed { .. } => "stage failed",
+            Self::Permitted { .. } => "permitted",
+            Self::Denied { .. } => "denied",
+            Self::PermitLate => "permit late",
+            Self::Switched => "switched",
+            Self::SwitchFailed { .. } => "switch failed",
+            Self::Passed => "passed",
+            Self::Failed { .. } => "failed",
+            Self::Restored => "restored",
+            Self::RestoreFailed { .. } => "going back failed",
+        }
+    }
+}
+
+/// When to ask again after a permit was denied.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Again {
+    /// In a second: the coordinator is starting, or the answer came too late.
+    Soon,
+    /// With the next directive or session; in half a minute when neither comes.
+    Later,
+}
+
+/// What is to be done. Everything is done after the new state is durable.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Action {
+    /// Stop the work under way for this service and forget its result.
+    Cancel,
+    /// Fetch, verify and unpack; `back` for a step down that the directive orders.
+    Stage { release: ReleaseId, back: bool },
+    /// Ask for a permit, now or later.
+    Ask { release: ReleaseId, generation: u64 },
+    /// Deliver [`Event::AskAgain`] after a while.
+    AskAfter(Again),
+    /// Replace the live link under the permit, restart the service.
+    Activate { target: Known },
+    /// Restart the service on what is live; the link was replaced before a restart of the agent.
+    Start,
+    /// Probe what is live until it passes or the deadline is over.
+    Probe { deadline: Timestamp, interval_secs: u64 },
+    /// Keep probing what is live.
+    Watch { until: Timestamp, interval_secs: u64 },
+    /// Make `to` live again, or nothing; restart and probe.
+    Restore { to: Option<Known>, probe_secs: u64, interval_secs: u64 },
+    /// See to it that what is live runs (after a start of the agent).
+    Ensure,
+    /// Remove what is no longer kept.
+    Prune,
+}
+
+const DEFAULT_PROBE_SECS: u64 = 60;
+const DEFAULT_INTERVAL_SECS: u64 = 1;
+
+impl Service {
+    /// Takes one event; returns the next state of the service and what to do once it is durable.
+    pub(crate) fn step(mut self, event: Event, now: Timestamp) -> (Self, Vec<Action>) {
+        let actions = match event {
+            Event::Wish(wish) => self.on_wish(wish),
+            Event::Linked => self.on_linked(),
+            Event::AskAgain => self.ask(),
+            Event::Staged(known) => self.on_staged(known),
+            Event::StageFailed { release, why } => self.on_stage_failed(release, why),
+            Event::Permitted { release, generation } => self.on_permitted(release, generation, now),
+            Event::Denied { generation, again } => self.on_denied(generation, again),
+            Event::PermitLate => self.on_permit_late(),
+            Event::Switched => self.on_switched(now),
+            Event::SwitchFailed { why } => self.on_failed(why, true),
+            Event::Passed => self.on_passed(now),
+            Event::Failed { why } => self.on_failed(why, false),
+            Event::Restored => self.on_restored(),
+            Event::RestoreFailed { why, back } => self.on_restore_failed(&why, back),
+        };
+        (self, actions)
+    }
+
+    /// Goes on after a restart of the agent; `live` is what the live link really names.
+    pub(crate) fn resume(mut self, live: Option<ReleaseId>, now: Timestamp) -> (Self, Vec<Action>) {
+        self.resumes = self.resumes.saturating_add(1);
+        let worn_out = self.resumes > RESUMES_MAX;
+        let ran = self.running.as_ref().map(|known| known.id);
+        let (interval_secs, probe_secs) = (self.interval(), self.probe_secs());
+        let actions = match self.state.clone() {
+            State::Stuck { .. } => return (self, Vec::new()),
+            State::Idle {} | State::Committed {} if live == ran => self.resume_at_rest(),
+            State::Staged { .. } if live == ran => self.resume_at_rest(),
+            State::Fetching { target } if live == ran && worn_out => {
+                let why = format!("the agent restarted {} times while staging it", self.resumes);
+                self.on_stage_failed(target, why)
+            }
+            State::Fetching { target } if live == ran => {
+                vec![Action::Ensure, Action::Stage { release: target, back: self.goes_back() }]
+            }
+            State::Switching { target } if live == Some(target.id) && !worn_out => {
+                vec![Action::Start]
+            }
+            State::Switching { target } if live == ran && live != Some(target.id) => {
+                self.enter(State::Staged { target });
+                vec![Action::Ensure]
+            }
+            State::Probing { target, deadline } if live == Some(target.id) && !worn_out => {
+                let deadline = deadline.min(now.plus_secs(probe_secs));
+                self.state = State::Probing { target, deadline };
+                vec![Action::Probe { deadline, interval_secs }]
+            }
+            State::Baking { target, until } if live == Some(target.id) && !worn_out => {
+                let bake_secs = self.wish.as_ref().map_or(0, |wish| wish.bake_secs);
+                let until = until.min(now.plus_secs(bake_secs));
+                self.state = State::Baking { target, until };
+                vec![Action::Watch { until, interval_secs }]
+            }
+            State::Switching { target }
+            | State::Probing { target, .. }
+            | State::Baking { target, .. }
+                if live == Some(target.id) =>
+            {
+                let why = format!("the agent restarted {} times during the switch", self.resumes);
+                self.running = Some(target);
+                self.on_failed(why, false)
+            }
+            State::Reverting { .. } if worn_out => self.stick(StuckCause::Loop),
+            State::Reverting { to, .. } => {
+                vec![Action::Restore { to, probe_secs, interval_secs }]
+            }
+            State::Idle {}
+            | State::Committed {}
+            | State::Staged { .. }
+            | State::Fetching { .. }
+            | State::Switching { .. }
+            | State::Probing { .. }
+            | State::Baking { .. } => self.stick(StuckCause::Tree),
+        };
+        (self, actions)
+    }
+
+    fn resume_at_rest(&mut self) -> Vec<Action> {
+        self.resumes = 0;
+        let mut actions = vec![Action::Ensure, Action::Prune];
+        actions.extend(self.pursue());
+        actions
+    }
+
+    fn on_wish(&mut self, wish: Wish) -> Vec<Action> {
+        if self.wish.as_ref().is_some_and(|have| have.generation > wish.generation) {
+            return Vec::new();
+        }
+        self.settle_failed(&wish);
+        let (action, generation) = (wish.action, wish.generation);
+        self.wish = Some(wish);
+        match (&self.state, action) {
+            (
+                State::Idle {}
+                | State::Fetching { .. }
+                | State::Staged { .. }
+                | State::Committed {},
+                _,
+            ) => self.pursue(),
+            (
+                State::Probing { target, .. } | State::Baking { target, .. },
+                Desired::Revert { from, .. },
+            ) if target.id == from && !target.one_way => {
+                let target = target.clone();
+                self.revert(target, Cause::Told {})
+            }
+            (State::Stuck { cause: StuckCause::Revert, generation: stuck }, _)
+                if generation > *stuck =>
+            {
+                self.leave_stuck(action)
+            }
+            (
+                State::Switching { .. }
+                | State::Probing { .. }
+                | State::Baking { .. }
+                | State::Reverting { .. }
+                | State::Stuck { .. },
+                _,
+            ) => Vec::new(),
+        }
+    }
+
+    /// Keeps the memory of failures: a release counts as let go once a newer directive does not name it,
+    /// and may be tried again once a newer one names it after that.
+    fn settle_failed(&mut self, wish: &Wish) {
+        let named = wish.names();
+        self.failed.retain(|failed| {
+            let again = named == Some(failed.release)
+                && failed.released
+                && wish.generation > failed.generation;
+            !again
+        });
+        for failed in &mut self.failed {
+            if wish.generation > failed.generation {
+                failed.released |= named != Some(failed.release);
+                failed.generation = wish.generation;
+            }
+        }
+    }
+
+    fn leave_stuck(&mut self, action: Desired) -> Vec<Action> {
+        match action {
+            Desired::Hold {} => Vec::new(),
+            Desired::Stage { release } | Desired::Switch { release } if self.refuses(&release) => {
+                Vec::new()
+            }
+            Desired::Stage { .. } | Desired::Switch { .. } | Desired::Revert { .. } => {
+                self.enter(self.rest());
+                self.pursue()
+            }
+        }
+    }
+
+    fn refuses(&self, release: &ReleaseId) -> bool {
+        self.failed.iter().any(|failed| failed.release == *release)
+    }
+
+    /// Acts on the wish where nothing irrevocable is under way.
+    fn pursue(&mut self) -> Vec<Action> {
+        match self.wish.as_ref().map(|wish| wish.action) {
+            None => Vec::new(),
+            Some(Desired::Hold {}) => self.drop_fetch(),
+            Some(Desired::Stage { release }) => self.obtain(release),
+            Some(Desired::Switch { release }) => {
+                let mut actions = self.obtain(release);
+                actions.extend(self.ask());
+                actions
+            }
+            Some(Desired::Revert { from, to }) => self.go_back(from, to),
+        }
+    }
+
+    fn drop_fetch(&mut self) -> Vec<Action> {
+        if matches!(self.state, State::Fetching { .. }) {
+            self.enter(self.rest());
+            return vec![Action::Cancel];
+        }
+        Vec::new()
+    }
+
+    /// Drops what is fetched or staged and rests.
+    fn settle(&mut self) -> Vec<Action> {
+        let busy = matches!(self.state, State::Fetching { .. } | State::Staged { .. });
+        self.enter(self.rest());
+        if busy { vec![Action::Cancel, Action::Prune] } else { Vec::new() }
+    }
+
+    /// Brings `release` to the disk, unless it runs, is there, or failed here.
+    fn obtain(&mut self, release: ReleaseId) -> Vec<Action> {
+        let runs = self.running.as_ref().is_some_and(|known| known.id == release);
+        if runs || self.refuses(&release) {
+            return self.settle();
+        }
+        if self.target() == Some(release) {
+            return Vec::new();
+        }
+        if self.failure.as_ref().is_some_and(|failure| failure.release == release) {
+            self.failure = None;
+        }
+        self.enter(State::Fetching { target: release });
+        vec![Action::Cancel, Action::Stage { release, back: self.goes_back() }]
+    }
+
+    /// Whether the wish orders a step down.
+    fn goes_back(&self) -> bool {
+        matches!(self.wish.as_ref().map(|wish| wish.action), Some(Desired::Revert { .. }))
+    }
+
+    /// A revert that the directive orders: no permit, and no download of what is on disk.
+    fn go_back(&mut self, from: ReleaseId, to: Option<ReleaseId>) -> Vec<Action> {
+        let Some(running) = self.running.clone().filter(|known| known.id == from) else {
+            return self.settle();
+        };
+        let staged = match &self.state {
+            State::Staged { target } => Some(target.clone()),
+            State::Idle {}
+            | State::Fetching { .. }
+            | State::Switching { .. }
+            | State::Probing { .. }
+            | State::Baking { .. }
+            | State::Committed {}
+            | State::Reverting { .. }
+            | State::Stuck { .. } => None,
+        };
+        let on_disk = [self.previous.clone(), staged].into_iter().flatten();
+        let found = match to {
+            None => self.previous.clone(),
+            Some(to) => on_disk.into_iter().find(|known| known.id == to),
+        };
+        if running.one_way {
+            return self.refuse_back(from, "the running release is one-way; publish a newer one");
+        }
+        match (found, to) {
+            (Some(known), _) if known.seq < self.floor => {
+                self.refuse_back(from, "below_floor: the release before is below the floor")
+            }
+            (Some(known), _) => self.enter_reverting(running, Some(known), Cause::Told {}),
+            (None, None) => self.enter_reverting(running, None, Cause::Told {}),
+            (None, Some(to)) => self.obtain(to),
+        }
+    }
+
+    fn refuse_back(&mut self, release: ReleaseId, why: &str) -> Vec<Action> {
+        let step = FailedStep::Revert;
+        self.failure = Some(Failure { release, step, why: why.to_owned(), reverted: false });
+        self.settle()
+    }
+
+    fn on_linked(&mut self) -> Vec<Action> {
+        self.ask()
+    }
+
+    /// Asks for a permit where that is what is missing.
+    fn ask(&mut self) -> Vec<Action> {
+        match (&self.state, &self.wish) {
+            (
+                State::Staged { target },
+                Some(Wish { action: Desired::Switch { release }, generation, .. }),
+            ) if target.id == *release => {
+                vec![Action::Ask { release: *release, generation: *generation }]
+            }
+            (
+                State::Idle {}
+                | State::Fetching { .. }
+                | State::Staged { .. }
+                | State::Switching { .. }
+                | State::Probing { .. }
+                | State::Baking { .. }
+                | State::Committed {}
+                | State::Reverting { .. }
+                | State::Stuck { .. },
+                _,
+            ) => Vec::new(),
+        }
+    }
+
+    fn on_staged(&mut self, known: Known) -> Vec<Action> {
+        match &self.state {
+            State::Fetching { target } if *target == known.id => {
+                self.enter(State::Staged { target: known });
+                let mut actions = vec![Action::Prune];
+                actions.extend(self.pursue());
+                actions
+            }
+            State::Idle {}
+            | State::Fetching { .. }
+            | State::Staged { .. }
+            | State::Switching { .. }
+            | State::Probing { .. }
+            | State::Baking { .. }
+            | State::Committed {}
+            | State::Reverting { .. }
+            | State::Stuck { .. } => Vec::new(),
+        }
+    }
+
+    fn on_stage_failed(&mut self, release: ReleaseId, why: String) -> Vec<Action> {
+        match &self.state {
+            // From Switching: what was staged turned out damaged before the live link was touched.
+            State::Fetching { .. } | State::Switching { .. } if self.target() == Some(release) => {
+                self.remember(release);
+                let step = FailedStep::Stage;
+                self.failure = Some(Failure { release, step, why, reverted: false });
+                self.enter(self.rest());
+                vec![Action::Prune]
+            }
+            State::Idle {}
+            | State::Fetching { .. }
+            | State::Staged { .. }
+            | State::Switching { .. }
+            | State::Probing { .. }
+            | State::Baking { .. }
+            | State::Committed {}
+            | State::Reverting { .. }
+            | State::Stuck { .. } => Vec::new(),
+        }
+    }
+
+    fn on_permitted(&mut self, release: ReleaseId, generation: u64, now: Timestamp) -> Vec<Action> {
+        let wished = self.wish.as_ref().is_some_and(|wish| {
+            wish.generation == generation && wish.action == Desired::Switch { release }
+        });
+        match &self.state {
+            State::Staged { target } if wished && target.id == release => {
+                let target = target.clone();
+                self.switched = Some(SwitchTimes { started: now, passed: None });
+                self.enter(State::Switching { target: target.clone() });
+                vec![Action::Activate { target }]
+            }
+            State::Idle {}
+            | State::Fetching { .. }
+            | State::Staged { .. }
+            | State::Switching { .. }
+            | State::Probing { .. }
+            | State::Baking { .. }
+            | State::Committed {}
+            | State::Reverting { .. }
+            | State::Stuck { .. } => Vec::new(),
+        }
+    }
+
+    fn on_denied(&mut self, generation: u64, again: Again) -> Vec<Action> {
+        let asks = self.ask();
+        if asks.is_empty() {
+            return asks;
+        }
+        // The answer is to an older wish: the newer one was not asked about yet.
+        if self.wish.as_ref().is_some_and(|wish| wish.generation > generation) {
+            return asks;
+        }
+        vec![Action::AskAfter(again)]
+    }
+
+    fn on_permit_late(&mut self) -> Vec<Action> {
+        match &self.state {
+            State::Switching { target } => {
+                let target = target.clone();
+                self.enter(State::Staged { target });
+                let mut actions = self.pursue();
+                // Asking at once would run into the same delay.
+                for action in &mut actions {
+                    if matches!(action, Action::Ask { .. }) {
+                        *action = Action::AskAfter(Again::Soon);
+                    }
+                }
+                actions
+            }
+            State::Idle {}
+            | State::Fetching { .. }
+            | State::Staged { .. }
+            | State::Probing { .. }
+            | State::Baking { .. }
+            | State::Committed {}
+            | State::Reverting { .. }
+            | State::Stuck { .. } => Vec::new(),
+        }
+    }
+
+    fn on_switched(&mut self, now: Timestamp) -> Vec<Action> {
+        match &self.state {
+            State::Switching { target } => {
+                let target = target.clone();
+                self.make_live(&target);
+                if self.told_to_leave(&target) {
+                    return self.revert(target, Cause::Told {});
+                }
+                let deadline = now.plus_secs(self.probe_secs());
+                self.enter(State::Probing { target, deadline });
+                vec![Action::Probe { deadline, interval_secs: self.interval() }]
+            }
+            State::Idle {}
+            | State::Fetching { .. }
+            | State::Staged { .. }
+            | State::Probing { .. }
+            | State::Baking { .. }
+            | State::Committed {}
+            | State::Reverting { .. }
+            | State::Stuck { .. } => Vec::new(),
+        }
+    }
+
+    fn make_live(&mut self, target: &Known) {
+        if self.running.as_ref() != Some(target) {
+            self.previous = self.running.take();
+            self.running = Some(target.clone());
+        }
+        self.health = Verdict::Inconclusive;
+    }
+
+    fn told_to_leave(&self, target: &Known) -> bool {
+        let told = match self.wish.as_ref().map(|wish| wish.action) {
+            Some(Desired::Revert { from, .. }) => from == target.id,
+            Some(Desired::Hold {} | Desired::Stage { .. } | Desired::Switch { .. }) | None => false,
+        };
+        told && !target.one_way
+    }
+
+    fn on_passed(&mut self, now: Timestamp) -> Vec<Action> {
+        match &self.state {
+            State::Probing { target, .. } => {
+                let target = target.clone();
+                self.health = Verdict::Pass;
+                if let Some(times) = &mut self.switched {
+                    times.passed = Some(now);
+                }
+                let until = now.plus_secs(self.wish.as_ref().map_or(0, |wish| wish.bake_secs));
+                if until == now {
+                    return self.commit(&target);
+                }
+                self.enter(State::Baking { target, until });
+                vec![Action::Watch { until, interval_secs: self.interval() }]
+            }
+            State::Baking { target, .. } => {
+                let target = target.clone();
+                self.commit(&target)
+            }
+            State::Idle {}
+            | State::Fetching { .. }
+            | State::Staged { .. }
+            | State::Switching { .. }
+            | State::Committed {}
+            | State::Reverting { .. }
+            | State::Stuck { .. } => Vec::new(),
+        }
+    }
+
+    fn commit(&mut self, target: &Known) -> Vec<Action> {
+        self.health = Verdict::Pass;
+        self.failure = None;
+        self.floor = self.floor.max(target.floor);
+        self.failed.retain(|failed| failed.release != target.id);
+        self.enter(State::Committed {});
+        let mut actions = vec![Action::Prune];
+        actions.extend(self.pursue());
+        actions
+    }
+
+    fn on_failed(&mut self, why: String, at_switch: bool) -> Vec<Action> {
+        let (target, step) = match &self.state {
+            State::Switching { target } => (target.clone(), FailedStep::Switch),
+            State::Probing { target, .. } if !at_switch => (target.clone(), FailedStep::Probe),
+            State::Baking { target, .. } if !at_switch => (target.clone(), FailedStep::Bake),
+            State::Probing { .. }
+            | State::Baking { .. }
+            | State::Idle {}
+            | State::Fetching { .. }
+            | State::Staged { .. }
+            | State::Committed {}
+            | State::Reverting { .. }
+            | State::Stuck { .. } => return Vec::new(),
+        };
+        self.make_live(&target);
+        self.health = Verdict::Fail;
+        self.remember(target.id);
+        let release = target.id;
+        self.failure = Some(Failure { release, step, why: why.clone(), reverted: false });
+        if target.one_way {
+            return self.stick(StuckCause::Revert);
+        }
+        self.revert(target, Cause::Failed { step, why })
+    }
+
+    fn remember(&mut self, release: ReleaseId) {
+        let generation = self.wish.as_ref().map_or(0, |wish| wish.generation);
+        // A wish that has already moved on has let the release go.
+        let released = self.wish.as_ref().and_then(Wish::names) != Some(release);
+        self.failed.retain(|failed| failed.release != release);
+        if self.failed.len() == FAILED_MAX {
+            self.failed.remove(0);
+        }
+        self.failed.push(Failed { release, generation, released });
+    }
+
+    /// Goes back from what has just been made live to what ran before.
+    fn revert(&mut self, from: Known, cause: Cause) -> Vec<Action> {
+        let to = self.previous.clone();
+        self.enter_reverting(from, to, cause)
+    }
+
+    fn enter_reverting(&mut self, from: Known, to: Option<Known>, cause: Cause) -> Vec<Action> {
+        self.enter(State::Reverting { from, to: to.clone(), cause });
+        let (probe_secs, interval_secs) = (self.probe_secs(), self.interval());
+        vec![Action::Cancel, Action::Restore { to, probe_secs, interval_secs }]
+    }
+
+    fn on_restored(&mut self) -> Vec<Action> {
+        match self.state.clone() {
+            State::Reverting { from, to, cause } => {
+                self.health = if to.is_some() { Verdict::Pass } else { Verdict::Inconclusive };
+                self.running = to;
+                self.previous = None;
+                self.switched = None;
+                match cause {
+                    Cause::Failed { step, why } => {
+                        let release = from.id;
+                        self.failure = Some(Failure { release, step, why, reverted: true });
+                    }
+                    Cause::Told {} => {}
+                }
+                self.enter(self.rest());
+                let mut actions = vec![Action::Prune];
+                actions.extend(self.pursue());
+                actions
+            }
+            State::Idle {}
+            | State::Fetching { .. }
+            | State::Staged { .. }
+            | State::Switching { .. }
+            | State::Probing { .. }
+            | State::Baking { .. }
+            | State::Committed {}
+            | State::Stuck { .. } => Vec::new(),
+        }
+    }
+
+    fn on_restore_failed(&mut self, why: &str, back: bool) -> Vec<Action> {
+        match self.state.clone() {
+            State::Reverting { from, to, cause } => {
+                let before = match cause {
+                    Cause::Failed { step, why } => format!("{step:?} failed: {why}; then "),
+                    Cause::Told {} => String::new(),
+                };
+                self.failure = Some(Failure {
+                    release: from.id,
+                    step: FailedStep::Revert,
+                    why: format!("{before}going back failed: {why}"),
+                    reverted: false,
+                });
+                self.health = Verdict::Fail;
+                if back {
+                    self.running = to;
+                    self.previous = None;
+                }
+                self.stick(StuckCause::Revert)
+            }
+            State::Idle {}
+            | State::Fetching { .. }
+            | State::Staged { .. }
+            | State::Switching { .. }
+            | State::Probing { .. }
+            | State::Baking { .. }
+            | State::Committed {}
+            | State::Stuck { .. } => Vec::new(),
+        }
+    }
+
+    /// Gives up until a person, or for a failed revert another release, helps.
+    pub(crate) fn stick(&mut self, cause: StuckCause) -> Vec<Action> {
+        let generation = self.wish.as_ref().map_or(0, |wish| wish.generation);
+        self.enter(State::Stuck { cause, generation });
+        Vec::new()
+    }
+
+    fn probe_secs(&self) -> u64 {
+        self.wish.as_ref().map_or(DEFAULT_PROBE_SECS, |wish| wish.probe_deadline_secs)
+    }
+
+    fn interval(&self) -> u64 {
+        self.wish.as_ref().map_or(DEFAULT_INTERVAL_SECS, |wish| wish.probe_interval_secs)
+    }
+}

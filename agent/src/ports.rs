@@ -1,0 +1,87 @@
+//! What the driver needs from outside, as small traits: units, probes and the depot. The link is a pair of
+//! channels and the tree a directory, so tests replace those without a trait.
+
+use std::fs::File;
+use std::path::PathBuf;
+use std::pin::Pin;
+
+use groundswell_common::manifest::Probe;
+use groundswell_common::{Digest, ServiceName, Version};
+
+use crate::cancel::Cancel;
+use crate::fetch::FetchError;
+use crate::probe::ProbeError;
+use crate::units::UnitError;
+
+/// Asynchronous work behind a trait.
+pub(crate) type Work<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
+
+/// What a supervisor runs for a service.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct RunSpec {
+    /// The service.
+    pub(crate) service: ServiceName,
+    /// The version that is live.
+    pub(crate) version: Version,
+    /// Units to restart.
+    pub(crate) units: Vec<String>,
+    /// The command to run.
+    pub(crate) command: Vec<String>,
+    /// The tree, through the live link.
+    pub(crate) tree: PathBuf,
+}
+
+/// How a service is doing, as its supervisor sees it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Alive {
+    /// Whether everything that should run runs now.
+    pub(crate) running: bool,
+    /// Restarts by crash since the supervisor knows it; grows only.
+    pub(crate) crashes: u64,
+}
+
+/// Whoever starts and stops services.
+pub(crate) trait Units: Send + Sync {
+    /// Stops what runs and starts what is live now.
+    fn restart<'a>(&'a self, spec: &'a RunSpec) -> Work<'a, Result<(), UnitError>>;
+    /// Starts what is live, unless it runs already.
+    fn ensure<'a>(&'a self, spec: &'a RunSpec) -> Work<'a, Result<(), UnitError>>;
+    /// Stops the service.
+    fn stop<'a>(&'a self, spec: &'a RunSpec) -> Work<'a, Result<(), UnitError>>;
+    /// How it is doing.
+    fn alive<'a>(&'a self, spec: &'a RunSpec) -> Work<'a, Result<Alive, UnitError>>;
+    /// Whether one unit is active, for unit probes.
+    fn unit_active<'a>(
+        &'a self,
+        spec: &'a RunSpec,
+        unit: &'a str,
+    ) -> Work<'a, Result<bool, UnitError>>;
+    /// The last lines that the service wrote, for the failure report.
+    fn last_output<'a>(&'a self, spec: &'a RunSpec) -> Work<'a, String>;
+    /// Whether the units that a release names are allowed on this host; the first that is not.
+    fn refused_unit(&self, service: &ServiceName, units: &[String]) -> Option<String>;
+    /// Stops every service, when the agent ends and is configured to.
+    fn stop_all(&self) -> Work<'_, ()>;
+}
+
+/// Whoever runs one try of a probe.
+pub(crate) trait Probes: Send + Sync {
+    /// One try. Unit probes never come here.
+    fn once<'a>(&'a self, probe: &'a Probe, spec: &'a RunSpec) -> Work<'a, Result<(), ProbeError>>;
+}
+
+/// Whoever brings blobs.
+pub(crate) trait Depot: Send + Sync {
+    /// Brings the blob `digest` of at most `limit_bytes` into the spool, verified as the open file that
+    /// is returned, read from its start.
+    fn fetch<'a>(
+        &'a self,
+        digest: &'a Digest,
+        limit_bytes: u64,
+        cancel: &'a Cancel,
+    ) -> Work<'a, Result<File, FetchError>>;
+    /// Removes the blob from the spool.
+    fn discard(&self, digest: &Digest);
+    /// Takes the base address of the blobs that the coordinator names now.
+    fn set_base(&self, base: &str);
+}

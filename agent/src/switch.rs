@@ -1,0 +1,173 @@
+//! The live link of a service and the one before it: relative symlinks, replaced by rename. Knows no
+//! process and no signature; takes only what [`crate::stage`] proved.
+
+use std::fs;
+use std::io;
+use std::path::PathBuf;
+
+use groundswell_common::{ReleaseId, ServiceName};
+
+use crate::durable::{Fault, at, remove, sync_parent};
+use crate::layout::Layout;
+use crate::stage::StagedRelease;
+
+/// Why a live link cannot be read.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum LiveError {
+    /// The file system failed.
+    #[error("read the live link")]
+    Fault(#[from] Fault),
+    /// Not `releases/DIGEST`.
+    #[error("read the live link: {0} names no release; make it releases/DIGEST again")]
+    Foreign(PathBuf),
+}
+
+/// One step on the way; each is atomic, and the live tree is old or new after any of them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Op {
+    /// Makes the new link under a name that nobody reads.
+    Prepare { link: PathBuf, target: PathBuf },
+    /// Puts it in place of the old one.
+    Replace { link: PathBuf },
+    /// Takes a link away.
+    Remove { link: PathBuf },
+    /// Makes the directory's names durable.
+    Sync { link: PathBuf },
+}
+
+impl Op {
+    fn run(&self) -> Result<(), Fault> {
+        match self {
+            Self::Prepare { link, target } => {
+                let new = beside(link);
+                remove(&new)?;
+                std::os::unix::fs::symlink(target, &new).map_err(at("link", &new))
+            }
+            Self::Replace { link } => fs::rename(beside(link), link).map_err(at("replace", link)),
+            Self::Remove { link } => remove(link),
+            Self::Sync { link } => sync_parent(link),
+        }
+    }
+}
+
+fn beside(link: &std::path::Path) -> PathBuf {
+    let name = link.file_name().unwrap_or_default().to_string_lossy();
+    link.with_file_name(format!(".{name}.new"))
+}
+
+fn set(link: PathBuf, release: Option<&ReleaseId>) -> Vec<Op> {
+    match release {
+        Some(release) => {
+            let target = PathBuf::from("releases").join(release.to_string());
+            vec![
+                Op::Prepare { link: link.clone(), target },
+                Op::Replace { link: link.clone() },
+                Op::Sync { link },
+            ]
+        }
+        None => vec![Op::Remove { link: link.clone() }, Op::Sync { link }],
+    }
+}
+
+/// The release that `current` names; `None` when nothing is live.
+pub(crate) fn live(layout: &Layout, service: &ServiceName) -> Result<Option<ReleaseId>, LiveError> {
+    let link = layout.current(service);
+    let target = match fs::read_link(&link) {
+        Ok(target) => target,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(at("read", &link)(error).into()),
+    };
+    let name = target.strip_prefix("releases").ok().and_then(|name| name.to_str());
+    match name.and_then(|name| name.parse().ok()) {
+        Some(release) => Ok(Some(release)),
+        None => Err(LiveError::Foreign(target)),
+    }
+}
+
+fn activation(
+    layout: &Layout,
+    service: &ServiceName,
+    running: Option<&ReleaseId>,
+    staged: &ReleaseId,
+) -> Vec<Op> {
+    let mut ops = match running {
+        Some(running) => set(layout.previous(service), Some(running)),
+        None => Vec::new(),
+    };
+    ops.extend(set(layout.current(service), Some(staged)));
+    ops
+}
+
+/// Makes a staged release live; `running` becomes the previous one.
+///
+/// # Errors
+/// [`Fault`]; the live link is the old one, or the new one whose name may not be durable yet.
+pub(crate) fn activate(
+    layout: &Layout,
+    staged: &StagedRelease,
+    running: Option<&ReleaseId>,
+) -> Result<(), Fault> {
+    let ops = activation(layout, staged.service(), running, &staged.known().id);
+    ops.iter().try_for_each(Op::run)
+}
+
+/// Makes a release that was live before live again, or nothing at all.
+///
+/// # Errors
+/// [`Fault`]; as [`activate`].
+pub(crate) fn restore(
+    layout: &Layout,
+    service: &ServiceName,
+    to: Option<&ReleaseId>,
+) -> Result<(), Fault> {
+    let mut ops = set(layout.current(service), to);
+    ops.extend(set(layout.previous(service), None));
+    ops.iter().try_for_each(Op::run)
+}
+
+#[cfg(test)]
+mod tests {
+    use groundswell_common::Digest;
+
+    use super::*;
+
+    fn id(name: &str) -> ReleaseId {
+        ReleaseId::from_digest(Digest::of(name.as_bytes()))
+    }
+
+    #[test]
+    fn after_each_operation_the_live_tree_is_old_or_new() {
+        for stop in 0..=7 {
+            let dir = tempfile::tempdir().unwrap();
+            let layout = Layout::new(dir.path());
+            let service: ServiceName = "shop".parse().unwrap();
+            fs::create_dir_all(layout.releases(&service)).unwrap();
+            let (old, new) = (id("old"), id("new"));
+            let first = activation(&layout, &service, None, &old);
+            first.iter().try_for_each(Op::run).unwrap();
+            let ops = activation(&layout, &service, Some(&old), &new);
+            assert_eq!(ops.len(), 6);
+            ops.iter().take(stop).try_for_each(Op::run).unwrap();
+            let want = if stop >= 5 { new } else { old };
+            assert_eq!(live(&layout, &service).unwrap(), Some(want), "stopped after {stop}");
+            // Whatever a kill left behind, the whole sequence works again.
+            ops.iter().try_for_each(Op::run).unwrap();
+            assert_eq!(live(&layout, &service).unwrap(), Some(new));
+            restore(&layout, &service, Some(&old)).unwrap();
+            assert_eq!(live(&layout, &service).unwrap(), Some(old));
+            assert!(layout.previous(&service).symlink_metadata().is_err());
+            restore(&layout, &service, None).unwrap();
+            assert_eq!(live(&layout, &service).unwrap(), None);
+        }
+    }
+
+    #[test]
+    fn a_link_to_anything_else_is_an_error() {
+        let dir = tempfile::tempdir().unwrap();
+        let layout = Layout::new(dir.path());
+        let service: ServiceName = "shop".parse().unwrap();
+        fs::create_dir_all(layout.service(&service)).unwrap();
+        std::os::unix::fs::symlink("/etc", layout.current(&service)).unwrap();
+        assert!(matches!(live(&layout, &service), Err(LiveError::Foreign(_))));
+    }
+}

@@ -1,0 +1,67 @@
+//! A supervisor of tests: remembers what it was told, and fails where a test says so.
+
+use std::collections::BTreeSet;
+use std::sync::Mutex;
+
+use groundswell_common::ServiceName;
+
+use super::UnitError;
+use crate::ports::{Alive, RunSpec, Units, Work};
+
+/// Versions that do not start are in `broken`.
+#[derive(Debug, Default)]
+pub(crate) struct SimulatedUnits {
+    pub(crate) broken: Mutex<BTreeSet<String>>,
+    pub(crate) calls: Mutex<Vec<String>>,
+    pub(crate) crashes: Mutex<u64>,
+}
+
+impl SimulatedUnits {
+    fn start(&self, verb: &str, spec: &RunSpec) -> Result<(), UnitError> {
+        self.calls.lock().unwrap().push(format!("{verb} {}", spec.version));
+        if self.broken.lock().unwrap().contains(spec.version.as_str()) {
+            let (unit, result) = (spec.service.to_string(), "failed".to_owned());
+            return Err(UnitError::Job { unit, result });
+        }
+        Ok(())
+    }
+}
+
+impl Units for SimulatedUnits {
+    fn restart<'a>(&'a self, spec: &'a RunSpec) -> Work<'a, Result<(), UnitError>> {
+        Box::pin(std::future::ready(self.start("restart", spec)))
+    }
+
+    fn ensure<'a>(&'a self, spec: &'a RunSpec) -> Work<'a, Result<(), UnitError>> {
+        Box::pin(std::future::ready(self.start("ensure", spec)))
+    }
+
+    fn stop<'a>(&'a self, spec: &'a RunSpec) -> Work<'a, Result<(), UnitError>> {
+        Box::pin(std::future::ready(self.start("stop", spec).or(Ok(()))))
+    }
+
+    fn alive<'a>(&'a self, _spec: &'a RunSpec) -> Work<'a, Result<Alive, UnitError>> {
+        let crashes = *self.crashes.lock().unwrap();
+        Box::pin(std::future::ready(Ok(Alive { running: true, crashes })))
+    }
+
+    fn unit_active<'a>(
+        &'a self,
+        _spec: &'a RunSpec,
+        _unit: &'a str,
+    ) -> Work<'a, Result<bool, UnitError>> {
+        Box::pin(std::future::ready(Ok(true)))
+    }
+
+    fn last_output<'a>(&'a self, _spec: &'a RunSpec) -> Work<'a, String> {
+        Box::pin(std::future::ready("the last line".to_owned()))
+    }
+
+    fn refused_unit(&self, _service: &ServiceName, units: &[String]) -> Option<String> {
+        units.iter().find(|unit| unit.starts_with("forbidden")).cloned()
+    }
+
+    fn stop_all(&self) -> Work<'_, ()> {
+        Box::pin(std::future::ready(()))
+    }
+}

@@ -1,0 +1,255 @@
+//! Asks systemd over D-Bus to restart units that this host's configuration allows. The one file that names
+//! zbus. The bus is connected to when it is first needed.
+
+use std::collections::BTreeMap;
+use std::num::NonZeroUsize;
+use std::time::Duration;
+
+use futures_util::StreamExt as _;
+use groundswell_common::ServiceName;
+use tokio::sync::Mutex;
+use tokio::time::timeout;
+use zbus::message::Type;
+use zbus::{Connection, MatchRule, MessageStream, ObjectPath, OwnedObjectPath, OwnedVariant};
+
+use super::UnitError;
+use crate::ports::{Alive, RunSpec, Units, Work};
+
+const SYSTEMD: &str = "org.freedesktop.systemd1";
+const MANAGER_PATH: &str = "/org/freedesktop/systemd1";
+const MANAGER: &str = "org.freedesktop.systemd1.Manager";
+const UNIT: &str = "org.freedesktop.systemd1.Unit";
+const SERVICE: &str = "org.freedesktop.systemd1.Service";
+const PROPERTIES: &str = "org.freedesktop.DBus.Properties";
+/// systemd's own answer to a unit that was started too often.
+const START_LIMIT: &str = "start-limit-hit";
+/// Longest job: systemd's default start time-out is 90 s, its stop time-out as much again.
+const JOB: Duration = Duration::from_secs(300);
+const CALL: Duration = Duration::from_secs(30);
+/// Signals that may wait: jobs of other units end meanwhile, too.
+const SIGNALS_MAX: usize = 256;
+
+/// The systemd supervisor of one agent.
+#[derive(Debug)]
+pub(crate) struct SystemdUnits {
+    allowed: BTreeMap<ServiceName, Vec<String>>,
+    bus: Mutex<Option<Connection>>,
+}
+
+impl SystemdUnits {
+    pub(crate) fn new(allowed: BTreeMap<ServiceName, Vec<String>>) -> Self {
+        Self { allowed, bus: Mutex::new(None) }
+    }
+
+    fn check(&self, spec: &RunSpec) -> Result<(), UnitError> {
+        match self.refused_unit(&spec.service, &spec.units) {
+            Some(unit) => Err(UnitError::NotAllowed(unit)),
+            None if spec.units.is_empty() => Err(UnitError::NoUnits),
+            None => Ok(()),
+        }
+    }
+
+    /// The bus, connected anew when the last connection broke.
+    async fn bus(&self) -> Result<Connection, UnitError> {
+        let mut held = self.bus.lock().await;
+        if let Some(bus) = held.as_ref() {
+            return Ok(bus.clone());
+        }
+        let failed = |source| bus_error("reach the bus for", "systemd", source);
+        let bus = Connection::system().await.map_err(failed)?;
+        // Without a subscription systemd sends no signals, and the end of a job goes unheard.
+        bus.call_method(Some(SYSTEMD), MANAGER_PATH, Some(MANAGER), "Subscribe", &())
+            .await
+            .map_err(|source| bus_error("subscribe to", "systemd", source))?;
+        *held = Some(bus.clone());
+        Ok(bus)
+    }
+
+    /// Runs one job to its end: RestartUnit, StartUnit or StopUnit.
+    async fn job(&self, verb: &'static str, unit: &str) -> Result<(), UnitError> {
+        let bus = self.bus().await?;
+        let ran = self.job_on(&bus, verb, unit).await;
+        if matches!(ran, Err(UnitError::Bus { .. } | UnitError::JobSilent { .. })) {
+            // Perhaps the bus has gone: the next job connects again.
+            *self.bus.lock().await = None;
+        }
+        ran
+    }
+
+    async fn job_on(
+        &self,
+        bus: &Connection,
+        verb: &'static str,
+        unit: &str,
+    ) -> Result<(), UnitError> {
+        let failed = |source| bus_error(verb, unit, source);
+        let rule = MatchRule::builder()
+            .msg_type(Type::Signal)
+            .sender(SYSTEMD)
+            .interface(MANAGER)
+            .member("JobRemoved")
+            .build()
+            .map_err(failed)?;
+        // Listening first: the job may end before its number is known here.
+        let ends = MessageStream::for_match_rule(rule, bus, NonZeroUsize::new(SIGNALS_MAX))
+            .await
+            .map_err(failed)?;
+        let asked = (unit, "replace");
+        let answer = bus.call_method(Some(SYSTEMD), MANAGER_PATH, Some(MANAGER), verb, &asked);
+        let late = || UnitError::JobSilent { unit: unit.to_owned(), secs: CALL.as_secs() };
+        let answer = timeout(CALL, answer).await.map_err(|_| late())?.map_err(failed)?;
+        let job: OwnedObjectPath = answer.body().deserialize().map_err(failed)?;
+        let silent = || UnitError::JobSilent { unit: unit.to_owned(), secs: JOB.as_secs() };
+        let result = timeout(JOB, job_result(ends, &job)).await.map_err(|_| silent())?;
+        let Some(result) = result else { return Err(silent()) };
+        if result == "done" || (verb == "StopUnit" && result == "skipped") {
+            return Ok(());
+        }
+        if self.property(bus, unit, SERVICE, "Result").await? == Some(START_LIMIT.to_owned()) {
+            return Err(UnitError::StartLimit(unit.to_owned()));
+        }
+        Err(UnitError::Job { unit: unit.to_owned(), result })
+    }
+
+    async fn property(
+        &self,
+        bus: &Connection,
+        unit: &str,
+        interface: &str,
+        name: &'static str,
+    ) -> Result<Option<String>, UnitError> {
+        let value = self.raw_property(bus, unit, interface, name).await?;
+        Ok(String::try_from(value).ok())
+    }
+
+    async fn raw_property(
+        &self,
+        bus: &Connection,
+        unit: &str,
+        interface: &str,
+        name: &'static str,
+    ) -> Result<OwnedVariant, UnitError> {
+        let failed = |source| bus_error(name, unit, source);
+        let loaded = bus
+            .call_method(Some(SYSTEMD), MANAGER_PATH, Some(MANAGER), "LoadUnit", &(unit,))
+            .await
+            .map_err(failed)?;
+        let path: OwnedObjectPath = loaded.body().deserialize().map_err(failed)?;
+        let got = bus
+            .call_method(Some(SYSTEMD), &path, Some(PROPERTIES), "Get", &(interface, name))
+            .await
+            .map_err(failed)?;
+        got.body().deserialize().map_err(failed)
+    }
+
+    async fn active(&self, unit: &str) -> Result<bool, UnitError> {
+        let bus = self.bus().await?;
+        let state = self.property(&bus, unit, UNIT, "ActiveState").await?;
+        Ok(state.as_deref() == Some("active"))
+    }
+
+    async fn all_alive(&self, spec: &RunSpec) -> Result<Alive, UnitError> {
+        let bus = self.bus().await?;
+        let (mut running, mut crashes) = (true, 0_u64);
+        for unit in &spec.units {
+            running &= self.active(unit).await?;
+            let restarts = self.raw_property(&bus, unit, SERVICE, "NRestarts").await?;
+            crashes += u64::from(u32::try_from(restarts).unwrap_or(0));
+        }
+        Ok(Alive { running, crashes })
+    }
+
+    async fn all(&self, verb: &'static str, spec: &RunSpec) -> Result<(), UnitError> {
+        for unit in &spec.units {
+            self.job(verb, unit).await?;
+        }
+        Ok(())
+    }
+}
+
+/// How the job ended, once its own removal is signalled.
+async fn job_result(mut ends: MessageStream, job: &OwnedObjectPath) -> Option<String> {
+    while let Some(message) = ends.next().await {
+        let Ok(message) = message else { continue };
+        let body = message.body();
+        let removed: Result<(u32, ObjectPath<'_>, &str, &str), _> = body.deserialize();
+        if let Ok((_, path, _, result)) = removed
+            && path == job.as_ref()
+        {
+            return Some(result.to_owned());
+        }
+    }
+    None
+}
+
+fn bus_error(verb: &'static str, unit: &str, source: zbus::Error) -> UnitError {
+    UnitError::Bus { verb, unit: unit.to_owned(), source: Box::new(source) }
+}
+
+impl Units for SystemdUnits {
+    fn restart<'a>(&'a self, spec: &'a RunSpec) -> Work<'a, Result<(), UnitError>> {
+        Box::pin(async move {
+            self.check(spec)?;
+            self.all("RestartUnit", spec).await
+        })
+    }
+
+    fn ensure<'a>(&'a self, spec: &'a RunSpec) -> Work<'a, Result<(), UnitError>> {
+        Box::pin(async move {
+            self.check(spec)?;
+            for unit in &spec.units {
+                // A unit that systemd starts at boot is on its way already; starting it twice is one job.
+                if !self.active(unit).await? {
+                    self.job("StartUnit", unit).await?;
+                }
+            }
+            Ok(())
+        })
+    }
+
+    fn stop<'a>(&'a self, spec: &'a RunSpec) -> Work<'a, Result<(), UnitError>> {
+        Box::pin(async move {
+            // What the configuration no longer allows is not this agent's to stop.
+            match self.check(spec) {
+                Err(UnitError::NoUnits) => return Ok(()),
+                other => other?,
+            }
+            self.all("StopUnit", spec).await
+        })
+    }
+
+    fn alive<'a>(&'a self, spec: &'a RunSpec) -> Work<'a, Result<Alive, UnitError>> {
+        Box::pin(self.all_alive(spec))
+    }
+
+    fn unit_active<'a>(
+        &'a self,
+        spec: &'a RunSpec,
+        unit: &'a str,
+    ) -> Work<'a, Result<bool, UnitError>> {
+        Box::pin(async move {
+            match self.refused_unit(&spec.service, &[unit.to_owned()]) {
+                Some(unit) => Err(UnitError::NotAllowed(unit)),
+                None => self.active(unit).await,
+            }
+        })
+    }
+
+    fn last_output<'a>(&'a self, spec: &'a RunSpec) -> Work<'a, String> {
+        Box::pin(async move {
+            let hints = spec.units.iter().map(|unit| format!("see 'journalctl -u {unit}'"));
+            hints.collect::<Vec<_>>().join(", ")
+        })
+    }
+
+    fn refused_unit(&self, service: &ServiceName, units: &[String]) -> Option<String> {
+        let allowed = self.allowed.get(service);
+        let is_allowed = |unit: &&String| allowed.is_some_and(|allowed| allowed.contains(unit));
+        units.iter().find(|unit| !is_allowed(unit)).cloned()
+    }
+
+    fn stop_all(&self) -> Work<'_, ()> {
+        // systemd's services are systemd's: they outlive the agent.
+        Box::pin(std::future::ready(()))
+    }
+}

@@ -1,0 +1,492 @@
+//! The jobs of one service, one at a time: stage, activate, probe, watch, restore. Each takes what it needs
+//! by value and ends in one event. Decides nothing that the machine decides.
+
+use std::collections::BTreeSet;
+use std::io::Read as _;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use groundswell_common::limits::MANIFEST_MAX_BYTES;
+use groundswell_common::manifest::{Manifest, Probe};
+use groundswell_common::trust::{Verified, check_approvals, check_step};
+use groundswell_common::wire::ReleaseProof;
+use groundswell_common::{Clock, Digest, ReleaseId, ServiceName, Timestamp};
+use tokio::sync::mpsc;
+use tokio::time::sleep;
+
+use crate::cancel::Cancel;
+use crate::clock::wall;
+use crate::durable::Fault;
+use crate::fetch::FetchError;
+use crate::layout::Layout;
+use crate::link::Say;
+use crate::machine::{Event, Known};
+use crate::ports::{Alive, Depot, Probes, RunSpec, Units};
+use crate::probe::ProbeError;
+use crate::stage::{self, StageError, StagedRelease, Unpack};
+use crate::switch;
+use crate::text::{chain, failure};
+use crate::trustee::Trustee;
+use crate::units::UnitError;
+
+/// A probe that fails while a release bakes is tried once more after this time before it counts.
+const SECOND_TRY: Duration = Duration::from_millis(250);
+
+/// Everything outside that jobs use.
+#[derive(Clone)]
+pub(crate) struct Outside {
+    pub(crate) layout: Layout,
+    pub(crate) units: Arc<dyn Units>,
+    pub(crate) probes: Arc<dyn Probes>,
+    pub(crate) depot: Arc<dyn Depot>,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) keep_free_bytes: u64,
+}
+
+/// What every job of a service knows.
+#[derive(Clone)]
+pub(crate) struct Job {
+    pub(crate) outside: Outside,
+    pub(crate) service: ServiceName,
+    pub(crate) cancel: Cancel,
+}
+
+/// Why a release cannot be brought here.
+#[derive(Debug, thiserror::Error)]
+enum BringError {
+    #[error("the directive brought no proof of the release")]
+    NoProof,
+    #[error(transparent)]
+    Fetch(#[from] FetchError),
+    #[error(transparent)]
+    Stage(#[from] StageError),
+    #[error(transparent)]
+    Fault(#[from] Fault),
+    #[error("{need_bytes} bytes are needed and {free_bytes} are free; make room")]
+    Full { need_bytes: u64, free_bytes: u64 },
+    #[error("the unpacking task was lost")]
+    Lost,
+}
+
+/// A release to bring here.
+pub(crate) struct Bring {
+    pub(crate) release: ReleaseId,
+    pub(crate) proof: Option<ReleaseProof>,
+    pub(crate) trustee: Trustee,
+    pub(crate) floor: u64,
+    pub(crate) running_seq: Option<u64>,
+    /// Whether the directive orders a step down.
+    pub(crate) back: bool,
+}
+
+impl Job {
+    /// Fetches, verifies and unpacks.
+    pub(crate) async fn stage(self, bring: Bring) -> Event {
+        let release = bring.release;
+        match self.bring(bring).await {
+            Ok(known) => Event::Staged(known),
+            Err(error) => {
+                tracing::warn!(service = %self.service, release = %release, error = %chain(&error),
+                    "the release cannot be staged");
+                Event::StageFailed { release, why: failure(&chain(&error), "") }
+            }
+        }
+    }
+
+    async fn bring(&self, bring: Bring) -> Result<Known, BringError> {
+        let proof = bring.proof.clone().ok_or(BringError::NoProof)?;
+        let layout = &self.outside.layout;
+        match stage::open(layout, &self.service, &proof, &bring.trustee) {
+            Ok(Some(staged)) => {
+                self.admit(staged.manifest(), &bring)?;
+                stage::save_proof(layout, &self.service, &proof)?;
+                return Ok(staged.known().clone());
+            }
+            Ok(None) => {}
+            Err(StageError::Damaged(_)) => {
+                crate::durable::remove_tree(&layout.release(&self.service, &proof.release))?;
+            }
+            Err(error) => return Err(error.into()),
+        }
+        let payload = self.fetch_manifest(proof.release.digest()).await?;
+        let manifest = stage::verify_manifest(&payload, &proof, &self.service, &bring.trustee)?;
+        self.admit(&manifest, &bring)?;
+        let blob = manifest.full_blob().clone();
+        self.make_room(blob.size.saturating_add(manifest.unpacked_bytes()))?;
+        let depot = &self.outside.depot;
+        let bundle = depot.fetch(&blob.sha256, blob.size, &self.cancel).await?;
+        let staged = self.unpack(payload, proof, manifest, bundle).await;
+        // A bundle whose content is not what the manifest lists is of no use a second time either.
+        depot.discard(&blob.sha256);
+        Ok(staged?.known().clone())
+    }
+
+    async fn fetch_manifest(&self, digest: &Digest) -> Result<Vec<u8>, BringError> {
+        let limit = u64::try_from(MANIFEST_MAX_BYTES).unwrap_or(u64::MAX);
+        let mut file = self.outside.depot.fetch(digest, limit, &self.cancel).await?;
+        let mut payload = Vec::new();
+        let read = file.read_to_end(&mut payload);
+        read.map_err(crate::durable::at("read", &self.outside.layout.part(digest)))?;
+        self.outside.depot.discard(digest);
+        Ok(payload)
+    }
+
+    /// Checks 4, 7 and the host's own say on units.
+    fn admit(&self, manifest: &Manifest, bring: &Bring) -> Result<(), StageError> {
+        check_step(manifest.seq, bring.floor, bring.running_seq, bring.back)
+            .map_err(StageError::Refused)?;
+        let allowed_by_root = bring.trustee.root.units.iter().find(|e| e.service == self.service);
+        let beyond_root = allowed_by_root.and_then(|entry| {
+            manifest.units.iter().find(|unit| !entry.units.contains(unit)).cloned()
+        });
+        let here = self.outside.units.refused_unit(&self.service, &manifest.units);
+        match beyond_root.or(here) {
+            Some(unit) => Err(StageError::Unit(unit)),
+            None => Ok(()),
+        }
+    }
+
+    fn make_room(&self, bytes: u64) -> Result<(), BringError> {
+        let need_bytes = bytes.saturating_add(self.outside.keep_free_bytes);
+        let free_bytes = free_bytes(&self.outside.layout)?;
+        if free_bytes < need_bytes {
+            return Err(BringError::Full { need_bytes, free_bytes });
+        }
+        Ok(())
+    }
+
+    async fn unpack(
+        &self,
+        payload: Vec<u8>,
+        proof: ReleaseProof,
+        manifest: Verified<Manifest>,
+        bundle: std::fs::File,
+    ) -> Result<StagedRelease, BringError> {
+        let job = self.clone();
+        let work = move || {
+            stage::unpack(Unpack {
+                layout: &job.outside.layout,
+                service: &job.service,
+                payload: &payload,
+                proof: &proof,
+                manifest,
+                bundle,
+                cancelled: &|| job.cancel.is_cancelled(),
+            })
+        };
+        tokio::task::spawn_blocking(work).await.map_err(|_| BringError::Lost)?.map_err(Into::into)
+    }
+
+    /// Replaces the live link under a permit and restarts the service.
+    pub(crate) async fn activate(self, under: Under) -> Event {
+        let (layout, release) = (&self.outside.layout, under.proof.release);
+        let staged = match self.last_look(&under) {
+            Ok(staged) => staged,
+            Err(error) => {
+                under.give_back(false);
+                return Event::StageFailed { release, why: failure(&chain(&error), "") };
+            }
+        };
+        let before = under.running.as_ref().map(|known| known.id);
+        let leftover = self.leftover(before.as_ref(), &staged.manifest().units);
+        // The last thing before the link is touched: a permit that ran out is none.
+        if Instant::now() >= under.void_at {
+            under.give_back(false);
+            return Event::PermitLate;
+        }
+        let switched = switch::activate(layout, &staged, before.as_ref());
+        under.give_back(switched.is_ok());
+        if let Err(fault) = switched {
+            return Event::SwitchFailed { why: failure(&chain(&fault), "") };
+        }
+        let spec = self.spec(staged.manifest());
+        self.restart(&spec, leftover).await
+    }
+
+    /// Checks 4, 5 and 7 again, at the moment of the switch.
+    fn last_look(&self, under: &Under) -> Result<StagedRelease, BringError> {
+        let (layout, trustee) = (&self.outside.layout, &under.trustee);
+        let staged = stage::open(layout, &self.service, &under.proof, trustee)?
+            .ok_or(StageError::Damaged(under.proof.release))?;
+        let running_seq = under.running.as_ref().map(|known| known.seq);
+        check_step(staged.known().seq, under.floor, running_seq, false)
+            .map_err(StageError::Refused)?;
+        let who = (&self.service, &trustee.pin.environment);
+        let release = &under.proof.release;
+        check_approvals(&under.proof.approvals, release, who, &trustee.root, wall())
+            .map_err(StageError::Refused)?;
+        Ok(staged)
+    }
+
+    /// Restarts the service on what is live, after a restart of the agent in the middle of a switch.
+    pub(crate) async fn start(self, release: ReleaseId) -> Event {
+        match self.live_spec(&release) {
+            Ok(spec) => self.restart(&spec, Vec::new()).await,
+            Err(error) => Event::SwitchFailed { why: failure(&chain(&error), "") },
+        }
+    }
+
+    async fn restart(&self, spec: &RunSpec, leftover: Vec<String>) -> Event {
+        match self.bring_up(spec, leftover).await {
+            Ok(()) => Event::Switched,
+            Err(error) => {
+                let output = self.outside.units.last_output(spec).await;
+                Event::SwitchFailed { why: failure(&chain(&error), &output) }
+            }
+        }
+    }
+
+    async fn bring_up(&self, spec: &RunSpec, leftover: Vec<String>) -> Result<(), UnitError> {
+        if !leftover.is_empty() {
+            self.outside.units.stop(&RunSpec { units: leftover, ..spec.clone() }).await?;
+        }
+        self.outside.units.restart(spec).await
+    }
+
+    /// Units that only the release before has: they must not run on.
+    fn leftover(&self, before: Option<&ReleaseId>, units: &[String]) -> Vec<String> {
+        let keep: BTreeSet<&String> = units.iter().collect();
+        let manifest = before.map(|id| stage::reopen(&self.outside.layout, &self.service, id));
+        match manifest {
+            Some(Ok(manifest)) => {
+                manifest.units.iter().filter(|unit| !keep.contains(unit)).cloned().collect()
+            }
+            Some(Err(_)) | None => Vec::new(),
+        }
+    }
+
+    fn spec(&self, manifest: &Manifest) -> RunSpec {
+        RunSpec {
+            service: self.service.clone(),
+            version: manifest.version.clone(),
+            units: manifest.units.clone(),
+            command: manifest.command.clone(),
+            tree: self.outside.layout.current(&self.service).join("tree"),
+        }
+    }
+
+    fn live_spec(&self, release: &ReleaseId) -> Result<RunSpec, StageError> {
+        stage::reopen(&self.outside.layout, &self.service, release).map(|m| self.spec(&m))
+    }
+
+    /// Sees to it that what is live runs.
+    pub(crate) async fn ensure(self, release: ReleaseId) {
+        let spec = match self.live_spec(&release) {
+            Ok(spec) => spec,
+            Err(error) => {
+                tracing::error!(service = %self.service, error = %chain(&error), "cannot be run");
+                return;
+            }
+        };
+        if let Err(error) = self.outside.units.ensure(&spec).await {
+            tracing::error!(service = %self.service, error = %chain(&error), "does not run");
+        }
+    }
+
+    /// Probes what is live until everything passes at once, or the deadline is over.
+    pub(crate) async fn probe(
+        self,
+        release: ReleaseId,
+        deadline: Timestamp,
+        interval: Duration,
+    ) -> Event {
+        let (spec, manifest) = match self.running(&release).await {
+            Ok(found) => found,
+            Err(why) => return Event::Failed { why },
+        };
+        match self.pass_by(&spec, &manifest.probes, deadline, interval).await {
+            Ok(()) => Event::Passed,
+            Err(why) => Event::Failed { why },
+        }
+    }
+
+    /// Tries until all pass in one round; the last defect when the deadline is over.
+    async fn pass_by(
+        &self,
+        spec: &RunSpec,
+        probes: &[Probe],
+        deadline: Timestamp,
+        interval: Duration,
+    ) -> Result<(), String> {
+        let mut since: Option<u64> = None;
+        loop {
+            let tried = self.round(spec, probes, since).await;
+            match tried {
+                // Without probes it must stay up from one look to the next.
+                Ok(alive) if !probes.is_empty() || since == Some(alive.crashes) => return Ok(()),
+                Ok(alive) => since = Some(alive.crashes),
+                Err(_) => since = None,
+            }
+            let left = deadline.millis_since(self.outside.clock.now());
+            match tried {
+                Err(error) if left == 0 => {
+                    let output = self.outside.units.last_output(spec).await;
+                    let why = format!("probes did not pass in time: {}", chain(&error));
+                    return Err(failure(&why, &output));
+                }
+                Ok(_) | Err(_) => sleep(interval.min(Duration::from_millis(left.max(50)))).await,
+            }
+        }
+    }
+
+    /// Keeps probing until `until`; two tries in a row that fail, or a crash, end it.
+    pub(crate) async fn watch(
+        self,
+        release: ReleaseId,
+        until: Timestamp,
+        interval: Duration,
+    ) -> Event {
+        let (spec, manifest) = match self.running(&release).await {
+            Ok(found) => found,
+            Err(why) => return Event::Failed { why },
+        };
+        let crashes = self.outside.units.alive(&spec).await.map_or(0, |alive| alive.crashes);
+        loop {
+            let mut tried = self.round(&spec, &manifest.probes, Some(crashes)).await;
+            if tried.as_ref().is_err_and(RoundError::may_pass) {
+                sleep(SECOND_TRY).await;
+                tried = self.round(&spec, &manifest.probes, Some(crashes)).await;
+            }
+            if let Err(error) = tried {
+                let output = self.outside.units.last_output(&spec).await;
+                let why = format!("failed while it was watched: {}", chain(&error));
+                return Event::Failed { why: failure(&why, &output) };
+            }
+            let left = until.millis_since(self.outside.clock.now());
+            if left == 0 {
+                return Event::Passed;
+            }
+            sleep(interval.min(Duration::from_millis(left))).await;
+        }
+    }
+
+    /// The run spec and manifest of what is live, after seeing to it that it runs.
+    async fn running(&self, release: &ReleaseId) -> Result<(RunSpec, Manifest), String> {
+        let manifest = stage::reopen(&self.outside.layout, &self.service, release)
+            .map_err(|error| failure(&chain(&error), ""))?;
+        let spec = self.spec(&manifest);
+        self.outside.units.ensure(&spec).await.map_err(|error| failure(&chain(&error), ""))?;
+        Ok((spec, manifest))
+    }
+
+    /// One round: the supervisor first, then every probe.
+    async fn round(
+        &self,
+        spec: &RunSpec,
+        probes: &[Probe],
+        crashes: Option<u64>,
+    ) -> Result<Alive, RoundError> {
+        let units = &self.outside.units;
+        let alive = units.alive(spec).await?;
+        if crashes.is_some_and(|crashes| alive.crashes > crashes) {
+            return Err(RoundError::Crashed);
+        }
+        if !alive.running {
+            return Err(RoundError::NotRunning);
+        }
+        for probe in probes {
+            match probe {
+                Probe::Unit { unit } => {
+                    if !units.unit_active(spec, unit).await? {
+                        return Err(ProbeError::Unit(unit.clone()).into());
+                    }
+                }
+                Probe::Http { .. } | Probe::Tcp { .. } | Probe::Exec { .. } => {
+                    self.outside.probes.once(probe, spec).await?;
+                }
+            }
+        }
+        Ok(alive)
+    }
+
+    /// Makes the release before live again, or nothing; restarts and probes it. Needs nobody.
+    pub(crate) async fn restore(
+        self,
+        from: Known,
+        to: Option<Known>,
+        (probe, interval): (Duration, Duration),
+    ) -> Event {
+        let failed = |why: &str, back| Event::RestoreFailed { why: failure(why, ""), back };
+        let layout = &self.outside.layout;
+        let Some(to) = to else {
+            if let Ok(spec) = self.live_spec(&from.id)
+                && let Err(error) = self.outside.units.stop(&spec).await
+            {
+                return failed(&chain(&error), false);
+            }
+            return match switch::restore(layout, &self.service, None) {
+                Ok(()) => Event::Restored,
+                Err(fault) => failed(&chain(&fault), false),
+            };
+        };
+        let manifest = match stage::reopen(layout, &self.service, &to.id) {
+            Ok(manifest) => manifest,
+            Err(error) => return failed(&chain(&error), false),
+        };
+        let leftover = self.leftover(Some(&from.id), &manifest.units);
+        if let Err(fault) = switch::restore(layout, &self.service, Some(&to.id)) {
+            return failed(&chain(&fault), false);
+        }
+        let spec = self.spec(&manifest);
+        if let Err(error) = self.bring_up(&spec, leftover).await {
+            return failed(&chain(&error), true);
+        }
+        let millis = u64::try_from(probe.as_millis()).unwrap_or(u64::MAX);
+        let deadline = self.outside.clock.now().plus_millis(millis);
+        match self.pass_by(&spec, &manifest.probes, deadline, interval).await {
+            Ok(()) => Event::Restored,
+            Err(why) => failed(&why, true),
+        }
+    }
+}
+
+/// Why one round of probes did not pass.
+#[derive(Debug, thiserror::Error)]
+enum RoundError {
+    #[error("the service does not run")]
+    NotRunning,
+    #[error("the service ended by itself and was started again")]
+    Crashed,
+    #[error(transparent)]
+    Probe(#[from] ProbeError),
+    #[error(transparent)]
+    Units(#[from] UnitError),
+}
+
+impl RoundError {
+    /// Whether a second try may pass: a crash stays a crash.
+    fn may_pass(&self) -> bool {
+        match self {
+            Self::Probe(_) | Self::Units(_) => true,
+            Self::NotRunning | Self::Crashed => false,
+        }
+    }
+}
+
+/// What a switch happens under.
+pub(crate) struct Under {
+    pub(crate) proof: ReleaseProof,
+    pub(crate) trustee: Trustee,
+    pub(crate) floor: u64,
+    pub(crate) running: Option<Known>,
+    pub(crate) nonce: [u8; 16],
+    pub(crate) void_at: Instant,
+    pub(crate) says: mpsc::Sender<Say>,
+}
+
+impl Under {
+    /// Tells the coordinator that nothing is outstanding under this permit any more.
+    fn give_back(&self, used: bool) {
+        // A full or closed queue means no session: there the permit ends by its time.
+        if self.says.try_send(Say::Done { nonce: self.nonce, used }).is_err() {
+            tracing::debug!("a permit could not be returned; it ends by its time");
+        }
+    }
+}
+
+/// Bytes that staging may use.
+pub(crate) fn free_bytes(layout: &Layout) -> Result<u64, Fault> {
+    let stat = rustix::fs::statvfs(layout.state())
+        .map_err(|error| crate::durable::at("measure", layout.state())(error.into()))?;
+    Ok(stat.f_bavail.saturating_mul(stat.f_frsize))
+}
