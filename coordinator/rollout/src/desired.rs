@@ -43,7 +43,7 @@ pub fn desired(rollout: &Rollout, host: &HostId) -> Option<ServiceWish> {
     })
 }
 
-/// The number of the ledger entry that changed the host's wish last; 0 where the rollout has no say.
+/// The number of the ledger entry that changed the host's wish last; 0 where it has no say.
 #[must_use]
 pub fn generation(rollout: &Rollout, host: &HostId) -> u64 {
     let entry = rollout.host(host).zip(rollout.started);
@@ -54,8 +54,8 @@ pub fn generation(rollout: &Rollout, host: &HostId) -> u64 {
 /// that of the directive which the host acts on.
 ///
 /// # Errors
-/// [`Deny::Stopped`] where nobody may switch; [`Deny::Stale`] where this host may not: it has no slot,
-/// another release is wanted, or its directive is older than its slot.
+/// [`Deny::Stopped`] where nobody may switch; [`Deny::Stale`] where this host may not: it has no
+/// slot, another release is wanted, or its directive is older than its slot.
 pub fn may_switch(
     rollout: &Rollout,
     host: &HostId,
@@ -94,10 +94,9 @@ pub(crate) fn goes_forward(rollout: &Rollout) -> bool {
         | Phase::Paused { .. }
         | Phase::Halted { .. }
         | Phase::Reverting { .. }
-        | Phase::Done {
-            outcome: Outcome::Reverted { .. } | Outcome::Aborted { .. } | Outcome::Superseded { .. },
-            ..
-        } => false,
+        | Phase::Done { outcome: Outcome::Reverted { .. }, .. }
+        | Phase::Done { outcome: Outcome::Aborted { .. }, .. }
+        | Phase::Done { outcome: Outcome::Superseded { .. }, .. } => false,
     };
     phase && rollout.successor.is_none()
 }

@@ -319,8 +319,8 @@ impl fmt::Display for Why {
                     unless a host commits before", Wave(*wave))
             }
             Self::WaveAway { wave, hosts, progress_by } => {
-                write!(f, "{} is open but each of its {hosts} hosts is away; it halts at \
-                    {progress_by} unless one comes back", Wave(*wave))
+                write!(f, "{} is open and nobody of its {} is connected; it halts at \
+                    {progress_by} unless one comes back", Wave(*wave), Hosts(*hosts))
             }
             Self::WaveBakes { wave, until, left_millis } => {
                 let left = left_millis.div_ceil(1000);
@@ -337,17 +337,17 @@ impl fmt::Display for Why {
                 write!(f, "{cause}; resume (goes on {resume}), revert or abort it")
             }
             Self::Reverting { cause, wave, left } => {
-                write!(f, "it goes back, now in {}, {left} connected hosts left: {cause}",
-                    Wave(*wave))
+                write!(f, "it goes back, now in {}, {} left that are connected: {cause}",
+                    Wave(*wave), Hosts(*left))
             }
             Self::Done { outcome, stragglers: 0 } => write!(f, "it is over: {outcome}"),
             Self::Done { outcome, stragglers } => {
-                write!(f, "it is over: {outcome}; {stragglers} hosts are not there yet")
+                write!(f, "it is over: {outcome}; not there yet: {}", Hosts(*stragglers))
             }
             Self::Superseded { by } => write!(f, "rollout {by} took over"),
             Self::LaneShut { wave, failures, budget } => {
-                write!(f, "late hosts wait: {failures} hosts of {} failed, its budget is \
-                    {budget}; halt and resume to acknowledge them", Wave(*wave))
+                write!(f, "late hosts wait: {} of {} failed, its budget is {budget}; halt and \
+                    resume to acknowledge them", Hosts(*failures), Wave(*wave))
             }
             Self::NotPlanned { host } => write!(f, "host {host} is not in this rollout's plan"),
             Self::HostPending { wave, current: Some(current) } => {
@@ -359,7 +359,7 @@ impl fmt::Display for Why {
             Self::HostStaging => write!(f, "it fetches and unpacks the release"),
             Self::HostWaitsForSlot { before, in_flight, slots } => {
                 write!(f, "it is staged and waits for a slot: {in_flight} of {slots} are in use, \
-                    {before} hosts are before it")
+                    {} before it", Hosts(*before))
             }
             Self::HostGranted { deadline } => {
                 write!(f, "it may switch and has not said that it did; it counts as lost at \
@@ -384,7 +384,9 @@ impl fmt::Display for Why {
                 };
                 write!(f, "the release failed on it ({}): {why}; {after}", step_word(*step))
             }
-            Self::HostLost => write!(f, "it fell silent while it held a slot and may run the release"),
+            Self::HostLost => {
+                write!(f, "it fell silent while it held a slot and may run the release")
+            }
             Self::HostAbsent => {
                 write!(f, "it was away when its turn came; it is staged when it is back")
             }
@@ -407,6 +409,18 @@ impl fmt::Display for Wave {
     }
 }
 
+/// A number of hosts as people say it.
+struct Hosts(u32);
+
+impl fmt::Display for Hosts {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            1 => write!(f, "1 host"),
+            hosts => write!(f, "{hosts} hosts"),
+        }
+    }
+}
+
 fn step_word(step: FailedStep) -> &'static str {
     match step {
         FailedStep::Stage => "stage",
@@ -422,8 +436,8 @@ impl fmt::Display for HaltCause {
         match self {
             Self::Person { by, why } => write!(f, "{by} halted it: {why}"),
             Self::Breach { wave, failures, budget } => {
-                let wave = Wave(*wave);
-                write!(f, "{failures} hosts of {wave} failed, its budget is {budget}")
+                let (hosts, wave) = (Hosts(*failures), Wave(*wave));
+                write!(f, "{hosts} of {wave} failed, its budget is {budget}")
             }
             Self::NoProgress { wave } => {
                 write!(f, "no host of {} committed within the progress deadline", Wave(*wave))
@@ -437,8 +451,8 @@ impl fmt::Display for RevertCause {
         match self {
             Self::Person { by, why } => write!(f, "{by} reverted it: {why}"),
             Self::Breach { wave, failures, budget } => {
-                let wave = Wave(*wave);
-                write!(f, "{failures} hosts of {wave} failed, its budget is {budget}")
+                let (hosts, wave) = (Hosts(*failures), Wave(*wave));
+                write!(f, "{hosts} of {wave} failed, its budget is {budget}")
             }
         }
     }

@@ -8,14 +8,14 @@ use groundswell_common::{HostId, Timestamp};
 use crate::input::HostFact;
 use crate::state::{HostEntry, Outcome, Phase, Progress, Resumable, Rollout};
 
-/// Seconds beyond the host's own deadlines before its silence counts: the permit, the switch itself and
-/// a reconnect.
+/// Seconds beyond the host's own deadlines before its silence counts: the permit, the switch itself
+/// and a reconnect.
 pub const LOST_GRACE_SECS: u64 = 30;
 /// How often a host that was lost without having switched is tried again.
 pub const LOST_RETRIES_MAX: u8 = 1;
 
-/// What `standing` says that the rollout does not know; `None` where it says nothing new, so that idle
-/// reports write nothing. `accepted` is the newest generation that the host accepted
+/// What `standing` says that the rollout does not know; `None` where it says nothing new, so that
+/// idle reports write nothing. `accepted` is the newest generation that the host accepted
 /// ([`groundswell_common::report::Report::generation`]).
 ///
 /// The caller asks again, with the last standing, for each host that a step names in
@@ -37,7 +37,7 @@ pub fn fact(
 }
 
 /// Whether the rollout wants to be told that the host's connection came (`connected`) or went.
-/// After a restart the caller reports no connection as gone before the agents had time to come back.
+/// After a restart the caller reports no connection as gone before agents had time to come back.
 #[must_use]
 pub fn cares_about_link(rollout: &Rollout, host: &HostId, connected: bool) -> bool {
     listens(rollout) && rollout.host(host).is_some_and(|entry| entry.away.is_some() == connected)
@@ -152,7 +152,7 @@ fn elsewhere(
     }
 }
 
-/// The failure of this release in this rollout; one that an earlier rollout left behind is not news.
+/// The failure of this release in this rollout; what an earlier rollout left behind is not news.
 fn failed(rollout: &Rollout, standing: &Standing) -> Option<HostFact> {
     let ours = standing.rollout.as_ref().is_none_or(|id| *id == rollout.id);
     let failure = standing.failure.as_ref().filter(|failure| failure.release == rollout.release());

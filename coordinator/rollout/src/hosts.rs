@@ -82,7 +82,7 @@ pub(crate) fn places(rollout: &Rollout, ordinal: u32, entry: &HostEntry) -> Plac
     }
 }
 
-/// Whether a host with this progress runs the release or may run it, so that a revert must reach it.
+/// Whether a host with this progress runs the release or may run it: a revert must reach it.
 pub(crate) fn may_still_run(progress: &Progress) -> bool {
     match progress {
         Progress::Granted { .. }

@@ -1,5 +1,5 @@
-//! What follows by itself after an input: time-outs, breaches, slots, the next wave. Owns the course
-//! of a rollout; never refuses.
+//! What follows by itself after an input: time-outs, breaches, slots, the next wave. Owns the
+//! course of a rollout; never refuses.
 
 use groundswell_common::Timestamp;
 
@@ -12,7 +12,7 @@ use crate::state::{
     HaltCause, Outcome, Phase, Progress, Resumable, RevertCause, Rollout, WaveState, usize_of,
 };
 
-/// Changes of phase in one step: each wave opens, bakes and is reverted once, and what a person pressed.
+/// Changes of phase in one step: each wave waits, opens, bakes and is reverted at most once.
 const PHASES_PER_STEP_MAX: usize = 4 * WAVES_MAX;
 
 /// Lets everything follow that follows from the state and the time.
@@ -84,7 +84,7 @@ pub(crate) fn turn_back(rollout: &mut Rollout, step: &mut Step, cause: RevertCau
     }
 }
 
-/// Where a resume would go on, if the rollout were stopped now; `None` where there is nothing to stop.
+/// Where a resume would go on, were the rollout stopped now; `None` where nothing is to stop.
 pub(crate) fn resumable(rollout: &Rollout, now: Timestamp) -> Option<Resumable> {
     match &rollout.phase {
         Phase::Running { wave, .. } => Some(Resumable::Running { wave: *wave }),

@@ -1,5 +1,6 @@
-//! Where a rollout stands: its phase and each of its hosts, with the sets and counters that keep the
-//! cost of one fact logarithmic. Owns the form of the state; [`crate::step`] is its only writer.
+//! Where a rollout stands: its phase and each of its hosts, with the sets and counters that keep
+//! the cost of one fact logarithmic. Owns the form of the state; [`crate::step`] is its only
+//! writer.
 
 use std::collections::BTreeSet;
 
@@ -247,7 +248,7 @@ pub enum Phase {
         /// The wave that goes back now.
         wave: u32,
     },
-    /// Over. Stragglers of a completed rollout still catch up, those of a reverted one still go back.
+    /// Over. Stragglers of a completed rollout still catch up, those of a reverted one go back.
     Done {
         /// How it ended.
         outcome: Outcome,

@@ -1,5 +1,5 @@
-//! One input, one step. Refuses what does not fit the phase and then changes nothing; otherwise applies
-//! it and lets the rest follow. Deterministic: the ledger replays it.
+//! One input, one step. Refuses what does not fit the phase and then changes nothing; otherwise
+//! applies it and lets the rest follow. Deterministic: the ledger replays it.
 
 use groundswell_common::limits::{FAILURE_TEXT_MAX_BYTES, TEXT_MAX_BYTES};
 use groundswell_common::{Digest, HostId, OperatorName, RolloutId, Timestamp};

@@ -2,6 +2,8 @@
 #![expect(clippy::unwrap_used, clippy::expect_used, reason = "tests")]
 
 mod bed;
+mod check;
+mod explain;
 mod journey;
 mod plan;
 mod policy;

@@ -83,7 +83,7 @@ fn hosts_that_cannot_be_reached_go_back_when_they_return() {
     assert!(matches!(bed.outcome(), Some(Outcome::Reverted { .. })));
     assert_eq!(bed.progress(away), Progress::Committed);
     let why = explain(&bed.rollout, None, bed.at.now)[0].to_string();
-    assert!(why.ends_with("1 hosts are not there yet"), "{why}");
+    assert!(why.ends_with("not there yet: 1 host"), "{why}");
     bed.apply(Input::Connected { host: away });
     assert_eq!(bed.action(away), back());
     bed.obey_all();

@@ -155,7 +155,7 @@ fn failures_of_stragglers_shut_their_lane_and_a_resume_opens_it() {
     assert_eq!(bed.outcome(), Some(Outcome::Completed));
     assert_eq!(bed.rollout.in_flight(), 0);
     let why = explain(&bed.rollout, Some(&third), bed.at.now).pop().unwrap().to_string();
-    assert!(why.starts_with("late hosts wait: 1 hosts of wave 1 failed"), "{why}");
+    assert!(why.starts_with("late hosts wait: 1 host of wave 1 failed"), "{why}");
     bed.halt();
     bed.resume();
     assert_eq!(bed.progress(third).name(), ProgressName::Granted);
@@ -235,4 +235,21 @@ fn a_reason_that_is_too_long_is_refused() {
     let why = "x".repeat(16 * 1024 + 1);
     let refusal = bed.refused(Input::Halt { by: person("ann"), why });
     assert_eq!(refusal, Refusal::TextTooLong { bytes: 16_385, limit_bytes: 16_384 });
+}
+
+#[test]
+fn a_permit_is_for_the_holder_of_a_slot_this_release_and_a_current_directive() {
+    let mut bed = mixed();
+    let ids = bed.wave(0);
+    let since = generation(&bed.rollout, &ids[3]);
+    let asks = |bed: &Bed, id, to, since| may_switch(&bed.rollout, &id, &release(to), since);
+    assert_eq!(asks(&bed, ids[3], 2, since), Ok(()));
+    assert_eq!(asks(&bed, ids[3], 2, since - 1), Err(Deny::Stale), "from before its slot");
+    assert_eq!(asks(&bed, ids[3], 3, since), Err(Deny::Stale), "another release");
+    assert_eq!(asks(&bed, ids[1], 2, since), Ok(()), "it may ask again while it switches");
+    for id in [ids[0], ids[2], ids[4], ids[5], host(99)] {
+        assert_eq!(asks(&bed, id, 2, u64::MAX), Err(Deny::Stale), "no slot");
+    }
+    bed.failed(ids[3]);
+    assert_eq!(asks(&bed, ids[3], 2, u64::MAX), Err(Deny::Stale), "it has failed");
 }

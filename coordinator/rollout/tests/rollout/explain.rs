@@ -1,0 +1,91 @@
+//! One sentence a reason, for every phase and every kind of progress.
+
+use groundswell_rollout::{HostFact, Input, KeepOrRevert, explain};
+
+use crate::bed::{Bed, host, person, planned};
+
+fn whole(bed: &Bed) -> String {
+    let why = explain(&bed.rollout, None, bed.at.now);
+    why.iter().map(ToString::to_string).collect::<Vec<_>>().join(" | ")
+}
+
+fn of(bed: &Bed, at: usize) -> String {
+    explain(&bed.rollout, Some(&bed.wave(0)[at]), bed.at.now)[0].to_string()
+}
+
+const KEYS: &str = "max_in_flight = 2\n[[wave]]\ncount = 3\n[[wave]]\nrest = true\n\
+    gate = \"approval\"";
+
+#[test]
+fn each_phase_says_what_it_waits_for() {
+    let mut bed = Bed::of(planned(KEYS, 4));
+    assert_eq!(whole(&bed), "the rollout has not started");
+    bed.apply(Input::Start { away: Vec::new() });
+    assert_eq!(
+        whole(&bed),
+        "wave 1 is open: 0 of 3 hosts committed, 0 in flight (2 slots), 3 staging, 0 ready; it \
+         halts at 1970-01-12T13:56:40.000Z unless a host commits before"
+    );
+    bed.obey_all();
+    assert_eq!(
+        whole(&bed),
+        "wave 1 is finished and bakes until 1970-01-12T13:47:40.000Z (60 s left)"
+    );
+    bed.apply(Input::Pause { by: person("ann"), why: "lunch".to_owned() });
+    let paused = "ann paused it: lunch; a resume goes on in the bake of wave 1 (60 s left)";
+    assert_eq!(whole(&bed), paused);
+    bed.resume();
+    bed.pass(60);
+    let plan = bed.rollout.plan_hash().short();
+    let waits = format!("wave 2 waits for approval: 0 of 1 persons approved plan {plan}");
+    assert_eq!(whole(&bed), waits);
+    let (by, why) = (person("ann"), "slow".to_owned());
+    bed.apply(Input::Revert { by, why });
+    let back =
+        "it goes back, now in wave 1, 3 hosts left that are connected: ann reverted it: slow";
+    assert_eq!(whole(&bed), back);
+    let (by, why, keep) = (person("ben"), "fine".to_owned(), KeepOrRevert::Keep);
+    bed.apply(Input::Abort { by, why, keep });
+    assert_eq!(whole(&bed), "it is over: ben aborted it and kept what runs: fine");
+    bed.apply(Input::Supersede { by: "shop-8".parse().unwrap() });
+    assert!(whole(&bed).starts_with("rollout shop-8 took over | it is over"));
+}
+
+#[test]
+fn each_host_says_where_it_is() {
+    let mut bed = Bed::start(&format!("failure_budget = 3\n{KEYS}"), 4);
+    let pending = bed.wave(1)[0];
+    let why = explain(&bed.rollout, Some(&pending), bed.at.now);
+    assert_eq!(why[0].to_string(), "it is in wave 2; the rollout is at wave 1");
+    assert!(why[1].to_string().starts_with("wave 1 is open"), "{why:?}");
+    let id = bed.wave(0)[0];
+    assert_eq!(of(&bed, 0), "it fetches and unpacks the release");
+    bed.fact(id, HostFact::Staged);
+    assert!(of(&bed, 0).starts_with("it may switch and has not said that it did"));
+    bed.fact(id, HostFact::SwitchStarted);
+    assert!(of(&bed, 0).starts_with("it has switched and its probes have not passed yet"));
+    bed.fact(id, HostFact::Passed);
+    assert!(of(&bed, 0).starts_with("its probes pass and it is watched"));
+    bed.fact(id, HostFact::Committed);
+    assert_eq!(of(&bed, 0), "it runs the release");
+    let failing = bed.wave(0)[1];
+    bed.failed_stage(failing);
+    let staged = "the release failed on it (stage): digest differs; the live tree was not touched";
+    assert_eq!(of(&bed, 1), staged);
+    bed.fact(failing, HostFact::Staged);
+    bed.failed(failing);
+    assert_eq!(
+        of(&bed, 1),
+        "the release failed on it (probe): probe answered 500; the release before it is live again"
+    );
+    let id = bed.wave(0)[2];
+    bed.fact(id, HostFact::Staged);
+    bed.apply(Input::Disconnected { host: id });
+    assert_eq!(of(&bed, 2), "it is not connected since 1970-01-12T13:46:40.000Z");
+    bed.pass(100);
+    let why = explain(&bed.rollout, Some(&id), bed.at.now)[1].to_string();
+    assert_eq!(why, "it fell silent while it held a slot and may run the release");
+    let stranger = explain(&bed.rollout, Some(&host(99)), bed.at.now);
+    assert_eq!(stranger.len(), 1);
+    assert!(stranger[0].to_string().ends_with("is not in this rollout's plan"));
+}
