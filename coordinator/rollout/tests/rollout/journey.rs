@@ -281,3 +281,19 @@ fn a_completed_rollout_hands_its_stragglers_to_the_newer_one() {
     let input = Input::Revert { by: person("ann"), why: String::new() };
     assert_eq!(bed.refused(input), Refusal::Superseded("shop-8".parse().unwrap()));
 }
+
+#[test]
+fn a_host_that_is_away_gets_no_slot() {
+    let mut bed = Bed::start("max_in_flight = 1\n[[wave]]\nrest = true", 3);
+    let ids = bed.wave(0);
+    for id in &ids {
+        bed.fact(*id, HostFact::Staged);
+    }
+    bed.apply(Input::Disconnected { host: ids[1] });
+    bed.fact(ids[0], HostFact::Committed);
+    assert_eq!(bed.progress(ids[1]), Progress::Staged);
+    assert_eq!(bed.progress(ids[2]).name(), ProgressName::Granted);
+    bed.apply(Input::Connected { host: ids[1] });
+    bed.fact(ids[2], HostFact::Committed);
+    assert_eq!(bed.progress(ids[1]).name(), ProgressName::Granted);
+}

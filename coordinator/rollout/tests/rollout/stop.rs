@@ -253,3 +253,17 @@ fn a_permit_is_for_the_holder_of_a_slot_this_release_and_a_current_directive() {
     bed.failed(ids[3]);
     assert_eq!(asks(&bed, ids[3], 2, u64::MAX), Err(Deny::Stale), "it has failed");
 }
+
+#[test]
+fn a_host_that_recovered_counts_again_when_it_fails_again() {
+    let keys = "on_breach = \"halt\"\nmax_in_flight = 2\n[[wave]]\nrest = true";
+    let mut bed = Bed::start(keys, 2);
+    bed.tell(0, HostFact::Staged);
+    bed.failed(host(0));
+    assert_eq!(bed.phase(), PhaseName::Halted);
+    bed.resume();
+    bed.tell(0, HostFact::Committed);
+    assert_eq!((bed.phase(), bed.rollout.failures(0)), (PhaseName::Running, 0));
+    bed.failed(host(0));
+    assert_eq!((bed.phase(), bed.rollout.failures(0)), (PhaseName::Halted, 1));
+}
