@@ -677,9 +677,8 @@ impl Driver {
                 prune::prune(&layout, &service, &kept)?;
                 if fetching { Ok(()) } else { prune::empty_spool(&layout) }
             };
-            match tokio::task::spawn_blocking(work).await {
-                Ok(Err(fault)) => tracing::warn!(error = %chain(&fault), "old releases stay"),
-                Ok(Ok(())) | Err(_) => {}
+            if let Ok(Err(fault)) = tokio::task::spawn_blocking(work).await {
+                tracing::warn!(error = %chain(&fault), "old releases stay");
             }
         }));
     }

@@ -96,6 +96,16 @@ pub(crate) fn load(layout: &Layout) -> Result<Loaded, IdentityError> {
 }
 
 impl Loaded {
+    #[cfg(test)]
+    pub(crate) fn new(
+        identity: Identity,
+        trustee: Trustee,
+        certificate_pem: String,
+        key_pem: String,
+    ) -> Self {
+        Self { identity, trustee, certificate_pem, key_pem: Zeroizing::new(key_pem) }
+    }
+
     /// The TLS configuration of this host under its present root.
     pub(crate) fn tls(&self, root: &Root) -> Result<Tls, IdentityError> {
         let own = (self.certificate_pem.as_str(), self.key_pem.as_str());

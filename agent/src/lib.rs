@@ -12,6 +12,8 @@ mod driver;
 mod durable;
 mod enroll;
 mod fetch;
+#[cfg(test)]
+mod fixture;
 mod https;
 mod identity;
 mod journal;

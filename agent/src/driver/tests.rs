@@ -1,1 +1,394 @@
-//! Tests.
+use std::time::Duration;
+
+use groundswell_common::directive::Action as Desired;
+use groundswell_common::report::{HostState, Standing, Verdict};
+use groundswell_common::wire::Backoff;
+use tokio::time::timeout;
+
+use super::*;
+use crate::clock::SteadyClock;
+use crate::fixture::{self, Made, MemoryDepot, directive, release, shop};
+use crate::identity::{Identity, Loaded};
+use crate::layout::Layout;
+use crate::ports::Units;
+use crate::probe::RealProbes;
+use crate::units::ProcessUnits;
+use crate::units::simulated::SimulatedUnits;
+
+const SOON: Duration = Duration::from_secs(20);
+
+/// One host and the coordinator that the test plays.
+struct Host {
+    dir: tempfile::TempDir,
+    depot: Arc<MemoryDepot>,
+    units: Arc<dyn Units>,
+    running: Option<Running>,
+}
+
+struct Running {
+    heard: mpsc::Sender<Heard>,
+    says: mpsc::Receiver<Say>,
+    report: watch::Receiver<Option<Arc<Report>>>,
+    stop: tokio::sync::oneshot::Sender<()>,
+    task: JoinHandle<Result<(), DriverError>>,
+}
+
+impl Host {
+    fn new(units: impl FnOnce(Layout) -> Arc<dyn Units>) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let units = units(Layout::new(dir.path()));
+        Self { dir, depot: Arc::new(MemoryDepot::default()), units, running: None }
+    }
+
+    fn simulated() -> (Self, Arc<SimulatedUnits>) {
+        let units = Arc::new(SimulatedUnits::default());
+        let held = units.clone();
+        (Self::new(move |_| held), units)
+    }
+
+    fn layout(&self) -> Layout {
+        Layout::new(self.dir.path())
+    }
+
+    fn loaded() -> Loaded {
+        let trustee = fixture::trustee(&fixture::root(1, |_| {}));
+        let identity = Identity {
+            fleet: "demo".parse().unwrap(),
+            host: trustee.pin.host,
+            name: "web-1".parse().unwrap(),
+            environment: trustee.pin.environment.clone(),
+            labels: "".parse().unwrap_or_default(),
+            agents: "127.0.0.1:1".to_owned(),
+            api: "127.0.0.1:1".to_owned(),
+            blobs: "http://127.0.0.1:1".to_owned(),
+        };
+        let pair = rcgen::KeyPair::from_pem(&fixture::key(7).to_pem().unwrap()).unwrap();
+        let params = rcgen::CertificateParams::new(vec!["host".to_owned()]).unwrap();
+        let certificate = params.self_signed(&pair).unwrap().pem();
+        Loaded::new(identity, trustee, certificate, pair.serialize_pem())
+    }
+
+    /// Starts the agent and welcomes it.
+    async fn start(&mut self) {
+        let outside = Outside {
+            layout: self.layout(),
+            units: self.units.clone(),
+            probes: Arc::new(RealProbes),
+            depot: self.depot.clone(),
+            clock: Arc::new(SteadyClock::start()),
+            keep_free_bytes: 0,
+        };
+        let loaded = Self::loaded();
+        let (heard_sender, heard) = mpsc::channel(8);
+        let (says, says_receiver) = mpsc::channel(8);
+        let (report, report_receiver) = watch::channel(None);
+        let access = Access {
+            address: String::new(),
+            tls: loaded.tls(&loaded.trustee.root).unwrap(),
+            hello: hello("web-1".parse().unwrap(), 1),
+        };
+        let (access, _) = watch::channel(access);
+        let back = mpsc::channel(8);
+        let ends = Ends { heard, says, report, access, back };
+        let mut driver = Driver::start(outside, loaded, ends).unwrap();
+        let (stop, stopped) = tokio::sync::oneshot::channel();
+        let task = tokio::spawn(async move { driver.run(async { drop(stopped.await) }).await });
+        let running = Running {
+            heard: heard_sender,
+            says: says_receiver,
+            report: report_receiver,
+            stop,
+            task,
+        };
+        self.running = Some(running);
+        self.hear(Heard::Welcome(Box::new(Welcome {
+            heartbeat_secs: 20,
+            backoff: Backoff { base_ms: 1, cap_ms: 1 },
+            blobs: "http://127.0.0.1:1".to_owned(),
+            roots: Vec::new(),
+        })))
+        .await;
+    }
+
+    /// Ends the agent as a kill would: nothing is told to the machines.
+    async fn stop(&mut self) {
+        let running = self.running.take().unwrap();
+        drop(running.stop.send(()));
+        running.task.await.unwrap().unwrap();
+    }
+
+    fn running(&mut self) -> &mut Running {
+        self.running.as_mut().unwrap()
+    }
+
+    async fn hear(&mut self, heard: Heard) {
+        self.running().heard.send(heard).await.unwrap();
+    }
+
+    async fn direct(&mut self, generation: u64, action: Desired, of: &[&Made]) {
+        let message = directive(generation, action, of);
+        self.hear(Heard::Directive(Box::new(message))).await;
+    }
+
+    async fn say(&mut self) -> Say {
+        timeout(SOON, self.running().says.recv()).await.expect("something is said").unwrap()
+    }
+
+    /// Takes the question for a permit.
+    async fn asked(&mut self) -> PermitRequest {
+        match self.say().await {
+            Say::Ask(request) => request,
+            other => panic!("not a question: {other:?}"),
+        }
+    }
+
+    async fn permit(&mut self, request: &PermitRequest, valid_ms: u64) {
+        let envelope = fixture::permit(request, valid_ms);
+        let answer = PermitAnswer::Granted { nonce: request.nonce, envelope };
+        self.hear(Heard::Permit(Box::new(answer))).await;
+    }
+
+    /// Answers the next question and sees the permit used.
+    async fn let_switch(&mut self) {
+        let request = self.asked().await;
+        self.permit(&request, 2_000).await;
+        match self.say().await {
+            Say::Done { nonce, used: true } => assert_eq!(nonce, request.nonce),
+            other => panic!("the permit is not used: {other:?}"),
+        }
+    }
+
+    /// Waits until the report says so.
+    async fn until(&mut self, what: &str, fits: impl Fn(&Standing) -> bool) -> Standing {
+        let report = &mut self.running().report;
+        let fitting = |report: &Option<Arc<Report>>| {
+            report.as_ref().is_some_and(|report| report.services.iter().any(&fits))
+        };
+        let found =
+            timeout(SOON, report.wait_for(fitting)).await.map(|found| found.unwrap().clone());
+        match found {
+            Ok(found) => found.unwrap().services[0].clone(),
+            Err(_) => panic!("never {what}: {:?}", report.borrow()),
+        }
+    }
+
+    async fn until_state(&mut self, state: HostState, running: Option<ReleaseId>) -> Standing {
+        let what = format!("{state:?}");
+        self.until(&what, |s| s.state == state && s.running == running).await
+    }
+
+    fn live(&self) -> Option<ReleaseId> {
+        switch::live(&self.layout(), &shop()).unwrap()
+    }
+}
+
+fn script(seq: u64, line: &str) -> Made {
+    let body = format!("#!/bin/sh\n{line}\n");
+    release(seq, &[("bin/shop", body.as_bytes())], &[], |_| {})
+}
+
+fn good(seq: u64) -> Made {
+    script(seq, &format!("echo this is {seq}\nexec sleep 600"))
+}
+
+fn pid(host: &Host) -> String {
+    std::fs::read_to_string(host.layout().process(&shop())).unwrap()
+}
+
+#[tokio::test]
+async fn a_release_is_staged_switched_baked_and_a_bad_one_goes_back_by_itself() {
+    let mut host = Host::new(|layout| Arc::new(ProcessUnits::new(layout)));
+    let (one, two) = (good(1), script(2, "echo two is broken; exit 3"));
+    host.depot.put(&one);
+    host.depot.put(&two);
+    host.start().await;
+    host.direct(1, Desired::Stage { release: one.id }, &[&one]).await;
+    host.until_state(HostState::Staged, None).await;
+    host.direct(2, Desired::Switch { release: one.id }, &[&one]).await;
+    host.let_switch().await;
+    let standing = host.until_state(HostState::Committed, Some(one.id)).await;
+    assert_eq!(standing.health, Verdict::Pass);
+    assert!(standing.switched.unwrap().passed.is_some());
+    host.direct(3, Desired::Switch { release: two.id }, &[&two]).await;
+    host.let_switch().await;
+    let back = host.until("reverted", |s| s.failure.as_ref().is_some_and(|f| f.reverted)).await;
+    let failure = back.failure.unwrap();
+    assert_eq!((failure.release, failure.step), (two.id, FailedStep::Probe));
+    assert!(failure.why.contains("two is broken"), "{}", failure.why);
+    assert_eq!((back.state, back.running), (HostState::Committed, Some(one.id)));
+    // Not again by itself; again once a newer directive let it go and a later one names it.
+    host.direct(4, Desired::Switch { release: two.id }, &[&two]).await;
+    host.direct(5, Desired::Hold {}, &[]).await;
+    host.direct(6, Desired::Stage { release: two.id }, &[&two]).await;
+    let again = host.until_state(HostState::Staged, Some(one.id)).await;
+    assert_eq!((again.target, again.failure), (Some(two.id), None));
+    host.stop().await;
+    host.units.stop_all().await;
+}
+
+#[tokio::test]
+async fn a_restart_of_the_agent_finds_its_process_and_goes_on() {
+    let mut host = Host::new(|layout| Arc::new(ProcessUnits::new(layout)));
+    let one = good(1);
+    host.depot.put(&one);
+    host.start().await;
+    host.direct(1, Desired::Switch { release: one.id }, &[&one]).await;
+    host.let_switch().await;
+    host.until_state(HostState::Baking, Some(one.id)).await;
+    let before = pid(&host);
+    host.stop().await;
+    // A new agent knows nothing but the disk, and gets by without the depot.
+    host.depot.clear();
+    host.units = Arc::new(ProcessUnits::new(host.layout()));
+    host.start().await;
+    host.until_state(HostState::Committed, Some(one.id)).await;
+    assert_eq!(pid(&host), before, "the same process runs on");
+    host.direct(2, Desired::Revert { from: one.id, to: None }, &[]).await;
+    host.until_state(HostState::Idle, None).await;
+    assert_eq!(host.live(), None);
+    assert!(!host.layout().process(&shop()).exists(), "nothing runs");
+    host.stop().await;
+}
+
+#[tokio::test]
+async fn without_a_permit_in_time_nothing_switches() {
+    let (mut host, _) = Host::simulated();
+    let one = good(1);
+    host.depot.put(&one);
+    host.start().await;
+    host.direct(1, Desired::Switch { release: one.id }, &[&one]).await;
+    let request = host.asked().await;
+    // Denied while starting: asked again after a second, with another nonce.
+    let (nonce, deny) = (request.nonce, Deny::Starting);
+    host.hear(Heard::Permit(Box::new(PermitAnswer::Denied { nonce, deny }))).await;
+    let second = host.asked().await;
+    assert_ne!(second.nonce, request.nonce);
+    // An answer to the old question, and one that is void, are given back unused.
+    host.permit(&request, 2_000).await;
+    assert!(matches!(host.say().await, Say::Done { nonce, used: false } if nonce == request.nonce));
+    host.permit(&second, 0).await;
+    assert!(matches!(host.say().await, Say::Done { nonce, used: false } if nonce == second.nonce));
+    assert_eq!(host.live(), None);
+    let third = host.asked().await;
+    // A permit for another question is refused, and said.
+    let wrong = PermitRequest { generation: 9, ..third.clone() };
+    let envelope = fixture::permit(&wrong, 2_000);
+    let answer = PermitAnswer::Granted { nonce: third.nonce, envelope };
+    host.hear(Heard::Permit(Box::new(answer))).await;
+    assert!(matches!(host.say().await, Say::Done { used: false, .. }));
+    let refused = |report: &Option<Arc<Report>>| {
+        let refusal = report.as_ref().and_then(|report| report.refusal.clone());
+        refusal.is_some_and(|refusal| refusal.code == "wrong_permit")
+    };
+    timeout(SOON, host.running().report.wait_for(refused)).await.expect("reported").unwrap();
+    assert_eq!(host.live(), None);
+    host.stop().await;
+}
+
+#[tokio::test]
+async fn refused_directives_change_nothing_and_are_reported() {
+    let (mut host, _) = Host::simulated();
+    let one = good(1);
+    host.depot.put(&one);
+    host.start().await;
+    host.direct(5, Desired::Stage { release: one.id }, &[&one]).await;
+    host.until_state(HostState::Staged, None).await;
+    let hold = |generation, change: fn(&mut groundswell_common::directive::RawDirective)| {
+        fixture::directive_with(generation, Desired::Hold {}, &[], change)
+    };
+    let mut unsigned = hold(6, |_| {});
+    unsigned.envelope.signatures.clear();
+    for (message, code) in [
+        (hold(4, |_| {}), "old_generation"),
+        (hold(5, |_| {}), "equivocation"),
+        (hold(6, |raw| raw.environment = "prod".parse().unwrap()), "wrong_environment"),
+        (hold(6, |raw| raw.host = HostId::of_key(&[1; 32])), "wrong_host"),
+        (hold(6, |raw| raw.root_version = 0), "old_root"),
+        (unsigned, "untrusted"),
+    ] {
+        host.hear(Heard::Directive(Box::new(message))).await;
+        let refused = |report: &Option<Arc<Report>>| {
+            let report = report.as_ref().unwrap();
+            let is_code = report.refusal.as_ref().is_some_and(|refusal| refusal.code == code);
+            is_code && report.generation == 5
+        };
+        let report = &mut host.running().report;
+        timeout(SOON, report.wait_for(refused)).await.expect(code).unwrap();
+    }
+    // After a restart the floor still stands.
+    host.stop().await;
+    host.start().await;
+    host.hear(Heard::Directive(Box::new(hold(4, |_| {})))).await;
+    let refused = |report: &Option<Arc<Report>>| {
+        report.as_ref().is_some_and(|report| report.refusal.is_some() && report.generation == 5)
+    };
+    timeout(SOON, host.running().report.wait_for(refused)).await.expect("refused").unwrap();
+    host.stop().await;
+}
+
+#[tokio::test]
+async fn a_service_that_neither_starts_nor_goes_back_is_stuck_until_another_release() {
+    let (mut host, units) = Host::simulated();
+    let made = [good(1), good(2), good(3)];
+    for made in &made {
+        host.depot.put(made);
+    }
+    let [one, two, three] = &made;
+    host.start().await;
+    host.direct(1, Desired::Switch { release: one.id }, &[one]).await;
+    host.let_switch().await;
+    host.until_state(HostState::Committed, Some(one.id)).await;
+    units.broken.lock().unwrap().extend(["1.0".to_owned(), "2.0".to_owned()]);
+    host.direct(2, Desired::Switch { release: two.id }, &[two]).await;
+    host.let_switch().await;
+    let stuck = host.until_state(HostState::Stuck, Some(one.id)).await;
+    let failure = stuck.failure.unwrap();
+    assert_eq!((failure.step, failure.reverted), (FailedStep::Revert, false));
+    host.direct(3, Desired::Switch { release: three.id }, &[three]).await;
+    host.let_switch().await;
+    host.until_state(HostState::Committed, Some(three.id)).await;
+    host.stop().await;
+}
+
+#[tokio::test]
+async fn a_damaged_journal_is_stuck_reported_and_never_overwritten() {
+    let (mut host, _) = Host::simulated();
+    let one = good(1);
+    host.depot.put(&one);
+    host.start().await;
+    host.direct(1, Desired::Switch { release: one.id }, &[&one]).await;
+    host.let_switch().await;
+    host.until_state(HostState::Committed, Some(one.id)).await;
+    host.stop().await;
+    std::fs::write(host.layout().journal(&shop()), b"{half").unwrap();
+    host.start().await;
+    let stuck = host.until_state(HostState::Stuck, Some(one.id)).await;
+    assert!(stuck.failure.unwrap().why.contains("unstick"));
+    host.direct(2, Desired::Revert { from: one.id, to: None }, &[]).await;
+    host.direct(3, Desired::Hold {}, &[]).await;
+    let seen = |report: &Option<Arc<Report>>| report.as_ref().is_some_and(|r| r.generation == 3);
+    timeout(SOON, host.running().report.wait_for(seen)).await.expect("seen").unwrap();
+    host.until_state(HostState::Stuck, Some(one.id)).await;
+    host.stop().await;
+    assert_eq!(std::fs::read(host.layout().journal(&shop())).unwrap(), b"{half");
+    assert_eq!(host.live(), Some(one.id));
+}
+
+#[tokio::test]
+async fn a_newer_root_is_walked_to_and_kept() {
+    let (mut host, _) = Host::simulated();
+    host.start().await;
+    let next = fixture::root(2, |_| {});
+    let welcome = Welcome {
+        heartbeat_secs: 20,
+        backoff: Backoff { base_ms: 1, cap_ms: 1 },
+        blobs: "http://127.0.0.1:1".to_owned(),
+        roots: vec![next.clone()],
+    };
+    host.hear(Heard::Welcome(Box::new(welcome))).await;
+    assert!(matches!(host.say().await, Say::Reconnect));
+    assert_eq!(crate::identity::root_version(&host.layout()), Some(2));
+    host.stop().await;
+}
+
+use groundswell_common::HostId;

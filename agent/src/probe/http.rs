@@ -38,16 +38,14 @@ pub(super) async fn get(url: &str) -> Result<(), ProbeError> {
     // Driven here and not in a task of its own: a try that is given up leaves nothing behind.
     let mut connection = std::pin::pin!(connection);
     let mut asked = std::pin::pin!(sender.send_request(request));
-    let answer = loop {
-        tokio::select! {
-            answer = &mut asked => break answer.map_err(http)?,
-            driven = &mut connection => {
-                driven.map_err(http)?;
-                break asked.await.map_err(http)?;
-            }
+    let answer = tokio::select! {
+        answer = &mut asked => answer,
+        driven = &mut connection => {
+            driven.map_err(http)?;
+            asked.await
         }
     };
-    let status = answer.status();
+    let status = answer.map_err(http)?.status();
     if status.is_success() {
         Ok(())
     } else {
