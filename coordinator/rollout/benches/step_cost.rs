@@ -72,10 +72,11 @@ fn bench(count: u32, out: &mut impl std::io::Write) -> Result<(), Failure> {
     let by = "ann";
     let halt = Input::Halt { by: by.parse()?, why: String::new() };
     let halted = if count > 1_000 { Some(bench.apply(&halt)?) } else { None };
+    let record = groundswell_common::codec::to_record(1, &bench.rollout)?.len();
     writeln!(
         out,
         "{count} hosts: fact {:?}, wish {wish:?}, plan {planned:?}, start {started:?}, \
-         halt {halted:?}",
+         halt {halted:?}, record {record} bytes",
         total / facts
     )?;
     Ok(())

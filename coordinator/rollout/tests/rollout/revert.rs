@@ -199,3 +199,19 @@ fn a_host_that_cannot_go_back_does_not_hold_the_others() {
     assert!(matches!(bed.outcome(), Some(Outcome::Reverted { .. })));
     assert_eq!(bed.phase(), PhaseName::Done);
 }
+
+#[test]
+fn a_host_in_flight_that_is_away_goes_back_when_it_returns() {
+    let mut bed = Bed::start("max_in_flight = 1\n[[wave]]\nrest = true", 2);
+    let switched = bed.wave(0)[0];
+    bed.fact(switched, HostFact::Staged);
+    bed.fact(switched, HostFact::SwitchStarted);
+    bed.apply(Input::Disconnected { host: switched });
+    bed.apply(revert());
+    assert!(matches!(bed.outcome(), Some(Outcome::Reverted { .. })));
+    assert_eq!(bed.progress(switched), Progress::Lost);
+    bed.apply(Input::Connected { host: switched });
+    assert_eq!(bed.action(switched), back());
+    bed.fact(switched, HostFact::RevertDone { running: Some(release(1)) });
+    assert_eq!(bed.progress(switched), Progress::Reverted);
+}
