@@ -97,6 +97,15 @@ fn a_signature_in_its_second_form_is_refused() {
 }
 
 #[test]
+fn a_signature_over_a_point_of_small_order_is_refused() {
+    // R is the identity and S = k * a: lax libraries take it, and with it more than one for a message.
+    let text = "0100000000000000000000000000000000000000000000000000000000000000";
+    let text = format!("{text}95c0fdcc54fccad1f2b8bc9b96aa6837c82f86349e6576ad29ca3ece7b7ea905");
+    let sig = groundswell_common::digest::unhex(&text).unwrap().try_into().unwrap();
+    assert!(!key(1).public().verifies(b"message", &sig));
+}
+
+#[test]
 fn private_keys_come_back_from_pem_and_are_never_printed() {
     let pem = key(1).to_pem().unwrap();
     assert_eq!(SecretKey::from_pem(&pem).unwrap().public(), key(1).public());
@@ -128,6 +137,9 @@ fn one_key_counts_once_however_often_it_signs_or_is_listed() {
     twice.roles[0] = entry(Role::Root, 2, &[1, 1]);
     let want = RootError::Threshold { role: Role::Root, threshold: 2, keys: 1 };
     assert_eq!(broken(&twice), want);
+    twice.roles[0] = entry(Role::Root, 1, &[1, 1]);
+    let want = RootError::Threshold { role: Role::Root, threshold: 1, keys: 1 };
+    assert_eq!(broken(&twice), want, "listed twice is refused even where one would do");
 }
 
 #[test]
@@ -297,6 +309,10 @@ fn the_most_specific_entry_decides() {
         assert_eq!(keys, BTreeSet::from([key(seed).public()]), "{service} {environment}");
     }
     assert_eq!(root.role(Role::Approver, None, None), None);
+    raw.roles.pop();
+    let (service, environment) = ("shop".parse().unwrap(), "prod".parse().unwrap());
+    let keys = root_of(&raw).role(Role::Release, Some(&service), Some(&environment)).unwrap().keys;
+    assert_eq!(keys, BTreeSet::from([key(22).public()]), "service before environment");
 }
 
 fn pin() -> HostPin {
