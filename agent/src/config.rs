@@ -188,6 +188,12 @@ impl Settings {
         Ok(())
     }
 
+    /// Whether a release of any service may name this unit.
+    #[must_use]
+    pub fn allows(&self, unit: &str) -> bool {
+        self.units.values().flatten().any(|allowed| allowed == unit)
+    }
+
     /// Every key with its value and the file that set it, one a line.
     #[must_use]
     pub fn show(&self) -> String {

@@ -122,7 +122,24 @@ pub(crate) async fn enroll(
     // The identity comes last: with it the host counts as enrolled.
     let json = serde_json::to_vec_pretty(&identity).unwrap_or_default();
     durable::write(&layout.identity(), &json, Access::Owner)?;
+    hand_over(layout)?;
     Ok(identity)
+}
+
+/// Gives what root has written to the owner of the state directory, which is whom the agent runs as.
+fn hand_over(layout: &Layout) -> Result<(), Fault> {
+    use std::os::unix::fs::{MetadataExt as _, lchown};
+    let state = layout.state();
+    let owner = std::fs::metadata(state).map_err(durable::at("look at", state))?;
+    let (uid, gid) = (owner.uid(), owner.gid());
+    if !rustix::process::geteuid().is_root() || uid == 0 {
+        return Ok(());
+    }
+    let files = [layout.host_key(), layout.host_certificate(), layout.identity(), layout.root()];
+    for path in files.iter().chain(&[layout.identity_dir(), layout.spool()]) {
+        lchown(path, Some(uid), Some(gid)).map_err(durable::at("give away", path))?;
+    }
+    Ok(())
 }
 
 async fn fetch_root(layout: &Layout, token: &Token) -> Result<Envelope, EnrollError> {

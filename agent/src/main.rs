@@ -59,6 +59,11 @@ enum Verb {
 enum ConfigVerb {
     /// Prints every value and the file that it comes from.
     Show,
+    /// Exits with 0 when releases may name this unit, else with 1; what polkit's rule asks.
+    Allows {
+        /// The unit.
+        unit: String,
+    },
 }
 
 fn main() -> ExitCode {
@@ -71,7 +76,7 @@ fn main() -> ExitCode {
         .with_target(false)
         .init();
     match run(arguments) {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(code) => code,
         Err(error) => {
             let code = error.downcast_ref::<AppError>().map_or(EX_CONFIG, AppError::exit_code);
             // Standard error may be closed; the exit code still says it.
@@ -81,24 +86,27 @@ fn main() -> ExitCode {
     }
 }
 
-fn run(arguments: Arguments) -> anyhow::Result<()> {
+fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
     let settings = config::load(&arguments.config)?;
     match arguments.verb {
-        Verb::Enroll { token, name } => enroll(settings, token, name),
+        Verb::Enroll { token, name } => enroll(settings, token, name)?,
         Verb::Run => {
             let environment = Environment {
                 notify_socket: std::env::var("NOTIFY_SOCKET").ok(),
                 watchdog_usec: std::env::var("WATCHDOG_USEC").ok(),
             };
-            Ok(app::run(&settings, &environment)?)
+            app::run(&settings, &environment)?;
         }
         Verb::Status { json } => {
             let status = status::status(&settings)?;
-            print(&if json { status.to_json() + "\n" } else { status.to_table() })
+            print(&if json { status.to_json() + "\n" } else { status.to_table() })?;
         }
-        Verb::Unstick { service } => Ok(status::unstick(&settings, &service)?),
-        Verb::Config { verb: ConfigVerb::Show } => print(&settings.show()),
+        Verb::Unstick { service } => status::unstick(&settings, &service)?,
+        Verb::Config { verb: ConfigVerb::Show } => print(&settings.show())?,
+        Verb::Config { verb: ConfigVerb::Allows { unit } } if settings.allows(&unit) => {}
+        Verb::Config { verb: ConfigVerb::Allows { .. } } => return Ok(ExitCode::FAILURE),
     }
+    Ok(ExitCode::SUCCESS)
 }
 
 fn enroll(mut settings: Settings, token: String, name: Option<HostName>) -> anyhow::Result<()> {

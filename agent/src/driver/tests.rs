@@ -113,7 +113,7 @@ impl Host {
     /// Ends the agent as a kill would: nothing is told to the machines.
     async fn stop(&mut self) {
         let running = self.running.take().unwrap();
-        drop(running.stop.send(()));
+        running.stop.send(()).unwrap();
         running.task.await.unwrap().unwrap();
     }
 
@@ -136,10 +136,9 @@ impl Host {
 
     /// Takes the question for a permit.
     async fn asked(&mut self) -> PermitRequest {
-        match self.say().await {
-            Say::Ask(request) => request,
-            other => panic!("not a question: {other:?}"),
-        }
+        let said = self.say().await;
+        let Say::Ask(request) = said else { panic!("not a question: {said:?}") };
+        request
     }
 
     async fn permit(&mut self, request: &PermitRequest, valid_ms: u64) {
@@ -152,10 +151,9 @@ impl Host {
     async fn let_switch(&mut self) {
         let request = self.asked().await;
         self.permit(&request, 2_000).await;
-        match self.say().await {
-            Say::Done { nonce, used: true } => assert_eq!(nonce, request.nonce),
-            other => panic!("the permit is not used: {other:?}"),
-        }
+        let said = self.say().await;
+        let Say::Done { nonce, used: true } = said else { panic!("it is not used: {said:?}") };
+        assert_eq!(nonce, request.nonce);
     }
 
     /// Waits until the report says so.

@@ -25,9 +25,10 @@ pub(super) async fn run(
     let Some((program, arguments)) = argv.split_first() else {
         return Err(ProbeError::Url(what));
     };
-    // A bare name is looked up in PATH; one with a slash lies in the tree.
-    let program = if program.contains('/') {
-        spec.tree.join(program).into_os_string()
+    // A relative program lies in the tree; a bare name that is not there is looked up in PATH.
+    let in_tree = spec.tree.join(program);
+    let program = if program.contains('/') || in_tree.is_file() {
+        in_tree.into_os_string()
     } else {
         program.into()
     };

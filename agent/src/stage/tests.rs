@@ -11,6 +11,9 @@ use crate::fixture::{self, Made, file, pack, release, shop};
 const FILES: &[(&str, &[u8])] =
     &[("bin/shop", b"#!/bin/sh\n"), ("etc/a", b"same"), ("etc/b", b"same"), ("etc/deep/er/c", b"")];
 
+/// A name, a bundle, and which error it must give.
+type Case = (&'static str, Vec<u8>, fn(&StageError) -> bool);
+
 struct Place {
     _dir: tempfile::TempDir,
     layout: Layout,
@@ -87,7 +90,7 @@ fn each_hostile_bundle_is_refused_and_nothing_is_left() {
     let mut longer = good.clone();
     longer.push(0);
     let swapped = pack(&[b"#!/bin/xx\n", b"same"]);
-    let cases: [(&str, Vec<u8>, fn(&StageError) -> bool); 8] = [
+    let cases: [Case; 8] = [
         ("cut", good[..good.len() - 1].to_vec(), |e| {
             matches!(e, StageError::Bundle(BundleError::Io(_)))
         }),
@@ -124,15 +127,16 @@ fn each_hostile_manifest_is_refused_before_anything_is_written() {
         path: path.parse().unwrap(),
         target: target.to_owned(),
     };
-    let refusal = |made: &Made| match place.stage(made, &made.bundle).unwrap_err() {
-        StageError::Refused(refusal) => refusal,
-        other => panic!("{other:?}"),
+    let refusal = |made: &Made| {
+        let error = place.stage(made, &made.bundle).unwrap_err();
+        let StageError::Refused(refusal) = error else { panic!("{error:?}") };
+        refusal
     };
-    let invalid = |refusal: Refusal| match refusal {
-        Refusal::Trust(TrustError::Invalid { source, .. }) => {
-            *source.downcast::<ManifestError>().unwrap()
-        }
-        other => panic!("{other:?}"),
+    let invalid = |refusal: Refusal| {
+        let Refusal::Trust(TrustError::Invalid { source, .. }) = refusal else {
+            panic!("{refusal:?}")
+        };
+        *source.downcast::<ManifestError>().unwrap()
     };
     let out = release(1, FILES, &[], |raw| raw.links.push(link("etc/x", "../../out")));
     assert!(matches!(invalid(refusal(&out)), ManifestError::LinkOut { .. }));
