@@ -1,5 +1,15 @@
-//! stub
-use crate::{args::DemoArgs, context::Context, exit::Exit};
-pub(crate) async fn demo(_: &Context, _: &DemoArgs) -> anyhow::Result<Exit> {
-    Ok(Exit::Failed)
-}
+//! `swell demo`: a whole fleet on this machine, real programs over real TLS, and three releases through it.
+//! Owns the temporary folder and the end: whatever happens, nothing is left running.
+
+mod bed;
+mod ports;
+mod record;
+mod release;
+mod run;
+mod screen;
+mod story;
+mod summary;
+mod svg;
+mod web;
+
+pub(crate) use run::demo;
