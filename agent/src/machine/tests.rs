@@ -1,1 +1,589 @@
-//! Tests.
+use groundswell_common::directive::Action as Desired;
+use groundswell_common::report::{FailedStep, Failure, Verdict};
+use groundswell_common::{Digest, ReleaseId, Timestamp};
+
+use super::state::{Cause, FAILED_MAX, RESUMES_MAX};
+use super::*;
+
+const NOW: Timestamp = Timestamp::from_secs(1_000);
+
+fn id(name: &str) -> ReleaseId {
+    ReleaseId::from_digest(Digest::of(name.as_bytes()))
+}
+
+/// `old` runs, `new` is wished for; seq by name.
+fn known(name: &str) -> Known {
+    let seq = match name {
+        "older" => 1,
+        "old" => 2,
+        "new" => 3,
+        _ => 4,
+    };
+    let version = name.parse().unwrap();
+    Known { id: id(name), version, seq, floor: 0, one_way: false }
+}
+
+fn wish(generation: u64, action: Desired) -> Wish {
+    Wish {
+        generation,
+        action,
+        probe_deadline_secs: 30,
+        bake_secs: 10,
+        probe_interval_secs: 2,
+        rollout: None,
+    }
+}
+
+fn switch(name: &str) -> Desired {
+    Desired::Switch { release: id(name) }
+}
+
+fn revert(from: &str, to: Option<&str>) -> Desired {
+    Desired::Revert { from: id(from), to: to.map(id) }
+}
+
+fn failed_cause() -> Cause {
+    Cause::Failed { step: FailedStep::Probe, why: "no answer".to_owned() }
+}
+
+/// Every saved state, with `old` before it and a wish to switch to `new` at generation 5.
+fn states() -> Vec<(&'static str, State)> {
+    let target = known("new");
+    let (deadline, until) = (NOW.plus_secs(30), NOW.plus_secs(10));
+    vec![
+        ("idle", State::Idle {}),
+        ("fetching", State::Fetching { target: target.id }),
+        ("staged", State::Staged { target: target.clone() }),
+        ("switching", State::Switching { target: target.clone() }),
+        ("probing", State::Probing { target: target.clone(), deadline }),
+        ("baking", State::Baking { target: target.clone(), until }),
+        ("committed", State::Committed {}),
+        (
+            "reverting",
+            State::Reverting { from: target, to: Some(known("old")), cause: failed_cause() },
+        ),
+        ("stuck", State::Stuck { cause: StuckCause::Revert, generation: 5 }),
+    ]
+}
+
+fn service(name: &str, state: State) -> Service {
+    let (running, previous) = match name {
+        "idle" => (None, None),
+        "probing" | "baking" | "reverting" => (Some(known("new")), Some(known("old"))),
+        _ => (Some(known("old")), Some(known("older"))),
+    };
+    let wish = Some(wish(5, switch("new")));
+    Service { state, running, previous, wish, ..Service::new() }
+}
+
+fn events() -> Vec<(&'static str, Event)> {
+    let release = id("new");
+    vec![
+        ("hold", Event::Wish(wish(6, Desired::Hold {}))),
+        ("stage", Event::Wish(wish(6, Desired::Stage { release: id("next") }))),
+        ("revert", Event::Wish(wish(6, revert("new", None)))),
+        ("late wish", Event::Wish(wish(4, Desired::Hold {}))),
+        ("linked", Event::Linked),
+        ("ask again", Event::AskAgain),
+        ("staged", Event::Staged(known("new"))),
+        ("stage failed", Event::StageFailed { release, why: "full".to_owned() }),
+        ("permitted", Event::Permitted { release, generation: 5 }),
+        ("other permit", Event::Permitted { release, generation: 4 }),
+        ("denied", Event::Denied { generation: 5, again: Again::Later }),
+        ("permit late", Event::PermitLate),
+        ("switched", Event::Switched),
+        ("switch failed", Event::SwitchFailed { why: "no".to_owned() }),
+        ("passed", Event::Passed),
+        ("failed", Event::Failed { why: "no".to_owned() }),
+        ("restored", Event::Restored),
+        ("restore failed", Event::RestoreFailed { why: "no".to_owned(), back: true }),
+    ]
+}
+
+/// What each pair leads to; `-` says that nothing changes and nothing is done.
+const TABLE: &[(&str, [&str; 18])] = &[
+    // hold, stage, revert, late wish, linked, ask again, staged, stage failed, permitted, other permit,
+    // denied, permit late, switched, switch failed, passed, failed, restored, restore failed
+    (
+        "idle",
+        [
+            "idle", "fetching", "idle", "-", "-", "-", "-", "-", "-", "-", "-", "-", "-", "-", "-",
+            "-", "-", "-",
+        ],
+    ),
+    (
+        "fetching",
+        [
+            "committed",
+            "fetching",
+            "committed",
+            "-",
+            "-",
+            "-",
+            "staged",
+            "committed",
+            "-",
+            "-",
+            "-",
+            "-",
+            "-",
+            "-",
+            "-",
+            "-",
+            "-",
+            "-",
+        ],
+    ),
+    (
+        "staged",
+        [
+            "staged",
+            "fetching",
+            "committed",
+            "-",
+            "asks",
+            "asks",
+            "-",
+            "-",
+            "switching",
+            "-",
+            "waits",
+            "-",
+            "-",
+            "-",
+            "-",
+            "-",
+            "-",
+            "-",
+        ],
+    ),
+    (
+        "switching",
+        [
+            "switching",
+            "switching",
+            "switching",
+            "-",
+            "-",
+            "-",
+            "-",
+            "committed",
+            "-",
+            "-",
+            "-",
+            "staged",
+            "probing",
+            "reverting",
+            "-",
+            "reverting",
+            "-",
+            "-",
+        ],
+    ),
+    (
+        "probing",
+        [
+            "probing",
+            "probing",
+            "reverting",
+            "-",
+            "-",
+            "-",
+            "-",
+            "-",
+            "-",
+            "-",
+            "-",
+            "-",
+            "-",
+            "-",
+            "baking",
+            "reverting",
+            "-",
+            "-",
+        ],
+    ),
+    (
+        "baking",
+        [
+            "baking",
+            "baking",
+            "reverting",
+            "-",
+            "-",
+            "-",
+            "-",
+            "-",
+            "-",
+            "-",
+            "-",
+            "-",
+            "-",
+            "-",
+            "committed",
+            "reverting",
+            "-",
+            "-",
+        ],
+    ),
+    (
+        "committed",
+        [
+            "committed",
+            "fetching",
+            "committed",
+            "-",
+            "-",
+            "-",
+            "-",
+            "-",
+            "-",
+            "-",
+            "-",
+            "-",
+            "-",
+            "-",
+            "-",
+            "-",
+            "-",
+            "-",
+        ],
+    ),
+    (
+        "reverting",
+        [
+            "reverting",
+            "reverting",
+            "reverting",
+            "-",
+            "-",
+            "-",
+            "-",
+            "-",
+            "-",
+            "-",
+            "-",
+            "-",
+            "-",
+            "-",
+            "-",
+            "-",
+            "fetching",
+            "stuck",
+        ],
+    ),
+    (
+        "stuck",
+        [
+            "stuck",
+            "fetching",
+            "committed",
+            "-",
+            "-",
+            "-",
+            "-",
+            "-",
+            "-",
+            "-",
+            "-",
+            "-",
+            "-",
+            "-",
+            "-",
+            "-",
+            "-",
+            "-",
+        ],
+    ),
+];
+
+#[test]
+fn every_state_takes_every_event_as_the_table_says() {
+    let (states, events) = (states(), events());
+    assert_eq!(TABLE.len(), states.len());
+    for ((name, state), (row, cells)) in states.iter().zip(TABLE) {
+        assert_eq!(name, row);
+        for ((event_name, event), want) in events.iter().zip(cells) {
+            let before = service(name, state.clone());
+            let (after, actions) = before.clone().step(event.clone(), NOW);
+            let got = match (after == before, actions.as_slice()) {
+                (true, []) => "-",
+                (true, [Action::Ask { .. }]) => "asks",
+                (true, [Action::AskAfter(_)]) => "waits",
+                (true | false, _) => after.state.name(),
+            };
+            assert_eq!(got, *want, "{name} x {event_name}: {after:?} {actions:?}");
+        }
+    }
+}
+
+#[test]
+fn every_saved_state_is_resumed_in_its_own_way() {
+    let restore = Action::Restore { to: Some(known("old")), probe_secs: 30, interval_secs: 2 };
+    let ask = Action::Ask { release: id("new"), generation: 5 };
+    let fetch = Action::Stage { release: id("new"), back: false };
+    let resting = vec![Action::Ensure, Action::Prune];
+    let wants: [(&str, Vec<Action>); 9] = [
+        ("fetching", [resting.clone(), vec![Action::Cancel, fetch.clone()]].concat()),
+        ("fetching", vec![Action::Ensure, fetch.clone()]),
+        ("staged", [resting.clone(), vec![ask]].concat()),
+        ("switching", vec![Action::Start]),
+        ("probing", vec![Action::Probe { deadline: NOW.plus_secs(30), interval_secs: 2 }]),
+        ("baking", vec![Action::Watch { until: NOW.plus_secs(10), interval_secs: 2 }]),
+        ("fetching", [resting, vec![Action::Cancel, fetch]].concat()),
+        ("reverting", vec![restore]),
+        ("stuck", vec![]),
+    ];
+    for ((name, state), (want_state, want)) in states().into_iter().zip(wants) {
+        let saved = service(name, state);
+        let live = match name {
+            "idle" => None,
+            "switching" | "probing" | "baking" | "reverting" => Some(id("new")),
+            _ => Some(id("old")),
+        };
+        let (after, actions) = saved.resume(live, NOW);
+        assert_eq!((after.state.name(), actions), (want_state, want), "{name}");
+    }
+}
+
+#[test]
+fn a_switch_cut_before_the_rename_waits_for_a_new_permit() {
+    let saved = service("switching", State::Switching { target: known("new") });
+    let (after, actions) = saved.resume(Some(id("old")), NOW);
+    assert_eq!(after.state, State::Staged { target: known("new") });
+    assert_eq!(actions, [Action::Ensure]);
+    let (_, actions) = after.step(Event::Linked, NOW);
+    assert_eq!(actions, [Action::Ask { release: id("new"), generation: 5 }]);
+}
+
+#[test]
+fn a_live_link_that_the_journal_does_not_know_is_stuck_in_every_state() {
+    for (name, state) in states() {
+        let (after, actions) = service(name, state).resume(Some(id("foreign")), NOW);
+        // Going back names its own end, whatever is live; stuck stays as it is.
+        match name {
+            "reverting" => assert_eq!(after.state.name(), "reverting"),
+            "stuck" => assert!(actions.is_empty()),
+            _ => {
+                let stuck = State::Stuck { cause: StuckCause::Tree, generation: 5 };
+                assert_eq!((after.state, actions), (stuck, vec![]), "{name}");
+            }
+        }
+    }
+}
+
+#[test]
+fn restarting_in_one_state_for_ever_ends() {
+    let resume = |name: &str, live: &str| {
+        let state = states().into_iter().find(|(n, _)| *n == name).unwrap().1;
+        let mut machine = service(name, state);
+        for _ in 0..RESUMES_MAX {
+            machine = machine.resume(Some(id(live)), NOW).0;
+            assert_eq!(machine.state.name(), name);
+        }
+        machine.resume(Some(id(live)), NOW).0
+    };
+    assert_eq!(resume("reverting", "new").state.name(), "stuck");
+    for name in ["switching", "probing", "baking"] {
+        let after = resume(name, "new");
+        assert_eq!(after.state.name(), "reverting", "{name}");
+        assert!(after.failure.unwrap().why.contains("restarted 9 times"));
+    }
+    let after = resume("fetching", "old");
+    assert_eq!(after.state.name(), "committed");
+    assert_eq!(after.failure.unwrap().step, FailedStep::Stage);
+}
+
+#[test]
+fn deadlines_from_before_a_restart_are_held_to_the_present() {
+    let far = NOW.plus_secs(86_400);
+    let saved = service("probing", State::Probing { target: known("new"), deadline: far });
+    let (_, actions) = saved.resume(Some(id("new")), NOW);
+    assert_eq!(actions, [Action::Probe { deadline: NOW.plus_secs(30), interval_secs: 2 }]);
+}
+
+/// Takes the events one by one.
+fn after(machine: Service, events: impl IntoIterator<Item = Event>) -> (Service, Vec<Action>) {
+    let start = (machine, Vec::new());
+    events.into_iter().fold(start, |(machine, _), event| machine.step(event, NOW))
+}
+
+fn committed() -> Service {
+    Service {
+        state: State::Committed {},
+        running: Some(known("old")),
+        previous: Some(known("older")),
+        ..Service::new()
+    }
+}
+
+fn to_probing() -> Service {
+    let events = [
+        Event::Wish(wish(5, switch("new"))),
+        Event::Staged(known("new")),
+        Event::Permitted { release: id("new"), generation: 5 },
+        Event::Switched,
+    ];
+    after(committed(), events).0
+}
+
+#[test]
+fn a_release_that_failed_here_is_let_go_before_it_is_tried_again() {
+    let failed = Event::Failed { why: "no answer".to_owned() };
+    let (machine, actions) = after(to_probing(), [failed, Event::Restored]);
+    assert_eq!((machine.state.clone(), actions), (State::Committed {}, vec![Action::Prune]));
+    let failure = Failure {
+        release: id("new"),
+        step: FailedStep::Probe,
+        why: "no answer".to_owned(),
+        reverted: true,
+    };
+    assert_eq!(machine.failure, Some(failure));
+    assert_eq!((machine.running.clone(), machine.previous.clone()), (Some(known("old")), None));
+    // Naming it again, even with higher generations, is not enough.
+    let again = [Event::Wish(wish(5, switch("new"))), Event::Wish(wish(6, switch("new")))];
+    let (machine, _) = after(machine, again);
+    assert_eq!(machine.state, State::Committed {});
+    // A hold lets it go; the next generation that names it is followed, and the failure forgotten.
+    let (machine, _) = after(machine, [Event::Wish(wish(7, Desired::Hold {}))]);
+    let (same, _) = after(machine.clone(), [Event::Wish(wish(7, switch("new")))]);
+    assert_eq!(same.state, State::Committed {}, "not with the same generation");
+    let (machine, _) = after(machine, [Event::Wish(wish(8, switch("new")))]);
+    assert_eq!((machine.state.name(), machine.failure), ("fetching", None));
+}
+
+#[test]
+fn memory_of_failures_is_bounded() {
+    let mut machine = committed();
+    for at in 0..u64::try_from(FAILED_MAX).unwrap() + 3 {
+        let release = id(&format!("bad {at}"));
+        let events = [
+            Event::Wish(wish(at + 1, Desired::Stage { release })),
+            Event::StageFailed { release, why: String::new() },
+        ];
+        machine = after(machine, events).0;
+    }
+    assert_eq!(machine.failed.len(), FAILED_MAX);
+    assert!(machine.failed.iter().all(|failed| failed.release != id("bad 2")));
+}
+
+#[test]
+fn a_first_release_that_fails_leaves_nothing_live() {
+    let events = [
+        Event::Wish(wish(5, switch("new"))),
+        Event::Staged(known("new")),
+        Event::Permitted { release: id("new"), generation: 5 },
+        Event::SwitchFailed { why: "no".to_owned() },
+    ];
+    let (machine, actions) = after(Service::new(), events);
+    let restore = Action::Restore { to: None, probe_secs: 30, interval_secs: 2 };
+    assert_eq!(actions, [Action::Cancel, restore]);
+    let (machine, _) = after(machine, [Event::Restored]);
+    assert_eq!((machine.state.name(), machine.running), ("idle", None));
+    assert!(machine.failure.unwrap().reverted);
+}
+
+#[test]
+fn a_wish_to_go_back_during_the_switch_is_followed_once_it_is_done() {
+    let events = [
+        Event::Wish(wish(5, switch("new"))),
+        Event::Staged(known("new")),
+        Event::Permitted { release: id("new"), generation: 5 },
+        Event::Wish(wish(6, revert("new", Some("old")))),
+        Event::Switched,
+    ];
+    let (machine, _) = after(committed(), events);
+    let State::Reverting { from, to, cause } = machine.state.clone() else { panic!("{machine:?}") };
+    assert_eq!((from, to, cause), (known("new"), Some(known("old")), Cause::Told {}));
+    let (machine, _) = after(machine, [Event::Restored]);
+    assert_eq!((machine.state.name(), machine.failure), ("committed", None));
+    assert_eq!(machine.running, Some(known("old")));
+}
+
+#[test]
+fn a_hold_after_the_switch_lets_the_release_finish() {
+    let hold = Event::Wish(wish(6, Desired::Hold {}));
+    let (machine, _) = after(to_probing(), [hold, Event::Passed, Event::Passed]);
+    assert_eq!((machine.state.name(), machine.health), ("committed", Verdict::Pass));
+    assert_eq!((machine.running, machine.previous), (Some(known("new")), Some(known("old"))));
+}
+
+#[test]
+fn a_newer_release_waits_for_the_bake_and_then_begins() {
+    let newer = Event::Wish(wish(6, switch("next")));
+    let (machine, _) = after(to_probing(), [newer, Event::Passed]);
+    assert_eq!(machine.state.name(), "baking");
+    let (machine, actions) = after(machine, [Event::Passed]);
+    assert_eq!(machine.state, State::Fetching { target: id("next") });
+    let stage = Action::Stage { release: id("next"), back: false };
+    assert_eq!(actions, [Action::Prune, Action::Cancel, stage]);
+}
+
+#[test]
+fn a_revert_fetches_what_is_not_on_disk_and_then_needs_no_permit() {
+    let gone = Event::Wish(wish(6, revert("old", Some("gone"))));
+    let (machine, actions) = after(committed(), [gone]);
+    let stage = Action::Stage { release: id("gone"), back: true };
+    assert_eq!(actions, [Action::Cancel, stage]);
+    let (machine, actions) = after(machine, [Event::Staged(known("gone"))]);
+    assert_eq!(machine.state.name(), "reverting");
+    let restore = Action::Restore { to: Some(known("gone")), probe_secs: 30, interval_secs: 2 };
+    assert_eq!(actions, [Action::Prune, Action::Cancel, restore]);
+}
+
+#[test]
+fn below_the_floor_and_from_a_one_way_release_nothing_goes_back() {
+    let back = || Event::Wish(wish(6, revert("old", None)));
+    let floor = Service { floor: 2, ..committed() };
+    let (machine, _) = after(floor, [back()]);
+    assert_eq!(machine.state, State::Committed {});
+    assert!(machine.failure.unwrap().why.starts_with("below_floor"));
+    let one_way = Known { one_way: true, ..known("old") };
+    let (machine, _) = after(Service { running: Some(one_way), ..committed() }, [back()]);
+    assert_eq!(machine.state, State::Committed {});
+    assert_eq!(machine.failure.unwrap().step, FailedStep::Revert);
+    let events = [
+        Event::Wish(wish(5, switch("new"))),
+        Event::Staged(Known { one_way: true, ..known("new") }),
+        Event::Permitted { release: id("new"), generation: 5 },
+        Event::Switched,
+        Event::Failed { why: "no".to_owned() },
+    ];
+    let (machine, _) = after(committed(), events);
+    assert_eq!(machine.state.name(), "stuck");
+    assert!(!machine.failure.unwrap().reverted);
+}
+
+#[test]
+fn a_commit_raises_the_floor_and_forgets_the_failure() {
+    let events = [
+        Event::Wish(wish(5, switch("new"))),
+        Event::Staged(Known { floor: 3, ..known("new") }),
+        Event::Permitted { release: id("new"), generation: 5 },
+        Event::Switched,
+        Event::Passed,
+    ];
+    let (machine, _) = after(committed(), events);
+    assert_eq!(machine.floor, 0, "not before it has baked");
+    assert_eq!(after(machine, [Event::Passed]).0.floor, 3);
+}
+
+#[test]
+fn an_answer_to_an_older_question_is_asked_again_at_once() {
+    let events = [Event::Wish(wish(5, switch("new"))), Event::Staged(known("new"))];
+    let (machine, _) = after(committed(), events);
+    let (machine, _) = after(machine, [Event::Wish(wish(6, switch("new")))]);
+    let denied = |generation| Event::Denied { generation, again: Again::Later };
+    let (_, actions) = after(machine.clone(), [denied(5)]);
+    assert_eq!(actions, [Action::Ask { release: id("new"), generation: 6 }]);
+    let (_, actions) = after(machine, [denied(6)]);
+    assert_eq!(actions, [Action::AskAfter(Again::Later)]);
+}
+
+#[test]
+fn what_is_live_previous_or_worked_on_is_kept() {
+    let machine = to_probing();
+    assert_eq!(machine.kept(), [id("new"), id("old"), id("new")]);
+    let (machine, _) = after(machine, [Event::Failed { why: String::new() }]);
+    assert_eq!(machine.kept(), [id("new"), id("old"), id("old"), id("new")]);
+}

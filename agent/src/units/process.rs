@@ -368,12 +368,7 @@ async fn wait_gone(process: ProcessId) {
 async fn end(process: ProcessId) -> Result<(), UnitError> {
     let Some(group) = Pid::from_raw(process.pid) else { return Ok(()) };
     if !process.runs() {
-        // The leader is gone; whoever is left of its group goes too. The number cannot be anybody
-        // else's group while a member of it lives.
-        if kill_process_group(group, Signal::KILL).is_err_and(|error| error != Errno::SRCH) {
-            return Err(UnitError::Unkillable(process.pid));
-        }
-        return Ok(());
+        return sweep(group);
     }
     for (signal, patience) in [(Signal::TERM, TERM), (Signal::KILL, KILL)] {
         match kill_process_group(group, signal) {
@@ -381,10 +376,19 @@ async fn end(process: ProcessId) -> Result<(), UnitError> {
             Err(_) => return Err(UnitError::Unkillable(process.pid)),
         }
         if timeout(patience, wait_gone(process)).await.is_ok() && !process.runs() {
-            return Ok(());
+            return sweep(group);
         }
     }
     Err(UnitError::Unkillable(process.pid))
+}
+
+/// Kills whoever is left of a group whose leader is gone. Its number cannot be anybody else's while a
+/// member of it lives.
+fn sweep(group: Pid) -> Result<(), UnitError> {
+    match kill_process_group(group, Signal::KILL) {
+        Ok(()) | Err(Errno::SRCH) => Ok(()),
+        Err(_) => Err(UnitError::Unkillable(group.as_raw_nonzero().get())),
+    }
 }
 
 #[cfg(test)]

@@ -50,18 +50,33 @@ impl Place {
 
 #[tokio::test]
 async fn it_runs_in_its_tree_with_its_names_and_stops_as_a_group() {
-    let place =
-        place("echo \"$GROUNDSWELL_SERVICE $GROUNDSWELL_VERSION $1 $PWD\"\nsleep 600 &\nwait");
+    let place = place(
+        "echo \"$GROUNDSWELL_SERVICE $GROUNDSWELL_VERSION $1 $PWD\"\nsh -c 'trap \"\" TERM; echo $$ > child; sleep 600' &\nwait",
+    );
     let units = place.units();
     units.restart(&place.spec).await.unwrap();
     let want = format!("shop 1.0 argument {}", place.spec.tree.display());
     place.output(&units, &want).await;
     assert_eq!(units.alive(&place.spec).await.unwrap(), Alive { running: true, crashes: 0 });
-    let process = place.process();
+    let (process, file) = (place.process(), place.spec.tree.join("child"));
+    let deaf = async {
+        loop {
+            let child = std::fs::read_to_string(&file).ok().and_then(|n| n.trim().parse().ok());
+            match child.and_then(ProcessId::of) {
+                Some(child) => break child,
+                None => sleep(Duration::from_millis(10)).await,
+            }
+        }
+    };
+    let child = timeout(Duration::from_secs(20), deaf).await.expect("the child");
     units.stop(&place.spec).await.unwrap();
     assert!(!process.runs());
-    let group = Pid::from_raw(process.pid).unwrap();
-    assert_eq!(rustix::process::test_kill_process_group(group), Err(Errno::SRCH), "nobody is left");
+    let gone = async {
+        while child.runs() {
+            sleep(Duration::from_millis(10)).await;
+        }
+    };
+    timeout(Duration::from_secs(20), gone).await.expect("a child deaf to SIGTERM is killed, too");
     assert!(!place.layout.process(&place.spec.service).exists());
 }
 
