@@ -34,7 +34,7 @@ pub(crate) enum AcceptedError {
 }
 
 /// A directive that was accepted, and the message that brought it.
-#[derive(Debug)]
+#[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Accepted {
     directive: RawDirective,
     message: DirectiveMessage,

@@ -32,6 +32,8 @@ use crate::{prune, switch};
 
 const SOON: Duration = Duration::from_secs(1);
 const LATER: Duration = Duration::from_secs(30);
+/// A question that was not answered for this long is asked again under a new nonce.
+const ANSWER: Duration = Duration::from_secs(10);
 /// Roots that one Welcome carries at most; as many mean that there may be more.
 const ROOTS_PER_WELCOME: usize = 16;
 
@@ -86,7 +88,6 @@ pub(crate) struct Driver {
     connected: bool,
     refusal: Option<RefusalNote>,
     seq: u64,
-    acked: u64,
 }
 
 /// Why the driver ends.
@@ -120,7 +121,6 @@ impl Driver {
             connected: false,
             refusal: None,
             seq: 0,
-            acked: 0,
         };
         for service in accepted::services_on_disk(&driver.outside.layout)? {
             driver.resume(&service)?;
@@ -204,8 +204,9 @@ impl Driver {
         match heard {
             Heard::Welcome(welcome) => self.on_welcome(&welcome),
             Heard::Directive(message) => self.on_directive(*message),
+            // Reports are whole and sent again after each connect: an acknowledgement changes nothing here.
             Heard::Ack(seq) => {
-                self.acked = self.acked.max(seq);
+                tracing::trace!(seq, "reports are safe");
                 Ok(())
             }
             Heard::Permit(answer) => self.on_permit(&answer),
@@ -302,7 +303,10 @@ impl Driver {
         };
         tracing::debug!(generation = directive.generation, "a directive is accepted");
         let accepted = Accepted::new(&directive, message);
-        accepted::save(&self.outside.layout, &accepted)?;
+        // The same one comes with each connection; the disk is spared then.
+        if self.accepted.as_ref() != Some(&accepted) {
+            accepted::save(&self.outside.layout, &accepted)?;
+        }
         self.floor = accepted.floor();
         self.accepted = Some(accepted);
         self.refusal = None;
@@ -596,7 +600,10 @@ impl Driver {
         generation: u64,
     ) -> Result<(), DriverError> {
         let Some(slot) = self.slots.get(service) else { return Ok(()) };
-        let same = slot.asked.as_ref().is_some_and(|asked| asked.ask.generation == generation);
+        let same = slot
+            .asked
+            .as_ref()
+            .is_some_and(|asked| asked.ask.generation == generation && asked.at.elapsed() < ANSWER);
         if !self.connected || same {
             return Ok(());
         }
@@ -628,6 +635,7 @@ impl Driver {
             self.say(Say::Done { nonce: earlier.nonce, used: false });
         }
         self.say(Say::Ask(request));
+        self.ask_after(service, Again::Later);
         Ok(())
     }
 

@@ -210,3 +210,6 @@ async fn pass_on(ends: &mut Ends, message: ToAgent, least: &mut Duration) -> boo
 }
 
 const _: () = assert!(HEARTBEAT_SECS > 0);
+
+#[cfg(test)]
+mod tests;

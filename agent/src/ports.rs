@@ -38,6 +38,8 @@ pub(crate) struct Alive {
     pub(crate) running: bool,
     /// Restarts by crash since the supervisor knows it; grows only.
     pub(crate) crashes: u64,
+    /// Whether it will not come up by itself any more: waiting longer is of no use.
+    pub(crate) hopeless: bool,
 }
 
 /// Whoever starts and stops services.

@@ -318,10 +318,11 @@ impl Job {
                 Err(_) => since = None,
             }
             let left = deadline.millis_since(self.outside.clock.now());
+            let last = matches!(tried, Err(RoundError::Hopeless)) || left == 0;
             match tried {
-                Err(error) if left == 0 => {
+                Err(error) if last => {
                     let output = self.outside.units.last_output(spec).await;
-                    let why = format!("probes did not pass in time: {}", chain(&error));
+                    let why = format!("probes did not pass: {}", chain(&error));
                     return Err(failure(&why, &output));
                 }
                 Ok(_) | Err(_) => sleep(interval.min(Duration::from_millis(left.max(50)))).await,
@@ -380,6 +381,9 @@ impl Job {
         let alive = units.alive(spec).await?;
         if crashes.is_some_and(|crashes| alive.crashes > crashes) {
             return Err(RoundError::Crashed);
+        }
+        if alive.hopeless && !alive.running {
+            return Err(RoundError::Hopeless);
         }
         if !alive.running {
             return Err(RoundError::NotRunning);
@@ -445,6 +449,8 @@ impl Job {
 enum RoundError {
     #[error("the service does not run")]
     NotRunning,
+    #[error("the service ended and does not come up again")]
+    Hopeless,
     #[error("the service ended by itself and was started again")]
     Crashed,
     #[error(transparent)]
@@ -458,7 +464,7 @@ impl RoundError {
     fn may_pass(&self) -> bool {
         match self {
             Self::Probe(_) | Self::Units(_) => true,
-            Self::NotRunning | Self::Crashed => false,
+            Self::NotRunning | Self::Hopeless | Self::Crashed => false,
         }
     }
 }

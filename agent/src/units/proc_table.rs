@@ -31,6 +31,21 @@ impl ProcessId {
     }
 }
 
+/// Leaders of process groups whose environment holds the entry `mark` (`NAME=VALUE`).
+pub(crate) fn marked(mark: &[u8]) -> Vec<ProcessId> {
+    let Ok(entries) = fs::read_dir("/proc") else { return Vec::new() };
+    let pids = entries.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse::<i32>().ok());
+    let has_mark = |pid: &i32| {
+        fs::read(format!("/proc/{pid}/environ"))
+            .is_ok_and(|environ| environ.split(|byte| *byte == 0).any(|entry| entry == mark))
+    };
+    let leads = |pid: &i32| {
+        let pid = rustix::process::Pid::from_raw(*pid);
+        pid.is_some_and(|pid| rustix::process::getpgid(Some(pid)) == Ok(pid))
+    };
+    pids.filter(has_mark).filter(leads).filter_map(ProcessId::of).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

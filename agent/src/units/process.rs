@@ -22,7 +22,7 @@ use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep, timeout};
 
 use super::UnitError;
-use super::proc_table::ProcessId;
+use super::proc_table::{self, ProcessId};
 use crate::durable::{self, Access, at};
 use crate::layout::Layout;
 use crate::ports::{Alive, RunSpec, Units, Work};
@@ -33,6 +33,10 @@ const KILL: Duration = Duration::from_secs(5);
 /// A run that lasted this long resets the waits between restarts.
 const SETTLED: Duration = Duration::from_secs(60);
 const CRASHES: Backoff = Backoff { base_ms: 500, cap_ms: 30_000 };
+/// Crashes after which a service is said not to come up; it is still started again and again.
+const HOPELESS_CRASHES: u64 = 3;
+/// The variable that marks a process as one of this state directory, by the path of its service.
+const MARK: &str = "GROUNDSWELL_SERVICE_DIR";
 /// Output that is kept; above it the file is emptied at the next start.
 const OUTPUT_MAX_BYTES: u64 = 4 * 1024 * 1024;
 /// Variables that speak to the agent and not to its services.
@@ -109,11 +113,23 @@ impl ProcessUnits {
         Ok(process.filter(ProcessId::runs))
     }
 
+    /// What the environment of this service's processes holds.
+    fn mark(&self, service: &ServiceName) -> Vec<u8> {
+        format!("{MARK}={}", self.layout.service(service).display()).into_bytes()
+    }
+
     async fn start_service(&self, spec: &RunSpec) -> Result<(), UnitError> {
         if spec.command.is_empty() {
             return Err(UnitError::NoCommand);
         }
         let adopted = self.recorded(&spec.service)?;
+        if adopted.is_none() {
+            // An agent that was killed between a start and its record left a process that nobody knows.
+            for stray in proc_table::marked(&self.mark(&spec.service)) {
+                tracing::warn!(service = %spec.service, pid = stray.pid, "ends a stray process");
+                end(stray).await?;
+            }
+        }
         let (stop, stopped) = watch::channel(false);
         let (status_sender, mut status) = watch::channel(Status::default());
         let run =
@@ -168,7 +184,9 @@ impl Units for ProcessUnits {
         let status = self.keeper(&spec.service).map(|keeper| keeper.status.borrow().clone());
         let status = status.unwrap_or_default();
         let running = status.process.is_some_and(|process| process.runs());
-        Box::pin(std::future::ready(Ok(Alive { running, crashes: status.crashes })))
+        let crashes = status.crashes;
+        let hopeless = crashes >= HOPELESS_CRASHES;
+        Box::pin(std::future::ready(Ok(Alive { running, crashes, hopeless })))
     }
 
     fn unit_active<'a>(
@@ -291,6 +309,7 @@ impl Run {
             .current_dir(&spec.tree)
             .env("GROUNDSWELL_SERVICE", spec.service.as_str())
             .env("GROUNDSWELL_VERSION", spec.version.as_str())
+            .env(MARK, self.layout.service(&spec.service))
             .stdin(Stdio::null())
             .stdout(output.try_clone().map_err(failed)?)
             .stderr(output)

@@ -42,7 +42,7 @@ impl Units for SimulatedUnits {
 
     fn alive<'a>(&'a self, _spec: &'a RunSpec) -> Work<'a, Result<Alive, UnitError>> {
         let crashes = *self.crashes.lock().unwrap();
-        Box::pin(std::future::ready(Ok(Alive { running: true, crashes })))
+        Box::pin(std::future::ready(Ok(Alive { running: true, crashes, hopeless: false })))
     }
 
     fn unit_active<'a>(

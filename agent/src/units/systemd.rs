@@ -142,21 +142,27 @@ impl SystemdUnits {
         got.body().deserialize().map_err(failed)
     }
 
-    async fn active(&self, unit: &str) -> Result<bool, UnitError> {
+    async fn state(&self, unit: &str) -> Result<String, UnitError> {
         let bus = self.bus().await?;
-        let state = self.property(&bus, unit, UNIT, "ActiveState").await?;
-        Ok(state.as_deref() == Some("active"))
+        Ok(self.property(&bus, unit, UNIT, "ActiveState").await?.unwrap_or_default())
+    }
+
+    async fn active(&self, unit: &str) -> Result<bool, UnitError> {
+        Ok(self.state(unit).await? == "active")
     }
 
     async fn all_alive(&self, spec: &RunSpec) -> Result<Alive, UnitError> {
         let bus = self.bus().await?;
-        let (mut running, mut crashes) = (true, 0_u64);
+        let (mut running, mut crashes, mut hopeless) = (true, 0_u64, false);
         for unit in &spec.units {
-            running &= self.active(unit).await?;
+            let state = self.state(unit).await?;
+            running &= state == "active";
+            // A unit that systemd starts again by itself is "activating" meanwhile.
+            hopeless |= state == "failed";
             let restarts = self.raw_property(&bus, unit, SERVICE, "NRestarts").await?;
             crashes += u64::from(u32::try_from(restarts).unwrap_or(0));
         }
-        Ok(Alive { running, crashes })
+        Ok(Alive { running, crashes, hopeless })
     }
 
     async fn all(&self, verb: &'static str, spec: &RunSpec) -> Result<(), UnitError> {

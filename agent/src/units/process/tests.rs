@@ -57,7 +57,10 @@ async fn it_runs_in_its_tree_with_its_names_and_stops_as_a_group() {
     units.restart(&place.spec).await.unwrap();
     let want = format!("shop 1.0 argument {}", place.spec.tree.display());
     place.output(&units, &want).await;
-    assert_eq!(units.alive(&place.spec).await.unwrap(), Alive { running: true, crashes: 0 });
+    assert_eq!(
+        units.alive(&place.spec).await.unwrap(),
+        Alive { running: true, crashes: 0, hopeless: false }
+    );
     let (process, file) = (place.process(), place.spec.tree.join("child"));
     let deaf = async {
         loop {
@@ -107,6 +110,23 @@ async fn an_agent_that_starts_again_adopts_its_process_and_sees_its_end() {
 }
 
 #[tokio::test]
+async fn a_process_whose_record_was_lost_is_ended_before_another_is_started() {
+    let place = place("exec sleep 600");
+    let first = place.units();
+    first.restart(&place.spec).await.unwrap();
+    let stray = place.process();
+    let keeper = first.keeper(&place.spec.service).unwrap();
+    keeper.task.lock().unwrap().take().unwrap().abort();
+    drop(first);
+    std::fs::remove_file(place.layout.process(&place.spec.service)).unwrap();
+    let second = place.units();
+    second.ensure(&place.spec).await.unwrap();
+    assert!(!stray.runs());
+    assert!(place.process().runs());
+    second.stop_all().await;
+}
+
+#[tokio::test]
 async fn another_process_with_the_recorded_number_is_not_adopted() {
     let place = place("exec sleep 600");
     let pid = i32::try_from(std::process::id()).unwrap();
@@ -132,7 +152,10 @@ async fn crashes_are_counted_and_the_process_started_again() {
     timeout(Duration::from_secs(20), twice).await.expect("crashed twice").unwrap();
     place.output(&units, "crash").await;
     units.stop(&place.spec).await.unwrap();
-    assert_eq!(units.alive(&place.spec).await.unwrap(), Alive { running: false, crashes: 0 });
+    assert_eq!(
+        units.alive(&place.spec).await.unwrap(),
+        Alive { running: false, crashes: 0, hopeless: false }
+    );
 }
 
 #[tokio::test]
