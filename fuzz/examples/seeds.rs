@@ -105,6 +105,13 @@ fn texts() {
     {
         seed("selector", &format!("{number}"), text);
     }
+    // As long as a selector may be, in a form that is shorter than the printed one.
+    let values: Vec<String> = (1000..1818).map(|value| value.to_string()).collect();
+    seed("selector", "longest", format!("xy in({})", values.join(",")));
+    seed("tree", "plain", "bin/shop\netc/shop\nlib/shop>../bin/shop\n");
+    seed("tree", "deep", "a/b/c/d\nA\na/b/l>../../x\nl>a/b/c\nup>.\n");
+    seed("tree", "chain", "p/q/up>../..\nz>p/q/up/../secret\n");
+    seed("tree", "forms", "stra\u{df}e\ne\u{301}\n\u{3c3}/x\n\u{17f}\n");
     seed("labels", "good", "role=web,rack=1,region=eu/west-1");
     seed("policy", "short", "service = \"shop\"\ntargets = \"*\"\n");
     seed("policy", "long", LONG_POLICY);

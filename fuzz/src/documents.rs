@@ -6,7 +6,8 @@ use std::fmt::Debug;
 use groundswell_common::Digest;
 use groundswell_common::directive::{Directive, Permit};
 use groundswell_common::limits::JSON_INTEGER_MAX;
-use groundswell_common::manifest::{Manifest, tree_digest};
+use groundswell_common::manifest::{FileEntry, LinkEntry, Manifest, RawManifest, tree_digest};
+use groundswell_common::path::TreePath;
 use groundswell_common::trust::{
     Approval, Document, Envelope, Role, RoleKeys, Root, SecretKey, first_root, verify,
 };
@@ -60,7 +61,34 @@ pub fn approval(data: &[u8]) {
 
 /// A manifest, its tree digest made to fit: whatever passes can be laid out on a host.
 pub fn manifest(data: &[u8]) {
-    let Some(mut raw) = raw::<Manifest>(data) else { return };
+    if let Some(raw) = raw::<Manifest>(data) {
+        laid_out(raw);
+    }
+}
+
+/// A manifest with the files and links of the text, one a line: `PATH`, or `PATH>TARGET` for a link.
+pub fn tree(data: &[u8]) {
+    let Ok(text) = std::str::from_utf8(data) else { return };
+    let good = include_bytes!("../seeds/manifest/good");
+    let mut raw: RawManifest = serde_json::from_slice(good).expect("the seed is good");
+    let mode = raw.files.first().expect("the seed has files").clone();
+    raw.files.clear();
+    raw.links.clear();
+    for line in text.lines().take(16) {
+        let (path, target) = line.split_once('>').map_or((line, None), |(p, t)| (p, Some(t)));
+        let Ok(path) = path.parse::<TreePath>() else { continue };
+        match target {
+            None => raw.files.push(FileEntry { path, ..mode.clone() }),
+            Some(target) => raw.links.push(LinkEntry { path, target: target.to_owned() }),
+        }
+    }
+    raw.files.sort_by(|a, b| a.path.cmp(&b.path));
+    raw.links.sort_by(|a, b| a.path.cmp(&b.path));
+    laid_out(raw);
+}
+
+/// What passes the check can be laid out on a host, and no link leads out.
+fn laid_out(mut raw: RawManifest) {
     raw.tree = tree_digest(&raw.files, &raw.links);
     let Ok(manifest) = bounded(16 * MIB, || Manifest::check(raw)) else { return };
     let whole: u64 = manifest.contents().iter().map(|(_, size)| size).sum();
@@ -78,6 +106,15 @@ pub fn manifest(data: &[u8]) {
             other.to_lowercase().starts_with(&under) || other.to_lowercase() == path.to_lowercase()
         };
         assert!(!paths[at + 1..].iter().any(clash), "{path:?} stands in another's way");
+    }
+    let mut spelled = BTreeMap::new();
+    let above = |path: &&'_ str| path.match_indices('/').map(|(at, _)| at).collect::<Vec<_>>();
+    for at in paths.iter().flat_map(|path| above(path).into_iter().map(|at| &path[..at])) {
+        let before = spelled.insert(at.to_lowercase(), at);
+        assert!(
+            before.is_none_or(|before| before == at),
+            "{before:?} and {at:?} are one directory"
+        );
     }
     let links: BTreeMap<String, &str> =
         manifest.links.iter().map(|l| (l.path.to_string(), l.target.as_str())).collect();

@@ -6,6 +6,6 @@ mod memory;
 mod messages;
 mod texts;
 
-pub use documents::{approval, directive, envelope, manifest, permit, root};
+pub use documents::{approval, directive, envelope, manifest, permit, root, tree};
 pub use messages::{bundle, frame, record, report, to_agent, to_coordinator};
 pub use texts::{labels, policy, selector, token};
