@@ -376,7 +376,7 @@ fn check_neighbours(raw: &RawManifest) -> Result<(), ManifestError> {
         }
         paths.push((fold(path.as_str()), path));
     }
-    paths.sort_by(|(a, at_a), (b, at_b)| a.split('/').cmp(b.split('/')).then(at_a.cmp(at_b)));
+    paths.sort_by(|(a, _), (b, _)| a.split('/').cmp(b.split('/')));
     for pair in paths.windows(2) {
         if let [(a, before), (b, after)] = pair {
             check_pair((a, before), (b, after))?;
