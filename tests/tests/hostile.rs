@@ -366,7 +366,10 @@ fn forged_manifests_and_blobs_are_refused_and_leave_nothing() {
         let name = format!("PUT /v1/blobs/{}", Digest::of(&bundle));
         let mut forged = bundle.clone();
         *forged.last_mut().unwrap() ^= 1;
-        contains(&refused(&fleet, &name, &forged, 422), &["wrong_digest: receive the blob: its bytes are", "hash the file again"]);
+        contains(
+            &refused(&fleet, &name, &forged, 422),
+            &["wrong_digest: receive the blob: its bytes are", "hash the file again"],
+        );
         let (status, _) = async_run(ask(&fleet, &name, bundle.len(), &bundle[..bundle.len() - 5]));
         assert!(
             status == 0 || (400..500).contains(&status),
@@ -404,7 +407,10 @@ fn forged_manifests_and_blobs_are_refused_and_leave_nothing() {
             let body = Envelope::new::<Manifest>(payload).to_json();
             contains(&refused(&fleet, "POST /v1/releases", &body, 422), &["manifest: ", want]);
         }
-        contains(&refused(&fleet, "POST /v1/releases", b"{", 400), &["invalid: read the release", "read a signed document"]);
+        contains(
+            &refused(&fleet, "POST /v1/releases", b"{", 400),
+            &["invalid: read the release", "read a signed document"],
+        );
 
         // A good manifest whose bundle is not there.
         let error = refused(&fleet, "POST /v1/releases", &envelope(&good), 409);
@@ -435,14 +441,14 @@ fn a_bundle_that_is_not_what_its_manifest_says_is_refused() {
             let mut raw = good.clone();
             raw.blobs[0].sha256 = Digest::of(&bytes);
             raw.blobs[0].size = bytes.len() as u64;
-            let error = refused(&fleet, "POST /v1/releases", &envelope(&raw), 400);
-            contains(&error, &["bundle"]);
+            let error = refused(&fleet, "POST /v1/releases", &envelope(&raw), 422);
+            contains(&error, &["bundle: check the bundle against its manifest"]);
         }
         // A true bundle with a false size.
         upload(&fleet, &bundle);
         let mut raw = good.clone();
         raw.blobs[0].size += 1;
-        contains(&refused(&fleet, "POST /v1/releases", &envelope(&raw), 400), &["bytes"]);
+        contains(&refused(&fleet, "POST /v1/releases", &envelope(&raw), 409), &["unknown_blob: "]);
         assert!(!fleet.swell_ok(&["release", "ls"]).contains("9.9.9"));
     });
 }

@@ -1,9 +1,11 @@
 //! The bundle: one container with every distinct file content of a release, in independent zstd frames
 //! behind a frame table. Knows nothing of disks. The specification is docs/bundle-format.md.
 
+mod check;
 mod reader;
 mod writer;
 
+pub use check::{ContentError, check_bundle};
 pub use reader::{BundleError, BundleReader};
 pub use writer::{BundleWriter, PackError};
 

@@ -1,6 +1,9 @@
 //! Owns the table of hostile manifests: each is refused with exactly one error, and none by another rule.
 
+use std::io::Cursor;
+
 use groundswell_common::Digest;
+use groundswell_common::bundle::{BundleError, BundleWriter, ContentError, check_bundle};
 use groundswell_common::limits::{ARG_MAX_BYTES, JSON_INTEGER_MAX, MANIFEST_FILES_MAX};
 use groundswell_common::manifest::{
     BlobEntry, FileEntry, LinkEntry, Manifest, ManifestError, Mode, Probe, RawManifest, tree_digest,
@@ -281,6 +284,32 @@ fn deep_paths_cost_no_more_than_flat_ones() {
     let deep: Vec<String> = (0..8_000).map(|n| format!("{n:08}/{}x", "y/".repeat(500))).collect();
     let names: Vec<&str> = deep.iter().map(String::as_str).collect();
     tree(&names, &[]).unwrap();
+}
+
+#[test]
+fn a_bundle_carries_what_its_manifest_lists_and_nothing_else() {
+    let pack = |contents: &[&[u8]]| {
+        let mut writer = BundleWriter::new(Cursor::new(Vec::new()));
+        contents.iter().for_each(|content| writer.append(content).unwrap());
+        let mut bytes = Vec::new();
+        writer.finish(&mut bytes).unwrap();
+        bytes
+    };
+    let manifest = changed(|_| {}).unwrap();
+    let check = |bytes: &[u8]| check_bundle(bytes, &manifest);
+    let good = pack(&[b"#!/bin/sh\n", b"a=1\n"]);
+    check(&good).unwrap();
+    let other = check(&pack(&[b"#!/bin/sh\n", b"a=2\n"]));
+    let (bad, listed) = (Digest::of(b"a=2\n"), Digest::of(b"a=1\n"));
+    let named =
+        matches!(other, Err(ContentError::Other { got, want }) if got == bad && want == listed);
+    assert!(named, "{other:?}");
+    let short = check(&pack(&[b"#!/bin/sh\n", b"a=1"]));
+    assert!(matches!(short, Err(ContentError::Bundle(BundleError::Short(1)))), "{short:?}");
+    let long = check(&pack(&[b"#!/bin/sh\n", b"a=1\n", b"x"]));
+    assert!(matches!(long, Err(ContentError::Bundle(BundleError::Trailing))), "{long:?}");
+    let cut = check(&good[..good.len() - 1]);
+    assert!(matches!(cut, Err(ContentError::Bundle(BundleError::Io(_)))), "{cut:?}");
 }
 
 #[test]
