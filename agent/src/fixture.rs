@@ -5,7 +5,6 @@ use std::fs::File;
 use std::io::{Seek as _, Write as _};
 use std::sync::Mutex;
 
-use base64_free::encode;
 use groundswell_common::bundle::BundleWriter;
 use groundswell_common::directive::{Action, RawDirective, RawPermit, ServiceWish};
 use groundswell_common::directive::{Directive, Permit};
@@ -23,22 +22,11 @@ use crate::fetch::FetchError;
 use crate::ports::{Depot, Work};
 use crate::trustee::{Trustee, stored_root};
 
-/// Base64, for the one authority of a root; DER needs no padding rules of its own here.
-mod base64_free {
-    const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-
-    pub(super) fn encode(bytes: &[u8]) -> String {
-        let mut text = String::new();
-        for chunk in bytes.chunks(3) {
-            let [a, b, c] = [0, 1, 2].map(|at| chunk.get(at).copied().unwrap_or(0));
-            let bits = u32::from(a) << 16 | u32::from(b) << 8 | u32::from(c);
-            for at in 0..4 {
-                let digit = usize::try_from(bits >> (18 - 6 * at) & 63).unwrap();
-                text.push(if at <= chunk.len() { char::from(DIGITS[digit]) } else { '=' });
-            }
-        }
-        text
-    }
+/// Base64, as an envelope's payload is written.
+fn encode(bytes: &[u8]) -> String {
+    let json = Envelope::new::<Root>(bytes.to_vec()).to_json();
+    let json: serde_json::Value = serde_json::from_slice(&json).unwrap();
+    json["payload"].as_str().unwrap().to_owned()
 }
 
 /// A key that is the same in every test.
