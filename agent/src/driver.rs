@@ -385,6 +385,7 @@ impl Driver {
             | Action::Start
             | Action::Probe { .. }
             | Action::Watch { .. }
+            | Action::Guard { .. }
             | Action::Restore { .. }
             | Action::Ensure
             | Action::Prune => None,
@@ -539,6 +540,12 @@ impl Driver {
             Action::Watch { until, interval_secs } => {
                 if let Some(release) = slot.machine.target() {
                     self.launch(service, |job| job.watch(release, until, secs(interval_secs)));
+                }
+            }
+            Action::Guard { until, interval_secs, well } => {
+                if let Some(known) = running {
+                    let every = secs(interval_secs);
+                    self.launch(service, |job| job.guard(known.id, until, every, well));
                 }
             }
             Action::Restore { to, probe_secs, interval_secs } => {

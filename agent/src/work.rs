@@ -361,6 +361,39 @@ impl Job {
         }
     }
 
+    /// Keeps an eye on what is committed: ends when it turns, or at `until` with what it is then.
+    pub(crate) async fn guard(
+        self,
+        release: ReleaseId,
+        until: Timestamp,
+        every: Duration,
+        well: bool,
+    ) -> Event {
+        let (spec, manifest) = match self.running(&release).await {
+            Ok(found) => found,
+            Err(why) => return Event::Ill { why },
+        };
+        let crashes = self.outside.units.alive(&spec).await.map_or(0, |alive| alive.crashes);
+        loop {
+            let left = until.millis_since(self.outside.clock.now());
+            sleep(every.min(Duration::from_millis(left))).await;
+            let mut tried = self.round(&spec, &manifest.probes, Some(crashes)).await;
+            if tried.as_ref().is_err_and(RoundError::may_pass) {
+                sleep(SECOND_TRY).await;
+                tried = self.round(&spec, &manifest.probes, Some(crashes)).await;
+            }
+            let over = until.millis_since(self.outside.clock.now()) == 0;
+            match tried {
+                Ok(_) if !well || over => return Event::Well,
+                Err(error) if well || over => {
+                    let output = self.outside.units.last_output(&spec).await;
+                    return Event::Ill { why: failure(&chain(&error), &output) };
+                }
+                Ok(_) | Err(_) => {}
+            }
+        }
+    }
+
     /// The run spec and manifest of what is live, after seeing to it that it runs.
     async fn running(&self, release: &ReleaseId) -> Result<(RunSpec, Manifest), String> {
         let manifest = stage::reopen(&self.outside.layout, &self.service, release)

@@ -1,6 +1,6 @@
 //! The program itself against a coordinator of this test's own: enrolment, the first session, status,
 //! exit codes, an orderly end.
-#![expect(clippy::unwrap_used, clippy::expect_used, reason = "tests")]
+#![expect(clippy::unwrap_used, reason = "tests")]
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};

@@ -35,6 +35,10 @@ pub(crate) enum Event {
     Passed,
     /// Probes failed.
     Failed { why: String },
+    /// What is live and committed fails its probes.
+    Ill { why: String },
+    /// What is live and committed passes its probes.
+    Well,
     /// The release before is live again and passes its probes, or nothing is live as before.
     Restored,
     /// Going back failed; `back` says whether the live link is back.
@@ -57,6 +61,8 @@ impl Event {
             Self::SwitchFailed { .. } => "switch failed",
             Self::Passed => "passed",
             Self::Failed { .. } => "failed",
+            Self::Ill { .. } => "ill",
+            Self::Well => "well",
             Self::Restored => "restored",
             Self::RestoreFailed { .. } => "going back failed",
         }
@@ -91,6 +97,8 @@ pub(crate) enum Action {
     Probe { deadline: Timestamp, interval_secs: u64 },
     /// Keep probing what is live.
     Watch { until: Timestamp, interval_secs: u64 },
+    /// Keep an eye on what is committed until it turns from well to ill or back, or `until`.
+    Guard { until: Timestamp, interval_secs: u64, well: bool },
     /// Make `to` live again, or nothing; restart and probe.
     Restore { to: Option<Known>, probe_secs: u64, interval_secs: u64 },
     /// See to it that what is live runs (after a start of the agent).
@@ -99,6 +107,11 @@ pub(crate) enum Action {
     Prune,
 }
 
+/// Seconds after its bake for which a committed release is still probed: so that a wave's bake sees hosts
+/// that fall ill, and an idle host has nothing to do.
+const GUARD_SECS: u64 = 900;
+/// Seconds between two looks at a committed release, at least.
+const GUARD_INTERVAL_SECS: u64 = 5;
 const DEFAULT_PROBE_SECS: u64 = 60;
 const DEFAULT_INTERVAL_SECS: u64 = 1;
 
@@ -118,6 +131,8 @@ impl Service {
             Event::SwitchFailed { why } => self.on_failed(why, true),
             Event::Passed => self.on_passed(now),
             Event::Failed { why } => self.on_failed(why, false),
+            Event::Ill { why } => self.on_health(Verdict::Fail, Some(why), now),
+            Event::Well => self.on_health(Verdict::Pass, None, now),
             Event::Restored => self.on_restored(),
             Event::RestoreFailed { why, back } => self.on_restore_failed(&why, back),
         };
@@ -132,8 +147,8 @@ impl Service {
         let (interval_secs, probe_secs) = (self.interval(), self.probe_secs());
         let actions = match self.state.clone() {
             State::Stuck { .. } => return (self, Vec::new()),
-            State::Idle {} | State::Committed {} if live == ran => self.resume_at_rest(),
-            State::Staged { .. } if live == ran => self.resume_at_rest(),
+            State::Idle {} | State::Committed {} if live == ran => self.resume_at_rest(now),
+            State::Staged { .. } if live == ran => self.resume_at_rest(now),
             State::Fetching { target } if live == ran && worn_out => {
                 let why = format!("the agent restarted {} times while staging it", self.resumes);
                 self.on_stage_failed(target, why)
@@ -183,11 +198,56 @@ impl Service {
         (self, actions)
     }
 
-    fn resume_at_rest(&mut self) -> Vec<Action> {
+    fn resume_at_rest(&mut self, now: Timestamp) -> Vec<Action> {
         self.resumes = 0;
         let mut actions = vec![Action::Ensure, Action::Prune];
         actions.extend(self.pursue());
+        actions.extend(self.guard(now));
         actions
+    }
+
+    /// Watches a committed release for a while after its switch.
+    fn guard(&self, now: Timestamp) -> Option<Action> {
+        let passed = self.switched.and_then(|times| times.passed)?;
+        let bake_secs = self.wish.as_ref().map_or(0, |wish| wish.bake_secs);
+        let until = passed.plus_secs(bake_secs).plus_secs(GUARD_SECS);
+        let interval_secs = self.interval().max(GUARD_INTERVAL_SECS);
+        let due = matches!(self.state, State::Committed {}) && now < until;
+        let well = self.health != Verdict::Fail;
+        due.then_some(Action::Guard { until, interval_secs, well })
+    }
+
+    fn on_health(&mut self, health: Verdict, why: Option<String>, now: Timestamp) -> Vec<Action> {
+        match (&self.state, &self.running) {
+            (State::Committed {}, Some(running)) => {
+                let release = running.id;
+                self.health = health;
+                let step = FailedStep::Bake;
+                match why {
+                    Some(why) => {
+                        let reverted = false;
+                        self.failure = Some(Failure { release, step, why, reverted });
+                    }
+                    None if self.failure.as_ref().is_some_and(|f| f.release == release) => {
+                        self.failure = None;
+                    }
+                    None => {}
+                }
+                self.guard(now).into_iter().collect()
+            }
+            (
+                State::Idle {}
+                | State::Fetching { .. }
+                | State::Staged { .. }
+                | State::Switching { .. }
+                | State::Probing { .. }
+                | State::Baking { .. }
+                | State::Committed {}
+                | State::Reverting { .. }
+                | State::Stuck { .. },
+                _,
+            ) => Vec::new(),
+        }
     }
 
     fn on_wish(&mut self, wish: Wish) -> Vec<Action> {
@@ -533,14 +593,14 @@ impl Service {
                 }
                 let until = now.plus_secs(self.wish.as_ref().map_or(0, |wish| wish.bake_secs));
                 if until == now {
-                    return self.commit(&target);
+                    return self.commit(&target, now);
                 }
                 self.enter(State::Baking { target, until });
                 vec![Action::Watch { until, interval_secs: self.interval() }]
             }
             State::Baking { target, .. } => {
                 let target = target.clone();
-                self.commit(&target)
+                self.commit(&target, now)
             }
             State::Idle {}
             | State::Fetching { .. }
@@ -552,7 +612,7 @@ impl Service {
         }
     }
 
-    fn commit(&mut self, target: &Known) -> Vec<Action> {
+    fn commit(&mut self, target: &Known, now: Timestamp) -> Vec<Action> {
         self.health = Verdict::Pass;
         self.failure = None;
         self.floor = self.floor.max(target.floor);
@@ -560,6 +620,7 @@ impl Service {
         self.enter(State::Committed {});
         let mut actions = vec![Action::Prune];
         actions.extend(self.pursue());
+        actions.extend(self.guard(now));
         actions
     }
 

@@ -95,20 +95,22 @@ fn events() -> Vec<(&'static str, Event)> {
         ("switch failed", Event::SwitchFailed { why: "no".to_owned() }),
         ("passed", Event::Passed),
         ("failed", Event::Failed { why: "no".to_owned() }),
+        ("ill", Event::Ill { why: "no".to_owned() }),
+        ("well", Event::Well),
         ("restored", Event::Restored),
         ("restore failed", Event::RestoreFailed { why: "no".to_owned(), back: true }),
     ]
 }
 
 /// What each pair leads to; `-` says that nothing changes and nothing is done.
-const TABLE: &[(&str, [&str; 18])] = &[
+const TABLE: &[(&str, [&str; 20])] = &[
     // hold, stage, revert, late wish, linked, ask again, staged, stage failed, permitted, other permit,
-    // denied, permit late, switched, switch failed, passed, failed, restored, restore failed
+    // denied, permit late, switched, switch failed, passed, failed, ill, well, restored, restore failed
     (
         "idle",
         [
             "idle", "fetching", "idle", "-", "-", "-", "-", "-", "-", "-", "-", "-", "-", "-", "-",
-            "-", "-", "-",
+            "-", "-", "-", "-", "-",
         ],
     ),
     (
@@ -122,6 +124,8 @@ const TABLE: &[(&str, [&str; 18])] = &[
             "-",
             "staged",
             "committed",
+            "-",
+            "-",
             "-",
             "-",
             "-",
@@ -155,6 +159,8 @@ const TABLE: &[(&str, [&str; 18])] = &[
             "-",
             "-",
             "-",
+            "-",
+            "-",
         ],
     ),
     (
@@ -176,6 +182,8 @@ const TABLE: &[(&str, [&str; 18])] = &[
             "reverting",
             "-",
             "reverting",
+            "-",
+            "-",
             "-",
             "-",
         ],
@@ -201,6 +209,8 @@ const TABLE: &[(&str, [&str; 18])] = &[
             "reverting",
             "-",
             "-",
+            "-",
+            "-",
         ],
     ),
     (
@@ -224,6 +234,8 @@ const TABLE: &[(&str, [&str; 18])] = &[
             "reverting",
             "-",
             "-",
+            "-",
+            "-",
         ],
     ),
     (
@@ -245,6 +257,8 @@ const TABLE: &[(&str, [&str; 18])] = &[
             "-",
             "-",
             "-",
+            "committed",
+            "committed",
             "-",
             "-",
         ],
@@ -268,6 +282,8 @@ const TABLE: &[(&str, [&str; 18])] = &[
             "-",
             "-",
             "-",
+            "-",
+            "-",
             "fetching",
             "stuck",
         ],
@@ -278,6 +294,8 @@ const TABLE: &[(&str, [&str; 18])] = &[
             "stuck",
             "fetching",
             "committed",
+            "-",
+            "-",
             "-",
             "-",
             "-",
@@ -566,6 +584,24 @@ fn a_commit_raises_the_floor_and_forgets_the_failure() {
     let (machine, _) = after(committed(), events);
     assert_eq!(machine.floor, 0, "not before it has baked");
     assert_eq!(after(machine, [Event::Passed]).0.floor, 3);
+}
+
+#[test]
+fn a_committed_release_is_watched_for_a_while_and_its_health_reported() {
+    let (machine, actions) = after(to_probing(), [Event::Passed, Event::Passed]);
+    let until = NOW.plus_secs(10 + 900);
+    let guard = |well| Action::Guard { until, interval_secs: 5, well };
+    assert_eq!(actions, [Action::Prune, guard(true)]);
+    let (machine, actions) = after(machine, [Event::Ill { why: "500".to_owned() }]);
+    assert_eq!((machine.health, actions), (Verdict::Fail, vec![guard(false)]));
+    assert_eq!(machine.failure.as_ref().unwrap().why, "500");
+    let (machine, actions) = after(machine, [Event::Well]);
+    assert_eq!((machine.health, machine.failure.clone()), (Verdict::Pass, None));
+    assert_eq!(actions, [guard(true)]);
+    let (_, actions) = machine.clone().step(Event::Well, until);
+    assert_eq!(actions, [], "in the end an idle host has nothing to do");
+    let (_, actions) = machine.resume(Some(id("new")), NOW);
+    assert!(actions.contains(&guard(true)), "goes on after a restart: {actions:?}");
 }
 
 #[test]
