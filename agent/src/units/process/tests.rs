@@ -50,9 +50,9 @@ impl Place {
 
 #[tokio::test]
 async fn it_runs_in_its_tree_with_its_names_and_stops_as_a_group() {
-    let place = place(
-        "echo \"$GROUNDSWELL_SERVICE $GROUNDSWELL_VERSION $1 $PWD\"\nsh -c 'trap \"\" TERM; echo $$ > child; sleep 600' &\nwait",
-    );
+    let line = "echo \"$GROUNDSWELL_SERVICE $GROUNDSWELL_VERSION $1 $PWD\"";
+    let child = "sh -c 'trap \"\" TERM; echo $$ > child; sleep 600' &";
+    let place = place(&format!("{line}\n{child}\nwait"));
     let units = place.units();
     units.restart(&place.spec).await.unwrap();
     let want = format!("shop 1.0 argument {}", place.spec.tree.display());
