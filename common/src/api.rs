@@ -125,6 +125,25 @@ pub struct EnrollAnswer {
     pub blobs: String,
 }
 
+/// `POST /v1/operators`: a new person or job, or another role or key for a known one.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct OperatorRequest {
+    /// Who.
+    pub name: OperatorName,
+    /// What they may do.
+    pub role: OperatorRole,
+    /// Their public key; the private half never leaves them.
+    pub key: PublicKey,
+}
+
+/// Answer to [`OperatorRequest`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OperatorAnswer {
+    /// The certificate for the key, PEM.
+    pub certificate_pem: String,
+}
+
 /// Answer to `POST /v1/certificate/renew` (no body; the client certificate says who asks).
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RenewAnswer {

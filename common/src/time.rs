@@ -81,7 +81,7 @@ fn civil(days: u64) -> (u64, u64, u64) {
 }
 
 /// Whoever can say what time it is. Shells implement it; pure code takes a [`Timestamp`] instead.
-pub trait Clock: Send + Sync {
+pub trait Clock: Send + Sync + fmt::Debug {
     /// The present.
     fn now(&self) -> Timestamp;
 }

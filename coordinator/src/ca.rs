@@ -136,9 +136,8 @@ impl Authority {
         params.subject_alt_names = vec![SanType::URI(name)];
         params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
         finish(&mut params, &uri, validity)?;
-        let certificate = params
-            .signed_by(&Ed25519Key(*key.as_bytes()), &self.issuer)
-            .map_err(CaError::Make)?;
+        let certificate =
+            params.signed_by(&Ed25519Key(*key.as_bytes()), &self.issuer).map_err(CaError::Make)?;
         Ok(certificate.pem())
     }
 }

@@ -135,12 +135,7 @@ impl Depot {
     ///
     /// # Errors
     /// [`DepotError`].
-    pub async fn put<S, E>(
-        &self,
-        want: &Digest,
-        length: u64,
-        stream: S,
-    ) -> Result<bool, DepotError>
+    pub async fn put<S, E>(&self, want: &Digest, length: u64, stream: S) -> Result<bool, DepotError>
     where
         S: Stream<Item = Result<Bytes, E>> + Unpin,
         E: std::error::Error + Send + Sync + 'static,

@@ -1,6 +1,9 @@
 //! The coordinator: it keeps the ledger, plans and steps rollouts, signs what hosts should be, and
 //! answers people and agents. The shell around the pure rollout core.
 
+pub mod api;
+pub mod app;
+pub mod blobs;
 pub mod ca;
 pub mod config;
 pub mod depot;
@@ -9,7 +12,10 @@ pub mod entry;
 pub mod files;
 pub mod init;
 pub mod ledger;
+pub mod listen;
 pub mod present;
+pub mod recover;
+pub mod sessions;
 pub mod signer;
 pub mod store;
 pub mod view;

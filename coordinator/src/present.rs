@@ -81,27 +81,29 @@ pub fn rollout_page(
     });
     let hosts = match detail {
         Detail::Waves => Vec::new(),
-        Detail::Hosts => rollout.hosts().map(|(wave, host, entry)| RolloutHost {
-            name: host.name.clone(),
-            wave,
-            progress: progress(entry.progress.name()).to_owned(),
-            why: match &entry.progress {
-                Progress::Failed { why, .. } => Some(why.clone()),
-                Progress::Pending
-                | Progress::Staging
-                | Progress::Staged
-                | Progress::Granted { .. }
-                | Progress::Probing { .. }
-                | Progress::Baking { .. }
-                | Progress::Committed
-                | Progress::Lost
-                | Progress::Absent
-                | Progress::Reverting { .. }
-                | Progress::Overdue
-                | Progress::Reverted => None,
-            },
-        })
-        .collect(),
+        Detail::Hosts => rollout
+            .hosts()
+            .map(|(wave, host, entry)| RolloutHost {
+                name: host.name.clone(),
+                wave,
+                progress: progress(entry.progress.name()).to_owned(),
+                why: match &entry.progress {
+                    Progress::Failed { why, .. } => Some(why.clone()),
+                    Progress::Pending
+                    | Progress::Staging
+                    | Progress::Staged
+                    | Progress::Granted { .. }
+                    | Progress::Probing { .. }
+                    | Progress::Baking { .. }
+                    | Progress::Committed
+                    | Progress::Lost
+                    | Progress::Absent
+                    | Progress::Reverting { .. }
+                    | Progress::Overdue
+                    | Progress::Reverted => None,
+                },
+            })
+            .collect(),
     };
     RolloutPage {
         rollout: summary(record, rollout),
@@ -230,9 +232,7 @@ fn phase(phase: &Phase) -> (PhaseName, Option<OutcomeName>, Option<String>) {
         Phase::Done { outcome, .. } => {
             let (outcome, why) = match outcome {
                 Outcome::Completed => (OutcomeName::Completed, None),
-                Outcome::Reverted { cause } => {
-                    (OutcomeName::Reverted, Some(revert_cause(cause)))
-                }
+                Outcome::Reverted { cause } => (OutcomeName::Reverted, Some(revert_cause(cause))),
                 Outcome::Aborted { by, why } => {
                     (OutcomeName::Aborted, Some(format!("aborted by {by}: {why}")))
                 }

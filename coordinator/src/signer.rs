@@ -5,8 +5,8 @@ use std::path::Path;
 use std::sync::Arc;
 
 use groundswell_common::directive::{Directive, Permit, RawDirective, RawPermit};
-use groundswell_common::trust::{Envelope, KeyError, PublicKey, SecretKey, Signature};
 use groundswell_common::manifest::Manifest;
+use groundswell_common::trust::{Envelope, KeyError, PublicKey, SecretKey, Signature};
 
 use crate::files::{FileError, read_private};
 

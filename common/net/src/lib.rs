@@ -2,10 +2,12 @@
 //! deadlines, backoff. The one crate that names `rustls`. Knows no message and takes no decision.
 
 mod framed;
+mod notify;
 mod peer;
 mod retry;
 pub mod tls;
 
 pub use framed::{FrameReader, FrameWriter, Framed, NetError, TlsClient, connect};
+pub use notify::Notify;
 pub use peer::{Peer, PeerError, PeerRole};
 pub use retry::Retry;

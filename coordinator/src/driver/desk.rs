@@ -286,14 +286,8 @@ impl Desk {
         let proofs = releases.iter().filter_map(proof).collect();
         let issued = self.entry_time(generation)?.as_secs();
         let root_version = self.root_version;
-        let raw = RawDirective {
-            host: *host,
-            environment,
-            generation,
-            issued,
-            root_version,
-            services,
-        };
+        let raw =
+            RawDirective { host: *host, environment, generation, issued, root_version, services };
         Some(Wish { raw, proofs })
     }
 

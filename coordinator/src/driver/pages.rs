@@ -8,9 +8,7 @@ use groundswell_common::api::{
 };
 use groundswell_common::directive::Action;
 use groundswell_common::selector::Selector;
-use groundswell_common::{
-    Fleet, HostId, HostName, ReleaseId, RolloutId, ServiceName, Timestamp,
-};
+use groundswell_common::{Fleet, HostId, HostName, ReleaseId, RolloutId, ServiceName, Timestamp};
 use groundswell_rollout::explain;
 
 use super::desk::Desk;
@@ -172,8 +170,7 @@ impl Desk {
     /// [`Refused::UnknownHost`].
     pub fn host_page(&self, name: &HostName) -> Result<HostPage, Refused> {
         let id = self.host_id(name)?;
-        let host =
-            self.view.hosts.get(&id).ok_or_else(|| Refused::UnknownHost(name.clone()))?;
+        let host = self.view.hosts.get(&id).ok_or_else(|| Refused::UnknownHost(name.clone()))?;
         let report = self.word(&id).and_then(|word| word.report.as_ref());
         Ok(HostPage {
             host: self.host_summary(&id, host),
@@ -207,9 +204,8 @@ impl Desk {
                 continue;
             }
             let targets = service.policy.as_ref().map(|record| &record.policy.targets);
-            let fits = host.is_some_and(|host| {
-                targets.is_some_and(|targets| targets.matches(&host.labels))
-            });
+            let fits = host
+                .is_some_and(|host| targets.is_some_and(|targets| targets.matches(&host.labels)));
             why.push(match (targets, fits, service.baseline()) {
                 (None, _, _) => format!("{name}: the service has no policy"),
                 (Some(targets), false, _) => {

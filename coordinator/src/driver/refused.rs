@@ -161,7 +161,9 @@ impl Refused {
                 (Missing, "unknown_release", "give a release id or SERVICE@VERSION as published")
             }
             Self::UnknownRollout(_) => (Missing, "unknown_rollout", "see 'swell rollout ls'"),
-            Self::NoRollout(_) => (Missing, "no_rollout", "publish a release, or start one by hand"),
+            Self::NoRollout(_) => {
+                (Missing, "no_rollout", "publish a release, or start one by hand")
+            }
             Self::NameTaken(_) => {
                 (Conflict, "name_taken", "choose another name, or remove the old host first")
             }

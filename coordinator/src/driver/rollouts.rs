@@ -192,12 +192,7 @@ impl Desk {
     }
 
     /// Plans, takes over from the rollout before, and starts.
-    fn begin(
-        &mut self,
-        by: By,
-        policy: &Policy,
-        release: &Release,
-    ) -> Result<RolloutId, Refused> {
+    fn begin(&mut self, by: By, policy: &Policy, release: &Release) -> Result<RolloutId, Refused> {
         let plan = self.make_plan(policy, release)?;
         let service = policy.service.clone();
         let before = self.view.newest_rollout(&service);

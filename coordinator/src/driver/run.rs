@@ -43,8 +43,7 @@ enum Command {
 }
 
 /// Who may use the API, as the ledger says.
-pub type Operators =
-    Arc<std::collections::BTreeMap<groundswell_common::OperatorName, Operator>>;
+pub type Operators = Arc<std::collections::BTreeMap<groundswell_common::OperatorName, Operator>>;
 
 /// The driver is gone: the process is stopping.
 #[derive(Clone, Copy, Debug, thiserror::Error, PartialEq, Eq)]
@@ -101,8 +100,7 @@ impl Driver {
     pub fn new(parts: DriverParts) -> (Self, Handle) {
         let (sender, commands) = mpsc::channel(QUEUE_COMMANDS);
         let (changes, changes_seen) = watch::channel(0);
-        let (operators, operators_seen) =
-            watch::channel(Arc::new(parts.view.operators.clone()));
+        let (operators, operators_seen) = watch::channel(Arc::new(parts.view.operators.clone()));
         let seq = parts.view.seq;
         let reader = parts.ledger.reader();
         let desk = Desk::new(parts.view, (parts.clock, reader), parts.root_version);
@@ -117,8 +115,7 @@ impl Driver {
             kept: (Instant::now(), seq),
             parked: None,
         };
-        let handle =
-            Handle { commands: sender, changes: changes_seen, operators: operators_seen };
+        let handle = Handle { commands: sender, changes: changes_seen, operators: operators_seen };
         (driver, handle)
     }
 
@@ -177,8 +174,13 @@ impl Driver {
             return;
         }
         let now = self.desk.now();
-        let ids: Vec<RolloutId> =
-            self.desk.view.live_rollouts().filter(|r| due(r, now)).map(|r| r.id().clone()).collect();
+        let ids: Vec<RolloutId> = self
+            .desk
+            .view
+            .live_rollouts()
+            .filter(|r| due(r, now))
+            .map(|r| r.id().clone())
+            .collect();
         for id in ids {
             for _ in 0..TICKS_MAX {
                 let is_due = self.desk.view.rollout(&id).is_some_and(|rollout| due(rollout, now));

@@ -115,7 +115,7 @@ fn commit(log: &mut Log, batch: Vec<Group>) {
         Ok(head) => {
             for done in waiting {
                 // Whoever asked may have gone; the entries are durable all the same.
-                drop(done.send(head));
+                let _ = done.send(head);
             }
         }
         Err(error) => breach(&error),

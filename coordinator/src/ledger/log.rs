@@ -227,8 +227,7 @@ impl Log {
         }
         let segment = create_segment(&self.directory, next)?;
         let path = segment.path.clone();
-        self.file =
-            OpenOptions::new().append(true).open(&path).map_err(LedgerError::io(&path))?;
+        self.file = OpenOptions::new().append(true).open(&path).map_err(LedgerError::io(&path))?;
         self.index.lock().unwrap_or_else(PoisonError::into_inner).segments.push(segment);
         Ok(path)
     }
@@ -417,9 +416,7 @@ fn cut(path: &Path, length: u64) -> Result<(), LedgerError> {
 }
 
 fn sync_directory(directory: &Path) -> Result<(), LedgerError> {
-    File::open(directory)
-        .and_then(|handle| handle.sync_all())
-        .map_err(LedgerError::io(directory))
+    File::open(directory).and_then(|handle| handle.sync_all()).map_err(LedgerError::io(directory))
 }
 
 fn lock(directory: &Path) -> Result<File, LedgerError> {

@@ -68,9 +68,11 @@ impl Store for SledStore {
         }
         whole
             .into_iter()
-            .map(|(key, (found, bytes, count))| {
-                if found == count { Ok((key, bytes)) } else { Err(StoreError::Pieces(key)) }
-            })
+            .map(
+                |(key, (found, bytes, count))| {
+                    if found == count { Ok((key, bytes)) } else { Err(StoreError::Pieces(key)) }
+                },
+            )
             .collect()
     }
 
@@ -82,8 +84,7 @@ impl Store for SledStore {
             }
             let Some(value) = value else { continue };
             let pieces: Vec<&[u8]> = value.chunks(PIECE_BYTES).collect();
-            let count = u32::try_from(pieces.len())
-                .map_err(|_| StoreError::Pieces(key.clone()))?;
+            let count = u32::try_from(pieces.len()).map_err(|_| StoreError::Pieces(key.clone()))?;
             for (piece, at) in pieces.into_iter().zip(0_u32..) {
                 let record = to_record(SCHEMA, &(count, piece.to_vec()))
                     .map_err(|source| StoreError::Record { key: key.clone(), source })?;

@@ -163,12 +163,7 @@ impl View {
         Ok(Applied { hosts: vec![*host], ..Applied::default() })
     }
 
-    fn put_policy(
-        &mut self,
-        name: &ServiceName,
-        text: &str,
-        seq: u64,
-    ) -> Result<Applied, Unfit> {
+    fn put_policy(&mut self, name: &ServiceName, text: &str, seq: u64) -> Result<Applied, Unfit> {
         let policy = Policy::from_toml(text).map_err(Unfit::Policy)?;
         let service = self.services.entry(name.clone()).or_default();
         service.policy = Some(PolicyRecord { text: text.to_owned(), policy });
@@ -304,14 +299,13 @@ fn poison(phase: &Phase) -> Option<String> {
         Phase::Halted { cause: HaltCause::NoProgress { wave }, .. } => {
             Some(format!("halted: no host of wave {wave} committed in time"))
         }
-        Phase::Reverting { cause, .. } | Phase::Done { outcome: Outcome::Reverted { cause }, .. } => {
-            Some(match cause {
-                RevertCause::Person { by, why } => format!("reverted by {by}: {why}"),
-                RevertCause::Breach { wave, failures, budget } => {
-                    format!("reverted: {failures} failures in wave {wave}, {budget} allowed")
-                }
-            })
-        }
+        Phase::Reverting { cause, .. }
+        | Phase::Done { outcome: Outcome::Reverted { cause }, .. } => Some(match cause {
+            RevertCause::Person { by, why } => format!("reverted by {by}: {why}"),
+            RevertCause::Breach { wave, failures, budget } => {
+                format!("reverted: {failures} failures in wave {wave}, {budget} allowed")
+            }
+        }),
         Phase::Planned
         | Phase::Running { .. }
         | Phase::Baking { .. }

@@ -113,8 +113,7 @@ impl View {
         for (key, value) in records {
             view.take_record(key, value)?;
         }
-        view.host_names =
-            view.hosts.iter().map(|(id, host)| (host.name.clone(), *id)).collect();
+        view.host_names = view.hosts.iter().map(|(id, host)| (host.name.clone(), *id)).collect();
         Ok(view)
     }
 

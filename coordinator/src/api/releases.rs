@@ -1,0 +1,175 @@
+//! Releases: publishing, listing, clearing.
+
+use axum::body::Body;
+use axum::extract::rejection::QueryRejection;
+use axum::extract::{Path, Query, State};
+use axum::http::StatusCode;
+use axum::{Extension, Json};
+use groundswell_common::api::{
+    ClearRequest, PublishAnswer, ReleasePage, ReleaseSummary, ReleasesAnswer,
+};
+use groundswell_common::limits::MANIFEST_MAX_BYTES;
+use groundswell_common::manifest::{Manifest, RawManifest};
+use groundswell_common::trust::{
+    Document as _, Envelope, Role, RoleKeys, Signature, verify_payload,
+};
+use groundswell_common::{Digest, ReleaseId, ServiceName};
+use serde::Deserialize;
+
+use super::access::Operator;
+use super::{Api, ApiError, read};
+use crate::driver::Desk;
+use crate::entry::Published;
+use crate::present;
+
+/// Largest publishing request, in bytes: a manifest in base64 and its signatures.
+const PUBLISH_MAX_BYTES: usize = MANIFEST_MAX_BYTES / 3 * 4 + 64 * 1024;
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct ListQuery {
+    service: Option<String>,
+}
+
+pub(super) async fn publish(
+    State(api): State<Api>,
+    Extension(Operator(by)): Extension<Operator>,
+    body: Body,
+) -> Result<Json<PublishAnswer>, ApiError> {
+    let bytes = read::bytes(body, PUBLISH_MAX_BYTES).await?;
+    let envelope = Envelope::from_json(&bytes, MANIFEST_MAX_BYTES)
+        .map_err(|error| ApiError::invalid("read the release", &error))?;
+    let manifest = check(&api, &envelope)?;
+    for blob in &manifest.blobs {
+        let size = api.depot.size(&blob.sha256).await.map_err(|error| ApiError::fault(&error))?;
+        if size != Some(blob.size) {
+            let texts = (
+                format!("blob {} of {} bytes is not in the depot", blob.sha256, blob.size),
+                "upload it first",
+            );
+            return Err(ApiError::new(StatusCode::CONFLICT, "unknown_blob", texts));
+        }
+    }
+    let published = published(&api, &manifest, &envelope)?;
+    let checked = published.clone();
+    // Before anything is written: a second check follows when it is decided.
+    api.handle.query(move |desk| desk.find_same(&checked).map(drop)).await??;
+    let kept = api.depot.put_bytes(envelope.payload).await;
+    kept.map_err(|error| ApiError::fault(&error))?;
+    let change = move |desk: &mut Desk| desk.publish(&by, published);
+    Ok(Json(api.handle.change(change).await??))
+}
+
+/// The manifest, when it holds its rules and every signature on it is good and of a known key.
+fn check(api: &Api, envelope: &Envelope) -> Result<Manifest, ApiError> {
+    let refuse = |message: String| {
+        let texts = (message, "pack and sign the release again");
+        ApiError::new(StatusCode::UNPROCESSABLE_ENTITY, "manifest", texts)
+    };
+    if envelope.kind != Manifest::TYPE {
+        return Err(refuse(format!("the document says it is {:?}", envelope.kind)));
+    }
+    if envelope.payload.len() > MANIFEST_MAX_BYTES {
+        return Err(refuse(format!("the manifest has {} bytes", envelope.payload.len())));
+    }
+    let operators = api.handle.operators();
+    for signature in &envelope.signatures {
+        let known = operators.values().any(|operator| operator.key == signature.key)
+            || is_builder(api, signature);
+        if !known {
+            return Err(refuse(format!("it is signed by {}, which nobody knows", signature.key)));
+        }
+        let one = RoleKeys { keys: [signature.key].into(), threshold: 1 };
+        verify_payload::<Manifest>(&envelope.payload, std::slice::from_ref(signature), &[&one])
+            .map_err(|error| refuse(chain(&error)))?;
+    }
+    let raw: RawManifest =
+        serde_json::from_slice(&envelope.payload).map_err(|error| refuse(error.to_string()))?;
+    Manifest::check(raw).map_err(|error| refuse(error.to_string()))
+}
+
+fn is_builder(api: &Api, signature: &Signature) -> bool {
+    api.root
+        .roles
+        .iter()
+        .any(|entry| entry.role == Role::Builder && entry.keys.contains(&signature.key))
+}
+
+fn chain(error: &dyn std::error::Error) -> String {
+    match error.source() {
+        None => error.to_string(),
+        Some(source) => format!("{error}: {}", chain(source)),
+    }
+}
+
+fn published(api: &Api, manifest: &Manifest, envelope: &Envelope) -> Result<Published, ApiError> {
+    let content = (
+        (&manifest.tree, &manifest.platform, manifest.one_way, manifest.floor),
+        (&manifest.units, &manifest.command, &manifest.probes),
+    );
+    let content = serde_json::to_vec(&content).map_err(|error| ApiError::fault(&error))?;
+    let mut signatures = envelope.signatures.clone();
+    signatures.extend(api.signer.countersign(&envelope.payload));
+    Ok(Published {
+        release: ReleaseId::from_digest(envelope.digest()),
+        service: manifest.service.clone(),
+        version: manifest.version.clone(),
+        seq: manifest.seq,
+        floor: manifest.floor,
+        tree: manifest.tree,
+        content: Digest::of(&content),
+        bytes: manifest.unpacked_bytes(),
+        files: manifest.files.len() as u64,
+        one_way: manifest.one_way,
+        signatures,
+    })
+}
+
+pub(super) async fn list(
+    State(api): State<Api>,
+    query: Result<Query<ListQuery>, QueryRejection>,
+) -> Result<Json<ReleasesAnswer>, ApiError> {
+    let service: Option<ServiceName> =
+        read::query(query)?.service.as_deref().map(read::name).transpose()?;
+    let releases = api.handle.query(move |desk| desk.releases(service.as_ref())).await?;
+    Ok(Json(ReleasesAnswer { releases }))
+}
+
+pub(super) async fn show(
+    State(api): State<Api>,
+    Path(release): Path<String>,
+) -> Result<Json<ReleasePage>, ApiError> {
+    let ask = move |desk: &Desk| {
+        let found = desk.release(&release)?;
+        let signers = found.published.signatures.iter().map(|signature| signature.key);
+        Ok::<_, crate::driver::Refused>((
+            present::release_summary(desk.view(), found),
+            signers.collect(),
+            desk.rollouts_of(found),
+        ))
+    };
+    let (release, signers, rollouts) = api.handle.query(ask).await??;
+    let id: ReleaseId = release.release;
+    let payload = api.depot.read(id.digest(), MANIFEST_MAX_BYTES).await;
+    let payload = payload.map_err(|error| ApiError::fault(&error))?.unwrap_or_default();
+    let manifest: RawManifest =
+        serde_json::from_slice(&payload).map_err(|error| ApiError::fault(&error))?;
+    Ok(Json(ReleasePage { release, source: manifest.source, signers, rollouts }))
+}
+
+pub(super) async fn clear(
+    State(api): State<Api>,
+    Extension(Operator(by)): Extension<Operator>,
+    Path(release): Path<String>,
+    body: Body,
+) -> Result<Json<ReleaseSummary>, ApiError> {
+    let request: ClearRequest = read::json(body).await?;
+    let why = read::why(&request.why)?;
+    let change = move |desk: &mut Desk| {
+        let id = desk.release(&release)?.published.release;
+        desk.clear(&by, &id, &why)?;
+        let found = desk.release(&release)?;
+        Ok(present::release_summary(desk.view(), found))
+    };
+    Ok(Json(api.handle.change(change).await??))
+}

@@ -1,0 +1,104 @@
+//! Services: their policies, plans, and the shortcuts to their newest rollout.
+
+use axum::body::Body;
+use axum::extract::{Path, State};
+use axum::{Extension, Json};
+use groundswell_common::ServiceName;
+use groundswell_common::api::{
+    PlanPreview, PlanRequest, PolicyAnswer, ServicePage, ServicesAnswer, StartAnswer, StartRequest,
+    VerbAnswer, VerbRequest,
+};
+
+use super::access::Operator;
+use super::rollouts::{Target, act};
+use super::{Api, ApiError, read};
+use crate::driver::{Refused, Settled, Verb};
+use crate::present;
+
+/// Largest policy, in bytes; the parser's own bound is the same.
+const POLICY_MAX_BYTES: usize = groundswell_rollout::policy::POLICY_MAX_BYTES;
+/// Largest plan request, in bytes: it may carry a policy.
+const PLAN_MAX_BYTES: usize = 2 * POLICY_MAX_BYTES;
+
+pub(super) async fn list(State(api): State<Api>) -> Result<Json<ServicesAnswer>, ApiError> {
+    let services = api.handle.query(crate::driver::Desk::services).await?;
+    Ok(Json(ServicesAnswer { services }))
+}
+
+pub(super) async fn show(
+    State(api): State<Api>,
+    Path(service): Path<String>,
+) -> Result<Json<ServicePage>, ApiError> {
+    let service: ServiceName = read::name(&service)?;
+    Ok(Json(api.handle.query(move |desk| desk.service_page(&service)).await??))
+}
+
+pub(super) async fn put_policy(
+    State(api): State<Api>,
+    Extension(Operator(by)): Extension<Operator>,
+    Path(service): Path<String>,
+    body: Body,
+) -> Result<Json<PolicyAnswer>, ApiError> {
+    let service: ServiceName = read::name(&service)?;
+    let bytes = read::bytes(body, POLICY_MAX_BYTES).await?;
+    let text = String::from_utf8(bytes.to_vec())
+        .map_err(|error| ApiError::invalid("read the policy", &error))?;
+    let change = move |desk: &mut crate::driver::Desk| desk.put_policy(&by, &service, &text);
+    Ok(Json(api.handle.change(change).await??))
+}
+
+pub(super) async fn plan(
+    State(api): State<Api>,
+    Path(service): Path<String>,
+    body: Body,
+) -> Result<Json<PlanPreview>, ApiError> {
+    let service: ServiceName = read::name(&service)?;
+    let bytes = read::bytes(body, PLAN_MAX_BYTES).await?;
+    let request: PlanRequest = serde_json::from_slice(&bytes)
+        .map_err(|error| ApiError::invalid("read the body", &error))?;
+    let ask = move |desk: &crate::driver::Desk| {
+        let choice = (request.release.as_deref(), request.policy.as_deref());
+        desk.preview(&service, choice).map(|plan| present::plan_preview(&plan))
+    };
+    Ok(Json(api.handle.query(ask).await??))
+}
+
+pub(super) async fn start(
+    State(api): State<Api>,
+    Extension(Operator(by)): Extension<Operator>,
+    Path(service): Path<String>,
+    body: Body,
+) -> Result<Json<StartAnswer>, ApiError> {
+    let service: ServiceName = read::name(&service)?;
+    let request: StartRequest = read::json(body).await?;
+    let change = move |desk: &mut crate::driver::Desk| {
+        desk.start(&by, &service, &request.release).map(|id| (Settled::Durable, id))
+    };
+    let then = |id: groundswell_common::RolloutId, desk: &crate::driver::Desk| {
+        let record = desk.view().rollouts.get(&id).ok_or(Refused::UnknownRollout(id))?;
+        Ok(StartAnswer { rollout: present::record_summary(record) })
+    };
+    Ok(Json(api.handle.change_then(change, then).await??))
+}
+
+pub(super) async fn halt(
+    State(api): State<Api>,
+    Extension(Operator(by)): Extension<Operator>,
+    Path(service): Path<String>,
+    body: Body,
+) -> Result<Json<VerbAnswer>, ApiError> {
+    let request: VerbRequest = read::json(body).await?;
+    let service = read::name(&service)?;
+    act(&api, by, (Target::NewestOf(service), Verb::Halt, request.why)).await
+}
+
+pub(super) async fn revert(
+    State(api): State<Api>,
+    Extension(Operator(by)): Extension<Operator>,
+    Path(service): Path<String>,
+    body: Body,
+) -> Result<Json<VerbAnswer>, ApiError> {
+    let request: VerbRequest = read::json(body).await?;
+    let service = read::name(&service)?;
+    act(&api, by, (Target::NewestOf(service), Verb::Revert, request.why)).await
+}
