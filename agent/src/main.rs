@@ -9,7 +9,7 @@ use groundswell_agent::app::{self, AppError, Environment};
 use groundswell_agent::config::{self, DEFAULT_FILE, Settings};
 use groundswell_agent::status;
 use groundswell_common::{HostName, ServiceName};
-use tracing_subscriber::EnvFilter;
+use tracing_subscriber::filter::LevelFilter;
 
 /// sysexits.h: the user's input or configuration is wrong.
 const EX_CONFIG: u8 = 78;
@@ -68,9 +68,10 @@ enum ConfigVerb {
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
-    let filter = EnvFilter::try_from_env("GROUNDSWELL_LOG").unwrap_or(EnvFilter::new("info"));
+    // One level for everything: filters by module cost a megabyte of program for regular expressions.
+    let level = std::env::var("GROUNDSWELL_LOG").ok().and_then(|level| level.parse().ok());
     tracing_subscriber::fmt()
-        .with_env_filter(filter)
+        .with_max_level(level.unwrap_or(LevelFilter::INFO))
         .with_writer(std::io::stderr)
         .with_ansi(false)
         .with_target(false)
