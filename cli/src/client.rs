@@ -101,15 +101,17 @@ pub(crate) enum ClientError {
         source: serde_json::Error,
     },
     /// The coordinator said no.
-    #[error("{}", .body.message)]
+    #[error("call {path}: {} [{}]", .body.message, .body.code)]
     Api {
+        /// The route.
+        path: String,
         /// The status.
         status: StatusCode,
         /// What it says.
         body: ErrorBody,
     },
     /// The coordinator said no without saying why.
-    #[error("use {path}: the coordinator answers {status}")]
+    #[error("call {path}: the coordinator answers {status}")]
     Status {
         /// The route.
         path: String,
@@ -317,7 +319,9 @@ impl Client {
         let status = response.status();
         match read(path, response).await {
             Ok(bytes) => match serde_json::from_slice::<ErrorAnswer>(&bytes) {
-                Ok(answer) => ClientError::Api { status, body: answer.error },
+                Ok(answer) => {
+                    ClientError::Api { path: path.to_owned(), status, body: answer.error }
+                }
                 Err(_) => ClientError::Status { path: path.to_owned(), status },
             },
             Err(error) => error,
@@ -506,6 +510,7 @@ mod tests {
     #[test]
     fn refusals_have_their_exit_codes() {
         let api = |status| ClientError::Api {
+            path: "/v1/status".into(),
             status,
             body: ErrorBody { code: "x".into(), message: "m".into(), hint: "h".into() },
         };

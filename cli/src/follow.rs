@@ -47,6 +47,9 @@ pub(crate) async fn follow(
     let mut halted: Option<Instant> = None;
     let mut failures = 0;
     loop {
+        if halted.is_some_and(|since| Instant::now() >= settled(since)) {
+            return Ok(last);
+        }
         let mut stream = match timeout_at(end, client.events(&path)).await {
             Err(_) => return Ok(None),
             Ok(Ok(stream)) => stream,

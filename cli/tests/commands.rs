@@ -1,0 +1,298 @@
+//! `swell` as a process against a scripted coordinator: exit codes, errors with their hints, JSON as the
+//! API gave it, publishing, following, and the check of the ledger.
+#![expect(clippy::unwrap_used, reason = "a test stops at the first surprise")]
+
+mod server;
+
+use std::fs;
+use std::process::Output;
+
+use groundswell_common::Digest;
+use groundswell_common::manifest::Manifest;
+use groundswell_common::trust::{Document as _, Envelope};
+use serde_json::{Value, json};
+use server::{Asked, Server, swell};
+
+fn code(output: &Output) -> i32 {
+    output.status.code().unwrap_or(-1)
+}
+
+fn out(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}
+
+fn err(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stderr).into_owned()
+}
+
+fn refusal(status: u16, code: &str) -> (u16, String) {
+    let error = json!({"error": {"code": code, "message": "no", "hint": "ask the admin"}});
+    (status, error.to_string())
+}
+
+/// A rollout's page in a phase, as the API gives it.
+fn page(phase: &str, outcome: Option<&str>) -> Value {
+    let counts = json!({"hosts": 4, "pending": 0, "staging": 0, "in_flight": 1, "committed": 3,
+        "failed": 0, "reverted": 0, "absent": 0});
+    json!({
+        "rollout": {"rollout": "shop-2", "service": "shop", "release": "00".repeat(32),
+            "version": "1.1.0", "phase": phase, "outcome": outcome, "why": null,
+            "plan": "00".repeat(32), "started": 0, "changed": 0, "wave": 0, "counts": counts},
+        "waves": [{"name": "canary", "counts": counts, "failure_budget": 0, "approvals": 0}],
+        "why": [], "ask": null, "hosts": []
+    })
+}
+
+fn events(pages: &[Value]) -> String {
+    pages.iter().map(|page| format!("data: {page}\n\n")).collect::<String>() + ": beat\n\n"
+}
+
+#[test]
+fn a_wrong_command_line_is_2_and_no_profile_is_1() {
+    assert_eq!(code(&swell(&["rollout", "frob"])), 2);
+    let output = swell(&["status"]);
+    assert_eq!(code(&output), 1);
+    assert!(err(&output).starts_with("swell: failed to find a profile: give --profile FILE"));
+    let output = swell(&["--profile", "/nowhere", "status"]);
+    assert!(err(&output).contains("failed to read the profile /nowhere"), "{}", err(&output));
+    let help = out(&swell(&["--help"]));
+    assert!(help.contains("Exit codes: 0 done, 1 failed"), "{help}");
+}
+
+#[test]
+fn a_coordinator_that_does_not_listen_is_4() {
+    let server = Server::start(|_| (200, String::new()));
+    let text = fs::read_to_string(server.profile()).unwrap();
+    let mut profile: Value = serde_json::from_str(&text).unwrap();
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    profile["api"] = json!(listener.local_addr().unwrap().to_string());
+    drop(listener);
+    fs::write(server.profile(), profile.to_string()).unwrap();
+    let output = server.swell(&["status"]);
+    assert_eq!(code(&output), 4, "{}", err(&output));
+    assert!(err(&output).contains("failed to connect to the coordinator at 127.0.0.1:"));
+}
+
+#[test]
+fn refusals_have_their_codes_and_hints() {
+    for (status, want) in [(401, 5), (403, 5), (404, 1), (409, 1), (422, 1), (503, 1)] {
+        let server = Server::start(move |_| refusal(status, "the_code"));
+        let output = server.swell(&["host", "ls"]);
+        assert_eq!(code(&output), want, "{status}");
+        assert_eq!(
+            err(&output),
+            "swell: failed to call /v1/hosts: no [the_code]\n  hint: ask the admin\n"
+        );
+        assert_eq!(out(&output), "");
+    }
+    let server = Server::start(|_| (502, "<html>".into()));
+    let output = server.swell(&["status"]);
+    assert!(err(&output).contains("answers 502"), "{}", err(&output));
+    let server = Server::start(|_| (200, "<html>".into()));
+    assert_eq!(code(&server.swell(&["status"])), 1);
+}
+
+#[test]
+fn json_is_the_api_s_own_on_one_line() {
+    let hosts = json!({"hosts": [{"id": "0".repeat(32), "name": "web-1", "labels": {"role": "web"},
+        "environment": "production", "connected": true, "last_seen": 7, "agent_version": null,
+        "services": []}]});
+    let answer = hosts.to_string();
+    let server = Server::start(move |_| (200, answer.clone()));
+    let output = server.swell(&["--json", "host", "ls", "--selector", "role in (web, db)"]);
+    assert_eq!(code(&output), 0, "{}", err(&output));
+    assert_eq!(out(&output).lines().count(), 1);
+    assert_eq!(serde_json::from_str::<Value>(&out(&output)).unwrap(), hosts);
+    assert_eq!(server.routes(), ["GET /v1/hosts?selector=role%20in%20%28web%2C%20db%29"]);
+    let table = out(&server.swell(&["host", "ls"]));
+    assert!(table.starts_with("HOST   LINK  SERVICE"), "{table}");
+    assert!(table.contains("web-1  up    -"), "{table}");
+}
+
+#[test]
+fn destructive_verbs_without_a_terminal_want_yes_and_do_nothing() {
+    let server = Server::start(|_| refusal(404, "not_found"));
+    for args in [
+        ["revert", "shop"].as_slice(),
+        &["rollback", "shop"],
+        &["rollout", "revert", "shop-1"],
+        &["rollout", "abort", "shop-1"],
+        &["host", "remove", "web-1"],
+    ] {
+        let output = server.swell(args);
+        assert_eq!(code(&output), 2, "{args:?}: {}", err(&output));
+        assert!(err(&output).contains("would ") && err(&output).contains("add --yes"), "{args:?}");
+    }
+    assert_eq!(server.routes(), [""; 0], "nothing was asked of the coordinator");
+    server.swell(&["revert", "shop", "--yes", "--why", "too slow"]);
+    server.swell(&["halt", "shop"]);
+    assert_eq!(server.routes(), ["POST /v1/services/shop/revert", "POST /v1/services/shop/halt"]);
+    let body: Value = serde_json::from_slice(&server.asked()[0].body).unwrap();
+    assert_eq!(body, json!({"why": "too slow", "keep": false}));
+}
+
+#[test]
+fn watching_ends_as_the_rollout_ends() {
+    for (outcome, want) in [("completed", 0), ("reverted", 3), ("aborted", 3), ("superseded", 3)] {
+        let stream =
+            events(&[page("running", None), page("baking", None), page("done", Some(outcome))]);
+        let server = Server::start(move |_| (200, stream.clone()));
+        let output = server.swell(&["--json", "rollout", "watch", "shop-2"]);
+        assert_eq!(code(&output), want, "{outcome}: {}", err(&output));
+        let lines: Vec<Value> =
+            out(&output).lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+        assert_eq!(lines.len(), 3, "one object a change");
+        assert_eq!(lines[2], page("done", Some(outcome)));
+    }
+}
+
+#[test]
+fn watching_is_6_when_the_time_is_over_and_a_broken_stream_is_opened_again() {
+    let stream = events(&[page("running", None)]);
+    let server = Server::start(move |_| (200, stream.clone()));
+    let output = server.swell(&["rollout", "watch", "shop-2", "--timeout", "2"]);
+    assert_eq!(code(&output), 6, "{}", err(&output));
+    assert_eq!(
+        err(&output),
+        "shop 1.1.0 (shop-2) running, wave 1 of 1 (canary): 3 of 4 committed, 1 in flight\n",
+        "the same state again is not told again"
+    );
+    assert!(server.routes().len() > 1, "{:?}", server.routes());
+    let server = Server::start(|_| refusal(403, "role"));
+    assert_eq!(code(&server.swell(&["rollout", "watch", "shop-2"])), 5);
+}
+
+fn tree(server: &Server) -> String {
+    let tree = server.dir().join("dist");
+    fs::create_dir_all(tree.join("bin")).unwrap();
+    fs::write(tree.join("bin/shop"), "shop").unwrap();
+    fs::write(tree.join("groundswell.toml"), "[release]\nservice = \"shop\"\n").unwrap();
+    tree.to_string_lossy().into_owned()
+}
+
+/// What a coordinator answers to a publisher; the number 1 is always taken by another.
+fn publishing(has_blob: bool, end: Value) -> impl Fn(&Asked) -> (u16, String) + Send + Sync {
+    let tries = std::sync::atomic::AtomicU64::new(0);
+    move |asked| match asked.route.split(' ').collect::<Vec<_>>().as_slice() {
+        ["GET", "/v1/services/shop"] => {
+            let seq = 1 + tries.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+            let service = json!({"service": "shop", "has_policy": true, "newest": null,
+                "proven": null, "rollout": null});
+            let page = json!({"service": service, "policy": null, "next_seq": seq, "releases": [],
+                "running": [], "rollout": null});
+            (200, page.to_string())
+        }
+        ["HEAD", _] => (if has_blob { 200 } else { 404 }, String::new()),
+        ["PUT", _] => (201, String::new()),
+        ["POST", "/v1/releases"] => {
+            let envelope = Envelope::from_json(&asked.body, Manifest::MAX_BYTES).unwrap();
+            let manifest: Value = serde_json::from_slice(&envelope.payload).unwrap();
+            if manifest["seq"] == 1 {
+                return refusal(409, "seq_taken");
+            }
+            let answer = json!({"release": envelope.digest(), "service": "shop",
+                "version": "1.0.0", "seq": 2, "existing": false, "rollout": "shop-2",
+                "waiting": null});
+            (201, answer.to_string())
+        }
+        ["GET", "/v1/rollouts/shop-2/watch"] => (200, events(std::slice::from_ref(&end))),
+        other => panic!("{other:?} is not expected"),
+    }
+}
+
+#[test]
+fn publishing_uploads_what_is_missing_and_signs_the_manifest() {
+    let server = Server::start(publishing(false, page("done", Some("completed"))));
+    let tree = tree(&server);
+    let output = server.swell(&["publish", "--version", "1.0.0", "--wait", &tree]);
+    assert_eq!(code(&output), 0, "{}", err(&output));
+    assert!(out(&output).contains("shop 1.0.0 is published"), "{}", out(&output));
+    let asked = server.asked();
+    let put = asked.iter().find(|asked| asked.route.starts_with("PUT ")).unwrap();
+    assert_eq!(put.route, format!("PUT /v1/blobs/{}", Digest::of(&put.body)));
+    let posts: Vec<&Asked> = asked.iter().filter(|a| a.route == "POST /v1/releases").collect();
+    assert_eq!(posts.len(), 2, "a number that was taken is asked for again");
+    let envelope = Envelope::from_json(&posts[1].body, Manifest::MAX_BYTES).unwrap();
+    assert_eq!(envelope.signatures.len(), 1);
+    let manifest = Manifest::check(serde_json::from_slice(&envelope.payload).unwrap()).unwrap();
+    assert_eq!((manifest.seq, manifest.files.len()), (2, 1));
+    assert_eq!(manifest.full_blob().sha256, Digest::of(&put.body));
+}
+
+#[test]
+fn a_blob_that_is_there_is_not_sent_and_a_revert_is_3() {
+    let server = Server::start(publishing(true, page("done", Some("reverted"))));
+    let tree = tree(&server);
+    let output = server.swell(&["publish", "--version", "1.0.0", "--wait", &tree]);
+    assert_eq!(code(&output), 3, "{}", err(&output));
+    assert!(!server.routes().iter().any(|route| route.starts_with("PUT ")));
+}
+
+#[test]
+fn a_halt_that_no_revert_follows_ends_a_job_and_a_gate_is_waited_for() {
+    let server = Server::start(publishing(true, page("halted", None)));
+    let tree_path = tree(&server);
+    let output = server.swell(&["publish", "--version", "1.0.0", "--wait", &tree_path]);
+    assert_eq!(code(&output), 3, "{}", err(&output));
+    let server = Server::start(publishing(true, page("gated", None)));
+    let tree_path = tree(&server);
+    let args = ["publish", "--version", "1.0.0", "--wait", "--timeout", "2", &tree_path];
+    assert_eq!(code(&server.swell(&args)), 6);
+}
+
+#[test]
+fn a_dry_run_talks_to_nobody_and_a_bad_tree_is_named() {
+    let server = Server::start(|_| refusal(500, "never"));
+    let tree = tree(&server);
+    let dry = ["--json", "publish", "--version", "1", "--dry-run", &tree];
+    let output = server.swell(&dry);
+    assert_eq!(code(&output), 0, "{}", err(&output));
+    let value: Value = serde_json::from_str(&out(&output)).unwrap();
+    assert_eq!((&value["files"], &value["bytes"]), (&json!(1), &json!(4)));
+    std::os::unix::fs::symlink("/etc/passwd", format!("{tree}/bin/leak")).unwrap();
+    let output = server.swell(&dry);
+    assert_eq!(code(&output), 1);
+    assert!(err(&output).contains("bin/leak: a link to \"/etc/passwd\""), "{}", err(&output));
+    let bare = server.dir().to_string_lossy().into_owned();
+    let output = server.swell(&["publish", "--version", "1", &bare]);
+    assert_eq!(code(&output), 2, "no service is named anywhere");
+    assert_eq!(server.routes(), [""; 0]);
+}
+
+fn ledger(changed: Option<usize>) -> impl Fn(&Asked) -> (u16, String) + Send + Sync {
+    let mut chain = Digest::from_bytes([0; 32]);
+    let mut entries = Vec::new();
+    for seq in 1..=5 {
+        let payload = json!({"seq": seq, "at": 0, "by": "x", "what": "y"}).to_string();
+        chain = Digest::of(&[chain.as_bytes(), payload.as_bytes()].concat());
+        entries.push(json!({"seq": seq, "chain": chain, "payload": payload}));
+    }
+    if let Some(at) = changed {
+        let payload = entries[at]["payload"].as_str().unwrap().replace('y', "z");
+        entries[at]["payload"] = json!(payload);
+    }
+    let head = json!({"seq": 5, "chain": chain});
+    move |asked| {
+        if asked.route == "GET /v1/audit/head" {
+            return (200, head.to_string());
+        }
+        // Two entries a page, so that several are asked for.
+        let after = asked.route.split("after=").nth(1).unwrap().split('&').next().unwrap();
+        let after: usize = after.parse().unwrap();
+        let part: Vec<&Value> = entries.iter().skip(after).take(2).collect();
+        (200, json!({"entries": part, "head": head}).to_string())
+    }
+}
+
+#[test]
+fn the_ledger_is_verified_page_by_page_and_the_first_bad_entry_named() {
+    let server = Server::start(ledger(None));
+    let output = server.swell(&["--json", "audit", "verify"]);
+    assert_eq!(code(&output), 0, "{}", err(&output));
+    let proof: Value = serde_json::from_str(&out(&output)).unwrap();
+    assert_eq!(proof["entries"], 5);
+    let server = Server::start(ledger(Some(3)));
+    let output = server.swell(&["audit", "verify"]);
+    assert_eq!(code(&output), 1);
+    assert!(err(&output).contains("entry 4 does not fit the chain"), "{}", err(&output));
+}
