@@ -15,6 +15,7 @@ use groundswell_common::trust::{Document as _, Refusal, Verified, check_release}
 use groundswell_common::wire::ReleaseProof;
 use groundswell_common::{Digest, Hasher, ReleaseId, ServiceName};
 use rustix::fs::{AtFlags, Mode as RawMode, OFlags, ResolveFlags};
+use rustix::io::Errno;
 
 use crate::durable::{self, Access, Fault, at};
 use crate::layout::Layout;
@@ -209,15 +210,32 @@ struct Builder {
 }
 
 impl Builder {
-    fn fault(&self, verb: &'static str, path: &str, error: rustix::io::Errno) -> Fault {
+    fn fault(&self, verb: &'static str, path: &str, error: Errno) -> Fault {
         Fault { verb, path: self.tree.join(path), source: error.into() }
     }
 
     /// Opens what lies at `path`, which can neither climb out nor pass a link.
-    fn open(&self, path: &str, flags: OFlags, mode: RawMode) -> Result<OwnedFd, rustix::io::Errno> {
+    fn open(&self, path: &str, flags: OFlags, mode: RawMode) -> Result<OwnedFd, Errno> {
         let resolve =
             ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
-        rustix::fs::openat2(&self.top, path, flags | OFlags::CLOEXEC, mode, resolve)
+        match rustix::fs::openat2(&self.top, path, flags | OFlags::CLOEXEC, mode, resolve) {
+            // Filters of system calls cannot look into its arguments, so sandboxes that forbid set-id
+            // files (systemd's RestrictSUIDSGID=) hide it.
+            Err(Errno::NOSYS) => self.open_by_parts(path, flags, mode),
+            other => other,
+        }
+    }
+
+    /// The same, one part at a time: no part is a link, and a [`TreePath`] has no `..`.
+    fn open_by_parts(&self, path: &str, flags: OFlags, mode: RawMode) -> Result<OwnedFd, Errno> {
+        let safe = OFlags::CLOEXEC | OFlags::NOFOLLOW;
+        let into = safe | OFlags::RDONLY | OFlags::DIRECTORY;
+        let mut dir = rustix::fs::openat(&self.top, ".", into, RawMode::empty())?;
+        let (above, last) = path.rsplit_once('/').unwrap_or((".", path));
+        for part in above.split('/') {
+            dir = rustix::fs::openat(&dir, part, into, RawMode::empty())?;
+        }
+        rustix::fs::openat(&dir, last, flags | safe, mode)
     }
 
     /// Splits a path into its open directory, made if needed, and its last part.

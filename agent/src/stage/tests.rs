@@ -11,6 +11,9 @@ use crate::fixture::{self, Made, file, pack, release, shop};
 const FILES: &[(&str, &[u8])] =
     &[("bin/shop", b"#!/bin/sh\n"), ("etc/a", b"same"), ("etc/b", b"same"), ("etc/deep/er/c", b"")];
 
+/// One of the two ways of opening below a directory.
+type Open = fn(&Builder, &str, OFlags, RawMode) -> Result<OwnedFd, Errno>;
+
 /// A name, a bundle, and which error it must give.
 type Case = (&'static str, Vec<u8>, fn(&StageError) -> bool);
 
@@ -203,4 +206,31 @@ fn a_damaged_manifest_on_disk_is_no_staged_release() {
     fs::remove_file(&path).unwrap();
     let opened = open(&place.layout, &shop(), &made.proof, &place.trustee);
     assert!(matches!(opened, Err(StageError::Damaged(_))));
+}
+
+#[test]
+fn neither_way_of_opening_passes_a_link() {
+    let dir = tempfile::tempdir().unwrap();
+    let tree = dir.path().join("tree");
+    fs::create_dir_all(tree.join("real/deep")).unwrap();
+    fs::write(dir.path().join("outside"), b"secret").unwrap();
+    std::os::unix::fs::symlink("real", tree.join("link")).unwrap();
+    std::os::unix::fs::symlink("../outside", tree.join("file")).unwrap();
+    let top = OwnedFd::from(File::open(&tree).unwrap());
+    let builder = Builder { top, tree, made: BTreeSet::new() };
+    let create = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL;
+    let mode = RawMode::from(0o644_u32);
+    let ways: [(&str, Open); 2] = [("openat2", Builder::open), ("parts", Builder::open_by_parts)];
+    for (name, open) in ways {
+        open(&builder, &format!("real/deep/{name}"), create, mode).unwrap();
+        open(&builder, name, create, mode).unwrap();
+        open(&builder, "real", OFlags::RDONLY | OFlags::DIRECTORY, mode).unwrap();
+        assert_eq!(open(&builder, name, create, mode).unwrap_err(), Errno::EXIST, "{name}");
+        for through in ["link/x", "link/deep/x"] {
+            let error = open(&builder, through, create, mode).unwrap_err();
+            assert!([Errno::LOOP, Errno::NOTDIR].contains(&error), "{name} {through}: {error}");
+        }
+        let error = open(&builder, "file", OFlags::RDONLY, mode).unwrap_err();
+        assert_eq!(error, Errno::LOOP, "{name}");
+    }
 }
