@@ -20,12 +20,12 @@ use crate::fetch::HttpDepot;
 use crate::identity::{self, IdentityError, Loaded};
 use crate::layout::Layout;
 use crate::link::{self, Access, QUEUE_MAX};
-use crate::notify::Notify;
 use crate::ports::Units;
 use crate::probe::RealProbes;
-use crate::text::chain;
 use crate::units::{ProcessUnits, SystemdUnits};
 use crate::work::Outside;
+use groundswell_common::chain;
+use groundswell_net::Notify;
 
 /// Events of jobs and timers that may wait for the driver.
 const BACK_MAX: usize = 64;
@@ -202,7 +202,7 @@ async fn serve(
     let ends = connect(&loaded, (back_sender.clone(), back))?;
     tokio::spawn(renewals(outside.layout.clone(), back_sender));
     let mut driver = Driver::start(outside, loaded, ends)?;
-    notify.send("READY=1\nSTATUS=running");
+    tell(&notify, "READY=1\nSTATUS=running");
     let notify = Arc::new(notify);
     tokio::spawn(watchdog(notify.clone()));
     let stop = async move {
@@ -212,7 +212,7 @@ async fn serve(
         }
     };
     let ended = driver.run(stop).await;
-    notify.send("STOPPING=1");
+    tell(&notify, "STOPPING=1");
     if settings.stop_services_on_exit {
         units.stop_all().await;
     }
@@ -263,7 +263,14 @@ async fn renewals(layout: Layout, back: mpsc::Sender<Back>) {
 async fn watchdog(notify: Arc<Notify>) {
     let Some(every) = notify.watchdog() else { return };
     loop {
-        notify.send("WATCHDOG=1");
+        tell(&notify, "WATCHDOG=1");
         sleep(every).await;
+    }
+}
+
+/// Tells the service manager; that it cannot be reached stops nothing.
+fn tell(notify: &Notify, message: &str) {
+    if let Err(error) = notify.send(message) {
+        tracing::warn!(%error, "cannot reach the service manager");
     }
 }

@@ -127,7 +127,7 @@ impl HttpDepot {
                 return Err(error);
             }
             let wait = retry.next_wait();
-            tracing::debug!(blob = %digest.short(), ?wait, error = %crate::text::chain(&error),
+            tracing::debug!(blob = %digest.short(), ?wait, error = %groundswell_common::chain(&error),
                 "the transfer broke; trying again");
             tokio::select! {
                 () = sleep(wait) => {}
@@ -208,7 +208,7 @@ impl Depot for HttpDepot {
 
     fn discard(&self, digest: &Digest) {
         if let Err(error) = durable::remove(&self.layout.part(digest)) {
-            tracing::warn!(error = %crate::text::chain(&error), "a blob stays in the spool");
+            tracing::warn!(error = %groundswell_common::chain(&error), "a blob stays in the spool");
         }
     }
 

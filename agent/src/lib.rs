@@ -20,7 +20,6 @@ mod journal;
 mod layout;
 mod link;
 mod machine;
-mod notify;
 mod ports;
 mod probe;
 mod prune;

@@ -87,7 +87,7 @@ pub(crate) async fn run(mut ends: Ends) {
         let ended = session(&mut ends, access, &mut retry, &mut least).await;
         let shown = match &ended {
             Ok(()) => "the coordinator closed it".to_owned(),
-            Err(error) => crate::text::chain(error),
+            Err(error) => groundswell_common::chain(error),
         };
         // The same trouble is said once, not at every try.
         if shown == last_shown {

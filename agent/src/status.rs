@@ -14,7 +14,7 @@ use crate::layout::Layout;
 use crate::machine::Service;
 use crate::stage;
 use crate::switch;
-use crate::text::chain;
+use groundswell_common::chain;
 
 /// The whole status. The JSON form is an interface: fields are only added.
 #[derive(Debug, Serialize)]

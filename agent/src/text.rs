@@ -1,18 +1,6 @@
-//! Text for people: a whole error chain in one line, and the tail of a long text.
+//! Text for people: what a failure report says, and the tail of a long text.
 
 use groundswell_common::limits::FAILURE_TEXT_MAX_BYTES;
-
-/// An error and all its sources, joined by `: `.
-pub(crate) fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(inner) = source {
-        text.push_str(": ");
-        text.push_str(&inner.to_string());
-        source = inner.source();
-    }
-    text
-}
 
 /// What a failure report says: the reason first, then the end of the service's output, in 4 KiB.
 pub(crate) fn failure(why: &str, output: &str) -> String {

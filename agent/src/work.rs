@@ -25,9 +25,10 @@ use crate::ports::{Alive, Depot, Probes, RunSpec, Units};
 use crate::probe::ProbeError;
 use crate::stage::{self, StageError, StagedRelease, Unpack};
 use crate::switch;
-use crate::text::{chain, failure};
+use crate::text::failure;
 use crate::trustee::Trustee;
 use crate::units::UnitError;
+use groundswell_common::chain;
 
 /// A probe that fails while a release bakes is tried once more after this time before it counts.
 const SECOND_TRY: Duration = Duration::from_millis(250);

@@ -5,6 +5,7 @@
 
 pub mod api;
 pub mod bundle;
+mod chain;
 pub mod codec;
 pub mod digest;
 pub mod directive;
@@ -19,6 +20,7 @@ pub mod token;
 pub mod trust;
 pub mod wire;
 
+pub use chain::chain;
 pub use digest::{Digest, Hasher};
 pub use name::{
     Environment, Fleet, HostId, HostName, Label, Labels, OperatorName, ReleaseId, RolloutId,

@@ -1,6 +1,7 @@
 //! The coordinator's settings: `coordinator.toml` in the state directory, then `coordinator.d/*.toml` in
 //! the order of their names, each key of a later file replacing the earlier. Unknown keys are refused.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use groundswell_common::Fleet;
@@ -108,6 +109,15 @@ pub enum ConfigError {
     /// A key without a default that no file sets.
     #[error("read the settings: no file sets {0}")]
     Missing(&'static str),
+    /// One of the above, or a value out of its bounds, in the file that sets it.
+    #[error("read the settings in {path}")]
+    In {
+        /// Which file.
+        path: PathBuf,
+        /// What is wrong.
+        #[source]
+        source: Box<Self>,
+    },
     /// A value out of its bounds.
     #[error("read the settings: {key} must be {want}")]
     Bounds {
@@ -125,13 +135,25 @@ impl Settings {
     /// [`ConfigError`], naming file and key.
     pub fn load(state: &Path) -> Result<Self, ConfigError> {
         let mut merged = Fragment::default();
+        let mut origins: BTreeMap<String, PathBuf> = BTreeMap::new();
         for path in fragment_paths(state)? {
             let text = read(&path).map_err(ConfigError::File)?;
-            let fragment = toml::from_str(&text)
-                .map_err(|source| ConfigError::Toml { path, source: Box::new(source) })?;
-            merged.merge(fragment);
+            let bad = |source| ConfigError::Toml { path: path.clone(), source: Box::new(source) };
+            merged.merge(toml::from_str(&text).map_err(bad)?);
+            let keys: toml::Table = toml::from_str(&text).map_err(bad)?;
+            origins.extend(keys.into_iter().map(|(key, _)| (key, path.clone())));
         }
-        merged.complete()
+        merged.complete().map_err(|error| match &error {
+            ConfigError::Bounds { key, .. } => match origins.get(*key) {
+                Some(path) => ConfigError::In { path: path.clone(), source: Box::new(error) },
+                None => error,
+            },
+            ConfigError::File(_)
+            | ConfigError::List { .. }
+            | ConfigError::Toml { .. }
+            | ConfigError::Missing(_)
+            | ConfigError::In { .. } => error,
+        })
     }
 
     /// How agents come back.
@@ -244,7 +266,9 @@ mod tests {
         assert!(matches!(&error, ConfigError::Toml { path, .. } if path.ends_with("20-y.toml")));
         std::fs::write(more.join("20-y.toml"), "heartbeat_secs = 0\n").unwrap();
         let error = Settings::load(place.path()).unwrap_err();
-        assert!(matches!(error, ConfigError::Bounds { key: "heartbeat_secs", .. }));
+        let ConfigError::In { path, source } = error else { panic!("{error}") };
+        assert!(path.ends_with("20-y.toml"), "{}", path.display());
+        assert!(matches!(*source, ConfigError::Bounds { key: "heartbeat_secs", .. }));
         std::fs::write(&main, "hosts = [\"a\"]\n").unwrap();
         std::fs::remove_file(more.join("20-y.toml")).unwrap();
         let error = Settings::load(place.path()).unwrap_err();

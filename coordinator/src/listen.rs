@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::{Extension, Router};
+use groundswell_common::chain;
 use groundswell_net::Peer;
 use groundswell_net::tls::ServerConfig;
 use hyper::server::conn::http1;
@@ -111,8 +112,7 @@ pub async fn agents(mut door: Door, config: Arc<ServerConfig>, shared: Arc<Share
                 return;
             };
             if let Err(error) = sessions::run(&shared, stream, (peer, address.clone())).await {
-                let source = std::error::Error::source(&error).map(ToString::to_string);
-                tracing::info!(%address, %error, source, "an agent's session ended");
+                tracing::info!(%address, error = chain(&error), "an agent's session ended");
             }
         });
     }

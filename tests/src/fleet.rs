@@ -381,7 +381,7 @@ pub fn sleeper_tree(dir: &Path, version: &str, healthy: bool) -> PathBuf {
     program("run", "#!/bin/sh\nexec sleep 1000000\n");
     program("check", if healthy { "#!/bin/sh\nexit 0\n" } else { "#!/bin/sh\nexit 1\n" });
     fs::write(tree.join("version"), version).must("write the version");
-    symlink("version", tree.join("VERSION")).must("link the version");
+    symlink("version", tree.join("release")).must("link the version");
     let spec = "[release]\ncommand = [\"bin/run\"]\n\n\
                 [[probe]]\nkind = \"exec\"\nargv = [\"bin/check\"]\ntimeout_secs = 10\n";
     fs::write(tree.join("groundswell.toml"), spec).must("write the release's description");

@@ -169,7 +169,11 @@ fn install(bed: &Bed, hosts: &mut [Host]) {
 /// What the owner of a host types: one enrolment line, then the service.
 fn enrol(host: &Host, token: &str) {
     host.exec_ok(&[
-        "groundswell-agent", "enroll", "--config", "/etc/groundswell/agent.toml", token,
+        "groundswell-agent",
+        "enroll",
+        "--config",
+        "/etc/groundswell/agent.toml",
+        token,
     ]);
     host.exec_ok(&["systemctl", "enable", "--now", "groundswell-agent.service"]);
 }
@@ -182,7 +186,8 @@ fn publish(fleet: &Fleet, dir: &Path, version: &str, kind: &str) {
 
 /// A release of the foreign server: its program as published, and our configuration for it.
 fn tree(dir: &Path, version: &str, kind: &str) -> PathBuf {
-    let program = repository().join(format!("target/third-party/nats-server-{version}/nats-server"));
+    let program =
+        repository().join(format!("target/third-party/nats-server-{version}/nats-server"));
     assert!(program.is_file(), "{} is missing: run tests/setup", program.display());
     let tree = dir.join(format!("nats-{version}-{kind}"));
     fs::create_dir_all(tree.join("bin")).unwrap();

@@ -21,7 +21,7 @@ const KEEP: [f64; 3] = [0.0, 0.5, 0.9];
 fn power_cuts_lose_no_acknowledged_decision() {
     inside("power_cuts_lose_no_acknowledged_decision", |private| {
         let seed = getrandom::u64().unwrap();
-        println!("seed {seed}");
+        eprintln!("seed {seed}");
         let mut disk = CutDisk::new(&private.dir().join("disk"), DISK_BYTES, seed);
         let state = disk.mount().join("coordinator");
         let mut fleet = Fleet::init(private.dir(), &state, "127.0.0.1");
@@ -46,7 +46,7 @@ fn power_cuts_lose_no_acknowledged_decision() {
         std::fs::remove_dir_all(state.join("view")).unwrap();
         fleet.serve();
         check(&fleet, &acknowledged, CUTS);
-        println!(
+        eprintln!(
             "{CUTS} cuts, {} acknowledged decisions, 0 lost; {dropped} unflushed writes dropped",
             acknowledged.len()
         );

@@ -220,7 +220,7 @@ impl Units for ProcessUnits {
             let services: Vec<ServiceName> = self.keepers().keys().cloned().collect();
             for service in services {
                 if let Err(error) = self.stop_service(&service).await {
-                    tracing::error!(%service, error = %crate::text::chain(&error), "not stopped");
+                    tracing::error!(%service, error = %groundswell_common::chain(&error), "not stopped");
                 }
             }
         })
@@ -252,7 +252,7 @@ impl Run {
                         return Err(error);
                     }
                     Err(error) => {
-                        self.crashed(&crate::text::chain(&error));
+                        self.crashed(&groundswell_common::chain(&error));
                         if self.pause(&mut retry).await {
                             return Ok(());
                         }

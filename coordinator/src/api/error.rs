@@ -34,14 +34,7 @@ impl ApiError {
     /// A fault of the coordinator itself: logged here, once, and told without detail.
     #[must_use]
     pub fn fault(error: &(dyn std::error::Error + 'static)) -> Self {
-        let mut chain = error.to_string();
-        let mut source = error.source();
-        while let Some(inner) = source {
-            chain.push_str(": ");
-            chain.push_str(&inner.to_string());
-            source = inner.source();
-        }
-        tracing::error!(error = chain, "failed to answer a request");
+        tracing::error!(error = groundswell_common::chain(error), "failed to answer a request");
         let what = ("the coordinator failed", "look at its log");
         Self::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", what)
     }

@@ -1,5 +1,8 @@
 //! Releases: publishing, listing, clearing.
 
+use std::fs::File;
+use std::io::BufReader;
+
 use axum::body::Body;
 use axum::extract::rejection::QueryRejection;
 use axum::extract::{Path, Query, State};
@@ -8,12 +11,13 @@ use axum::{Extension, Json};
 use groundswell_common::api::{
     ClearRequest, PublishAnswer, ReleasePage, ReleaseSummary, ReleasesAnswer,
 };
+use groundswell_common::bundle::check_bundle;
 use groundswell_common::limits::MANIFEST_MAX_BYTES;
 use groundswell_common::manifest::{Manifest, RawManifest};
 use groundswell_common::trust::{
     Document as _, Envelope, Role, RoleKeys, Signature, verify_payload,
 };
-use groundswell_common::{Digest, ReleaseId, ServiceName};
+use groundswell_common::{Digest, ReleaseId, ServiceName, chain};
 use serde::Deserialize;
 
 use super::access::Operator;
@@ -50,6 +54,7 @@ pub(super) async fn publish(
             return Err(ApiError::new(StatusCode::CONFLICT, "unknown_blob", texts));
         }
     }
+    look_inside(&api, &manifest).await?;
     let published = published(&api, &manifest, &envelope)?;
     let checked = published.clone();
     // Before anything is written: a second check follows when it is decided.
@@ -88,18 +93,28 @@ fn check(api: &Api, envelope: &Envelope) -> Result<Manifest, ApiError> {
     Manifest::check(raw).map_err(|error| refuse(error.to_string()))
 }
 
+/// Reads the bundle once: what hosts would refuse is refused here.
+async fn look_inside(api: &Api, manifest: &Manifest) -> Result<(), ApiError> {
+    let path = api.depot.path(&manifest.full_blob().sha256);
+    let manifest = manifest.clone();
+    let look = move || match File::open(path) {
+        Ok(bundle) => {
+            check_bundle(BufReader::new(bundle), &manifest).map_err(|error| chain(&error))
+        }
+        Err(error) => Err(chain(&error)),
+    };
+    let looked = tokio::task::spawn_blocking(look).await;
+    looked.map_err(|error| ApiError::fault(&error))?.map_err(|message| {
+        let texts = (message, "pack the release again and publish it");
+        ApiError::new(StatusCode::UNPROCESSABLE_ENTITY, "bundle", texts)
+    })
+}
+
 fn is_builder(api: &Api, signature: &Signature) -> bool {
     api.root
         .roles
         .iter()
         .any(|entry| entry.role == Role::Builder && entry.keys.contains(&signature.key))
-}
-
-fn chain(error: &dyn std::error::Error) -> String {
-    match error.source() {
-        None => error.to_string(),
-        Some(source) => format!("{error}: {}", chain(source)),
-    }
 }
 
 fn published(api: &Api, manifest: &Manifest, envelope: &Envelope) -> Result<Published, ApiError> {

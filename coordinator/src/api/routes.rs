@@ -4,7 +4,7 @@ use axum::Router;
 use axum::http::{Method, StatusCode};
 use axum::middleware::from_fn_with_state;
 use axum::routing::{MethodRouter, delete, get, head, post, put};
-use groundswell_common::api::OperatorRole::{self, Admin, Approver, Operator, Publisher, Viewer};
+use groundswell_common::api::OperatorRole::{Admin, Approver, Operator, Publisher, Viewer};
 
 use super::access::{Access, guard};
 use super::{Api, ApiError, audit, blobs, enrol, hosts, releases, rollouts, services};
@@ -27,9 +27,6 @@ pub struct Route {
     /// What answers it.
     handler: fn() -> MethodRouter<Api>,
 }
-
-/// Every role, for tables.
-pub const ROLES: [OperatorRole; 5] = [Admin, Operator, Approver, Publisher, Viewer];
 
 macro_rules! row {
     ($method:ident $path:literal $access:expr, $verb:ident $handler:path) => {

@@ -150,7 +150,20 @@ impl Desk {
     pub fn rollout_page(&self, id: &RolloutId, detail: Detail) -> Result<RolloutPage, Refused> {
         let record = self.view.rollouts.get(id);
         let record = record.ok_or_else(|| Refused::UnknownRollout(id.clone()))?;
-        Ok(present::rollout_page(&self.view, record, detail, self.now()))
+        let mut page = present::rollout_page(&self.view, record, detail, self.now());
+        for host in page.hosts.iter_mut().filter(|host| host.why.is_none()) {
+            host.why = self.failure_of(&host.name, &page.rollout);
+        }
+        Ok(page)
+    }
+
+    /// What the host itself says of its failure in a rollout, also after it has gone back.
+    fn failure_of(&self, name: &HostName, rollout: &RolloutSummary) -> Option<String> {
+        let word = self.seats.words.get(self.view.host_names.get(name)?)?;
+        let standing = word.standing(&rollout.service)?;
+        let failure = standing.failure.as_ref().filter(|f| f.release == rollout.release)?;
+        let ours = standing.rollout.as_ref().is_none_or(|id| *id == rollout.rollout);
+        ours.then(|| failure.why.clone())
     }
 
     /// Hosts, by name.

@@ -123,8 +123,10 @@ fn commit(log: &mut Log, batch: Vec<Group>) {
 }
 
 fn breach(error: &LedgerError) -> ! {
-    let source = std::error::Error::source(error).map(ToString::to_string).unwrap_or_default();
-    tracing::error!(%error, source, "failed to commit to the ledger; the process ends");
+    tracing::error!(
+        error = groundswell_common::chain(error),
+        "failed to commit to the ledger; the process ends"
+    );
     std::process::abort();
 }
 

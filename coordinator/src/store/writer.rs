@@ -71,9 +71,10 @@ impl Drop for Writer {
 fn run(mut store: Box<dyn Store>, changes: &Receiver<Changes>) {
     while let Ok(changes) = changes.recv() {
         if let Err(error) = store.save(&changes) {
-            let source =
-                std::error::Error::source(&error).map(ToString::to_string).unwrap_or_default();
-            tracing::error!(%error, source, "failed to keep the view; the process ends");
+            tracing::error!(
+                error = groundswell_common::chain(&error),
+                "failed to keep the view; the process ends"
+            );
             std::process::abort();
         }
     }
