@@ -267,7 +267,7 @@ mod tests {
         ] {
             std::fs::write(&file, text).unwrap();
             let error = load(&file).unwrap_err();
-            let shown = crate::text::chain(&error);
+            let shown = groundswell_common::chain(&error);
             assert!(shown.contains("agent.toml") && shown.contains(want), "{text}: {shown}");
         }
     }

@@ -224,13 +224,13 @@ fn neither_way_of_opening_passes_a_link() {
     for (name, open) in ways {
         open(&builder, &format!("real/deep/{name}"), create, mode).unwrap();
         open(&builder, name, create, mode).unwrap();
-        open(&builder, "real", OFlags::RDONLY | OFlags::DIRECTORY, mode).unwrap();
+        open(&builder, "real", OFlags::RDONLY | OFlags::DIRECTORY, RawMode::empty()).unwrap();
         assert_eq!(open(&builder, name, create, mode).unwrap_err(), Errno::EXIST, "{name}");
         for through in ["link/x", "link/deep/x"] {
             let error = open(&builder, through, create, mode).unwrap_err();
             assert!([Errno::LOOP, Errno::NOTDIR].contains(&error), "{name} {through}: {error}");
         }
-        let error = open(&builder, "file", OFlags::RDONLY, mode).unwrap_err();
+        let error = open(&builder, "file", OFlags::RDONLY, RawMode::empty()).unwrap_err();
         assert_eq!(error, Errno::LOOP, "{name}");
     }
 }
