@@ -2,8 +2,11 @@
 
 use std::path::PathBuf;
 
-use clap::{Args, Parser, Subcommand};
-use groundswell_common::{Environment, HostName, Labels, RolloutId, ServiceName, Version};
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use groundswell_common::api::OperatorRole;
+use groundswell_common::{
+    Environment, HostName, Labels, OperatorName, RolloutId, ServiceName, Version,
+};
 
 /// Exit codes, printed below the help.
 const EXIT_CODES: &str = "Exit codes: 0 done, 1 failed, 2 usage, 3 the rollout ended halted, \
@@ -46,6 +49,9 @@ pub(crate) enum Verb {
     /// Releases
     #[command(subcommand)]
     Release(ReleaseVerb),
+    /// People and jobs that may use the coordinator
+    #[command(subcommand)]
+    Operator(OperatorVerb),
     /// The ledger of every decision
     #[command(subcommand)]
     Audit(AuditVerb),
@@ -295,6 +301,49 @@ pub(crate) enum ReleaseVerb {
         #[arg(long, short)]
         yes: bool,
     },
+}
+
+/// `swell operator`.
+#[derive(Debug, Subcommand)]
+pub(crate) enum OperatorVerb {
+    /// Make a key and a profile for a person or job; the same name again gets a new key or role
+    Add {
+        /// Who
+        name: OperatorName,
+        /// What they may do
+        #[arg(long)]
+        role: Role,
+        /// Where to write the profile [default: NAME.profile]
+        #[arg(long, value_name = "FILE")]
+        output: Option<PathBuf>,
+    },
+}
+
+/// What an operator may do.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub(crate) enum Role {
+    /// Everything
+    Admin,
+    /// Run, halt and revert rollouts, enrol hosts
+    Operator,
+    /// Approve gates
+    Approver,
+    /// Publish releases
+    Publisher,
+    /// Read
+    Viewer,
+}
+
+impl From<Role> for OperatorRole {
+    fn from(role: Role) -> Self {
+        match role {
+            Role::Admin => Self::Admin,
+            Role::Operator => Self::Operator,
+            Role::Approver => Self::Approver,
+            Role::Publisher => Self::Publisher,
+            Role::Viewer => Self::Viewer,
+        }
+    }
 }
 
 /// `swell audit`.

@@ -254,7 +254,11 @@ pub(crate) mod tests {
                 "staging": 0, "in_flight": in_flight, "committed": committed, "failed": 0,
                 "reverted": 0, "absent": 0})
         };
-        let wave = |name: &str, counts: serde_json::Value| serde_json::json!({"name": name, "counts": counts, "failure_budget": 0, "approvals": 0});
+        let wave = |name: &str, counts: serde_json::Value| {
+            let (budget, approvals) = (0, 0);
+            serde_json::json!({"name": name, "counts": counts, "failure_budget": budget,
+                "approvals": approvals})
+        };
         serde_json::from_value(serde_json::json!({
             "rollout": {"rollout": "shop-2", "service": "shop", "release": digest,
                 "version": "1.1.0", "phase": "running", "outcome": null, "why": null,

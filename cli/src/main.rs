@@ -47,6 +47,7 @@ async fn run(cli: &Cli) -> anyhow::Result<Exit> {
         Verb::Approve(args) => verbs::approve(&context, args).await,
         Verb::Host(verb) => verbs::host(&context, verb).await,
         Verb::Release(verb) => verbs::release(&context, verb).await,
+        Verb::Operator(verb) => verbs::operator(&context, verb).await,
         Verb::Audit(verb) => verbs::audit(&context, verb).await,
         Verb::Status => verbs::status(&context).await,
         Verb::Halt(args) => verbs::stop(&context, Stop::Halt, args).await,

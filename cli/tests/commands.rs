@@ -296,3 +296,35 @@ fn the_ledger_is_verified_page_by_page_and_the_first_bad_entry_named() {
     assert_eq!(code(&output), 1);
     assert!(err(&output).contains("entry 4 does not fit the chain"), "{}", err(&output));
 }
+
+#[test]
+fn an_operator_gets_a_key_made_here_and_nothing_is_left_when_it_is_refused() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let server = Server::start(|asked| {
+        let request: Value = serde_json::from_slice(&asked.body).unwrap();
+        if request["name"] == "eve" {
+            return refusal(403, "role");
+        }
+        (200, json!({"certificate_pem": "CERTIFICATE"}).to_string())
+    });
+    let path = server.dir().join("ci.profile");
+    let add = |name: &str| {
+        let output = path.to_string_lossy().into_owned();
+        server.swell(&["operator", "add", name, "--role", "publisher", "--output", &output])
+    };
+    assert_eq!(code(&add("eve")), 5);
+    assert!(!path.exists(), "no profile without a certificate");
+    assert_eq!(code(&add("ci")), 0);
+    assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+    let profile: Value = serde_json::from_str(&fs::read_to_string(&path).unwrap()).unwrap();
+    assert_eq!(
+        (&profile["name"], &profile["certificate_pem"]),
+        (&json!("ci"), &json!("CERTIFICATE"))
+    );
+    let body: Value = serde_json::from_slice(&server.asked()[1].body).unwrap();
+    assert_eq!(body["role"], "publisher");
+    let pem = profile["key_pem"].as_str().unwrap();
+    let key = groundswell_common::trust::SecretKey::from_pem(pem).unwrap();
+    assert_eq!(body["key"], key.public().to_string(), "the public half was sent, the private kept");
+    assert_eq!(code(&add("ci")), 1, "a profile that is there is not overwritten");
+}

@@ -124,8 +124,8 @@ impl Bed {
         let ready = self.dir.join("ready");
         let mut serve = Command::new(&self.programs.coordinator);
         serve.args(["serve", "--state"]).arg(&state);
-        serve.stdout(File::create(&ready).context("start the coordinator")?);
-        self.coordinator = Some(spawn(serve, &log).context("start the coordinator")?);
+        let stdout = File::create(&ready).context("start the coordinator")?;
+        self.coordinator = Some(spawn(serve, &log, stdout).context("start the coordinator")?);
         let end = Instant::now() + READY_MAX;
         while !fs::read_to_string(&ready).is_ok_and(|text| text.contains('\n')) {
             self.alive()?;
@@ -171,8 +171,9 @@ impl Bed {
             agent.args(["run", "--config"]).arg(dir.join("agent.toml"));
             agent.env("SHOP_PORT", host.port.to_string());
             let log = dir.join("log");
-            let started = spawn(agent, &log).with_context(|| format!("start {}", host.name))?;
-            host.agent = Some(started);
+            let at = || format!("start {}", host.name);
+            let stdout = append(&log).with_context(at)?;
+            host.agent = Some(spawn(agent, &log, stdout).with_context(at)?);
         }
         Ok(())
     }
@@ -255,20 +256,22 @@ fn configuration(state: &Path, name: &str) -> anyhow::Result<String> {
 
 /// A command in its own process group, so that Ctrl-C reaches this program alone, which ends the rest
 /// in order. It works beside its log, so that whatever is left of it can be found below the demo's folder.
-fn spawn(mut command: Command, log: &Path) -> io::Result<Child> {
-    let file = File::options().create(true).append(true).open(log)?;
+fn spawn(mut command: Command, log: &Path, stdout: File) -> io::Result<Child> {
     if let Some(folder) = log.parent() {
         command.current_dir(folder);
     }
-    command.stdin(Stdio::null()).stderr(file).process_group(0);
+    command.stdin(Stdio::null()).stdout(stdout).stderr(append(log)?).process_group(0);
     command.spawn()
 }
 
+fn append(log: &Path) -> io::Result<File> {
+    File::options().create(true).append(true).open(log)
+}
+
 /// Runs a command to its end, which must be good.
-async fn run(mut command: Command, log: impl AsRef<Path>, within: Duration) -> anyhow::Result<()> {
+async fn run(command: Command, log: impl AsRef<Path>, within: Duration) -> anyhow::Result<()> {
     let log = log.as_ref();
-    command.stdout(File::options().create(true).append(true).open(log)?);
-    let mut child = spawn(command, log)?;
+    let mut child = spawn(command, log, append(log)?)?;
     let end = Instant::now() + within;
     loop {
         match child.try_wait()? {
@@ -348,7 +351,8 @@ mod tests {
         assert_eq!(processes_below(dir.path()).expect("proc"), [0_u32; 0]);
         let mut sleeper = Command::new("sleep");
         sleeper.arg("1000");
-        let child = spawn(sleeper, &dir.path().join("log")).expect("sleep");
+        let log = dir.path().join("log");
+        let child = spawn(sleeper, &log, append(&log).expect("log")).expect("sleep");
         assert_eq!(processes_below(dir.path()).expect("proc"), [child.id()]);
         let mut children = vec![child];
         assert_eq!(end(&mut children).await.expect("end"), 0, "it ends when it is asked to");

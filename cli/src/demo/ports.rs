@@ -15,10 +15,14 @@ pub(super) struct NoPorts {
     wanted: usize,
 }
 
+/// Distance of the first tries of two demos that start one after the other: more than one takes.
+const APART: u32 = 101;
+
 /// `wanted` ports that nobody listens on now, in an order that differs from process to process.
 pub(super) fn free(wanted: usize) -> Result<Vec<u16>, NoPorts> {
-    let start = u16::try_from(std::process::id() % u32::from(COUNT)).unwrap_or(0);
-    let candidates = (0..COUNT).map(|step| FIRST + (start % COUNT + step) % COUNT);
+    let start =
+        u16::try_from(std::process::id().wrapping_mul(APART) % u32::from(COUNT)).unwrap_or(0);
+    let candidates = (0..COUNT).map(|step| FIRST + (start + step) % COUNT);
     let is_free = |port: &u16| TcpListener::bind((Ipv4Addr::LOCALHOST, *port)).is_ok();
     let ports: Vec<u16> = candidates.filter(is_free).take(wanted).collect();
     if ports.len() == wanted { Ok(ports) } else { Err(NoPorts { wanted }) }

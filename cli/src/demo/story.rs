@@ -176,7 +176,7 @@ impl Story<'_> {
             in_flight: answer.in_flight,
             kept,
         };
-        self.say(&halt_text(&halt))?;
+        self.say(&format!("halted: {}", halt_text(&halt)))?;
         self.say("$ swell rollout resume")?;
         self.record.mark("resume");
         let rollout = self.rollout.clone().context("resume: there is no rollout")?;
@@ -411,7 +411,7 @@ pub(super) fn halt_text(halt: &Halt) -> String {
         format!("the last switch began {} ms after the button", halt.last_switch_ms)
     };
     format!(
-        "halted: answered after {} ms, {last}; {} hosts still run {FIRST}",
+        "answered after {} ms, {last}; it kept {} hosts on {FIRST}",
         halt.answered_ms, halt.kept
     )
 }

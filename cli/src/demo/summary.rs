@@ -56,7 +56,7 @@ impl<'a> Summary<'a> {
 /// The summary for people.
 pub(super) fn tables(told: &Told) -> String {
     let summary = Summary::new(told);
-    let mut table = Table::new(&["HOST", "WAVE", FIRST, GOOD, BROKEN, "1.1.0 SINCE"]);
+    let mut table = Table::new(&["HOST", "WAVE OF 1.1.0", FIRST, GOOD, BROKEN, "1.1.0 SINCE"]);
     let at = |ms: Option<u64>| ms.map(secs).unwrap_or_default();
     for row in &summary.hosts {
         table.row([

@@ -130,20 +130,28 @@ fn log_table(entries: &[AuditEntry]) -> Table {
     table
 }
 
-/// A value without the braces and quotes that people need not see.
+/// Most characters of one value in a table: enough of a digest to tell it from others.
+const VALUE_MAX_CHARS: usize = 40;
+
+/// A value without the braces and quotes that people need not see, long digests cut short.
 fn short(value: Option<&Value>) -> String {
+    let pair = |(key, value): (&String, &Value)| match value {
+        Value::Object(_) => format!("{key} {}", short(Some(value))),
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) | Value::Array(_) => {
+            format!("{key}={}", short(Some(value)))
+        }
+    };
     match value {
         None | Some(Value::Null) => String::new(),
-        Some(Value::String(text)) => text.clone(),
-        Some(Value::Object(map)) => {
-            let pairs = map.iter().map(|(key, value)| match value.as_str() {
-                Some(text) => format!("{key}={text}"),
-                None => format!("{key}={value}"),
-            });
-            pairs.collect::<Vec<_>>().join(" ")
-        }
-        Some(other) => other.to_string(),
+        Some(Value::String(text)) if is_digest(text) => text.chars().take(12).collect(),
+        Some(Value::String(text)) => cut(text, VALUE_MAX_CHARS),
+        Some(Value::Object(map)) => map.iter().map(pair).collect::<Vec<_>>().join(" "),
+        Some(other) => cut(&other.to_string(), VALUE_MAX_CHARS),
     }
+}
+
+fn is_digest(text: &str) -> bool {
+    text.len() >= 32 && text.bytes().all(|byte| byte.is_ascii_hexdigit())
 }
 
 #[cfg(test)]
@@ -189,5 +197,15 @@ mod tests {
     fn entries_are_told_without_braces() {
         let text = log_table(&entries()).to_string();
         assert!(text.contains("1    1970-01-01T00:00:00.000Z  operator=ann  x"), "{text}");
+    }
+
+    #[test]
+    fn nested_entries_are_flat_and_digests_short() {
+        let json = serde_json::json!({"rollout-input": {"rollout": "shop-1",
+            "host": {"fact": "staged", "id": "0123456789abcdef0123456789abcdef"}}});
+        assert_eq!(
+            short(Some(&json)),
+            "rollout-input host fact=staged id=0123456789ab rollout=shop-1"
+        );
     }
 }

@@ -3,6 +3,7 @@
 mod approve;
 mod audit;
 mod host;
+mod operator;
 mod plan;
 mod publish;
 mod release;
@@ -13,6 +14,7 @@ mod status;
 pub(crate) use approve::approve;
 pub(crate) use audit::audit;
 pub(crate) use host::host;
+pub(crate) use operator::operator;
 pub(crate) use plan::plan;
 pub(crate) use publish::publish;
 pub(crate) use release::release;
