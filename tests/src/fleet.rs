@@ -8,6 +8,7 @@ use std::io::{BufRead, BufReader};
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use groundswell_common::api::{HostsAnswer, RolloutPage, RolloutsAnswer};
@@ -33,7 +34,7 @@ pub struct Fleet {
     /// Where the coordinator keeps its state; may be a disk that loses power.
     state: PathBuf,
     host: String,
-    coordinator: Option<Child>,
+    coordinator: Mutex<Option<Child>>,
 }
 
 impl Fleet {
@@ -63,7 +64,7 @@ impl Fleet {
             dir: dir.to_owned(),
             state: state.to_owned(),
             host: host.to_owned(),
-            coordinator: None,
+            coordinator: Mutex::new(None),
         }
     }
 
@@ -90,7 +91,25 @@ impl Fleet {
     /// # Panics
     /// When it runs already.
     pub fn try_serve(&mut self) -> bool {
-        assert!(self.coordinator.is_none(), "the coordinator runs already");
+        self.start_in(&mut self.slot())
+    }
+
+    /// Ends the coordinator by SIGKILL and starts it again, while others go on talking to it.
+    ///
+    /// # Panics
+    /// When it does not run or does not start again.
+    pub fn kill_and_serve(&self) {
+        let mut slot = self.slot();
+        kill(slot.take());
+        assert!(self.start_in(&mut slot), "the coordinator does not start; {}", self.log());
+    }
+
+    fn slot(&self) -> MutexGuard<'_, Option<Child>> {
+        self.coordinator.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn start_in(&self, slot: &mut Option<Child>) -> bool {
+        assert!(slot.is_none(), "the coordinator runs already");
         let log = append(&self.dir.join("coordinator.log"));
         let mut command = Command::new(bin("groundswell-coordinator"));
         command.args(["serve", "--state"]).arg(&self.state);
@@ -101,7 +120,7 @@ impl Fleet {
         let read = BufReader::new(stdout).read_line(&mut line);
         let ready = read.is_ok() && line.starts_with("ready ");
         if ready {
-            self.coordinator = Some(child);
+            *slot = Some(child);
         } else {
             child.wait().must("wait for the coordinator");
         }
@@ -113,7 +132,7 @@ impl Fleet {
     /// # Panics
     /// When it does not run.
     pub fn coordinator_pid(&self) -> u32 {
-        self.coordinator.as_ref().must("find the coordinator").id()
+        self.slot().as_ref().must("find the coordinator").id()
     }
 
     /// Ends the coordinator by SIGKILL.
@@ -121,14 +140,12 @@ impl Fleet {
     /// # Panics
     /// When it does not run.
     pub fn kill_coordinator(&mut self) {
-        let mut child = self.coordinator.take().must("find the coordinator");
-        child.kill().must("kill the coordinator");
-        child.wait().must("wait for the killed coordinator");
+        kill(self.slot().take());
     }
 
     /// Whether the coordinator has ended by itself.
     pub fn coordinator_ended(&mut self) -> bool {
-        self.coordinator.as_mut().is_some_and(|child| matches!(child.try_wait(), Ok(Some(_))))
+        self.slot().as_mut().is_some_and(|child| matches!(child.try_wait(), Ok(Some(_))))
     }
 
     /// The last lines of the coordinator's log.
@@ -193,6 +210,15 @@ impl Fleet {
         let list: RolloutsAnswer = self.swell_json(&["rollout", "ls", "--service", service]);
         let newest = list.rollouts.first().must("find a rollout");
         self.swell_json(&["rollout", "show", newest.rollout.as_str()])
+    }
+
+    /// As [`Fleet::newest_rollout`], `None` where the coordinator does not answer or has none.
+    pub fn try_newest_rollout(&self, service: &str) -> Option<RolloutPage> {
+        let ask = |args: &[&str]| self.swell(&[&["--json"], args].concat()).output().ok();
+        let output = ask(&["rollout", "ls", "--service", service])?;
+        let list: RolloutsAnswer = serde_json::from_slice(&output.stdout).ok()?;
+        let output = ask(&["rollout", "show", list.rollouts.first()?.rollout.as_str()])?;
+        serde_json::from_slice(&output.stdout).ok()
     }
 
     /// Waits until every host of `names` reports to run `version` of `service`.
@@ -285,9 +311,7 @@ impl Agent {
     /// # Panics
     /// When it does not run.
     pub fn kill(&mut self) {
-        let mut child = self.child.take().must("find the agent");
-        child.kill().must("kill the agent");
-        child.wait().must("wait for the killed agent");
+        kill(self.child.take());
     }
 
     /// Process number.
@@ -323,7 +347,8 @@ impl Agent {
 
 impl Drop for Fleet {
     fn drop(&mut self) {
-        stop(self.coordinator.take());
+        let child = self.slot().take();
+        stop(child);
     }
 }
 
@@ -331,6 +356,12 @@ impl Drop for Agent {
     fn drop(&mut self) {
         stop(self.child.take());
     }
+}
+
+fn kill(child: Option<Child>) {
+    let mut child = child.must("find the process to kill");
+    child.kill().must("kill a process");
+    child.wait().must("wait for the killed process");
 }
 
 /// Asks a process to end, and ends it when it does not.

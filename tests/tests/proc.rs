@@ -4,7 +4,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use groundswell_common::api::{
@@ -38,8 +39,12 @@ percent = 100
 "#;
 
 fn fleet(private: &Private, names: &[&str]) -> (Fleet, Vec<Agent>) {
+    fleet_with(private, names, POLICY)
+}
+
+fn fleet_with(private: &Private, names: &[&str], policy: &str) -> (Fleet, Vec<Agent>) {
     let fleet = Fleet::start(private.dir(), HOST);
-    fleet.apply(POLICY);
+    fleet.apply(policy);
     let agents = names.iter().map(|name| fleet.agent(name, "role=web")).collect();
     wait_connected(&fleet, names.len());
     (fleet, agents)
@@ -167,6 +172,8 @@ fn millis() -> u64 {
 struct Acknowledged {
     releases: BTreeSet<String>,
     reasons: BTreeSet<String>,
+    /// Rollouts that were approved.
+    approvals: BTreeSet<String>,
     /// (rollout, host) pairs seen as committed.
     committed: BTreeSet<(String, String)>,
 }
@@ -177,32 +184,33 @@ const KILLS: u32 = 210;
 fn two_hundred_kills_lose_nothing_that_was_acknowledged() {
     inside("two_hundred_kills_lose_nothing_that_was_acknowledged", |private| {
         let names = ["web-1", "web-2", "web-3", "web-4"];
-        let (mut fleet, mut agents) = fleet(private, &names);
+        // The second wave opens by a person's approval.
+        let gated = format!("{POLICY}gate = \"approval\"\n");
+        let (fleet, mut agents) = fleet_with(private, &names, &gated);
         publish(&fleet, private.dir(), "1.0.0", true);
-        wait_done(&fleet);
+        wait_approving(&fleet, &names, "1.0.0");
         let mut seed = getrandom::u64().unwrap();
         eprintln!("seed {seed}");
-        let mut acknowledged = Acknowledged::default();
-        let (mut of_coordinator, mut of_agents) = (0, 0);
-        let mut work = Work { dir: private.dir().to_owned(), next: 1 };
-        for _ in 0..KILLS {
-            work.something(&fleet, next(&mut seed), &mut acknowledged);
-            std::thread::sleep(Duration::from_millis(next(&mut seed) % 150));
-            if next(&mut seed) % 5 < 2 {
-                fleet.kill_coordinator();
-                of_coordinator += 1;
-                fleet.serve();
-            } else {
-                let index = usize::try_from(next(&mut seed)).unwrap() % agents.len();
-                agents[index].kill();
-                of_agents += 1;
-                agents[index].run();
-            }
-            for agent in &agents {
-                assert!(agent.live_version("shop").is_some(), "{} runs nothing", agent.name());
-            }
-        }
-        eprintln!("{of_coordinator} kills of the coordinator, {of_agents} of agents");
+        let over = AtomicBool::new(false);
+        let mut work =
+            Work { dir: private.dir().to_owned(), next: 1, seed: next(&mut seed), rollouts: 0 };
+        let (acknowledged, rollouts) = std::thread::scope(|scope| {
+            let people = scope.spawn(|| {
+                let mut acknowledged = Acknowledged::default();
+                while !over.load(Ordering::Relaxed) {
+                    work.something(&fleet, &mut acknowledged);
+                }
+                (acknowledged, work.rollouts)
+            });
+            let killed = kill_at_random(&fleet, &mut agents, &mut seed);
+            over.store(true, Ordering::Relaxed);
+            eprintln!("{} kills of the coordinator, {} of agents", killed.0, killed.1);
+            people.join().unwrap()
+        });
+        eprintln!("{rollouts} times a rollout was seen on its way");
+        let Acknowledged { releases, reasons, approvals, committed } = &acknowledged;
+        assert!(releases.len() > 5 && !reasons.is_empty(), "the storm hit people at work");
+        assert!(!approvals.is_empty() && !committed.is_empty(), "the storm hit moving rollouts");
         finish(&fleet, &agents, private.dir(), &acknowledged);
     });
 }
@@ -236,41 +244,82 @@ fn the_view_may_be_deleted() {
     });
 }
 
-/// Publishes, halts, resumes and looks, remembering what was acknowledged.
+/// Kills a process again and again, at moments that have nothing to do with what it is doing.
+fn kill_at_random(fleet: &Fleet, agents: &mut [Agent], seed: &mut u64) -> (u32, u32) {
+    let mut killed = (0, 0);
+    for number in 0..KILLS {
+        // Bursts: right after its start a coordinator gives no permits, and a storm without a pause
+        // would only ever hit rollouts that stand still.
+        let pause = if number % 10 == 0 { 3_500 } else { 50 };
+        std::thread::sleep(Duration::from_millis(pause + next(seed) % 500));
+        if next(seed).is_multiple_of(3) {
+            fleet.kill_and_serve();
+            killed.0 += 1;
+        } else {
+            let index = usize::try_from(next(seed) % 64).unwrap() % agents.len();
+            agents[index].kill();
+            killed.1 += 1;
+            agents[index].run();
+        }
+        for agent in agents.iter() {
+            assert!(agent.live_version("shop").is_some(), "{} runs nothing", agent.name());
+        }
+    }
+    killed
+}
+
+/// People who publish, halt, resume, approve and look, and remember what was acknowledged.
 struct Work {
-    dir: std::path::PathBuf,
+    dir: PathBuf,
     next: u32,
+    seed: u64,
+    rollouts: u64,
 }
 
 impl Work {
-    fn something(&mut self, fleet: &Fleet, choice: u64, acknowledged: &mut Acknowledged) {
+    fn something(&mut self, fleet: &Fleet, acknowledged: &mut Acknowledged) {
+        let choice = next(&mut self.seed);
         let reason = format!("reason-{choice:016x}");
-        match choice % 4 {
-            0 => {
-                let version = format!("2.0.{}", self.next);
-                self.next += 1;
-                let tree = sleeper_tree(&self.dir, &version, true);
-                let mut command =
-                    fleet.swell(&["publish", "--service", "shop", "--version", &version]);
-                if command.arg(tree).output().unwrap().status.success() {
-                    acknowledged.releases.insert(version);
-                }
+        let page = fleet.try_newest_rollout("shop");
+        let done = page.as_ref().is_some_and(|page| page.rollout.phase == PhaseName::Done);
+        if done || choice.is_multiple_of(40) {
+            let version = format!("2.0.{}", self.next);
+            self.next += 1;
+            let tree = sleeper_tree(&self.dir, &version, true);
+            let mut command = fleet.swell(&["publish", "--service", "shop", "--version", &version]);
+            if command.arg(tree).output().unwrap().status.success() {
+                acknowledged.releases.insert(version);
             }
-            verb @ (1 | 2) => {
-                let id = fleet.newest_rollout("shop").rollout.rollout.to_string();
-                let verb = if verb == 1 { "halt" } else { "resume" };
-                let mut command = fleet.swell(&["rollout", verb, &id, "--yes", "--why", &reason]);
-                if command.output().unwrap().status.success() {
-                    acknowledged.reasons.insert(reason);
-                }
+            return;
+        }
+        let Some(page) = page else { return };
+        self.rollouts += u64::from(page.rollout.phase != PhaseName::Done);
+        let id = page.rollout.rollout.to_string();
+        for host in page.hosts.iter().filter(|host| host.progress == "committed") {
+            acknowledged.committed.insert((id.clone(), host.name.to_string()));
+        }
+        let says = |args: &[&str]| fleet.swell(args).output().unwrap().status.success();
+        match page.rollout.phase {
+            PhaseName::Gated if says(&["approve", &id, "--yes"]) => {
+                acknowledged.approvals.insert(id);
             }
-            _ => {
-                let page = fleet.newest_rollout("shop");
-                let id = page.rollout.rollout.to_string();
-                for host in page.hosts.iter().filter(|host| host.progress == "committed") {
-                    acknowledged.committed.insert((id.clone(), host.name.to_string()));
-                }
+            PhaseName::Halted if says(&["rollout", "resume", &id, "--yes", "--why", &reason]) => {
+                acknowledged.reasons.insert(reason);
             }
+            PhaseName::Running | PhaseName::Baking
+                if choice % 16 == 1
+                    && says(&["rollout", "halt", &id, "--yes", "--why", &reason]) =>
+            {
+                acknowledged.reasons.insert(reason);
+            }
+            PhaseName::Queued
+            | PhaseName::Running
+            | PhaseName::Baking
+            | PhaseName::Gated
+            | PhaseName::Paused
+            | PhaseName::Halted
+            | PhaseName::Reverting
+            | PhaseName::Done => {}
         }
     }
 }
@@ -289,6 +338,10 @@ fn finish(fleet: &Fleet, agents: &[Agent], dir: &Path, acknowledged: &Acknowledg
         hosts.hosts.iter().map(|h| (h.name.to_string(), h.id.to_string())).collect();
     let lost: Vec<_> = acknowledged.reasons.iter().filter(|why| !log.contains(*why)).collect();
     assert!(lost.is_empty(), "acknowledged decisions that are gone: {lost:?}");
+    for id in &acknowledged.approvals {
+        let found = log.lines().any(|entry| is_approval_of(entry, id));
+        assert!(found, "the acknowledged approval of {id} is gone");
+    }
     for (id, host) in &acknowledged.committed {
         let page: RolloutPage = fleet.swell_json(&["rollout", "show", id]);
         // Of older rollouts the ledger alone keeps what each host reported.
@@ -307,17 +360,37 @@ fn finish(fleet: &Fleet, agents: &[Agent], dir: &Path, acknowledged: &Acknowledg
     }
     publish(fleet, dir, "9.0.0", true);
     let names: Vec<&str> = agents.iter().map(Agent::name).collect();
-    fleet.wait_for_version("shop", "9.0.0", &names);
+    wait_approving(fleet, &names, "9.0.0");
     for agent in agents {
         assert_eq!(agent.live_version("shop").as_deref(), Some("9.0.0"));
     }
     eprintln!(
-        "{} releases, {} decisions, {} reports found again; converged in {:?}",
+        "{} releases, {} decisions, {} approvals, {} reports found again; converged in {:?}",
         acknowledged.releases.len(),
         acknowledged.reasons.len(),
+        acknowledged.approvals.len(),
         acknowledged.committed.len(),
         start.elapsed()
     );
+}
+
+/// Waits until every host runs `version`, approving the newest rollout where it asks for that.
+fn wait_approving(fleet: &Fleet, names: &[&str], version: &str) {
+    let what = "the end of the rollout, approved where it asks";
+    until(what, ROLLOUT_BOUND, || {
+        let rollout = fleet.newest_rollout("shop").rollout;
+        if rollout.phase == PhaseName::Gated {
+            fleet.swell_ok(&["approve", rollout.rollout.as_str(), "--yes"]);
+        }
+        (rollout.phase == PhaseName::Done && rollout.version.as_str() == version).then_some(())
+    });
+    fleet.wait_for_version("shop", version, names);
+}
+
+/// Whether a payload is an approval of this rollout.
+fn is_approval_of(payload: &str, rollout: &str) -> bool {
+    let entry: serde_json::Value = serde_json::from_str(payload).unwrap();
+    entry["what"]["approval-signed"]["rollout"] == rollout
 }
 
 /// Whether a payload says that this host committed in this rollout.

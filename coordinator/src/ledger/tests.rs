@@ -40,7 +40,8 @@ fn the_last_record_may_be_torn_at_every_byte() {
         std::fs::write(&path, &bytes[..keep]).unwrap();
         let (mut log, seen) = open(whole.path()).unwrap();
         assert_eq!(seen.len(), 3, "cut at {keep}");
-        assert_eq!(std::fs::metadata(&path).unwrap().len() as usize, bytes.len() - last);
+        let whole = u64::try_from(bytes.len() - last).unwrap();
+        assert_eq!(std::fs::metadata(&path).unwrap().len(), whole);
         assert_eq!(log.append(&[payload(4)]).unwrap().seq, 4);
         drop(log);
         assert_eq!(std::fs::read(&path).unwrap(), bytes, "written again, byte for byte");
