@@ -243,6 +243,25 @@ impl Bed {
     }
 }
 
+impl Bed {
+    /// Lets every process run on after this program.
+    pub(super) fn leave(&mut self) {
+        self.coordinator = None;
+        for host in &mut self.hosts {
+            host.agent = None;
+        }
+    }
+}
+
+/// Whatever was neither ended nor left on purpose, as after a panic, is asked to end.
+impl Drop for Bed {
+    fn drop(&mut self) {
+        for pid in self.pids() {
+            signal(pid, Signal::TERM);
+        }
+    }
+}
+
 fn configuration(state: &Path, name: &str) -> anyhow::Result<String> {
     let table = toml::toml! {
         supervisor = "process"

@@ -45,6 +45,7 @@ pub(crate) async fn demo(context: &Context, args: &DemoArgs) -> anyhow::Result<E
     show(context, &mut screen, (&told, args))?;
     if args.keep {
         keep(&bed, &mut screen, &dir)?;
+        bed.leave();
     } else {
         end(&mut bed, &mut screen, &dir).await?;
     }
