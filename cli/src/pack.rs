@@ -43,7 +43,7 @@ pub(crate) enum PackError {
     #[error("pack {0}: no file in it")]
     Empty(PathBuf),
     /// The history of a repository would be shipped to every host.
-    #[error("pack {0}: a git repository's own folder; publish a build directory such as ./dist")]
+    #[error("pack {0}: it belongs to a git repository; publish a build directory such as ./dist")]
     Git(PathBuf),
     /// A name that is not UTF-8.
     #[error("pack {0}: its name is not UTF-8; rename it")]
@@ -198,10 +198,10 @@ fn take(
     let full = root.join(&inner);
     let found = metadata(&full, |path| fs::symlink_metadata(path))?;
     let kind = found.file_type();
+    if inner.ends_with(".git") {
+        return Err(PackError::Git(full));
+    }
     if kind.is_dir() {
-        if inner.ends_with(".git") {
-            return Err(PackError::Git(full));
-        }
         open.push(inner);
         return Ok(());
     }
@@ -389,7 +389,8 @@ mod tests {
     #[test]
     fn each_refused_tree_has_its_error_with_the_path() {
         type Spoil = fn(&Path);
-        let cases: [(Spoil, &str); 12] = [
+        let cases: [(Spoil, &str); 13] = [
+            (|r| put(r, ".git", b"gitdir: elsewhere", 0o644), "git repository"),
             (|r| symlink("/etc/passwd", r.join("l")).unwrap(), "outside the tree"),
             (|r| symlink("../x", r.join("l")).unwrap(), "outside the tree"),
             (|r| symlink("nothing", r.join("l")).unwrap(), "which is not there"),
