@@ -68,6 +68,20 @@ impl Fleet {
         }
     }
 
+    /// A fleet whose coordinator runs elsewhere; `profile` is the text of its admin's profile.
+    ///
+    /// # Panics
+    /// When the profile cannot be kept.
+    pub fn elsewhere(dir: &Path, host: &str, profile: &[u8]) -> Self {
+        fs::write(dir.join("admin.profile"), profile).must("keep the admin's profile");
+        Self {
+            dir: dir.to_owned(),
+            state: dir.join("elsewhere"),
+            host: host.to_owned(),
+            coordinator: Mutex::new(None),
+        }
+    }
+
     /// The coordinator's state folder.
     pub fn state(&self) -> &Path {
         &self.state

@@ -137,17 +137,68 @@ fn a_host_cut_off_in_its_wave_does_not_stop_the_others_and_catches_up() {
     });
 }
 
+/// The first steps of the README: a coordinator as a service on a host of its own, two more hosts, a
+/// policy, a release.
+#[test]
+fn the_first_steps_lead_to_a_fleet() {
+    bed("the_first_steps_lead_to_a_fleet", |bed| {
+        bed.install_usr(
+            "bin/groundswell-coordinator",
+            &fs::read(bin("groundswell-coordinator")).unwrap(),
+            0o755,
+        );
+        install_units(bed, "groundswell-coordinator");
+        let mut hosts = ["queue-1", "queue-2", "deploy"].map(|name| bed.host(name));
+        install(bed, &mut hosts);
+        let [first, second, deploy] = hosts;
+        let state = "/var/lib/groundswell-coordinator";
+        let address = deploy.addr().to_string();
+        deploy.exec_ok(&[
+            "runuser",
+            "-u",
+            "groundswell-coordinator",
+            "--",
+            "groundswell-coordinator",
+            "init",
+            "--state",
+            state,
+            "--host",
+            &address,
+            "--admin",
+            "ann",
+        ]);
+        deploy.exec_ok(&["systemctl", "enable", "--now", "groundswell-coordinator"]);
+        assert_eq!(
+            deploy.exec_ok(&["systemctl", "is-active", "groundswell-coordinator"]),
+            "active"
+        );
+        let profile = deploy.read_file(&format!("{state}/admin.profile")).unwrap();
+        let fleet = Fleet::elsewhere(bed.dir(), &address, &profile);
+        let hosts = [first, second];
+        for host in &hosts {
+            enrol(host, &fleet.token("role=queue"));
+        }
+        fleet.apply(POLICY);
+        publish(&fleet, bed.dir(), OLD, "good");
+        expect(&fleet, &hosts, OutcomeName::Completed, OLD);
+
+        // A restart of the service forgets nothing, and the agents come back by themselves.
+        deploy.exec_ok(&["systemctl", "restart", "groundswell-coordinator"]);
+        publish(&fleet, bed.dir(), NEW, "good");
+        expect(&fleet, &hosts, OutcomeName::Completed, NEW);
+        for unit in ["groundswell-agent", "groundswell-coordinator"] {
+            let host = if unit == "groundswell-agent" { &hosts[0] } else { &deploy };
+            let user = host.exec_ok(&["systemctl", "show", "--property=User", "--value", unit]);
+            assert_eq!(user, unit, "no service of ours runs as root");
+        }
+    });
+}
+
 /// The agent and its units, where a package would put them; then boots.
 fn install(bed: &Bed, hosts: &mut [Host]) {
     let program = fs::read(bin("groundswell-agent")).unwrap();
     bed.install_usr("bin/groundswell-agent", &program, 0o755);
-    for (file, place) in [
-        ("groundswell-agent.service", "lib/systemd/system/groundswell-agent.service"),
-        ("groundswell-agent.sysusers.conf", "lib/sysusers.d/groundswell-agent.conf"),
-        ("groundswell-agent.tmpfiles.conf", "lib/tmpfiles.d/groundswell-agent.conf"),
-    ] {
-        bed.install_usr(place, &fs::read(repository().join("systemd").join(file)).unwrap(), 0o644);
-    }
+    install_units(bed, "groundswell-agent");
     for host in hosts.iter_mut() {
         host.install_file("/etc/groundswell/agent.toml", AGENT_CONFIG.as_bytes(), 0o644);
         host.install_file("/etc/systemd/system/nats.service", UNIT.as_bytes(), 0o644);
@@ -163,6 +214,18 @@ fn install(bed: &Bed, hosts: &mut [Host]) {
         host.wait_up();
         host.exec_ok(&["systemd-sysusers"]);
         host.exec_ok(&["systemd-tmpfiles", "--create"]);
+    }
+}
+
+/// The unit of a program and what goes with it, at the places that a package gives them.
+fn install_units(bed: &Bed, program: &str) {
+    for (ending, place) in [
+        ("service", format!("lib/systemd/system/{program}.service")),
+        ("sysusers.conf", format!("lib/sysusers.d/{program}.conf")),
+        ("tmpfiles.conf", format!("lib/tmpfiles.d/{program}.conf")),
+    ] {
+        let file = repository().join(format!("systemd/{program}.{ending}"));
+        bed.install_usr(&place, &fs::read(file).unwrap(), 0o644);
     }
 }
 
