@@ -40,7 +40,8 @@ pub enum TokenError {
     TooLong,
     /// Without the prefix.
     #[error(
-        "read the enrolment token: it must start with gsw1.; paste the whole line that 'swell host enroll-token' printed"
+        "read the enrolment token: it must start with gsw1.; paste the whole line that \
+         'swell host enroll-token' printed"
     )]
     Prefix,
     /// Not base64.

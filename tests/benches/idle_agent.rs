@@ -1,6 +1,6 @@
-//! What an idle agent costs: `cargo bench -p groundswell-tests --bench idle_agent`.
+//! What an idle agent costs. One command builds what it needs and runs it: `tests/bench-idle`.
 //!
-//! Starts a coordinator and one agent that runs one small service, built with the release profile, and
+//! Starts a coordinator and one agent that runs one small service, built as packages ship it, and
 //! two agents of other systems from Debian (`apt-get install mender-client prometheus-node-exporter`),
 //! waits until all are quiet, and reads the kernel's own figures over 60 seconds.
 
@@ -17,16 +17,17 @@ const QUIET: Duration = Duration::from_secs(15);
 const WATCHED: Duration = Duration::from_secs(60);
 
 fn main() {
-    let release = Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/release");
+    let program = Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/small/groundswell-agent");
+    assert!(program.is_file(), "{} is missing: run tests/bench-idle", program.display());
     let dir = tempfile::tempdir().unwrap();
     let fleet = Fleet::start(dir.path(), "127.0.0.1");
     fleet.apply("service = \"shop\"\ntargets = \"role=web\"\nbake_secs = 0\nhost_bake_secs = 1\n");
-    let agent = fleet.agent("bench-1", "role=web");
+    let agent = fleet.agent_of(&program, "bench-1", "role=web");
     let tree = sleeper_tree(dir.path(), "1.0.0", true);
     let tree = tree.to_string_lossy();
     fleet.swell_ok(&["publish", "--service", "shop", "--version", "1.0.0", "--wait", &tree]);
     let peers = [
-        Peer::start("mender-client", "/usr/bin/mender", &["daemon"], dir.path()),
+        mender(dir.path()),
         Peer::start(
             "prometheus-node-exporter",
             "/usr/bin/prometheus-node-exporter",
@@ -35,8 +36,7 @@ fn main() {
         ),
     ];
     std::thread::sleep(QUIET);
-    let agent_binary = release.join("groundswell-agent");
-    let mut rows = vec![("groundswell-agent", agent.pid(), agent_binary)];
+    let mut rows = vec![("groundswell-agent", agent.pid(), program)];
     rows.extend(peers.iter().map(|p| (p.name, p.child.id(), p.binary.clone())));
     let before: Vec<Usage> = rows.iter().map(|(_, pid, _)| usage(*pid)).collect();
     std::thread::sleep(WATCHED);
@@ -55,6 +55,19 @@ fn main() {
             fs::metadata(binary).unwrap().len() / 1024,
         );
     }
+}
+
+/// The daemon with a server that does not answer and its usual pauses: it waits, as an idle one does.
+fn mender(dir: &Path) -> Peer {
+    let (config, data) = (dir.join("mender.conf"), dir.join("mender"));
+    fs::create_dir(&data).unwrap();
+    fs::write(data.join("device_type"), "device_type=bench\n").unwrap();
+    let text = "{\"ServerURL\":\"https://127.0.0.1:9\",\"UpdatePollIntervalSeconds\":1800,\
+                \"InventoryPollIntervalSeconds\":28800,\"RetryPollIntervalSeconds\":300}";
+    fs::write(&config, text).unwrap();
+    let (config, data) = (config.to_string_lossy(), data.to_string_lossy());
+    let args = ["--config", &config, "--data", &data, "--no-syslog", "daemon"];
+    Peer::start("mender-client", "/usr/bin/mender", &args, dir)
 }
 
 struct Peer {

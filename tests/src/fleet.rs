@@ -265,6 +265,15 @@ impl Fleet {
     /// When a step fails.
     #[track_caller]
     pub fn agent(&self, name: &str, labels: &str) -> Agent {
+        self.agent_of(&bin("groundswell-agent"), name, labels)
+    }
+
+    /// As [`Fleet::agent`], with another build of the agent.
+    ///
+    /// # Panics
+    /// When a step fails.
+    #[track_caller]
+    pub fn agent_of(&self, program: &Path, name: &str, labels: &str) -> Agent {
         let dir = self.dir.join("agents").join(name);
         fs::create_dir_all(&dir).must("make the agent's folder");
         let state = dir.join("state");
@@ -275,7 +284,8 @@ impl Fleet {
             state.display().to_string()
         );
         fs::write(&config, text).must("write the agent's configuration");
-        let mut agent = Agent { name: name.to_owned(), dir, config, child: None };
+        let (name, program) = (name.to_owned(), program.to_owned());
+        let mut agent = Agent { name, program, dir, config, child: None };
         succeed(agent.command(&["enroll"]).arg(self.token(labels)));
         agent.run();
         agent
@@ -291,6 +301,7 @@ impl Fleet {
 #[derive(Debug)]
 pub struct Agent {
     name: String,
+    program: PathBuf,
     dir: PathBuf,
     config: PathBuf,
     child: Option<Child>,
@@ -343,7 +354,7 @@ impl Agent {
 
     /// An agent command with this agent's configuration.
     pub fn command(&self, verb: &[&str]) -> Command {
-        let mut command = Command::new(bin("groundswell-agent"));
+        let mut command = Command::new(&self.program);
         command.args(verb).arg("--config").arg(&self.config);
         command
     }

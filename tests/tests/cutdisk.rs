@@ -145,8 +145,8 @@ fn durable(path: &Path, content: &[u8]) -> File {
     file
 }
 
-/// Lets the kernel send the file's dirty pages to the disk, without a flush of the disk's cache.
+/// Sends the file's dirty pages to the disk and waits until they are there, without a flush of the disk's cache.
 fn push_out(path: &Path) {
     use groundswell_tests::tools::{run, tool};
-    run(tool("xfs_io").args(["-c", "sync_range -w 0 40960"]).arg(path));
+    run(tool("xfs_io").args(["-c", "sync_range -b -w -a 0 40960"]).arg(path));
 }

@@ -19,7 +19,7 @@ pub type Changes = BTreeMap<String, Option<Vec<u8>>>;
 pub enum StoreError {
     /// The engine fails.
     #[error("use the view's store")]
-    Engine(#[source] ::sled::Error),
+    Engine(#[source] Box<dyn std::error::Error + Send + Sync>),
     /// The file system fails.
     #[error("use the view's store")]
     Io(#[source] std::io::Error),

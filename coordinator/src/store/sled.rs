@@ -34,7 +34,7 @@ impl SledStore {
             .path(directory)
             .cache_capacity(CACHE_BYTES)
             .open()
-            .map_err(StoreError::Engine)?;
+            .map_err(engine)?;
         let file = File::open(directory.join("db")).map_err(StoreError::Io)?;
         for place in [Some(directory), directory.parent()].into_iter().flatten() {
             File::open(place).and_then(|place| place.sync_all()).map_err(StoreError::Io)?;
@@ -43,19 +43,19 @@ impl SledStore {
     }
 
     fn pieces(&self, key: &str) -> Result<Vec<sled::IVec>, StoreError> {
-        self.db
-            .scan_prefix(prefix(key))
-            .keys()
-            .collect::<Result<_, _>>()
-            .map_err(StoreError::Engine)
+        self.db.scan_prefix(prefix(key)).keys().collect::<Result<_, _>>().map_err(engine)
     }
+}
+
+fn engine(error: sled::Error) -> StoreError {
+    StoreError::Engine(Box::new(error))
 }
 
 impl Store for SledStore {
     fn load(&self) -> Result<BTreeMap<String, Vec<u8>>, StoreError> {
         let mut whole: BTreeMap<String, (u32, Vec<u8>, u32)> = BTreeMap::new();
         for item in self.db.iter() {
-            let (raw, value) = item.map_err(StoreError::Engine)?;
+            let (raw, value) = item.map_err(engine)?;
             let (key, at) = split_key(&raw)?;
             let (count, bytes): (u32, Vec<u8>) = from_record(SCHEMA, &value)
                 .map_err(|source| StoreError::Record { key: key.clone(), source })?;
@@ -93,8 +93,8 @@ impl Store for SledStore {
                 batch.insert(name, record);
             }
         }
-        self.db.apply_batch(batch).map_err(StoreError::Engine)?;
-        self.db.flush().map_err(StoreError::Engine)?;
+        self.db.apply_batch(batch).map_err(engine)?;
+        self.db.flush().map_err(engine)?;
         self.file.sync_data().map_err(StoreError::Io)
     }
 }
