@@ -148,5 +148,6 @@ fn durable(path: &Path, content: &[u8]) -> File {
 /// Sends the file's dirty pages to the disk and waits until they are there, without a flush of the disk's cache.
 fn push_out(path: &Path) {
     use groundswell_tests::tools::{run, tool};
-    run(tool("xfs_io").args(["-c", "sync_range -b -w -a 0 40960"]).arg(path));
+    let (send, wait) = ("sync_range -w 0 40960", "sync_range -b 0 40960");
+    run(tool("xfs_io").args(["-c", send, "-c", wait]).arg(path));
 }
