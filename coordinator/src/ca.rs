@@ -15,7 +15,7 @@ use time::OffsetDateTime;
 pub const AGENT_DAYS: i64 = 30;
 /// Days that an operator's certificate is valid.
 pub const OPERATOR_DAYS: i64 = 365;
-/// Days that the coordinator's own certificate is valid; made anew at each start and each 30 days.
+/// Days that the coordinator's own certificate is valid; made anew at each start, and then only.
 pub const SERVER_DAYS: i64 = 90;
 /// Days that the authority itself is valid.
 const AUTHORITY_DAYS: i64 = 3_650;

@@ -1,6 +1,6 @@
 //! The coordinator as a whole: real listeners, a driver with seats that no network is behind, and what
 //! comes back after a restart.
-#![expect(clippy::unwrap_used, clippy::expect_used, reason = "tests")]
+#![expect(clippy::unwrap_used, reason = "tests")]
 
 mod bed;
 mod blobs;
