@@ -8,8 +8,8 @@ use groundswell_common::directive::Action;
 use groundswell_common::report::HostState;
 use groundswell_coordinator::entry::Entry;
 use groundswell_coordinator::init::Layout;
-use groundswell_coordinator::ledger::Log;
-use groundswell_coordinator::recover::recover;
+use groundswell_coordinator::ledger::{LedgerError, Log};
+use groundswell_coordinator::recover::{RecoverError, recover};
 use groundswell_coordinator::store::{MemoryStore, SledStore, Store as _};
 use groundswell_coordinator::view::{Key, View};
 use groundswell_rollout::PhaseName;
@@ -149,4 +149,32 @@ async fn a_lost_damaged_or_foreign_store_is_made_again_from_the_ledger() {
     std::fs::write(&view, b"no directory").unwrap();
     again("with a file in its place");
     assert_eq!(aside(), 3);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn bytes_that_were_changed_in_the_store_never_reach_the_view() {
+    let (place, _) = fleet();
+    let state = place.path().join("state");
+    history(&state).await;
+    let whole = fold(View::default(), &entries(&state));
+    let file = Layout::new(&state).view().join("db");
+    let good = std::fs::read(&file).unwrap();
+    for step in [97, 1_009, 8_191] {
+        let mut bad = good.clone();
+        bad.iter_mut().step_by(step).for_each(|byte| *byte ^= 0x55);
+        std::fs::write(&file, &bad).unwrap();
+        let recovered = recover(&Layout::new(&state), now()).unwrap();
+        assert_same(&recovered.view, &whole, &format!("every byte number {step} changed"));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn two_coordinators_never_share_a_state_directory() {
+    let (place, _) = fleet();
+    let state = place.path().join("state");
+    let first = Log::open(&Layout::new(&state).ledger(), &mut |_| {}).unwrap();
+    let error = recover(&Layout::new(&state), now()).unwrap_err();
+    assert!(matches!(error, RecoverError::Ledger(LedgerError::Locked(_))), "{error}");
+    drop(first);
+    recover(&Layout::new(&state), now()).unwrap();
 }
