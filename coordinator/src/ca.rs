@@ -16,7 +16,7 @@ pub const AGENT_DAYS: i64 = 30;
 /// Days that an operator's certificate is valid.
 pub const OPERATOR_DAYS: i64 = 365;
 /// Days that the coordinator's own certificate is valid; made anew at each start, and then only.
-pub const SERVER_DAYS: i64 = 90;
+pub const SERVER_DAYS: i64 = 730;
 /// Days that the authority itself is valid.
 const AUTHORITY_DAYS: i64 = 3_650;
 /// Seconds by which a certificate is backdated, for hosts whose clocks are behind.

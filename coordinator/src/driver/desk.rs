@@ -31,7 +31,7 @@ pub(super) type Finish = Box<dyn FnOnce(&mut Desk) + Send>;
 pub enum Settled {
     /// As soon as it is durable.
     Durable,
-    /// Once no permit of this rollout is outstanding any more.
+    /// Once no permit of this rollout's service is outstanding any more.
     NoPermits(RolloutId),
 }
 

@@ -23,12 +23,12 @@ const OUTSTANDING_PER_HOST_MAX: usize = 64;
 
 #[derive(Debug)]
 struct Outstanding {
-    rollout: Option<RolloutId>,
+    service: ServiceName,
     until: Instant,
 }
 
 struct Waiter {
-    rollout: RolloutId,
+    service: ServiceName,
     finish: Finish,
 }
 
@@ -68,8 +68,9 @@ impl Permits {
         now < self.starting_until
     }
 
-    pub(super) fn wait(&mut self, rollout: RolloutId, finish: Finish) {
-        self.waiters.push(Waiter { rollout, finish });
+    /// Keeps a reply until no permit of the service is out, whichever rollout it was given under.
+    pub(super) fn wait(&mut self, service: ServiceName, finish: Finish) {
+        self.waiters.push(Waiter { service, finish });
     }
 
     pub(super) fn done(&mut self, host: HostId, nonce: [u8; 16]) {
@@ -83,9 +84,8 @@ impl Permits {
             return Vec::new();
         }
         let outstanding = &self.outstanding;
-        let held = |waiter: &Waiter| {
-            outstanding.values().any(|permit| permit.rollout.as_ref() == Some(&waiter.rollout))
-        };
+        let held =
+            |waiter: &Waiter| outstanding.values().any(|permit| permit.service == waiter.service);
         let (held, free): (Vec<_>, Vec<_>) =
             std::mem::take(&mut self.waiters).into_iter().partition(held);
         self.waiters = held;
@@ -95,12 +95,10 @@ impl Permits {
     /// When a reply may be free at the latest; `None` where none waits.
     pub(super) fn next_deadline(&self) -> Option<Instant> {
         let first = self.waiters.first()?;
-        let rollouts = self.waiters.iter().map(|waiter| &waiter.rollout);
-        let ours = |permit: &&Outstanding| {
-            permit.rollout.as_ref().is_some_and(|id| rollouts.clone().any(|w| w == id))
-        };
+        let services = self.waiters.iter().map(|waiter| &waiter.service);
+        let ours = |permit: &&Outstanding| services.clone().any(|w| *w == permit.service);
         let earliest = self.outstanding.values().filter(ours).map(|permit| permit.until).min();
-        tracing::trace!(rollout = %first.rollout, "a reply waits for permits");
+        tracing::trace!(service = %first.service, "a reply waits for permits");
         Some(earliest.unwrap_or(self.starting_until).max(self.starting_until))
     }
 
@@ -131,12 +129,12 @@ impl Desk {
         if self.permits.is_starting(now) {
             return Err(Deny::Starting);
         }
-        let rollout = self.may_switch(&host, request)?;
+        self.may_switch(&host, request)?;
         if self.permits.count(&host) >= OUTSTANDING_PER_HOST_MAX {
             return Err(Deny::Stale);
         }
         let until = now + Duration::from_millis(PERMIT_VALID_MS);
-        let outstanding = Outstanding { rollout, until };
+        let outstanding = Outstanding { service: request.service.clone(), until };
         self.permits.outstanding.insert((host, request.nonce), outstanding);
         Ok(RawPermit {
             host,
@@ -148,21 +146,16 @@ impl Desk {
         })
     }
 
-    /// The rollout that lets the host switch now; `None` where it switches to what new hosts get.
-    fn may_switch(
-        &self,
-        host: &HostId,
-        request: &PermitRequest,
-    ) -> Result<Option<RolloutId>, Deny> {
+    /// Whether the host may switch now: by its rollout, or to what new hosts get.
+    fn may_switch(&self, host: &HostId, request: &PermitRequest) -> Result<(), Deny> {
         let service = self.view.services.get(&request.service).ok_or(Deny::Stale)?;
         if let Some((rollout, _)) = self.view.governing(service, host) {
-            may_switch(rollout, host, &request.release, request.generation)?;
-            return Ok(Some(rollout.id().clone()));
+            return may_switch(rollout, host, &request.release, request.generation);
         }
         let (wish, generation) = self.view.wish(&request.service, host).ok_or(Deny::Stale)?;
         let wanted = Action::Switch { release: request.release };
         if wish.action == wanted && request.generation >= generation {
-            Ok(None)
+            Ok(())
         } else {
             Err(Deny::Stale)
         }

@@ -242,7 +242,13 @@ impl Driver {
         for (settled, finish) in finishes {
             match settled {
                 Settled::Durable => finish(&mut self.desk),
-                Settled::NoPermits(rollout) => self.desk.permits.wait(rollout, finish),
+                Settled::NoPermits(rollout) => match self.desk.view.rollout(&rollout) {
+                    Some(rollout) => {
+                        self.desk.permits.wait(rollout.plan().service.clone(), finish);
+                    }
+                    // Archived: nobody holds a permit under it any more.
+                    None => finish(&mut self.desk),
+                },
             }
         }
         for finish in self.desk.permits.settled(Instant::now()) {
