@@ -51,6 +51,7 @@ fn messages() {
     huge.extend_from_slice(&(u64::MAX / 2).to_le_bytes());
     seed("to_coordinator", "huge", &huge);
     seed("to_agent", "huge", &huge);
+    seed("ledger", "two", groundswell_fuzz::ledger_segment());
     seed("report", "good", body(&samples::report()));
     let labels: groundswell_common::Labels = "role=web,rack=1".parse().unwrap();
     let selector: groundswell_common::selector::Selector = "role=web,!old".parse().unwrap();
