@@ -12,7 +12,7 @@ use groundswell_rollout::{
     explain,
 };
 
-use crate::view::{Release, RolloutBody, RolloutRecord, Service, View};
+use crate::view::{Release, RolloutBody, RolloutRecord, Service, View, breach};
 
 /// A rollout in short.
 #[must_use]
@@ -253,18 +253,16 @@ pub fn phase_line(value: &Phase) -> (String, String) {
         None => format!("{name:?}").to_lowercase(),
         Some(outcome) => format!("{outcome:?}").to_lowercase(),
     };
-    let wave = value.wave().map(|wave| format!("wave {wave}"));
+    let wave = value.wave().map(|wave| format!("wave {}", wave + 1));
     (name, why.or(wave).unwrap_or_default())
 }
 
 fn halt_cause(cause: &HaltCause) -> String {
     match cause {
         HaltCause::Person { by, why } => format!("halted by {by}: {why}"),
-        HaltCause::Breach { wave, failures, budget } => {
-            format!("{failures} failures in wave {wave}, {budget} allowed")
-        }
+        HaltCause::Breach { wave, failures, budget } => breach(*wave, *failures, *budget),
         HaltCause::NoProgress { wave } => {
-            format!("no host of wave {wave} committed within the progress deadline")
+            format!("no host of wave {} committed within the progress deadline", wave + 1)
         }
     }
 }
@@ -272,9 +270,7 @@ fn halt_cause(cause: &HaltCause) -> String {
 fn revert_cause(cause: &RevertCause) -> String {
     match cause {
         RevertCause::Person { by, why } => format!("reverted by {by}: {why}"),
-        RevertCause::Breach { wave, failures, budget } => {
-            format!("{failures} failures in wave {wave}, {budget} allowed")
-        }
+        RevertCause::Breach { wave, failures, budget } => breach(*wave, *failures, *budget),
     }
 }
 

@@ -290,20 +290,25 @@ impl View {
     }
 }
 
+/// What a breach is called; people count waves from 1.
+pub(crate) fn breach(wave: u32, failures: u32, budget: u32) -> String {
+    format!("failures in wave {}: {failures}, allowed: {budget}", wave + 1)
+}
+
 /// Why a rollout in this phase poisons its release; `None` where it does not.
 fn poison(phase: &Phase) -> Option<String> {
     match phase {
         Phase::Halted { cause: HaltCause::Breach { wave, failures, budget }, .. } => {
-            Some(format!("halted: {failures} failures in wave {wave}, {budget} allowed"))
+            Some(format!("halted: {}", breach(*wave, *failures, *budget)))
         }
         Phase::Halted { cause: HaltCause::NoProgress { wave }, .. } => {
-            Some(format!("halted: no host of wave {wave} committed in time"))
+            Some(format!("halted: no host of wave {} committed in time", wave + 1))
         }
         Phase::Reverting { cause, .. }
         | Phase::Done { outcome: Outcome::Reverted { cause }, .. } => Some(match cause {
             RevertCause::Person { by, why } => format!("reverted by {by}: {why}"),
             RevertCause::Breach { wave, failures, budget } => {
-                format!("reverted: {failures} failures in wave {wave}, {budget} allowed")
+                format!("reverted: {}", breach(*wave, *failures, *budget))
             }
         }),
         Phase::Planned
