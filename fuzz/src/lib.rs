@@ -5,9 +5,11 @@ mod documents;
 mod ledger;
 mod memory;
 mod messages;
+mod settings;
 mod texts;
 
 pub use documents::{approval, directive, envelope, manifest, permit, root, tree};
 pub use ledger::{ledger, ledger_segment};
 pub use messages::{bundle, frame, record, report, to_agent, to_coordinator};
+pub use settings::{agent_settings, coordinator_settings, description, entry};
 pub use texts::{labels, policy, selector, token};
