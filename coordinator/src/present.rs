@@ -8,8 +8,7 @@ use groundswell_common::api::{
 };
 use groundswell_common::{Environment, OperatorName, Timestamp};
 use groundswell_rollout::{
-    Gate, HaltCause, Outcome, Phase, Plan, Progress, ProgressName, RevertCause, Rollout, Tally,
-    explain,
+    HaltCause, Outcome, Phase, Plan, Progress, ProgressName, RevertCause, Rollout, Tally, explain,
 };
 
 use crate::view::{Release, RolloutBody, RolloutRecord, Service, View, breach};
@@ -76,7 +75,7 @@ pub fn rollout_page(
             name: wave.name.to_string(),
             counts,
             failure_budget: u64::from(wave.failure_budget),
-            approvals: approvals(wave.gate),
+            approvals: wave.gate.approvals,
         }
     });
     let hosts = match detail {
@@ -134,7 +133,7 @@ pub fn ask(view: &View, rollout: &Rollout) -> Option<ApprovalAsk> {
         wave: *wave,
         environments: environments(view, plan),
         have: have.into_iter().collect(),
-        needed: approvals(planned.gate),
+        needed: planned.gate.approvals,
     })
 }
 
@@ -162,7 +161,7 @@ pub fn plan_preview(plan: &Plan) -> PlanPreview {
             .map(|wave| PlanWave {
                 name: wave.name.to_string(),
                 hosts: wave.hosts.iter().map(|host| host.name.clone()).collect(),
-                approvals: approvals(wave.gate),
+                approvals: wave.gate.approvals,
                 max_in_flight: u64::from(wave.max_in_flight),
                 failure_budget: u64::from(wave.failure_budget),
                 bake_secs: wave.bake_secs,
@@ -271,15 +270,6 @@ fn revert_cause(cause: &RevertCause) -> String {
     match cause {
         RevertCause::Person { by, why } => format!("reverted by {by}: {why}"),
         RevertCause::Breach { wave, failures, budget } => breach(*wave, *failures, *budget),
-    }
-}
-
-/// Distinct persons that open a gate.
-#[must_use]
-pub fn approvals(gate: Gate) -> u32 {
-    match gate {
-        Gate::Open => 0,
-        Gate::Approval(count) => count,
     }
 }
 

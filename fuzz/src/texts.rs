@@ -73,7 +73,7 @@ pub fn policy(data: &[u8]) {
     assert_eq!(serde_json::from_str::<Policy>(&json).expect("and comes back"), policy);
     let hosts: Vec<HostFacts> = (0..23).map(host).collect();
     let id = ReleaseId::from_digest(Digest::of(b"release"));
-    let release = ReleaseRef { id, version: "1".parse().expect("version"), one_way: false };
+    let release = ReleaseRef::new(id, "1".parse().expect("version"));
     let taken = hosts.iter().filter(|host| policy.targets.matches(&host.labels)).count();
     let Ok(planned) = plan(&policy, &hosts, &release, &Digest::of(b"seed")) else {
         assert_eq!(taken, 0, "a policy that takes hosts has a plan");
@@ -89,11 +89,8 @@ pub fn policy(data: &[u8]) {
 
 fn host(number: u8) -> HostFacts {
     let role = if number.is_multiple_of(3) { "web" } else { "db" };
-    HostFacts {
-        id: HostId::from_bytes([number; 16]),
-        name: format!("host-{number}").parse().expect("name"),
-        labels: format!("role={role},rack={}", number % 5).parse().expect("labels"),
-        running: None,
-        connected: number.is_multiple_of(2),
-    }
+    let labels = format!("role={role},rack={}", number % 5).parse().expect("labels");
+    let name = format!("host-{number}").parse().expect("name");
+    let id = HostId::from_bytes([number; 16]);
+    HostFacts { connected: number.is_multiple_of(2), ..HostFacts::new(id, name, labels) }
 }

@@ -37,17 +37,13 @@ fn host(number: u32) -> HostId {
 
 fn bench(count: u32, out: &mut impl std::io::Write) -> Result<(), Failure> {
     let facts = |number: u32| -> Result<HostFacts, Failure> {
-        Ok(HostFacts {
-            id: host(number),
-            name: format!("host-{number}").parse()?,
-            labels: "role=web".parse()?,
-            running: Some(ReleaseId::from_digest(Digest::of(b"old"))),
-            connected: true,
-        })
+        let (name, labels) = (format!("host-{number}").parse()?, "role=web".parse()?);
+        let running = Some(ReleaseId::from_digest(Digest::of(b"old")));
+        Ok(HostFacts { running, ..HostFacts::new(host(number), name, labels) })
     };
     let hosts: Vec<HostFacts> = (0..count).map(facts).collect::<Result<_, _>>()?;
     let id = ReleaseId::from_digest(Digest::of(b"new"));
-    let release = ReleaseRef { id, version: "2".parse()?, one_way: false };
+    let release = ReleaseRef::new(id, "2".parse()?);
     let start = Instant::now();
     let plan = plan(&Policy::from_toml(POLICY)?, &hosts, &release, &Digest::of(b"seed"))?;
     let planned = start.elapsed();

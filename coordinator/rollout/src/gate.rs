@@ -4,7 +4,6 @@ use groundswell_common::{Digest, OperatorName, Timestamp};
 use std::collections::BTreeSet;
 
 use crate::explain::Why;
-use crate::policy::Gate;
 use crate::state::{Phase, Rollout};
 
 /// What the gates of a wave say.
@@ -54,10 +53,7 @@ pub fn approvers(rollout: &Rollout, wave: u32) -> BTreeSet<&OperatorName> {
 /// Persons that the gate of `wave` asks for; 0 where it asks for none.
 #[must_use]
 pub fn approvals_needed(rollout: &Rollout, wave: u32) -> u32 {
-    match rollout.planned_wave(wave).map(|wave| wave.gate) {
-        Some(Gate::Approval(persons)) => persons,
-        Some(Gate::Open) | None => 0,
-    }
+    rollout.planned_wave(wave).map_or(0, |wave| wave.gate.approvals)
 }
 
 /// What the gates of `wave` say, whatever the phase.

@@ -4,6 +4,7 @@
 //! Owns: plan, step, desired, judge, explain, check. Must never do IO, read a clock, log, use
 //! randomness or an order that differs between runs: the ledger replays it. See docs/rollout.md.
 
+pub mod calendar;
 pub mod check;
 pub mod desired;
 pub mod explain;
@@ -17,14 +18,21 @@ mod settle;
 pub mod state;
 pub mod step;
 
+pub use calendar::{Freeze, Opening, Window, opening};
 pub use check::{Finding, check};
 pub use desired::{desired, generation, may_switch};
 pub use explain::{Why, explain};
 pub use fact::{cares_about_link, fact};
 pub use gate::{Judgement, judge};
 pub use input::{HostFact, Input, KeepOrRevert, Moment};
-pub use plan::{HostFacts, Plan, PlanError, PlannedHost, PlannedWave, ReleaseRef, plan};
-pub use policy::{Amount, Gate, OnBreach, Policy, PolicyError, Take, WavePolicy, WhenNewer};
+pub use plan::{
+    Evidence, Guard, GuardKind, HostFacts, Plan, PlanError, PlannedHost, PlannedWave, ReleaseRef,
+    SkipReason, Skipped, plan,
+};
+pub use policy::{
+    Amount, DomainPolicy, EvidencePolicy, Gate, OnBreach, Order, Policy, PolicyError, Short, Take,
+    WavePolicy, WhenNewer,
+};
 pub use state::{
     Approved, HaltCause, HostEntry, Outcome, Phase, PhaseName, Progress, ProgressName, Resumable,
     RevertCause, Rollout, Tally,

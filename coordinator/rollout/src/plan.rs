@@ -4,12 +4,14 @@
 use std::io;
 
 use groundswell_common::digest::Hasher;
+use groundswell_common::selector::Selector;
 use groundswell_common::{
-    Digest, HostId, HostName, Label, Labels, ReleaseId, ServiceName, Version,
+    Digest, HostId, HostName, Label, Labels, OperatorName, ReleaseId, ServiceName, Version,
 };
 use serde::{Deserialize, Serialize};
 
-use crate::policy::{Gate, OnBreach, Policy, Take};
+use crate::calendar::{Freeze, Window};
+use crate::policy::{Gate, OnBreach, Policy, Short, Take};
 
 /// Hosts in one plan; bounds the record that keeps a rollout.
 pub const PLAN_HOSTS_MAX: usize = 100_000;
@@ -28,6 +30,36 @@ pub struct HostFacts {
     /// Whether it is connected; hosts that are away come last in the order, so that a canary is
     /// chosen among those that can answer.
     pub connected: bool,
+    /// Whether its service fails its probes now.
+    pub ill: bool,
+    /// How long it took before, in seconds: from the slot to the commit, the longest of its last
+    /// switches; `None` where it has none.
+    pub usual_secs: Option<u64>,
+    /// Failures in a row, over releases.
+    pub failures_in_a_row: u32,
+    /// Whether the planned release failed on it before and nobody cleared that.
+    pub failed_before: bool,
+    /// The place of the running release among the releases of the service; 0 for none.
+    pub running_seq: u64,
+}
+
+impl HostFacts {
+    /// A host that is connected, runs nothing of the service and has no history.
+    #[must_use]
+    pub fn new(id: HostId, name: HostName, labels: Labels) -> Self {
+        Self {
+            id,
+            name,
+            labels,
+            running: None,
+            connected: true,
+            ill: false,
+            usual_secs: None,
+            failures_in_a_row: 0,
+            failed_before: false,
+            running_seq: 0,
+        }
+    }
 }
 
 /// The release that is planned.
@@ -39,6 +71,24 @@ pub struct ReleaseRef {
     pub version: Version,
     /// Whether it cannot be reverted once it ran.
     pub one_way: bool,
+    /// What must hold for the labels of a host that gets it.
+    #[serde(default)]
+    pub requires: Selector,
+    /// The release that a host must have run before: its place and version.
+    #[serde(default)]
+    pub barrier: Option<(u64, Version)>,
+    /// Who published it or wrote it: they do not count where a gate wants four eyes.
+    #[serde(default)]
+    pub authors: Vec<OperatorName>,
+}
+
+impl ReleaseRef {
+    /// A release that can be reverted and asks for nothing.
+    #[must_use]
+    pub fn new(id: ReleaseId, version: Version) -> Self {
+        let (requires, authors) = (Selector::default(), Vec::new());
+        Self { id, version, one_way: false, requires, barrier: None, authors }
+    }
 }
 
 /// One release going to exactly these hosts in exactly this order. What was approved is its hash.
@@ -60,8 +110,107 @@ pub struct Plan {
     pub progress_deadline_secs: u64,
     /// Seconds after which a host that is away no longer holds its wave.
     pub absent_after_secs: u64,
+    /// Failures that the whole rollout may have; `None` for no bound beyond those of the waves.
+    pub rollout_budget: Option<u32>,
+    /// When hosts may switch; none for always.
+    pub windows: Vec<Window>,
+    /// When no host may switch.
+    pub freezes: Vec<Freeze>,
+    /// Where gates with `webhook` ask.
+    pub webhook: Option<String>,
+    /// Whether hosts fetch before their wave opens.
+    pub prefetch: bool,
+    /// Late hosts in flight at once, at least 1.
+    pub lane_max_in_flight: u32,
+    /// Failures that late hosts may have.
+    pub lane_budget: u32,
+    /// Failure domains that may have hosts in flight at once; 0 for any number.
+    pub domains_at_once: u32,
+    /// What happens when a bake is over and has seen too little.
+    pub evidence_short: Short,
+    /// Groups of hosts of which only so many may be down at once. Those of kind
+    /// [`GuardKind::Domain`] come first.
+    pub guards: Vec<Guard>,
     /// In order; never empty, and no wave is empty.
     pub waves: Vec<PlannedWave>,
+    /// Hosts that match the targets and are left out, with the reason.
+    pub skipped: Vec<Skipped>,
+    /// How long it takes by the history of its hosts when nothing fails and every gate opens at
+    /// once, in seconds, windows not counted.
+    pub predicted_secs: u64,
+}
+
+/// Hosts of which only so many may be down at once.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Guard {
+    /// What they have in common.
+    pub kind: GuardKind,
+    /// The value of the label, or the name of the wave.
+    pub name: String,
+    /// How many they are.
+    pub hosts: u32,
+    /// How many of them may be down at once.
+    pub max_down: u32,
+}
+
+/// What the hosts of a guard have in common.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum GuardKind {
+    /// The failure domain.
+    Domain,
+    /// The quorum group.
+    Quorum,
+    /// The wave.
+    Wave,
+}
+
+/// What a wave's bake must have seen at least.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Evidence {
+    /// Seconds that committed and connected hosts of the wave ran, added up.
+    pub host_secs: u64,
+    /// Hosts of the wave that committed; never more than the wave has.
+    pub hosts: u32,
+}
+
+/// A host that matches the targets and is left out.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Skipped {
+    /// Its identity.
+    pub id: HostId,
+    /// For people.
+    pub name: HostName,
+    /// Why.
+    pub why: SkipReason,
+}
+
+/// Why a host is left out.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum SkipReason {
+    /// It failed too often in a row.
+    Quarantined {
+        /// How often.
+        failures: u32,
+    },
+    /// This release failed on it before.
+    FailedBefore,
+    /// Its labels do not meet what the release requires.
+    Unmet {
+        /// What the release requires.
+        requires: String,
+    },
+    /// It must run another release first.
+    Barrier {
+        /// Which.
+        version: Version,
+    },
+    /// No window is long enough for it.
+    NoWindow {
+        /// How long it usually takes, in seconds.
+        usual_secs: u64,
+    },
 }
 
 /// One wave of a plan.
@@ -77,6 +226,8 @@ pub struct PlannedWave {
     pub failure_budget: u32,
     /// Seconds for which it is watched when it is finished.
     pub bake_secs: u64,
+    /// What its bake must have seen at least.
+    pub evidence: Evidence,
     /// Its hosts, in the order in which they get their slots.
     pub hosts: Vec<PlannedHost>,
 }
@@ -90,6 +241,12 @@ pub struct PlannedHost {
     pub name: HostName,
     /// What a revert puts back; `None` for whatever it ran before.
     pub previous: Option<ReleaseId>,
+    /// How long it needs from its slot to its commit, in seconds: a window must be open for so long.
+    pub needs_secs: u64,
+    /// Whether its service failed its probes when the plan was made.
+    pub ill: bool,
+    /// Places in [`Plan::guards`] of the groups that it belongs to, at most one of each kind.
+    pub guards: Vec<u32>,
 }
 
 /// Why there is no plan.
@@ -165,6 +322,7 @@ pub fn plan(
 ) -> Result<Plan, PlanError> {
     let mut left = targets(policy, hosts, seed)?;
     let total = left.len();
+    let count = u32::try_from(total).unwrap_or(u32::MAX);
     let mut waves = Vec::new();
     for wave in &policy.waves {
         let taken = total - left.len();
@@ -185,18 +343,22 @@ pub fn plan(
         if hosts.is_empty() {
             continue;
         }
-        let count = u32::try_from(hosts.len()).unwrap_or(u32::MAX);
+        let size = u32::try_from(hosts.len()).unwrap_or(u32::MAX);
         let host = |host: &HostFacts| PlannedHost {
             id: host.id,
             name: host.name.clone(),
             previous: host.running.filter(|running| *running != release.id),
+            needs_secs: host.usual_secs.unwrap_or(policy.host_bake_secs),
+            ill: host.ill,
+            guards: Vec::new(),
         };
         waves.push(PlannedWave {
             name: wave.name.clone(),
             gate: wave.gate,
-            max_in_flight: wave.max_in_flight.unwrap_or(policy.max_in_flight).of(count).max(1),
-            failure_budget: wave.failure_budget.unwrap_or(policy.failure_budget).of(count),
+            max_in_flight: wave.max_in_flight.unwrap_or(policy.max_in_flight).of(size).max(1),
+            failure_budget: wave.failure_budget.unwrap_or(policy.failure_budget).of(size),
             bake_secs: wave.bake_secs.unwrap_or(policy.bake_secs),
+            evidence: Evidence::default(),
             hosts: hosts.into_iter().map(host).collect(),
         });
     }
@@ -209,7 +371,19 @@ pub fn plan(
         probe_interval_secs: policy.probe_interval_secs,
         progress_deadline_secs: policy.progress_deadline_secs,
         absent_after_secs: policy.absent_after_secs,
+        rollout_budget: policy.rollout_budget.map(|budget| budget.of(count)),
+        windows: policy.windows.clone(),
+        freezes: policy.freezes.clone(),
+        webhook: policy.webhook.clone(),
+        prefetch: policy.prefetch,
+        lane_max_in_flight: policy.straggler_max_in_flight.of(count).max(1),
+        lane_budget: policy.straggler_budget.of(count),
+        domains_at_once: policy.domain.as_ref().map_or(0, |domain| domain.at_once),
+        evidence_short: policy.evidence.short,
+        guards: Vec::new(),
         waves,
+        skipped: Vec::new(),
+        predicted_secs: 0,
     })
 }
 

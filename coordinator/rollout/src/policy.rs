@@ -7,6 +7,8 @@ use groundswell_common::{Label, ServiceName};
 use serde::{Deserialize, Serialize};
 use toml::{Spanned, Value};
 
+use crate::calendar::{Freeze, Window};
+
 /// Largest policy text, in bytes.
 pub const POLICY_MAX_BYTES: usize = 64 * 1024;
 /// Waves in one policy; keeps every scan over waves short.
@@ -37,10 +39,40 @@ pub struct Policy {
     pub max_in_flight: Amount,
     /// Failures that a wave may have.
     pub failure_budget: Amount,
-    /// What happens when a wave has more.
+    /// Failures that the whole rollout may have, as a share of all its hosts; `None` for no bound
+    /// beyond those of the waves.
+    pub rollout_budget: Option<Amount>,
+    /// What happens when there are more.
     pub on_breach: OnBreach,
+    /// Which hosts come first inside a wave.
+    pub order: Order,
+    /// A label whose number is the host's weight when a wave takes a percent; hosts without it
+    /// weigh 1.
+    pub weight_label: Option<Label>,
+    /// Hosts of a wave that must stay up.
+    pub min_healthy: Option<Amount>,
+    /// Which hosts may be down together.
+    pub domain: Option<DomainPolicy>,
+    /// A label that names the group of which a majority must stay up.
+    pub quorum_label: Option<Label>,
+    /// When hosts may switch; none for always.
+    pub windows: Vec<Window>,
+    /// When no host may switch.
+    pub freezes: Vec<Freeze>,
+    /// Where gates with `webhook` ask: an `http://` or `https://` address.
+    pub webhook: Option<String>,
+    /// Whether hosts fetch before their wave opens.
+    pub prefetch: bool,
+    /// Hosts that were away: hosts in flight at once, as a share of all hosts.
+    pub straggler_max_in_flight: Amount,
+    /// Failures that they may have, as a share of all hosts.
+    pub straggler_budget: Amount,
+    /// Failures in a row, over releases, after which a host is left out; 0 for never.
+    pub quarantine_after: u32,
     /// Seconds for which a finished wave is watched.
     pub bake_secs: u64,
+    /// What a bake must have seen at least.
+    pub evidence: EvidencePolicy,
     /// Seconds for which a host's probes must keep passing before it commits.
     pub host_bake_secs: u64,
     /// Seconds from the switch to a pass of all probes.
@@ -68,6 +100,8 @@ pub struct WavePolicy {
     pub gate: Gate,
     /// Replaces [`Policy::bake_secs`].
     pub bake_secs: Option<u64>,
+    /// Replaces [`Policy::min_healthy`].
+    pub min_healthy: Option<Amount>,
     /// Replaces [`Policy::max_in_flight`].
     pub max_in_flight: Option<Amount>,
     /// Replaces [`Policy::failure_budget`].
@@ -88,14 +122,60 @@ pub enum Take {
     Rest,
 }
 
-/// What must hold before a wave opens.
+/// What must hold before a wave opens, beyond the bake of the wave before. All of it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Gate {
+    /// This many distinct persons approved the plan.
+    pub approvals: u32,
+    /// Whether the persons who published or planned the release are no such persons.
+    pub four_eyes: bool,
+    /// Whether a person must open it.
+    pub manual: bool,
+    /// Whether the policy's webhook must answer that it may.
+    pub webhook: bool,
+}
+
+/// Which hosts come first inside a wave.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum Gate {
-    /// Nothing beyond the bake of the wave before.
-    Open,
-    /// This many distinct persons approved the plan.
-    Approval(u32),
+pub enum Order {
+    /// A stable order that the release and the host's identity give.
+    Seeded,
+    /// Hosts whose service fails its probes come first, then as [`Order::Seeded`].
+    BrokenFirst,
+}
+
+/// Which hosts may be down together.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DomainPolicy {
+    /// The label that names a host's failure domain: a rack, a zone.
+    pub label: Label,
+    /// Domains that may have hosts in flight at once, at least 1.
+    pub at_once: u32,
+    /// Hosts of a domain that must stay up.
+    pub min_healthy: Amount,
+}
+
+/// What a bake must have seen at least.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EvidencePolicy {
+    /// Seconds that committed and connected hosts of the wave ran, added up.
+    pub host_secs: u64,
+    /// Hosts of the wave that committed.
+    pub hosts: u32,
+    /// What happens when the bake is over and has seen less.
+    pub short: Short,
+}
+
+/// What happens when a bake is over and has seen too little.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Short {
+    /// It bakes on, at most for the progress deadline, then it asks.
+    #[default]
+    Extend,
+    /// It pauses and asks a person.
+    Ask,
 }
 
 /// A number of hosts, or a share of a wave.
@@ -126,10 +206,16 @@ impl Amount {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum OnBreach {
+    /// Pause and ask: the release is not poisoned.
+    Pause,
     /// Halt and wait for a person.
     Halt,
+    /// Halt, then put the previous release back on the hosts of the wave; earlier waves keep what
+    /// they run.
+    RevertWave,
     /// Halt, then put the previous release back on every host that left it.
-    Revert,
+    #[serde(alias = "revert")]
+    RevertAll,
 }
 
 /// What a newer release does to a rollout under way.
@@ -140,6 +226,8 @@ pub enum WhenNewer {
     Supersede,
     /// Waits for its end.
     Queue,
+    /// Waits for its end, unless it is published as a hotfix: then it takes its place at once.
+    Hotfix,
 }
 
 /// Why a text is no policy. Every variant but the first names the line, counted from 1.
@@ -287,8 +375,9 @@ impl Policy {
             Some(WavePolicy {
                 name: name.parse().ok()?,
                 take,
-                gate: Gate::Open,
+                gate: Gate::default(),
                 bake_secs: None,
+                min_healthy: None,
                 max_in_flight: None,
                 failure_budget: None,
             })
@@ -353,7 +442,21 @@ impl Reader<'_> {
             auto: raw.auto.unwrap_or(true),
             max_in_flight: flight,
             failure_budget: budget.unwrap_or(Amount::Count(0)),
-            on_breach: raw.on_breach.unwrap_or(OnBreach::Revert),
+            rollout_budget: None,
+            on_breach: raw.on_breach.unwrap_or(OnBreach::RevertAll),
+            order: Order::Seeded,
+            weight_label: None,
+            min_healthy: None,
+            domain: None,
+            quorum_label: None,
+            windows: Vec::new(),
+            freezes: Vec::new(),
+            webhook: None,
+            prefetch: false,
+            straggler_max_in_flight: flight,
+            straggler_budget: budget.unwrap_or(Amount::Count(0)),
+            quarantine_after: 0,
+            evidence: EvidencePolicy::default(),
             bake_secs: self.secs("bake_secs", raw.bake_secs, (60, 0, WAVE_WAIT_MAX_SECS))?,
             host_bake_secs: self.secs(
                 "host_bake_secs",
@@ -441,10 +544,12 @@ impl Reader<'_> {
         Ok(WavePolicy {
             name,
             take: self.take(start, raw)?,
-            gate: match approvals.map(u32::try_from) {
-                None => Gate::Open,
-                Some(count) => Gate::Approval(count.unwrap_or(APPROVALS_PER_GATE_MAX)),
+            gate: Gate {
+                approvals: approvals
+                    .map_or(0, |count| u32::try_from(count).unwrap_or(APPROVALS_PER_GATE_MAX)),
+                ..Gate::default()
             },
+            min_healthy: None,
             bake_secs: bake
                 .map(|value| self.secs("bake_secs", Some(value), (0, 0, WAVE_WAIT_MAX_SECS)))
                 .transpose()?,

@@ -175,7 +175,7 @@ fn answer_breach(rollout: &mut Rollout, step: &mut Step) -> bool {
         }
     };
     let Some((wave, failures, budget)) = breach(rollout).filter(|_| counts) else { return false };
-    if rollout.plan.on_breach == OnBreach::Revert && !rollout.plan.release.one_way {
+    if rollout.plan.on_breach == OnBreach::RevertAll && !rollout.plan.release.one_way {
         turn_back(rollout, step, RevertCause::Breach { wave, failures, budget });
         return true;
     }

@@ -44,7 +44,8 @@ impl Desk {
         }
         if let Some(current) = self.view.newest_rollout(name).filter(|r| !r.is_over()) {
             let first = match (current.phase().name(), policy.when_newer) {
-                (PhaseName::Reverting | PhaseName::Paused, _) | (_, WhenNewer::Queue) => true,
+                (PhaseName::Reverting | PhaseName::Paused, _)
+                | (_, WhenNewer::Queue | WhenNewer::Hotfix) => true,
                 (
                     PhaseName::Planned
                     | PhaseName::Running
@@ -174,18 +175,15 @@ impl Desk {
             .hosts
             .iter()
             .map(|(id, host)| HostFacts {
-                id: *id,
-                name: host.name.clone(),
-                labels: host.labels.clone(),
                 running: self.seats.words.get(id).and_then(|word| word.running(service)),
                 connected: self.seats.is_connected(id),
+                ..HostFacts::new(*id, host.name.clone(), host.labels.clone())
             })
             .collect();
         let published = &release.published;
         let reference = ReleaseRef {
-            id: published.release,
-            version: published.version.clone(),
             one_way: published.one_way,
+            ..ReleaseRef::new(published.release, published.version.clone())
         };
         let seed = Digest::of(published.release.digest().as_bytes());
         plan(policy, &facts, &reference, &seed).map_err(Refused::Plan)

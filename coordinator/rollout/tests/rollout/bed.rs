@@ -22,7 +22,7 @@ pub(crate) const NEW: u8 = 2;
 pub(crate) const OLD: u8 = 1;
 
 pub(crate) fn reference(one_way: bool) -> ReleaseRef {
-    ReleaseRef { id: release(NEW), version: "2.0.0".parse().unwrap(), one_way }
+    ReleaseRef { one_way, ..ReleaseRef::new(release(NEW), "2.0.0".parse().unwrap()) }
 }
 
 pub(crate) fn person(name: &str) -> OperatorName {
@@ -30,12 +30,10 @@ pub(crate) fn person(name: &str) -> OperatorName {
 }
 
 pub(crate) fn hosts(count: u8) -> Vec<HostFacts> {
-    let facts = |number: u8| HostFacts {
-        id: host(number),
-        name: format!("web-{number}").parse().unwrap(),
-        labels: format!("role=web,rack=r{}", number % 3).parse().unwrap(),
-        running: Some(release(OLD)),
-        connected: true,
+    let facts = |number: u8| {
+        let labels = format!("role=web,rack=r{}", number % 3).parse().unwrap();
+        let name = format!("web-{number}").parse().unwrap();
+        HostFacts { running: Some(release(OLD)), ..HostFacts::new(host(number), name, labels) }
     };
     (0..count).map(facts).collect()
 }

@@ -2,7 +2,9 @@
 
 use groundswell_common::selector::Selector;
 use groundswell_rollout::policy::PolicyFault;
-use groundswell_rollout::{Amount, Gate, OnBreach, Policy, PolicyError, Take, WhenNewer};
+use groundswell_rollout::{
+    Amount, EvidencePolicy, Gate, OnBreach, Order, Policy, PolicyError, Take, WhenNewer,
+};
 
 const HEAD: &str = "service = \"shop\"\ntargets = \"role=web\"\n";
 
@@ -22,7 +24,21 @@ fn two_keys_are_a_policy_and_the_rest_has_defaults() {
         auto: true,
         max_in_flight: Amount::Percent(10),
         failure_budget: Amount::Count(0),
-        on_breach: OnBreach::Revert,
+        rollout_budget: None,
+        on_breach: OnBreach::RevertAll,
+        order: Order::Seeded,
+        weight_label: None,
+        min_healthy: None,
+        domain: None,
+        quorum_label: None,
+        windows: Vec::new(),
+        freezes: Vec::new(),
+        webhook: None,
+        prefetch: false,
+        straggler_max_in_flight: Amount::Percent(10),
+        straggler_budget: Amount::Count(0),
+        quarantine_after: 0,
+        evidence: EvidencePolicy::default(),
         bake_secs: 60,
         host_bake_secs: 10,
         probe_deadline_secs: 60,
@@ -74,11 +90,17 @@ fn every_key_is_read() {
     assert_eq!(policy.failure_budget, Amount::Percent(5));
     let [canary, three, all] = policy.waves.as_slice() else { panic!("{:?}", policy.waves) };
     assert_eq!(canary.take, Take::Selector("canary".parse::<Selector>().unwrap()));
-    assert_eq!((canary.gate, canary.bake_secs), (Gate::Approval(2), Some(300)));
+    assert_eq!(
+        (canary.gate, canary.bake_secs),
+        (Gate { approvals: 2, ..Gate::default() }, Some(300))
+    );
     assert_eq!(canary.max_in_flight, Some(Amount::Count(1)));
     assert_eq!(canary.failure_budget, Some(Amount::Count(1)));
     assert_eq!((three.name.as_str(), &three.take), ("wave-2", &Take::Count(3)));
-    assert_eq!((all.gate, &all.take), (Gate::Approval(1), &Take::Percent(100)));
+    assert_eq!(
+        (all.gate, &all.take),
+        (Gate { approvals: 1, ..Gate::default() }, &Take::Percent(100))
+    );
     let json = serde_json::to_string(&policy).unwrap();
     assert_eq!(serde_json::from_str::<Policy>(&json).unwrap(), policy);
     let record = groundswell_common::codec::to_record(1, &policy).unwrap();
