@@ -5,8 +5,7 @@ use std::collections::BTreeSet;
 
 use groundswell_common::HostId;
 
-use crate::hosts::{Places, places};
-use crate::settle::slots;
+use crate::slots::slots;
 use crate::state::{PhaseName, Progress, ProgressName, Rollout, Tally, usize_of};
 
 /// One invariant that does not hold.
@@ -49,11 +48,22 @@ pub enum Finding {
         found: u32,
     },
     /// A host in a set where it does not belong, or missing in one.
-    #[error("host {0} is not in the sets that its entry asks for")]
-    Sets(HostId),
-    /// More entries in a set than hosts that belong there.
-    #[error("a set holds hosts that do not exist")]
-    StraySet,
+    #[error("the sets of hosts are not those that the entries ask for")]
+    Sets,
+    /// A counter over all hosts that differs from a recount.
+    #[error("the counters over all hosts differ from a recount")]
+    Counts,
+    /// A guard whose counters differ from a recount.
+    #[error("the counters of guard {0} differ from a recount")]
+    Guard(usize),
+    /// Hosts in flight in more failure domains than allowed.
+    #[error("hosts are in flight in {domains} failure domains, at most {at_once}")]
+    Domains {
+        /// Failure domains with a host in flight.
+        domains: u32,
+        /// How many may have one.
+        at_once: u32,
+    },
     /// More hosts in flight than any open wave allows.
     #[error("{in_flight} hosts are in flight, at most {slots}")]
     InFlight {
@@ -91,7 +101,7 @@ pub fn check(rollout: &Rollout) -> Vec<Finding> {
     }
     index(rollout, &mut findings);
     counters(rollout, &mut findings);
-    sets(rollout, &mut findings);
+    recount(rollout, &mut findings);
     in_flight(rollout, &mut findings);
     waves_and_phase(rollout, &mut findings);
     findings
@@ -106,72 +116,43 @@ fn index(rollout: &Rollout, findings: &mut Vec<Finding>) {
 }
 
 fn counters(rollout: &Rollout, findings: &mut Vec<Finding>) {
-    let mut found = vec![(Tally::default(), 0_u32); rollout.waves.len()];
+    let mut found = vec![Tally::default(); rollout.waves.len()];
     for (wave, _, entry) in rollout.hosts() {
-        if let Some((tally, failures)) = found.get_mut(usize_of(wave)) {
+        if let Some(tally) = found.get_mut(usize_of(wave)) {
             *tally.slot(entry.progress.name()) += 1;
-            let failed = matches!(entry.progress, Progress::Failed { .. } | Progress::Lost);
-            *failures += u32::from(failed && !entry.acknowledged);
         }
     }
-    for ((state, (tally, failures)), wave) in rollout.waves.iter().zip(found).zip(0_u32..) {
+    for ((state, tally), wave) in rollout.waves.iter().zip(found).zip(0_u32..) {
         for name in ProgressName::ALL {
             let (counted, found) = (state.tally.of(name), tally.of(name));
             if counted != found {
                 findings.push(Finding::Count { wave, name, counted, found });
             }
         }
-        if state.failures != failures {
-            let (counted, found) = (state.failures, failures);
-            findings.push(Finding::Failures { wave, counted, found });
-        }
     }
 }
 
-fn sets(rollout: &Rollout, findings: &mut Vec<Finding>) {
-    let sets = &rollout.sets;
-    let mut sizes = [0_usize; 7];
-    for ((_, planned, entry), ordinal) in rollout.hosts().zip(0_u32..) {
-        let wanted = places(rollout, ordinal, entry);
-        let time = |set: &BTreeSet<_>, time: Option<_>| {
-            time.filter(|time| set.contains(&(*time, ordinal)))
-        };
-        let found = Places {
-            open: sets.open.contains(&ordinal),
-            ready: sets.ready.contains(&ordinal),
-            in_flight: sets.in_flight.contains(&ordinal),
-            may_run: sets.may_run.contains(&ordinal),
-            failure: sets.failures.contains(&ordinal),
-            deadline: time(&sets.deadlines, wanted.deadline),
-            away: time(&sets.away, wanted.away),
-        };
-        if wanted != found {
-            findings.push(Finding::Sets(planned.id));
-        }
-        let member = [
-            wanted.open,
-            wanted.ready,
-            wanted.in_flight,
-            wanted.may_run,
-            wanted.failure,
-            wanted.deadline.is_some(),
-            wanted.away.is_some(),
-        ];
-        for (size, member) in sizes.iter_mut().zip(member) {
-            *size += usize::from(member);
-        }
+/// Counts everything again from the entries alone.
+fn recount(rollout: &Rollout, findings: &mut Vec<Finding>) {
+    let mut fresh = rollout.clone();
+    fresh.forget_counts();
+    fresh.count_all();
+    if fresh.sets != rollout.sets {
+        findings.push(Finding::Sets);
     }
-    let lengths = [
-        sets.open.len(),
-        sets.ready.len(),
-        sets.in_flight.len(),
-        sets.may_run.len(),
-        sets.failures.len(),
-        sets.deadlines.len(),
-        sets.away.len(),
-    ];
-    if sizes != lengths {
-        findings.push(Finding::StraySet);
+    if fresh.counts != rollout.counts {
+        findings.push(Finding::Counts);
+    }
+    let guards = fresh.guards.iter().zip(&rollout.guards).enumerate();
+    findings.extend(guards.filter(|(_, (a, b))| a != b).map(|(at, _)| Finding::Guard(at)));
+    for ((state, fresh), wave) in rollout.waves.iter().zip(&fresh.waves).zip(0_u32..) {
+        let (counted, found) = (state.failures, fresh.failures);
+        if counted != found {
+            findings.push(Finding::Failures { wave, counted, found });
+        }
+        if state.watch.hosts != fresh.watch.hosts {
+            findings.push(Finding::Counts);
+        }
     }
 }
 
@@ -182,6 +163,10 @@ fn in_flight(rollout: &Rollout, findings: &mut Vec<Finding>) {
     let caps = (0..=rollout.last_wave()).filter(|wave| open(*wave));
     let slots = caps.map(|wave| rollout.cap(wave)).max().unwrap_or(0).max(slots(rollout));
     let in_flight = rollout.in_flight();
+    let (domains, at_once) = (rollout.counts.domains, rollout.plan.domains_at_once);
+    if at_once > 0 && domains > at_once {
+        findings.push(Finding::Domains { domains, at_once });
+    }
     if in_flight > slots {
         findings.push(Finding::InFlight { in_flight, slots });
     }
@@ -189,7 +174,8 @@ fn in_flight(rollout: &Rollout, findings: &mut Vec<Finding>) {
 
 fn waves_and_phase(rollout: &Rollout, findings: &mut Vec<Finding>) {
     for wave in 1..=rollout.last_wave() {
-        if rollout.is_open(wave) && !rollout.is_open(wave - 1) {
+        let before = rollout.is_open(wave - 1) || rollout.is_skipped(wave - 1);
+        if rollout.is_open(wave) && !before {
             findings.push(Finding::WaveOrder(wave));
         }
     }
@@ -202,6 +188,7 @@ fn waves_and_phase(rollout: &Rollout, findings: &mut Vec<Finding>) {
             | ProgressName::Reverting
             | ProgressName::Overdue
             | ProgressName::Reverted
+            | ProgressName::Excluded
             | ProgressName::Lost => true,
             ProgressName::Staging
             | ProgressName::Staged

@@ -5,6 +5,7 @@ use groundswell_common::directive::{Action, ServiceWish};
 use groundswell_common::wire::Deny;
 use groundswell_common::{HostId, ReleaseId};
 
+use crate::calendar::Opening;
 use crate::state::{HostEntry, Outcome, Phase, Progress, Rollout};
 
 /// The kind of wish for a host, before names and numbers are filled in.
@@ -62,7 +63,7 @@ pub fn may_switch(
     release: &ReleaseId,
     generation: u64,
 ) -> Result<(), Deny> {
-    if !goes_forward(rollout) {
+    if !goes_forward(rollout) || !is_open(rollout) {
         return Err(Deny::Stopped);
     }
     let entry = rollout.host(host).ok_or(Deny::Stale)?;
@@ -81,7 +82,8 @@ pub fn may_switch(
         | Progress::Absent
         | Progress::Reverting { .. }
         | Progress::Overdue
-        | Progress::Reverted => Err(Deny::Stale),
+        | Progress::Reverted
+        | Progress::Excluded { .. } => Err(Deny::Stale),
     }
 }
 
@@ -101,11 +103,21 @@ pub(crate) fn goes_forward(rollout: &Rollout) -> bool {
     phase && rollout.successor.is_none()
 }
 
+/// Whether hosts may switch by the calendar.
+pub(crate) fn is_open(rollout: &Rollout) -> bool {
+    match rollout.opening {
+        Opening::Open { .. } => true,
+        Opening::Shut { .. } | Opening::Frozen { .. } => false,
+    }
+}
+
 pub(crate) fn want(rollout: &Rollout, entry: &HostEntry) -> Want {
     let forward = goes_forward(rollout);
     match entry.progress {
         Progress::Staging | Progress::Staged if forward => Want::Stage,
-        Progress::Granted { .. } if forward => Want::Switch,
+        Progress::Pending if forward && rollout.plan.prefetch => Want::Stage,
+        Progress::Granted { .. } if forward && is_open(rollout) => Want::Switch,
+        Progress::Granted { .. } if forward => Want::Stage,
         Progress::Probing { .. } | Progress::Baking { .. } | Progress::Committed => Want::Switch,
         Progress::Reverting { .. } | Progress::Overdue => Want::Revert,
         Progress::Pending
@@ -115,6 +127,7 @@ pub(crate) fn want(rollout: &Rollout, entry: &HostEntry) -> Want {
         | Progress::Failed { .. }
         | Progress::Lost
         | Progress::Absent
-        | Progress::Reverted => Want::Hold,
+        | Progress::Reverted
+        | Progress::Excluded { .. } => Want::Hold,
     }
 }

@@ -3,15 +3,20 @@
 
 use std::fmt;
 
-use groundswell_common::report::FailedStep;
-use groundswell_common::{Digest, HostId, OperatorName, RolloutId, Timestamp};
+use groundswell_common::report::{FailedStep, Verdict};
+use groundswell_common::{Digest, HostId, RolloutId, Timestamp};
 use serde::{Deserialize, Serialize};
 
-use crate::gate::{approvals_needed, approvers};
+use crate::calendar::Opening;
+use crate::desired::goes_forward;
+use crate::gate::{Judgement, gates};
 use crate::hosts::may_still_run;
-use crate::settle::{breach, slots};
+use crate::plan::{Evidence, GuardKind, SkipReason};
+use crate::settle::evidence_missing;
+use crate::slots::{lane_is_shut, slots};
 use crate::state::{
-    HaltCause, HostEntry, Outcome, Phase, Progress, Resumable, RevertCause, Rollout, Tally,
+    Breach, HaltCause, HostEntry, Outcome, Parked, PauseCause, Phase, Progress, Resumable,
+    RevertCause, Rollout, Tally, usize_of,
 };
 
 /// One reason. Waves are counted from 0 here and from 1 in the sentences.
@@ -60,12 +65,50 @@ pub enum Why {
         /// The plan to approve.
         plan: Digest,
     },
-    /// A person paused it.
-    Paused {
-        /// Who.
-        by: OperatorName,
-        /// The reason given.
+    /// A person must open the wave.
+    Manual {
+        /// The wave that would open.
+        wave: u32,
+    },
+    /// The webhook must answer.
+    Webhook {
+        /// The wave that would open.
+        wave: u32,
+        /// What it answered last.
+        answer: Option<Verdict>,
+    },
+    /// The bake of a wave has seen too little.
+    Evidence {
+        /// Which wave.
+        wave: u32,
+        /// Host-seconds missing.
+        host_secs: u64,
+        /// Committed hosts missing.
+        hosts: u32,
+        /// When it looks again.
+        until: Timestamp,
+    },
+    /// No window is open: nobody switches.
+    Shut {
+        /// When the next one opens; `None` where none does within a year.
+        until: Option<Timestamp>,
+    },
+    /// A freeze: nobody switches.
+    Frozen {
+        /// When it is over.
+        until: Timestamp,
+        /// Its reason.
         why: String,
+    },
+    /// A person bounds the slots below the plan.
+    Slowed {
+        /// Hosts in flight at once.
+        max_in_flight: u32,
+    },
+    /// It is paused.
+    Paused {
+        /// What stopped it.
+        cause: PauseCause,
         /// Where a resume goes on.
         resume: Resumable,
     },
@@ -99,12 +142,40 @@ pub enum Why {
     },
     /// Stragglers wait, since too many of them failed.
     LaneShut {
-        /// The wave whose budget is used up.
-        wave: u32,
-        /// Failures not acknowledged.
+        /// Failures of late hosts not acknowledged.
         failures: u32,
-        /// What it may have.
+        /// What they may have.
         budget: u32,
+    },
+    /// The host would not be done before the window is over.
+    HostWindowTooShort {
+        /// Seconds that it needs.
+        needs_secs: u64,
+        /// When the window is over.
+        until: Option<Timestamp>,
+    },
+    /// Too many hosts that belong together are down already.
+    HostGuarded {
+        /// What they have in common.
+        kind: GuardKind,
+        /// The value of the label, or the name of the wave.
+        name: String,
+        /// Hosts of it that are down.
+        down: u32,
+        /// How many may be.
+        max_down: u32,
+        /// Failure domains with hosts in flight.
+        domains: u32,
+    },
+    /// The host was left out.
+    HostExcluded {
+        /// Whether it was deleted from the fleet.
+        gone: bool,
+    },
+    /// The host was left out when the plan was made.
+    HostSkipped {
+        /// Why.
+        why: SkipReason,
     },
     /// The host is not in the plan.
     NotPlanned {
@@ -180,19 +251,104 @@ pub enum Why {
 pub fn explain(rollout: &Rollout, host: Option<&HostId>, now: Timestamp) -> Vec<Why> {
     let newer = rollout.successor.iter().map(|by| Why::Superseded { by: by.clone() });
     let Some(host) = host else {
-        let whole = newer.chain([phase_why(rollout, now)]).chain(lane_why(rollout));
+        let whole = newer.chain([phase_why(rollout, now)]).chain(bounds_why(rollout));
         return whole.collect();
     };
     let entry = rollout.ordinal(host).and_then(|at| Some((at, rollout.entry(at)?)));
     let Some((ordinal, entry)) = entry else {
-        return vec![Why::NotPlanned { host: *host }];
+        let skipped = rollout.plan.skipped.iter().find(|skipped| skipped.id == *host);
+        let why = skipped.map(|skipped| Why::HostSkipped { why: skipped.why.clone() });
+        return vec![why.unwrap_or(Why::NotPlanned { host: *host })];
     };
     let away = entry.away.map(|since| Why::HostAway { since });
     let own = host_why(rollout, ordinal, entry);
-    let mut why: Vec<Why> = newer.chain(away).chain([own]).collect();
+    let held = parked_why(rollout, ordinal, entry);
+    let mut why: Vec<Why> = newer.chain(away).chain([own]).chain(held).collect();
     if waits_for_rollout(&entry.progress) {
         why.push(phase_why(rollout, now));
-        why.extend(lane_why(rollout));
+        why.extend(bounds_why(rollout));
+    }
+    why
+}
+
+/// The earliest moment at which the host may switch by the rules that hold it now, as far as time
+/// alone decides: nobody may go before it. `None` where a person, another host or a webhook must
+/// act first, and where the host has nothing to wait for.
+#[must_use]
+pub fn earliest(rollout: &Rollout, host: &HostId, now: Timestamp) -> Option<Timestamp> {
+    let entry = rollout.host(host)?;
+    if !waits_for_rollout(&entry.progress) || entry.away.is_some() {
+        return None;
+    }
+    let calendar = match &rollout.opening {
+        Opening::Open { .. } => Some(now),
+        Opening::Shut { until } => *until,
+        Opening::Frozen { until, .. } => Some(*until),
+    }?;
+    let wave = rollout.planned(host).map(|(wave, _)| wave)?;
+    let turn = match &rollout.phase {
+        Phase::Baking { wave: current, until } if wave > *current => {
+            let between = rollout.plan.waves.get(usize_of(*current + 1)..usize_of(wave))?;
+            let bakes = between.iter().map(|wave| wave.bake_secs).sum();
+            Some((*until).max(now).plus_secs(bakes))
+        }
+        Phase::Running { wave: current, .. } if wave > *current => {
+            let between = rollout.plan.waves.get(usize_of(*current)..usize_of(wave))?;
+            Some(now.plus_secs(between.iter().map(|wave| wave.bake_secs).sum()))
+        }
+        Phase::Running { .. } | Phase::Baking { .. } => Some(now),
+        Phase::Done { outcome: Outcome::Completed, .. } => Some(now),
+        Phase::Planned
+        | Phase::Gated { .. }
+        | Phase::Paused { .. }
+        | Phase::Halted { .. }
+        | Phase::Reverting { .. }
+        | Phase::Done { .. } => None,
+    }?;
+    Some(turn.max(calendar))
+}
+
+/// What a host waits for that is ready and gets no slot.
+fn parked_why(rollout: &Rollout, ordinal: u32, entry: &HostEntry) -> Option<Why> {
+    match entry.parked? {
+        Parked::Window => {
+            let needs_secs = rollout.planned_at(ordinal).map_or(0, |(_, host)| host.needs_secs);
+            let until = match rollout.opening {
+                Opening::Open { until } => until,
+                Opening::Shut { .. } | Opening::Frozen { .. } => None,
+            };
+            Some(Why::HostWindowTooShort { needs_secs, until })
+        }
+        Parked::Guard(guard) => {
+            let at = usize_of(guard);
+            let (rule, state) = rollout.plan.guards.get(at).zip(rollout.guards.get(at))?;
+            Some(Why::HostGuarded {
+                kind: rule.kind,
+                name: rule.name.clone(),
+                down: state.down,
+                max_down: rule.max_down,
+                domains: rollout.counts.domains,
+            })
+        }
+    }
+}
+
+/// What bounds every host that waits: the calendar, a person, the failures of late hosts.
+fn bounds_why(rollout: &Rollout) -> Vec<Why> {
+    let mut why = Vec::new();
+    if goes_forward(rollout) {
+        match &rollout.opening {
+            Opening::Open { .. } => {}
+            Opening::Shut { until } => why.push(Why::Shut { until: *until }),
+            Opening::Frozen { until, why: reason } => {
+                why.push(Why::Frozen { until: *until, why: reason.clone() });
+            }
+        }
+        why.extend(rollout.slow.map(|max_in_flight| Why::Slowed { max_in_flight }));
+    }
+    if lane_is_shut(rollout) {
+        let (failures, budget) = (rollout.counts.lane_failures, rollout.plan.lane_budget);
+        why.push(Why::LaneShut { failures, budget });
     }
     why
 }
@@ -211,7 +367,8 @@ fn waits_for_rollout(progress: &Progress) -> bool {
         | Progress::Failed { .. }
         | Progress::Reverting { .. }
         | Progress::Overdue
-        | Progress::Reverted => false,
+        | Progress::Reverted
+        | Progress::Excluded { .. } => false,
     }
 }
 
@@ -238,13 +395,8 @@ fn host_why(rollout: &Rollout, ordinal: u32, entry: &HostEntry) -> Why {
         Progress::Reverting { deadline } => Why::HostReverting { deadline: *deadline },
         Progress::Overdue => Why::HostOverdue,
         Progress::Reverted => Why::HostReverted,
+        Progress::Excluded { gone, .. } => Why::HostExcluded { gone: *gone },
     }
-}
-
-/// Why stragglers of a completed rollout wait, where their failures are the reason.
-fn lane_why(rollout: &Rollout) -> Option<Why> {
-    let (wave, failures, budget) = breach(rollout).filter(|_| rollout.is_proven())?;
-    Some(Why::LaneShut { wave, failures, budget })
 }
 
 /// The reason that the phase gives.
@@ -252,22 +404,18 @@ pub(crate) fn phase_why(rollout: &Rollout, now: Timestamp) -> Why {
     match &rollout.phase {
         Phase::Planned => Why::NotStarted,
         Phase::Running { wave, progress_by } => wave_why(rollout, *wave, *progress_by),
-        Phase::Baking { wave, until } => {
-            Why::WaveBakes { wave: *wave, until: *until, left_millis: until.millis_since(now) }
-        }
-        Phase::Gated { wave, .. } => Why::Approval {
-            wave: *wave,
-            have: count(approvers(rollout, *wave).len()),
-            needed: approvals_needed(rollout, *wave),
-            plan: rollout.plan_hash,
+        Phase::Baking { wave, until } => bake_why(rollout, (*wave, *until), now),
+        Phase::Gated { wave, .. } => match gates(rollout, *wave) {
+            Judgement::Wait(why) | Judgement::Shut(why) => why,
+            Judgement::Open => Why::Manual { wave: *wave },
         },
-        Phase::Paused { by, why, resume, .. } => {
-            Why::Paused { by: by.clone(), why: why.clone(), resume: resume.clone() }
+        Phase::Paused { cause, resume, .. } => {
+            Why::Paused { cause: cause.clone(), resume: resume.clone() }
         }
         Phase::Halted { cause, resume, .. } => {
             Why::Halted { cause: cause.clone(), resume: resume.clone() }
         }
-        Phase::Reverting { cause, wave } => Why::Reverting {
+        Phase::Reverting { cause, wave, .. } => Why::Reverting {
             cause: cause.clone(),
             wave: *wave,
             left: count(rollout.sets.may_run.len() + rollout.in_flight()),
@@ -275,6 +423,14 @@ pub(crate) fn phase_why(rollout: &Rollout, now: Timestamp) -> Why {
         Phase::Done { outcome, .. } => {
             Why::Done { outcome: outcome.clone(), stragglers: stragglers(rollout, outcome) }
         }
+    }
+}
+
+fn bake_why(rollout: &Rollout, (wave, until): (u32, Timestamp), now: Timestamp) -> Why {
+    let extended = rollout.wave_state(wave).is_some_and(|wave| wave.extended.is_some());
+    match evidence_missing(rollout, wave, now).filter(|_| extended) {
+        Some(Evidence { host_secs, hosts }) => Why::Evidence { wave, host_secs, hosts, until },
+        None => Why::WaveBakes { wave, until, left_millis: until.millis_since(now) },
     }
 }
 
@@ -293,8 +449,10 @@ fn stragglers(rollout: &Rollout, outcome: &Outcome) -> u32 {
             let late = |tally: Tally| tally.holding() + tally.absent + tally.lost;
             rollout.waves.iter().map(|wave| late(wave.tally)).sum()
         }
-        Outcome::Reverted { .. } => {
-            count(rollout.hosts.iter().filter(|entry| may_still_run(&entry.progress)).count())
+        Outcome::Reverted { down_to, .. } => {
+            let first = rollout.wave_state(*down_to).map_or(0, |wave| wave.first);
+            let back = rollout.hosts.iter().skip(usize_of(first));
+            count(back.filter(|entry| may_still_run(&entry.progress)).count())
         }
         Outcome::Aborted { .. } | Outcome::Superseded { .. } => 0,
     }
@@ -330,8 +488,34 @@ impl fmt::Display for Why {
                 write!(f, "{} waits for approval: {have} of {needed} persons approved plan {}",
                     Wave(*wave), plan.short())
             }
-            Self::Paused { by, why, resume } => {
-                write!(f, "{by} paused it: {why}; a resume goes on {resume}")
+            Self::Manual { wave } => {
+                write!(f, "{} waits for a person to open it: 'swell rollout promote'", Wave(*wave))
+            }
+            Self::Webhook { wave, answer } => {
+                let said = match answer {
+                    None => "has not answered yet",
+                    Some(Verdict::Pass) => "says yes",
+                    Some(Verdict::Fail) => "says no",
+                    Some(Verdict::Inconclusive) => "cannot say yet",
+                };
+                write!(f, "{} waits for its webhook, which {said}", Wave(*wave))
+            }
+            Self::Evidence { wave, host_secs, hosts, until } => {
+                write!(f, "{} bakes on until {until}: {host_secs} host-seconds and {} more are \
+                    missing", Wave(*wave), Hosts(*hosts))
+            }
+            Self::Shut { until: Some(until) } => {
+                write!(f, "no window is open; the next one opens at {until}")
+            }
+            Self::Shut { until: None } => {
+                write!(f, "no window is open and none opens within a year; mend the policy")
+            }
+            Self::Frozen { until, why } => write!(f, "a freeze holds it until {until}: {why}"),
+            Self::Slowed { max_in_flight } => {
+                write!(f, "a person slowed it down to {} in flight", Hosts(*max_in_flight))
+            }
+            Self::Paused { cause, resume } => {
+                write!(f, "{cause}; a resume goes on {resume}")
             }
             Self::Halted { cause, resume } => {
                 write!(f, "{cause}; resume (goes on {resume}), revert or abort it")
@@ -345,10 +529,31 @@ impl fmt::Display for Why {
                 write!(f, "it is over: {outcome}; not there yet: {}", Hosts(*stragglers))
             }
             Self::Superseded { by } => write!(f, "rollout {by} took over"),
-            Self::LaneShut { wave, failures, budget } => {
-                write!(f, "late hosts wait: {} of {} failed, its budget is {budget}; halt and \
-                    resume to acknowledge them", Hosts(*failures), Wave(*wave))
+            Self::LaneShut { failures, budget } => {
+                write!(f, "late hosts wait: {} failed late, the budget is {budget}; halt \
+                    and resume to acknowledge them", Hosts(*failures))
             }
+            Self::HostWindowTooShort { needs_secs, until } => {
+                write!(f, "it needs {needs_secs} s by its own history, and the window is over ")?;
+                match until {
+                    Some(until) => write!(f, "at {until}"),
+                    None => write!(f, "before that"),
+                }
+            }
+            Self::HostGuarded { kind, name, down, max_down, domains } => {
+                let what = match kind {
+                    GuardKind::Domain => "failure domain",
+                    GuardKind::Quorum => "quorum group",
+                    GuardKind::Wave => "wave",
+                };
+                write!(f, "{what} {name} has {} down, {max_down} allowed, and {domains} failure \
+                    domains have hosts in flight", Hosts(*down))
+            }
+            Self::HostExcluded { gone: true } => write!(f, "it was deleted from the fleet"),
+            Self::HostExcluded { gone: false } => {
+                write!(f, "a person left it out; 'swell rollout retry' takes it in again")
+            }
+            Self::HostSkipped { why } => write!(f, "the plan leaves it out: {why}"),
             Self::NotPlanned { host } => write!(f, "host {host} is not in this rollout's plan"),
             Self::HostPending { wave, current: Some(current) } => {
                 write!(f, "it is in {}; the rollout is at {}", Wave(*wave), Wave(*current))
@@ -435,12 +640,50 @@ impl fmt::Display for HaltCause {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Person { by, why } => write!(f, "{by} halted it: {why}"),
-            Self::Breach { wave, failures, budget } => {
-                let (hosts, wave) = (Hosts(*failures), Wave(*wave));
-                write!(f, "{hosts} of {wave} failed, its budget is {budget}")
+            Self::Breach(breach) => write!(f, "{breach}"),
+            Self::Gate { wave, why } => {
+                write!(f, "the webhook says that {} must not open: {why}", Wave(*wave))
             }
             Self::NoProgress { wave } => {
                 write!(f, "no host of {} committed within the progress deadline", Wave(*wave))
+            }
+        }
+    }
+}
+
+impl fmt::Display for PauseCause {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Person { by, why } => write!(f, "{by} paused it: {why}"),
+            Self::Breach(breach) => write!(f, "{breach}"),
+            Self::Evidence { wave } => {
+                write!(f, "the bake of {} is over and has seen too little", Wave(*wave))
+            }
+        }
+    }
+}
+
+impl fmt::Display for Breach {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (hosts, budget) = (Hosts(self.failures), self.budget);
+        match self.wave {
+            Some(wave) => write!(f, "{hosts} of {} failed, its budget is {budget}", Wave(wave)),
+            None => write!(f, "{hosts} failed, the budget of the whole rollout is {budget}"),
+        }
+    }
+}
+
+impl fmt::Display for SkipReason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Quarantined { failures } => {
+                write!(f, "it failed {failures} times in a row and is in quarantine")
+            }
+            Self::FailedBefore => write!(f, "this release failed on it before"),
+            Self::Unmet { requires } => write!(f, "the release requires {requires}"),
+            Self::Barrier { version } => write!(f, "it must run {version} first"),
+            Self::NoWindow { usual_secs } => {
+                write!(f, "it usually takes {usual_secs} s and no window is that long")
             }
         }
     }
@@ -450,10 +693,7 @@ impl fmt::Display for RevertCause {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Person { by, why } => write!(f, "{by} reverted it: {why}"),
-            Self::Breach { wave, failures, budget } => {
-                let (hosts, wave) = (Hosts(*failures), Wave(*wave));
-                write!(f, "{hosts} of {wave} failed, its budget is {budget}")
-            }
+            Self::Breach(breach) => write!(f, "{breach}"),
         }
     }
 }
@@ -462,7 +702,14 @@ impl fmt::Display for Outcome {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Completed => write!(f, "completed"),
-            Self::Reverted { cause } => write!(f, "reverted, since {cause}"),
+            Self::Reverted { cause, down_to: 0 } => write!(f, "reverted, since {cause}"),
+            Self::Reverted { cause, down_to } => {
+                write!(
+                    f,
+                    "reverted from {} on, earlier waves keep it, since {cause}",
+                    Wave(*down_to)
+                )
+            }
             Self::Aborted { by, why } => write!(f, "{by} aborted it and kept what runs: {why}"),
             Self::Superseded { by } => write!(f, "superseded by {by}"),
         }

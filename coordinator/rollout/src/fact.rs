@@ -31,9 +31,54 @@ pub fn fact(
         return None;
     }
     let entry = rollout.host(host)?;
-    let seen = observe(rollout, entry, standing, accepted)?;
-    let moves = next_progress(rollout, entry, &seen, Timestamp::from_millis(0)).is_some();
-    moves.then_some(seen)
+    let news = observe(rollout, entry, standing, accepted)
+        .filter(|seen| next_progress(rollout, entry, seen, Timestamp::from_millis(0)).is_some());
+    news.or_else(|| health(rollout, entry, standing))
+}
+
+/// What the report says of the release before, where that is news.
+fn health(rollout: &Rollout, entry: &HostEntry, standing: &Standing) -> Option<HostFact> {
+    let before = standing.running.is_some_and(|running| running != rollout.release());
+    let seen = match standing.health {
+        Verdict::Fail if before => HostFact::Ill,
+        Verdict::Pass if before => HostFact::Well,
+        Verdict::Fail | Verdict::Pass | Verdict::Inconclusive => return None,
+    };
+    health_news(entry, &seen).map(|_| seen)
+}
+
+/// Whether the release before is ill, where `fact` says so and that is news. What a host with a
+/// slot says is about the new release.
+pub(crate) fn health_news(entry: &HostEntry, fact: &HostFact) -> Option<bool> {
+    let ill = match fact {
+        HostFact::Ill => true,
+        HostFact::Well => false,
+        HostFact::Staged
+        | HostFact::SwitchStarted
+        | HostFact::Passed
+        | HostFact::Committed
+        | HostFact::Failed { .. }
+        | HostFact::RevertDone { .. }
+        | HostFact::Stuck { .. } => return None,
+    };
+    let before = match entry.progress {
+        Progress::Pending
+        | Progress::Staging
+        | Progress::Staged
+        | Progress::Absent
+        | Progress::Excluded { ran: false, .. } => true,
+        Progress::Granted { .. }
+        | Progress::Probing { .. }
+        | Progress::Baking { .. }
+        | Progress::Committed
+        | Progress::Failed { .. }
+        | Progress::Lost
+        | Progress::Reverting { .. }
+        | Progress::Overdue
+        | Progress::Reverted
+        | Progress::Excluded { ran: true, .. } => false,
+    };
+    Some(ill).filter(|ill| before && entry.ill != *ill)
 }
 
 /// Whether the rollout wants to be told that the host's connection came (`connected`) or went.
@@ -86,7 +131,8 @@ fn committed(rollout: &Rollout, entry: &HostEntry, standing: &Standing) -> HostF
         | Progress::Absent
         | Progress::Reverting { .. }
         | Progress::Overdue
-        | Progress::Reverted => false,
+        | Progress::Reverted
+        | Progress::Excluded { .. } => false,
     };
     if sick && known && watches(rollout) {
         let why = "its probes fail after it committed".to_owned();
@@ -134,13 +180,20 @@ fn elsewhere(
         | Progress::Absent
         | Progress::Reverting { .. }
         | Progress::Overdue
-        | Progress::Reverted => {}
+        | Progress::Reverted
+        | Progress::Excluded { .. } => {}
     }
     match standing.state {
         HostState::Staged if standing.target == release && !runs => Some(HostFact::Staged),
         HostState::Idle | HostState::Committed => {
-            let gone_back = matches!(entry.progress, Progress::Failed { reverted: false, .. });
-            failed(rollout, standing).or(gone_back.then_some(done))
+            let gone_back = matches!(
+                entry.progress,
+                Progress::Failed { reverted: false, .. } | Progress::Excluded { ran: true, .. }
+            );
+            // What it said before it was told to try again is an old story.
+            let stale = entry.progress == Progress::Staging && accepted < entry.generation;
+            let failed = failed(rollout, standing).filter(|_| !stale);
+            failed.or(gone_back.then_some(done))
         }
         HostState::Staged
         | HostState::Fetching
@@ -197,9 +250,17 @@ pub(crate) fn next_progress(
             let left = rollout.plan.host_bake_secs + LOST_GRACE_SECS;
             Some(Progress::Baking { deadline: now.plus_secs(left) })
         }
+        HostFact::SwitchStarted | HostFact::Passed | HostFact::Committed
+            if matches!(entry.progress, Progress::Excluded { ran: false, .. }) =>
+        {
+            excluded(entry, true)
+        }
         HostFact::SwitchStarted | HostFact::Passed => relapsed(rollout, entry, Progress::Lost),
         HostFact::Committed => match entry.progress {
-            Progress::Committed | Progress::Reverting { .. } | Progress::Overdue => None,
+            Progress::Committed
+            | Progress::Reverting { .. }
+            | Progress::Overdue
+            | Progress::Excluded { .. } => None,
             Progress::Reverted => relapsed(rollout, entry, Progress::Committed),
             Progress::Pending
             | Progress::Staging
@@ -213,6 +274,8 @@ pub(crate) fn next_progress(
         },
         HostFact::Failed { step, why, reverted } => fails(entry, (*step, why, *reverted)),
         HostFact::RevertDone { .. } => reverted(entry),
+        // Changes no progress; see health_news.
+        HostFact::Ill | HostFact::Well => None,
         HostFact::Stuck { why } => fails(entry, (FailedStep::Revert, why, false)),
     }
 }
@@ -232,8 +295,15 @@ fn staged(entry: &HostEntry) -> Option<Progress> {
         | Progress::Lost
         | Progress::Reverting { .. }
         | Progress::Overdue
-        | Progress::Reverted => None,
+        | Progress::Reverted
+        | Progress::Excluded { .. } => None,
     }
+}
+
+/// A host that is left out, as far as a revert is concerned.
+fn excluded(entry: &HostEntry, ran: bool) -> Option<Progress> {
+    let gone = matches!(entry.progress, Progress::Excluded { gone: true, .. });
+    Some(Progress::Excluded { ran, gone })
 }
 
 /// A host that counted as gone back and runs the release after all must go back again.
@@ -255,7 +325,7 @@ fn fails(entry: &HostEntry, failure: (FailedStep, &str, bool)) -> Option<Progres
     let (step, why, reverted) = failure;
     let failed = |step| Some(Progress::Failed { step, why: clip(why), reverted });
     match &entry.progress {
-        Progress::Pending | Progress::Reverted => None,
+        Progress::Pending | Progress::Reverted | Progress::Excluded { .. } => None,
         // A host that holds no slot cannot have switched: anything later is an older story.
         Progress::Staging | Progress::Staged | Progress::Absent => match step {
             FailedStep::Stage | FailedStep::Revert => failed(FailedStep::Stage),
@@ -288,6 +358,7 @@ fn fails(entry: &HostEntry, failure: (FailedStep, &str, bool)) -> Option<Progres
 fn reverted(entry: &HostEntry) -> Option<Progress> {
     match &entry.progress {
         Progress::Reverting { .. } | Progress::Overdue => Some(Progress::Reverted),
+        Progress::Excluded { ran: true, .. } => excluded(entry, false),
         Progress::Failed { step, why, reverted: false } if *step != FailedStep::Stage => {
             Some(Progress::Failed { step: *step, why: why.clone(), reverted: true })
         }
@@ -301,7 +372,8 @@ fn reverted(entry: &HostEntry) -> Option<Progress> {
         | Progress::Failed { .. }
         | Progress::Lost
         | Progress::Absent
-        | Progress::Reverted => None,
+        | Progress::Reverted
+        | Progress::Excluded { .. } => None,
     }
 }
 

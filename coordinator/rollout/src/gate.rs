@@ -1,7 +1,9 @@
 //! Whether a wave may open: the one place where gates are judged. Changes nothing.
 
-use groundswell_common::{Digest, OperatorName, Timestamp};
 use std::collections::BTreeSet;
+
+use groundswell_common::report::Verdict;
+use groundswell_common::{Digest, OperatorName, Timestamp};
 
 use crate::explain::Why;
 use crate::state::{Phase, Rollout};
@@ -33,9 +35,7 @@ pub fn judge(rollout: &Rollout, wave: u32, now: Timestamp) -> Judgement {
         Phase::Running { wave: current, .. } if *current < wave => {
             Judgement::Wait(crate::explain::phase_why(rollout, now))
         }
-        Phase::Running { .. } | Phase::Baking { .. } | Phase::Gated { .. } => {
-            approvals(rollout, wave)
-        }
+        Phase::Running { .. } | Phase::Baking { .. } | Phase::Gated { .. } => gates(rollout, wave),
     }
 }
 
@@ -56,13 +56,40 @@ pub fn approvals_needed(rollout: &Rollout, wave: u32) -> u32 {
     rollout.planned_wave(wave).map_or(0, |wave| wave.gate.approvals)
 }
 
-/// What the gates of `wave` say, whatever the phase.
-pub(crate) fn approvals(rollout: &Rollout, wave: u32) -> Judgement {
-    let have = u32::try_from(approvers(rollout, wave).len()).unwrap_or(u32::MAX);
-    let needed = approvals_needed(rollout, wave);
-    if have >= needed {
+/// What the gates of `wave` say, whatever the phase: approvals, then the person, then the webhook.
+pub(crate) fn gates(rollout: &Rollout, wave: u32) -> Judgement {
+    let Some((planned, state)) = rollout.planned_wave(wave).zip(rollout.wave_state(wave)) else {
         return Judgement::Open;
+    };
+    let have = u32::try_from(approvers(rollout, wave).len()).unwrap_or(u32::MAX);
+    let needed = planned.gate.approvals;
+    if have < needed {
+        let plan: Digest = rollout.plan_hash;
+        return Judgement::Wait(Why::Approval { wave, have, needed, plan });
     }
-    let plan: Digest = rollout.plan_hash;
-    Judgement::Wait(Why::Approval { wave, have, needed, plan })
+    if planned.gate.manual && !state.promoted {
+        return Judgement::Wait(Why::Manual { wave });
+    }
+    if planned.gate.webhook && state.answer != Some(Verdict::Pass) {
+        return Judgement::Wait(Why::Webhook { wave, answer: state.answer });
+    }
+    Judgement::Open
+}
+
+/// The wave whose webhook is to be asked now; `None` where nobody waits for an answer.
+#[must_use]
+pub fn asks_webhook(rollout: &Rollout) -> Option<u32> {
+    match &rollout.phase {
+        Phase::Gated { wave, .. } => match gates(rollout, *wave) {
+            Judgement::Wait(Why::Webhook { wave, .. }) => Some(wave),
+            Judgement::Open | Judgement::Wait(_) | Judgement::Shut(_) => None,
+        },
+        Phase::Planned
+        | Phase::Running { .. }
+        | Phase::Baking { .. }
+        | Phase::Paused { .. }
+        | Phase::Halted { .. }
+        | Phase::Reverting { .. }
+        | Phase::Done { .. } => None,
+    }
 }

@@ -6,9 +6,13 @@ use std::collections::BTreeSet;
 use groundswell_common::report::FailedStep;
 use groundswell_common::{HostId, RolloutId, Timestamp};
 
-use crate::desired::{Want, want};
+use crate::calendar::Opening;
+use crate::desired::{Want, is_open, want};
 use crate::input::Moment;
-use crate::state::{HostEntry, Phase, Progress, Rollout};
+use crate::plan::GuardKind;
+use crate::state::{
+    Counts, GuardState, HostEntry, Parked, Phase, Progress, Rollout, Sets, Watch, usize_of,
+};
 use crate::step::Transition;
 
 /// What one step has done so far.
@@ -19,14 +23,25 @@ pub(crate) struct Step {
     pub(crate) transitions: Vec<Transition>,
 }
 
-/// In which sets a host belongs.
-#[derive(Clone, Copy, PartialEq, Eq)]
+/// In which sets a host belongs and in which counters it counts: a function of its entry and of
+/// what [`Rollout::turn`] changes.
+#[derive(Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct Places {
     pub(crate) open: bool,
     pub(crate) ready: bool,
+    pub(crate) lane_ready: bool,
     pub(crate) in_flight: bool,
     pub(crate) may_run: bool,
+    pub(crate) back_ready: bool,
     pub(crate) failure: bool,
+    /// Whether the failure counts against the budgets of its wave and of the rollout.
+    pub(crate) counts: bool,
+    pub(crate) late: bool,
+    /// Whether it serves less than it should, for whatever reason.
+    pub(crate) down: bool,
+    /// Whether it is evidence for the release.
+    pub(crate) watched: bool,
+    pub(crate) parked: Option<Parked>,
     pub(crate) deadline: Option<Timestamp>,
     pub(crate) away: Option<Timestamp>,
 }
@@ -46,40 +61,89 @@ impl Step {
 pub(crate) fn places(rollout: &Rollout, ordinal: u32, entry: &HostEntry) -> Places {
     let stopped = matches!(rollout.phase, Phase::Paused { .. } | Phase::Halted { .. });
     let here = entry.away.is_none();
+    let free = entry.parked.is_none();
     let opened = || rollout.wave_state(rollout.wave_of(ordinal)).and_then(|wave| wave.opened);
     let waits_away = || entry.away.map(|since| opened().map_or(since, |opened| since.max(opened)));
-    let none = Places {
-        open: false,
-        ready: false,
-        in_flight: false,
-        may_run: false,
-        failure: false,
-        deadline: None,
-        away: None,
+    let base = Places {
+        late: entry.late,
+        down: down(entry),
+        may_run: here && runs_unasked(&entry.progress),
+        back_ready: here && runs_unasked(&entry.progress) && free,
+        parked: entry.parked,
+        ..Places::default()
+    };
+    let fails = |base| {
+        let failure = !entry.acknowledged;
+        Places { failure, counts: failure && !entry.ill && !entry.late, ..base }
     };
     match &entry.progress {
-        Progress::Pending | Progress::Absent | Progress::Overdue | Progress::Reverted => none,
-        Progress::Staging => Places { open: true, away: waits_away(), ..none },
-        Progress::Staged => Places { open: true, ready: here, away: waits_away(), ..none },
+        Progress::Pending => Places { open: rollout.plan.prefetch, ..base },
+        Progress::Absent | Progress::Overdue | Progress::Reverted | Progress::Excluded { .. } => {
+            base
+        }
+        Progress::Staging => Places { open: true, away: waits_away(), ..base },
+        Progress::Staged => Places {
+            open: true,
+            ready: here && free && !entry.late,
+            lane_ready: here && free && entry.late,
+            away: waits_away(),
+            ..base
+        },
         Progress::Granted { deadline, .. } => Places {
             open: true,
             in_flight: true,
-            deadline: Some(*deadline).filter(|_| !stopped),
-            ..none
+            deadline: Some(*deadline).filter(|_| !stopped && is_open(rollout)),
+            ..base
         },
         Progress::Probing { deadline }
         | Progress::Baking { deadline }
         | Progress::Reverting { deadline } => {
-            Places { in_flight: true, deadline: Some(*deadline), ..none }
+            Places { in_flight: true, deadline: Some(*deadline), ..base }
         }
-        Progress::Committed => Places { may_run: here, ..none },
-        Progress::Lost => Places { may_run: here, failure: !entry.acknowledged, ..none },
-        Progress::Failed { .. } => Places {
-            may_run: here && may_still_run(&entry.progress),
-            failure: !entry.acknowledged,
-            ..none
-        },
+        Progress::Committed => Places { watched: here, ..base },
+        Progress::Lost | Progress::Failed { .. } => fails(base),
     }
+}
+
+/// Whether a host with this progress runs the release, or may, and nobody has told it to go back.
+fn runs_unasked(progress: &Progress) -> bool {
+    match progress {
+        Progress::Committed
+        | Progress::Lost
+        | Progress::Failed { .. }
+        | Progress::Excluded { .. } => may_still_run(progress),
+        Progress::Pending
+        | Progress::Staging
+        | Progress::Staged
+        | Progress::Granted { .. }
+        | Progress::Probing { .. }
+        | Progress::Baking { .. }
+        | Progress::Absent
+        | Progress::Reverting { .. }
+        | Progress::Overdue
+        | Progress::Reverted => false,
+    }
+}
+
+/// Whether a host serves less than it should: away, ill, in flight, failed or gone.
+pub(crate) fn down(entry: &HostEntry) -> bool {
+    let by_progress = match &entry.progress {
+        Progress::Granted { .. }
+        | Progress::Probing { .. }
+        | Progress::Baking { .. }
+        | Progress::Reverting { .. }
+        | Progress::Overdue
+        | Progress::Lost => true,
+        Progress::Failed { step, reverted, .. } => *step != FailedStep::Stage && !reverted,
+        Progress::Excluded { ran, gone } => *ran || *gone,
+        Progress::Pending
+        | Progress::Staging
+        | Progress::Staged
+        | Progress::Committed
+        | Progress::Absent
+        | Progress::Reverted => false,
+    };
+    by_progress || entry.ill || entry.away.is_some()
 }
 
 /// Whether a host with this progress runs the release or may run it: a revert must reach it.
@@ -96,6 +160,7 @@ pub(crate) fn may_still_run(progress: &Progress) -> bool {
             FailedStep::Switch | FailedStep::Probe | FailedStep::Bake => !reverted,
             FailedStep::Stage | FailedStep::Revert => false,
         },
+        Progress::Excluded { ran, .. } => *ran,
         Progress::Pending
         | Progress::Staging
         | Progress::Staged
@@ -109,7 +174,11 @@ impl Rollout {
     pub(crate) fn advance(&mut self, step: &mut Step, ordinal: u32, progress: Progress) {
         self.edit(step, ordinal, |entry| {
             let failure = matches!(progress, Progress::Failed { .. } | Progress::Lost);
+            let well = matches!(progress, Progress::Committed | Progress::Reverted);
             entry.acknowledged = entry.acknowledged && failure;
+            entry.late = entry.late || progress == Progress::Absent;
+            entry.ill = entry.ill && !well;
+            entry.parked = None;
             entry.progress = progress;
         });
     }
@@ -122,22 +191,46 @@ impl Rollout {
         change: impl FnOnce(&mut HostEntry),
     ) {
         let Some(entry) = self.entry(ordinal) else { return };
-        let (places_before, want_before) = (places(self, ordinal, entry), want(self, entry));
+        let (before, want_before) = (places(self, ordinal, entry), want(self, entry));
         let name_before = entry.progress.name();
         let mut entry = entry.clone();
         change(&mut entry);
+        if down(&entry) != before.down {
+            // What it waited for may not hold it any more.
+            entry.parked = None;
+        }
         let name_after = entry.progress.name();
         let after = places(self, ordinal, &entry);
         self.replace(ordinal, entry);
-        self.place(ordinal, places_before, after);
-        let wave = usize::try_from(self.wave_of(ordinal)).unwrap_or(usize::MAX);
+        self.place(ordinal, &before, &after);
+        self.count(ordinal, (&before, &after), step.at.now);
+        let wave = usize_of(self.wave_of(ordinal));
         if let Some(wave) = self.waves.get_mut(wave) {
             *wave.tally.slot(name_before) -= 1;
             *wave.tally.slot(name_after) += 1;
-            wave.failures -= u32::from(places_before.failure);
-            wave.failures += u32::from(after.failure);
         }
         self.note_want(step, ordinal, want_before);
+    }
+
+    /// Empties what [`Rollout::count_all`] fills.
+    pub(crate) fn forget_counts(&mut self) {
+        self.sets = Sets::default();
+        self.counts = Counts::default();
+        self.guards.iter_mut().for_each(|guard| *guard = GuardState::default());
+        for wave in &mut self.waves {
+            wave.failures = 0;
+            wave.watch.hosts = 0;
+        }
+    }
+
+    /// Puts every host of a new rollout where it belongs; its tallies are right already.
+    pub(crate) fn count_all(&mut self) {
+        for ordinal in (0_u32..).take(self.hosts.len()) {
+            let Some(entry) = self.entry(ordinal) else { continue };
+            let (before, after) = (Places::default(), places(self, ordinal, entry));
+            self.place(ordinal, &before, &after);
+            self.count(ordinal, (&before, &after), Timestamp::from_millis(0));
+        }
     }
 
     /// Moves to another phase; the wishes of hosts that a stop or a go changes follow.
@@ -150,6 +243,11 @@ impl Rollout {
     /// Leaves everything to a newer rollout.
     pub(crate) fn hand_over(&mut self, step: &mut Step, newer: &RolloutId) {
         self.turn(step, |rollout| rollout.successor = Some(newer.clone()));
+    }
+
+    /// Takes note of what the calendar says now.
+    pub(crate) fn open_or_shut(&mut self, step: &mut Step, opening: Opening) {
+        self.turn(step, |rollout| rollout.opening = opening);
     }
 
     /// Changes what the wishes of all open hosts depend on.
@@ -166,7 +264,7 @@ impl Rollout {
         for (ordinal, places_before, want_before) in before {
             let Some(entry) = self.entry(ordinal) else { continue };
             let after = places(self, ordinal, entry);
-            self.place(ordinal, places_before, after);
+            self.place(ordinal, &places_before, &after);
             self.note_want(step, ordinal, want_before);
         }
         changed
@@ -179,13 +277,15 @@ impl Rollout {
         }
     }
 
-    fn place(&mut self, ordinal: u32, before: Places, after: Places) {
+    fn place(&mut self, ordinal: u32, before: &Places, after: &Places) {
         let sets = &mut self.sets;
         let flags = [
             (&mut sets.open, before.open, after.open),
             (&mut sets.ready, before.ready, after.ready),
+            (&mut sets.lane_ready, before.lane_ready, after.lane_ready),
             (&mut sets.in_flight, before.in_flight, after.in_flight),
             (&mut sets.may_run, before.may_run, after.may_run),
+            (&mut sets.back_ready, before.back_ready, after.back_ready),
             (&mut sets.failures, before.failure, after.failure),
         ];
         for (set, was, is) in flags {
@@ -205,6 +305,56 @@ impl Rollout {
                 is.map(|time| set.insert((time, ordinal)));
             }
         }
+        if before.parked != after.parked {
+            before.parked.map(|parked| sets.parked.remove(&(parked, ordinal)));
+            after.parked.map(|parked| sets.parked.insert((parked, ordinal)));
+        }
+    }
+
+    /// Keeps the counters of the wave, the rollout and the host's guards.
+    fn count(&mut self, ordinal: u32, (before, after): (&Places, &Places), now: Timestamp) {
+        let counts = &mut self.counts;
+        shift(&mut counts.failures, before.counts, after.counts);
+        let lane =
+            |places: &Places| (places.failure && places.late, places.in_flight && places.late);
+        shift(&mut counts.lane_failures, lane(before).0, lane(after).0);
+        shift(&mut counts.lane_in_flight, lane(before).1, lane(after).1);
+        let wave = usize_of(self.wave_of(ordinal));
+        if let Some(wave) = self.waves.get_mut(wave) {
+            shift(&mut wave.failures, before.counts, after.counts);
+            if before.watched != after.watched {
+                wave.watch.millis = wave.watch.millis_at(now);
+                wave.watch.since_millis = now.as_millis();
+                shift(&mut wave.watch.hosts, before.watched, after.watched);
+            }
+        }
+        self.count_guards(ordinal, before, after);
+    }
+
+    fn count_guards(&mut self, ordinal: u32, before: &Places, after: &Places) {
+        let guards = match self.planned_at(ordinal) {
+            Some((_, planned)) if !planned.guards.is_empty() => planned.guards.clone(),
+            Some(_) | None => return,
+        };
+        for guard in guards {
+            let Some(rule) = self.plan.guards.get(usize_of(guard)) else { continue };
+            let Some(state) = self.guards.get_mut(usize_of(guard)) else { continue };
+            let (domain, max_down) = (rule.kind == GuardKind::Domain, rule.max_down);
+            let was_awake = state.in_flight > 0;
+            shift(&mut state.down, before.down, after.down);
+            shift(&mut state.in_flight, before.in_flight, after.in_flight);
+            let here = Some(Parked::Guard(guard));
+            shift(&mut state.parked, before.parked == here, after.parked == here);
+            let awake = state.in_flight > 0;
+            if domain {
+                shift(&mut self.counts.domains, was_awake, awake);
+            }
+            let waits = state.parked > 0 && state.down < max_down;
+            let asleep = domain && !awake && self.plan.domains_at_once > 0;
+            set_to(&mut self.sets.roomy, guard, waits && !asleep);
+            set_to(&mut self.sets.sleeping, guard, waits && asleep);
+            set_to(&mut self.sets.dead, guard, state.parked > 0 && !waits && !awake);
+        }
     }
 
     fn note_want(&mut self, step: &mut Step, ordinal: u32, before: Want) {
@@ -217,5 +367,26 @@ impl Rollout {
             entry.generation = step.at.seq;
         }
         step.changed.insert(ordinal);
+    }
+}
+
+impl Watch {
+    /// Milliseconds added up at `now`.
+    pub(crate) fn millis_at(&self, now: Timestamp) -> u64 {
+        let open = now.millis_since(Timestamp::from_millis(self.since_millis));
+        self.millis.saturating_add(open.saturating_mul(u64::from(self.hosts)))
+    }
+}
+
+fn shift(counter: &mut u32, was: bool, is: bool) {
+    *counter -= u32::from(was);
+    *counter += u32::from(is);
+}
+
+fn set_to(set: &mut BTreeSet<u32>, member: u32, is: bool) {
+    if is {
+        set.insert(member);
+    } else {
+        set.remove(&member);
     }
 }

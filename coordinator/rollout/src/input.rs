@@ -1,6 +1,6 @@
 //! All that can happen to a rollout, as values that the ledger keeps and replays. Decides nothing.
 
-use groundswell_common::report::FailedStep;
+use groundswell_common::report::{FailedStep, Verdict};
 use groundswell_common::{Digest, HostId, OperatorName, ReleaseId, RolloutId, Timestamp};
 use serde::{Deserialize, Serialize};
 
@@ -69,6 +69,29 @@ pub enum Input {
         /// The reason given.
         why: String,
     },
+    /// A person steers it without changing its plan.
+    Steer {
+        /// Who.
+        by: OperatorName,
+        /// The reason given.
+        why: String,
+        /// What to do.
+        steer: Steer,
+    },
+    /// The webhook of the wave that is next has answered.
+    Answer {
+        /// Which wave, from 0.
+        wave: u32,
+        /// Pass opens the gate, fail halts, inconclusive leaves it shut.
+        verdict: Verdict,
+        /// What it said.
+        why: String,
+    },
+    /// A host of the plan was deleted from the fleet.
+    Removed {
+        /// Which host.
+        host: HostId,
+    },
     /// A newer rollout takes over.
     Supersede {
         /// The newer one.
@@ -105,6 +128,35 @@ pub enum KeepOrRevert {
     Revert,
 }
 
+/// What a person may do to a rollout under way.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Steer {
+    /// Opens the next wave now: ends a bake, passes a manual gate, or leaves the hosts of an open
+    /// wave behind. Approvals and webhooks are still asked.
+    Promote,
+    /// Leaves out a wave that has not opened.
+    SkipWave {
+        /// Which, from 0.
+        wave: u32,
+    },
+    /// Leaves out one host.
+    Exclude {
+        /// Which host.
+        host: HostId,
+    },
+    /// Tries a host again that failed or was left out.
+    Retry {
+        /// Which host.
+        host: HostId,
+    },
+    /// Bounds the hosts in flight below the plan.
+    Slow {
+        /// At most so many, at least 1; `None` for the plan's own bound.
+        max_in_flight: Option<u32>,
+    },
+}
+
 /// What a host's report adds to what the rollout knew.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -131,6 +183,10 @@ pub enum HostFact {
         /// What runs instead.
         running: Option<ReleaseId>,
     },
+    /// The release before fails its probes.
+    Ill,
+    /// The release before passes its probes again.
+    Well,
     /// Only a person can help.
     Stuck {
         /// What happened, at most 4 KiB.

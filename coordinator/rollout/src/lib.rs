@@ -15,16 +15,18 @@ pub mod input;
 pub mod plan;
 pub mod policy;
 mod settle;
+mod slots;
 pub mod state;
+mod steer;
 pub mod step;
 
 pub use calendar::{Freeze, Opening, Window, opening};
 pub use check::{Finding, check};
 pub use desired::{desired, generation, may_switch};
-pub use explain::{Why, explain};
+pub use explain::{Why, earliest, explain};
 pub use fact::{cares_about_link, fact};
-pub use gate::{Judgement, judge};
-pub use input::{HostFact, Input, KeepOrRevert, Moment};
+pub use gate::{Judgement, asks_webhook, judge};
+pub use input::{HostFact, Input, KeepOrRevert, Moment, Steer};
 pub use plan::{
     Evidence, Guard, GuardKind, HostFacts, Plan, PlanError, PlannedHost, PlannedWave, ReleaseRef,
     SkipReason, Skipped, plan,
@@ -34,7 +36,7 @@ pub use policy::{
     WavePolicy, WhenNewer,
 };
 pub use state::{
-    Approved, HaltCause, HostEntry, Outcome, Phase, PhaseName, Progress, ProgressName, Resumable,
-    RevertCause, Rollout, Tally,
+    Approved, Breach, HaltCause, HostEntry, Outcome, Parked, PauseCause, Phase, PhaseName,
+    Progress, ProgressName, Resumable, RevertCause, Rollout, Tally,
 };
 pub use step::{Effects, Refusal, Transition, due, next_deadline, step};

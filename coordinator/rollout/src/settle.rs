@@ -3,13 +3,17 @@
 
 use groundswell_common::Timestamp;
 
-use crate::desired::goes_forward;
-use crate::fact::{LOST_GRACE_SECS, lost_at};
-use crate::gate::{Judgement, approvals};
+use crate::calendar::{Opening, opening};
+use crate::desired::{goes_forward, is_open};
+use crate::fact::lost_at;
+use crate::gate::{Judgement, gates};
 use crate::hosts::Step;
-use crate::policy::{OnBreach, WAVES_MAX};
+use crate::plan::Evidence;
+use crate::policy::{OnBreach, Short, WAVES_MAX};
+use crate::slots::{back_at, grant, send_back, unpark_windows};
 use crate::state::{
-    HaltCause, Outcome, Phase, Progress, Resumable, RevertCause, Rollout, WaveState, usize_of,
+    Breach, HaltCause, Outcome, PauseCause, Phase, Progress, Resumable, RevertCause, Rollout,
+    WaveState, usize_of,
 };
 
 /// Changes of phase in one step: each wave waits, opens, bakes and is reverted at most once.
@@ -17,6 +21,7 @@ const PHASES_PER_STEP_MAX: usize = 4 * WAVES_MAX;
 
 /// Lets everything follow that follows from the state and the time.
 pub(crate) fn settle(rollout: &mut Rollout, step: &mut Step) {
+    look_at_calendar(rollout, step);
     take_slots_back(rollout, step);
     let absent_after = rollout.plan.absent_after_secs;
     while let Some((since, ordinal)) = rollout.sets.away.first().copied() {
@@ -38,7 +43,7 @@ pub(crate) fn next_deadline(rollout: &Rollout) -> Option<Timestamp> {
         return None;
     }
     let phase = match &rollout.phase {
-        Phase::Running { progress_by, .. } => Some(*progress_by),
+        Phase::Running { progress_by, .. } => Some(*progress_by).filter(|_| is_open(rollout)),
         Phase::Baking { until, .. } => Some(*until),
         Phase::Planned
         | Phase::Gated { .. }
@@ -47,10 +52,53 @@ pub(crate) fn next_deadline(rollout: &Rollout) -> Option<Timestamp> {
         | Phase::Reverting { .. }
         | Phase::Done { .. } => None,
     };
+    let forward = goes_forward(rollout);
     let slot = rollout.sets.deadlines.first().map(|(deadline, _)| *deadline);
-    let away = rollout.sets.away.first().filter(|_| goes_forward(rollout));
+    let away = rollout.sets.away.first().filter(|_| forward);
     let away = away.map(|(since, _)| since.plus_secs(rollout.plan.absent_after_secs));
-    [phase, slot, away].into_iter().flatten().min()
+    let calendar = forward && (!rollout.is_over() || has_stragglers(rollout));
+    let calendar = next_change(&rollout.opening).filter(|_| calendar);
+    [phase, slot, away, calendar].into_iter().flatten().min()
+}
+
+/// When the calendar says something else.
+fn next_change(opening: &Opening) -> Option<Timestamp> {
+    match opening {
+        Opening::Open { until } | Opening::Shut { until } => *until,
+        Opening::Frozen { until, .. } => Some(*until),
+    }
+}
+
+/// Takes note of windows and freezes that began or ended. Time spent shut does not count.
+fn look_at_calendar(rollout: &mut Rollout, step: &mut Step) {
+    let now = step.at.now;
+    if next_change(&rollout.opening).is_none_or(|change| now < change) {
+        return;
+    }
+    let was_open = is_open(rollout);
+    let next = opening(&rollout.plan.windows, &rollout.plan.freezes, now);
+    rollout.open_or_shut(step, next);
+    if was_open || !is_open(rollout) {
+        return;
+    }
+    let renewed = now.plus_secs(rollout.plan.progress_deadline_secs);
+    if let Phase::Running { progress_by, .. } = &mut rollout.phase {
+        *progress_by = renewed;
+    }
+    unpark_windows(rollout, step);
+    renew_grants(rollout, step);
+}
+
+/// Hosts that held a slot through a stop get their whole time again.
+pub(crate) fn renew_grants(rollout: &mut Rollout, step: &mut Step) {
+    let (since, deadline) = (step.at.now, lost_at(rollout, step.at.now));
+    let holders: Vec<u32> = rollout.sets.in_flight.iter().copied().collect();
+    for ordinal in holders {
+        let granted = |rollout: &Rollout| Some(rollout.entry(ordinal)?.progress.clone());
+        if let Some(Progress::Granted { .. }) = granted(rollout) {
+            rollout.advance(step, ordinal, Progress::Granted { since, deadline });
+        }
+    }
 }
 
 /// Opens wave `wave`, or stands before its gate; after the last wave the rollout is complete.
@@ -60,7 +108,10 @@ pub(crate) fn go_to_wave(rollout: &mut Rollout, step: &mut Step, wave: u32) {
         let done = Phase::Done { outcome: Outcome::Completed, at: now };
         return rollout.enter(step, done);
     }
-    match approvals(rollout, wave) {
+    if rollout.is_skipped(wave) {
+        return go_to_wave(rollout, step, wave + 1);
+    }
+    match gates(rollout, wave) {
         Judgement::Open => open(rollout, step, wave),
         Judgement::Wait(_) | Judgement::Shut(_) => {
             rollout.enter(step, Phase::Gated { wave, since: now });
@@ -68,11 +119,17 @@ pub(crate) fn go_to_wave(rollout: &mut Rollout, step: &mut Step, wave: u32) {
     }
 }
 
-/// Turns round: every host that runs or may run the release goes back, the last wave first.
-pub(crate) fn turn_back(rollout: &mut Rollout, step: &mut Step, cause: RevertCause) {
+/// Turns round: every host from wave `down_to` on that runs or may run the release goes back, the
+/// last wave first.
+pub(crate) fn turn_back(
+    rollout: &mut Rollout,
+    step: &mut Step,
+    (cause, down_to): (RevertCause, u32),
+) {
     let wave = rollout.last_wave();
-    rollout.enter(step, Phase::Reverting { cause, wave });
-    let in_flight: Vec<u32> = rollout.sets.in_flight.iter().copied().collect();
+    rollout.enter(step, Phase::Reverting { cause, wave, down_to });
+    let first = rollout.wave_state(down_to).map_or(0, |wave| wave.first);
+    let in_flight: Vec<u32> = rollout.sets.in_flight.range(first..).copied().collect();
     for ordinal in in_flight {
         let Some(entry) = rollout.entry(ordinal) else { continue };
         let next = match (&entry.progress, entry.away) {
@@ -93,8 +150,8 @@ pub(crate) fn resumable(rollout: &Rollout, now: Timestamp) -> Option<Resumable> 
         }
         Phase::Gated { wave, since } => Some(Resumable::Gated { wave: *wave, since: *since }),
         Phase::Paused { resume, .. } | Phase::Halted { resume, .. } => Some(resume.clone()),
-        Phase::Reverting { cause, wave } => {
-            Some(Resumable::Reverting { cause: cause.clone(), wave: *wave })
+        Phase::Reverting { cause, wave, down_to } => {
+            Some(Resumable::Reverting { cause: cause.clone(), wave: *wave, down_to: *down_to })
         }
         Phase::Done { outcome: Outcome::Completed, at } if has_stragglers(rollout) => {
             Some(Resumable::Completed { at: *at })
@@ -109,20 +166,20 @@ pub(crate) fn has_stragglers(rollout: &Rollout) -> bool {
     rollout.waves.iter().any(waits)
 }
 
-/// The first wave that has more failures than its budget: wave, failures, budget.
-pub(crate) fn breach(rollout: &Rollout) -> Option<(u32, u32, u32)> {
+/// More failures than a wave or the whole rollout may have: the first wave that does.
+pub(crate) fn breach(rollout: &Rollout) -> Option<Breach> {
     let budgets = rollout.plan.waves.iter().map(|wave| wave.failure_budget);
     let waves = rollout.waves.iter().zip(budgets).zip(0_u32..);
-    waves
-        .map(|((state, budget), wave)| (wave, state.failures, budget))
-        .find(|(_, failures, budget)| failures > budget)
-}
-
-/// Slots that may be used now, and from which wave they are counted.
-pub(crate) fn slots(rollout: &Rollout) -> usize {
-    let opened = rollout.waves.iter().rposition(|wave| wave.opened.is_some());
-    let opened = opened.and_then(|wave| rollout.plan.waves.get(wave));
-    opened.map_or(0, |wave| usize_of(wave.max_in_flight))
+    let of_wave = |((state, budget), wave): ((&WaveState, u32), u32)| Breach {
+        wave: Some(wave),
+        failures: state.failures,
+        budget,
+    };
+    let whole = rollout.plan.rollout_budget.map(|budget| {
+        let failures = rollout.counts.failures;
+        Breach { wave: None, failures, budget }
+    });
+    waves.map(of_wave).chain(whole).find(|breach| breach.failures > breach.budget)
 }
 
 fn take_slots_back(rollout: &mut Rollout, step: &mut Step) {
@@ -141,21 +198,19 @@ fn course(rollout: &mut Rollout, step: &mut Step) -> bool {
     if answer_breach(rollout, step) {
         return true;
     }
-    let now = step.at.now;
     match rollout.phase.clone() {
         Phase::Running { wave, progress_by } => run(rollout, step, wave, progress_by),
-        Phase::Baking { wave, until } if until <= now => {
-            go_to_wave(rollout, step, wave + 1);
-            true
+        Phase::Baking { wave, until } => bake(rollout, step, wave, until),
+        Phase::Gated { wave, .. } => pass_gate(rollout, step, wave),
+        Phase::Reverting { cause, wave, down_to } => go_back(rollout, step, (wave, down_to), cause),
+        Phase::Done { outcome: Outcome::Completed, .. } => {
+            grant(rollout, step);
+            false
         }
-        Phase::Gated { wave, .. } if approvals(rollout, wave) == Judgement::Open => {
-            open(rollout, step, wave);
-            true
+        Phase::Done { outcome: Outcome::Reverted { down_to, .. }, .. } => {
+            send_back(rollout, step, down_to);
+            false
         }
-        Phase::Baking { .. } | Phase::Gated { .. } => grant(rollout, step),
-        Phase::Reverting { cause, wave } => go_back(rollout, step, wave, cause),
-        Phase::Done { outcome: Outcome::Completed, .. } => grant(rollout, step),
-        Phase::Done { outcome: Outcome::Reverted { .. }, .. } => send_back(rollout, step, 0),
         Phase::Done { outcome: Outcome::Aborted { .. } | Outcome::Superseded { .. }, .. }
         | Phase::Planned
         | Phase::Paused { .. }
@@ -164,24 +219,39 @@ fn course(rollout: &mut Rollout, step: &mut Step) -> bool {
 }
 
 fn answer_breach(rollout: &mut Rollout, step: &mut Step) -> bool {
-    let counts = match &rollout.phase {
-        Phase::Running { .. } | Phase::Baking { .. } | Phase::Gated { .. } => true,
+    let (counts, paused) = match &rollout.phase {
+        Phase::Running { .. } | Phase::Baking { .. } | Phase::Gated { .. } => (true, false),
         Phase::Paused { resume, .. } => match resume {
-            Resumable::Running { .. } | Resumable::Baking { .. } | Resumable::Gated { .. } => true,
-            Resumable::Reverting { .. } | Resumable::Completed { .. } => false,
+            Resumable::Running { .. } | Resumable::Baking { .. } | Resumable::Gated { .. } => {
+                (true, true)
+            }
+            Resumable::Reverting { .. } | Resumable::Completed { .. } => (false, true),
         },
         Phase::Planned | Phase::Halted { .. } | Phase::Reverting { .. } | Phase::Done { .. } => {
-            false
+            (false, false)
         }
     };
-    let Some((wave, failures, budget)) = breach(rollout).filter(|_| counts) else { return false };
-    if rollout.plan.on_breach == OnBreach::RevertAll && !rollout.plan.release.one_way {
-        turn_back(rollout, step, RevertCause::Breach { wave, failures, budget });
+    let Some(breach) = breach(rollout).filter(|_| counts) else { return false };
+    let since = step.at.now;
+    let one_way = rollout.plan.release.one_way;
+    let back_to = match rollout.plan.on_breach {
+        OnBreach::Pause if paused => return false,
+        OnBreach::Pause => {
+            let Some(resume) = resumable(rollout, since) else { return false };
+            let cause = PauseCause::Breach(breach);
+            rollout.enter(step, Phase::Paused { cause, since, resume });
+            return true;
+        }
+        OnBreach::Halt => None,
+        OnBreach::RevertWave => Some(breach.wave.unwrap_or(0)).filter(|_| !one_way),
+        OnBreach::RevertAll => Some(0).filter(|_| !one_way),
+    };
+    if let Some(down_to) = back_to {
+        turn_back(rollout, step, (RevertCause::Breach(breach), down_to));
         return true;
     }
-    let since = step.at.now;
     let Some(resume) = resumable(rollout, since) else { return false };
-    let cause = HaltCause::Breach { wave, failures, budget };
+    let cause = HaltCause::Breach(breach);
     rollout.enter(step, Phase::Halted { cause, since, resume });
     true
 }
@@ -199,12 +269,74 @@ fn run(rollout: &mut Rollout, step: &mut Step, wave: u32, progress_by: Timestamp
         rollout.enter(step, Phase::Baking { wave, until: now.plus_secs(bake_secs) });
         return true;
     }
-    if progress_by <= now {
+    if progress_by <= now && is_open(rollout) {
         let (cause, resume) = (HaltCause::NoProgress { wave }, Resumable::Running { wave });
         rollout.enter(step, Phase::Halted { cause, since: now, resume });
         return true;
     }
-    grant(rollout, step)
+    grant(rollout, step);
+    false
+}
+
+/// A bake ends when its time is over and it has seen enough.
+fn bake(rollout: &mut Rollout, step: &mut Step, wave: u32, until: Timestamp) -> bool {
+    let now = step.at.now;
+    let extended = rollout.wave_state(wave).and_then(|state| state.extended);
+    let enough = evidence_missing(rollout, wave, now).is_none();
+    if enough && (until <= now || extended.is_some()) {
+        go_to_wave(rollout, step, wave + 1);
+        return true;
+    }
+    if until > now {
+        grant(rollout, step);
+        return false;
+    }
+    let patience = rollout.plan.progress_deadline_secs;
+    let gives_up = extended.unwrap_or(now).plus_secs(patience);
+    let asks = rollout.plan.evidence_short == Short::Ask || gives_up <= now;
+    if asks {
+        let resume = Resumable::Baking { wave, left_millis: 0 };
+        let cause = PauseCause::Evidence { wave };
+        rollout.enter(step, Phase::Paused { cause, since: now, resume });
+        return true;
+    }
+    if let Some(state) = rollout.waves.get_mut(usize_of(wave)) {
+        state.extended = extended.or(Some(now));
+    }
+    let until = evidence_by(rollout, wave, now).map_or(gives_up, |at| at.min(gives_up));
+    rollout.enter(step, Phase::Baking { wave, until });
+    grant(rollout, step);
+    false
+}
+
+/// What the bake of `wave` has not seen yet: host-seconds and hosts; `None` where it saw enough.
+pub(crate) fn evidence_missing(rollout: &Rollout, wave: u32, now: Timestamp) -> Option<Evidence> {
+    let (planned, state) = rollout.planned_wave(wave).zip(rollout.wave_state(wave))?;
+    let seen_secs = state.watch.millis_at(now) / 1000;
+    let missing = Evidence {
+        host_secs: planned.evidence.host_secs.saturating_sub(seen_secs),
+        hosts: planned.evidence.hosts.saturating_sub(state.watch.hosts),
+    };
+    (missing != Evidence::default() && !state.unproven).then_some(missing)
+}
+
+/// When the host-seconds will be there, if no host comes or goes; `None` where that needs more
+/// hosts.
+fn evidence_by(rollout: &Rollout, wave: u32, now: Timestamp) -> Option<Timestamp> {
+    let missing = evidence_missing(rollout, wave, now)?;
+    let hosts = u64::from(rollout.wave_state(wave)?.watch.hosts);
+    let secs = missing.host_secs.checked_add(hosts)?.checked_div(hosts)?;
+    (missing.hosts == 0).then(|| now.plus_secs(secs.max(1)))
+}
+
+/// Opens the wave that waits, where its gates say so.
+fn pass_gate(rollout: &mut Rollout, step: &mut Step, wave: u32) -> bool {
+    if rollout.is_skipped(wave) || gates(rollout, wave) == Judgement::Open {
+        go_to_wave(rollout, step, wave);
+        return true;
+    }
+    grant(rollout, step);
+    false
 }
 
 fn open(rollout: &mut Rollout, step: &mut Step, wave: u32) {
@@ -218,36 +350,20 @@ fn open(rollout: &mut Rollout, step: &mut Step, wave: u32) {
     for (ordinal, _) in (first..).zip(0..hosts) {
         if rollout.entry(ordinal).is_some_and(|entry| entry.progress == Progress::Pending) {
             rollout.advance(step, ordinal, Progress::Staging);
+            // Where it fetched before, its wish is the same and its last report says more.
+            if rollout.plan.prefetch {
+                step.changed.insert(ordinal);
+            }
         }
     }
 }
 
-/// Gives free slots to hosts that are ready; never changes the phase.
-fn grant(rollout: &mut Rollout, step: &mut Step) -> bool {
-    if breach(rollout).is_some() {
-        return false;
-    }
-    let slots = slots(rollout);
-    let deadline = lost_at(rollout, step.at.now);
-    while rollout.sets.in_flight.len() < slots {
-        let Some(ordinal) = rollout.sets.ready.first().copied() else { break };
-        rollout.advance(step, ordinal, Progress::Granted { since: step.at.now, deadline });
-    }
-    false
-}
-
-/// Gives free slots to hosts of wave `wave` and later that must go back; never changes the phase.
-fn send_back(rollout: &mut Rollout, step: &mut Step, wave: u32) -> bool {
-    let first = rollout.wave_state(wave).map_or(0, |wave| wave.first);
-    let deadline = back_at(rollout, step.at.now);
-    while rollout.sets.in_flight.len() < rollout.cap(wave) {
-        let Some(ordinal) = rollout.sets.may_run.range(first..).next().copied() else { break };
-        rollout.advance(step, ordinal, Progress::Reverting { deadline });
-    }
-    false
-}
-
-fn go_back(rollout: &mut Rollout, step: &mut Step, wave: u32, cause: RevertCause) -> bool {
+fn go_back(
+    rollout: &mut Rollout,
+    step: &mut Step,
+    (wave, down_to): (u32, u32),
+    cause: RevertCause,
+) -> bool {
     send_back(rollout, step, wave);
     let first = rollout.wave_state(wave).map_or(0, |wave| wave.first);
     let busy = rollout.sets.may_run.range(first..).next().is_some()
@@ -255,15 +371,10 @@ fn go_back(rollout: &mut Rollout, step: &mut Step, wave: u32, cause: RevertCause
     if busy {
         return false;
     }
-    let next = match wave.checked_sub(1) {
-        Some(wave) => Phase::Reverting { cause, wave },
-        None => Phase::Done { outcome: Outcome::Reverted { cause }, at: step.at.now },
+    let next = match wave.checked_sub(1).filter(|wave| *wave >= down_to) {
+        Some(wave) => Phase::Reverting { cause, wave, down_to },
+        None => Phase::Done { outcome: Outcome::Reverted { cause, down_to }, at: step.at.now },
     };
     rollout.enter(step, next);
     true
-}
-
-/// When a host that is told now to go back no longer keeps its slot.
-fn back_at(rollout: &Rollout, now: Timestamp) -> Timestamp {
-    now.plus_secs(rollout.plan.probe_deadline_secs + LOST_GRACE_SECS)
 }

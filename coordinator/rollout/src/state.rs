@@ -4,10 +4,11 @@
 
 use std::collections::BTreeSet;
 
-use groundswell_common::report::FailedStep;
+use groundswell_common::report::{FailedStep, Verdict};
 use groundswell_common::{Digest, HostId, OperatorName, ReleaseId, RolloutId, Timestamp};
 use serde::{Deserialize, Serialize};
 
+use crate::calendar::Opening;
 use crate::plan::{Plan, PlannedHost, PlannedWave};
 
 /// One release on its way to the hosts of one plan.
@@ -25,6 +26,13 @@ pub struct Rollout {
     /// By ordinal: the place of the host in the plan, counted over all waves.
     pub(crate) hosts: Vec<HostEntry>,
     pub(crate) waves: Vec<WaveState>,
+    /// In the order of [`Plan::guards`].
+    pub(crate) guards: Vec<GuardState>,
+    pub(crate) counts: Counts,
+    /// Whether hosts may switch by the calendar, as of the last step.
+    pub(crate) opening: Opening,
+    /// A person's bound on the slots, below the plan's.
+    pub(crate) slow: Option<u32>,
     /// Ordinals in the order of the host ids.
     pub(crate) by_id: Vec<u32>,
     pub(crate) sets: Sets,
@@ -35,12 +43,25 @@ pub struct Rollout {
 pub(crate) struct Sets {
     /// Staging, staged or granted: those whose wish a pause changes.
     pub(crate) open: BTreeSet<u32>,
-    /// Staged and connected: next in line for a slot.
+    /// Staged, connected and not parked: next in line for a slot.
     pub(crate) ready: BTreeSet<u32>,
+    /// As `ready`, for hosts that were away when their turn came.
+    pub(crate) lane_ready: BTreeSet<u32>,
+    /// Hosts that wait for something else than a slot, by what.
+    pub(crate) parked: BTreeSet<(Parked, u32)>,
+    /// Guards that have room and parked hosts.
+    pub(crate) roomy: BTreeSet<u32>,
+    /// Failure domains that have room and parked hosts, and no host in flight.
+    pub(crate) sleeping: BTreeSet<u32>,
+    /// Guards that have parked hosts and neither room nor a host in flight: only dead hosts hold
+    /// them.
+    pub(crate) dead: BTreeSet<u32>,
     /// Hosts that hold a slot.
     pub(crate) in_flight: BTreeSet<u32>,
     /// Connected hosts that run or may run the release and are not on their way back.
     pub(crate) may_run: BTreeSet<u32>,
+    /// Those of them that are not parked.
+    pub(crate) back_ready: BTreeSet<u32>,
     /// Failures that nobody has acknowledged.
     pub(crate) failures: BTreeSet<u32>,
     /// When a slot is taken back from a silent host.
@@ -62,6 +83,46 @@ pub struct HostEntry {
     pub acknowledged: bool,
     /// How often it was lost and came back without having switched.
     pub retries: u8,
+    /// Whether the release before failed its probes: what happens to it then does not count.
+    pub ill: bool,
+    /// Whether it was away when its turn came.
+    pub late: bool,
+    /// What it waits for instead of a slot.
+    pub parked: Option<Parked>,
+}
+
+/// What a host that is ready waits for instead of a slot.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Parked {
+    /// A window that is long enough for it.
+    Window,
+    /// Room in a guard: its place in [`Plan::guards`].
+    Guard(u32),
+}
+
+/// What changes about one guard while it rolls.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct GuardState {
+    /// Hosts that are down, for whatever reason.
+    pub(crate) down: u32,
+    /// Hosts that hold a slot.
+    pub(crate) in_flight: u32,
+    /// Hosts that wait for room in it.
+    pub(crate) parked: u32,
+}
+
+/// Counters over all hosts.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Counts {
+    /// Failures not acknowledged that count against the budgets.
+    pub(crate) failures: u32,
+    /// Failures of late hosts not acknowledged.
+    pub(crate) lane_failures: u32,
+    /// Late hosts that hold a slot.
+    pub(crate) lane_in_flight: u32,
+    /// Failure domains with a host that holds a slot.
+    pub(crate) domains: u32,
 }
 
 /// How far a host has come.
@@ -115,6 +176,13 @@ pub enum Progress {
     Overdue,
     /// It does not run the release any more.
     Reverted,
+    /// Left out by a person, or deleted.
+    Excluded {
+        /// Whether it runs the release or may run it: a revert reaches it.
+        ran: bool,
+        /// Whether the host was deleted from the fleet.
+        gone: bool,
+    },
 }
 
 /// The variants of [`Progress`] without their data, for counters and people.
@@ -147,6 +215,8 @@ pub enum ProgressName {
     Overdue,
     /// See [`Progress::Reverted`].
     Reverted,
+    /// See [`Progress::Excluded`].
+    Excluded,
 }
 
 /// How many hosts of a wave stand where.
@@ -178,6 +248,9 @@ pub struct Tally {
     pub overdue: u32,
     /// See [`Progress::Reverted`].
     pub reverted: u32,
+    /// See [`Progress::Excluded`].
+    #[serde(default)]
+    pub excluded: u32,
 }
 
 /// What changes about one wave while it rolls.
@@ -190,8 +263,30 @@ pub(crate) struct WaveState {
     /// Whether a person let it finish though none of its hosts could be reached.
     pub(crate) waived: bool,
     pub(crate) tally: Tally,
-    /// Failures not acknowledged.
+    /// Failures not acknowledged that count against its budget.
     pub(crate) failures: u32,
+    /// Whether a person left it out.
+    pub(crate) skipped: bool,
+    /// Whether a person opened its manual gate.
+    pub(crate) promoted: bool,
+    /// What the webhook answered last.
+    pub(crate) answer: Option<Verdict>,
+    /// Since when its bake goes on for want of evidence.
+    pub(crate) extended: Option<Timestamp>,
+    /// Whether a person let it through without the evidence.
+    pub(crate) unproven: bool,
+    pub(crate) watch: Watch,
+}
+
+/// How long committed hosts of a wave have run, added up.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Watch {
+    /// Hosts that are committed and connected.
+    pub(crate) hosts: u32,
+    /// Since when they are so many, in milliseconds after the epoch.
+    pub(crate) since_millis: u64,
+    /// Added up before that.
+    pub(crate) millis: u64,
 }
 
 /// Where the rollout as a whole stands. Waves are counted from 0.
@@ -221,12 +316,10 @@ pub enum Phase {
         /// Since when.
         since: Timestamp,
     },
-    /// Stopped by a person.
+    /// Stopped, and waits for a person's answer.
     Paused {
-        /// Who.
-        by: OperatorName,
-        /// The reason given.
-        why: String,
+        /// What stopped it.
+        cause: PauseCause,
         /// Since when.
         since: Timestamp,
         /// Where a resume goes on.
@@ -247,6 +340,8 @@ pub enum Phase {
         cause: RevertCause,
         /// The wave that goes back now.
         wave: u32,
+        /// The first wave that goes back; earlier ones keep what they run.
+        down_to: u32,
     },
     /// Over. Stragglers of a completed rollout still catch up, those of a reverted one go back.
     Done {
@@ -308,12 +403,45 @@ pub enum Resumable {
         cause: RevertCause,
         /// The wave that goes back now.
         wave: u32,
+        /// The first wave that goes back.
+        down_to: u32,
     },
     /// Completed, with stragglers.
     Completed {
         /// When it completed.
         at: Timestamp,
     },
+}
+
+/// What paused a rollout.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum PauseCause {
+    /// A person.
+    Person {
+        /// Who.
+        by: OperatorName,
+        /// The reason given.
+        why: String,
+    },
+    /// More failures than allowed, and the policy says pause.
+    Breach(Breach),
+    /// A bake is over and has seen too little.
+    Evidence {
+        /// Which wave.
+        wave: u32,
+    },
+}
+
+/// More failures than allowed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Breach {
+    /// The wave whose budget it is, from 0; `None` for the budget of the whole rollout.
+    pub wave: Option<u32>,
+    /// Failures not acknowledged before.
+    pub failures: u32,
+    /// What was allowed.
+    pub budget: u32,
 }
 
 /// What halted a rollout.
@@ -327,19 +455,19 @@ pub enum HaltCause {
         /// The reason given.
         why: String,
     },
-    /// A wave had more failures than its budget.
-    Breach {
-        /// Which wave.
-        wave: u32,
-        /// Failures not acknowledged before.
-        failures: u32,
-        /// What it may have.
-        budget: u32,
-    },
+    /// More failures than allowed.
+    Breach(Breach),
     /// No host of the open wave committed within the progress deadline.
     NoProgress {
         /// Which wave.
         wave: u32,
+    },
+    /// The webhook of a gate answered that the wave must not open.
+    Gate {
+        /// Which wave.
+        wave: u32,
+        /// The reason given.
+        why: String,
     },
 }
 
@@ -354,15 +482,8 @@ pub enum RevertCause {
         /// The reason given.
         why: String,
     },
-    /// A wave had more failures than its budget, and the policy says revert.
-    Breach {
-        /// Which wave.
-        wave: u32,
-        /// Failures not acknowledged before.
-        failures: u32,
-        /// What it may have.
-        budget: u32,
-    },
+    /// More failures than allowed, and the policy says revert.
+    Breach(Breach),
 }
 
 /// How a rollout ended.
@@ -371,10 +492,12 @@ pub enum RevertCause {
 pub enum Outcome {
     /// Every wave finished and baked.
     Completed,
-    /// Every host that could be reached went back.
+    /// Every host that could be reached went back, from wave `down_to` on.
     Reverted {
         /// Why.
         cause: RevertCause,
+        /// The first wave that went back; earlier ones keep what they run.
+        down_to: u32,
     },
     /// Ended by a person; hosts keep what they run.
     Aborted {
@@ -415,15 +538,22 @@ impl Rollout {
                 waived: false,
                 tally: Tally { pending, ..Tally::default() },
                 failures: 0,
+                skipped: false,
+                promoted: false,
+                answer: None,
+                extended: None,
+                unproven: false,
+                watch: Watch::default(),
             });
             ids.extend(wave.hosts.iter().map(|host| host.id));
-            hosts.resize(ids.len(), HostEntry::new());
+            hosts.extend(wave.hosts.iter().map(|host| HostEntry::new(host.ill)));
         }
         let mut keyed: Vec<(HostId, u32)> = ids.into_iter().zip(0_u32..).collect();
         keyed.sort_unstable();
-        Self {
+        // Looked up in the first step.
+        let opening = Opening::Shut { until: Some(Timestamp::from_millis(0)) };
+        let mut rollout = Self {
             id,
-            plan,
             plan_hash,
             phase: Phase::Planned,
             approvals: Vec::new(),
@@ -431,9 +561,16 @@ impl Rollout {
             started: None,
             hosts,
             waves,
+            guards: vec![GuardState::default(); plan.guards.len()],
+            counts: Counts::default(),
+            opening,
+            slow: None,
             by_id: keyed.into_iter().map(|(_, ordinal)| ordinal).collect(),
             sets: Sets::default(),
-        }
+            plan,
+        };
+        rollout.count_all();
+        rollout
     }
 
     /// Its identity.
@@ -530,6 +667,30 @@ impl Rollout {
         self.wave_state(wave).map_or(0, |wave| wave.failures)
     }
 
+    /// Failures of late hosts that nobody has acknowledged.
+    #[must_use]
+    pub fn lane_failures(&self) -> u32 {
+        self.counts.lane_failures
+    }
+
+    /// Whether hosts may switch by the calendar, as of the last step.
+    #[must_use]
+    pub fn opening(&self) -> &Opening {
+        &self.opening
+    }
+
+    /// What the webhook of wave `wave` answered last.
+    #[must_use]
+    pub fn answer(&self, wave: u32) -> Option<Verdict> {
+        self.wave_state(wave).and_then(|wave| wave.answer)
+    }
+
+    /// Whether a person left wave `wave` out.
+    #[must_use]
+    pub fn is_skipped(&self, wave: u32) -> bool {
+        self.wave_state(wave).is_some_and(|wave| wave.skipped)
+    }
+
     /// The number of hosts that hold a slot.
     #[must_use]
     pub fn in_flight(&self) -> usize {
@@ -599,20 +760,23 @@ impl Rollout {
 }
 
 impl HostEntry {
-    fn new() -> Self {
+    fn new(ill: bool) -> Self {
         Self {
             progress: Progress::Pending,
             away: None,
             generation: 0,
             acknowledged: false,
             retries: 0,
+            ill,
+            late: false,
+            parked: None,
         }
     }
 }
 
 impl ProgressName {
     /// Every name, in the order of a host's course.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 14] = [
         Self::Pending,
         Self::Staging,
         Self::Staged,
@@ -626,6 +790,7 @@ impl ProgressName {
         Self::Reverting,
         Self::Overdue,
         Self::Reverted,
+        Self::Excluded,
     ];
 }
 
@@ -647,6 +812,7 @@ impl Progress {
             Self::Reverting { .. } => ProgressName::Reverting,
             Self::Overdue => ProgressName::Overdue,
             Self::Reverted => ProgressName::Reverted,
+            Self::Excluded { .. } => ProgressName::Excluded,
         }
     }
 }
@@ -721,6 +887,7 @@ impl Tally {
             + self.reverting
             + self.overdue
             + self.reverted
+            + self.excluded
     }
 
     pub(crate) fn slot(&mut self, name: ProgressName) -> &mut u32 {
@@ -738,6 +905,7 @@ impl Tally {
             ProgressName::Reverting => &mut self.reverting,
             ProgressName::Overdue => &mut self.overdue,
             ProgressName::Reverted => &mut self.reverted,
+            ProgressName::Excluded => &mut self.excluded,
         }
     }
 }

@@ -4,15 +4,16 @@
 use groundswell_common::limits::{FAILURE_TEXT_MAX_BYTES, TEXT_MAX_BYTES};
 use groundswell_common::{Digest, HostId, OperatorName, RolloutId, Timestamp};
 
-use crate::fact::{lost_at, next_progress};
+use crate::fact::{health_news, next_progress};
 use crate::gate::{approvals_needed, approvers};
 use crate::hosts::Step;
 use crate::input::{HostFact, Input, KeepOrRevert, Moment};
-use crate::settle::{go_to_wave, resumable, settle, turn_back};
+use crate::settle::{go_to_wave, renew_grants, resumable, settle, turn_back};
 use crate::state::{
-    Approved, HaltCause, Outcome, Phase, PhaseName, Progress, Resumable, RevertCause, Rollout,
-    usize_of,
+    Approved, HaltCause, Outcome, PauseCause, Phase, PhaseName, Progress, Resumable, RevertCause,
+    Rollout,
 };
+use crate::steer::{answer, removed};
 
 /// What the shell must do after a step is durable.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -85,6 +86,27 @@ pub enum Refusal {
     /// A host that is not in the plan.
     #[error("host {0} is not in the plan")]
     UnknownHost(HostId),
+    /// Nothing waits for a promotion.
+    #[error("no wave waits for a promotion; 'swell why' says what it waits for")]
+    NothingToPromote,
+    /// A promotion of a wave that has shown nothing.
+    #[error("no host of wave {0} (counted from 0) has committed yet; wait for one, or skip hosts")]
+    NothingShown(u32),
+    /// A host that cannot be left out, since it runs the release.
+    #[error("host {0} runs the release or goes back from it; revert the rollout instead")]
+    HostRuns(HostId),
+    /// A host that is not tried again.
+    #[error("host {0} neither failed and went back nor was left out; there is nothing to retry")]
+    NotRetryable(HostId),
+    /// No slots at all.
+    #[error("0 hosts in flight would never end; write at least 1, or pause it")]
+    NoSlots,
+    /// An answer of a webhook that nobody waits for.
+    #[error("nobody waits for a webhook's answer about wave {0} (counted from 0)")]
+    NobodyAsked(u32),
+    /// An approval by somebody who made the release, where four eyes are wanted.
+    #[error("{0} published or wrote this release; another person must approve it")]
+    FourEyes(OperatorName),
     /// A fact or tick that changes nothing.
     #[error("nothing changes")]
     NoChange,
@@ -145,7 +167,7 @@ fn apply(rollout: &mut Rollout, step: &mut Step, input: &Input) -> Result<(), Re
         (P::Done, I::Approve { .. }) => Err(Refusal::Over),
 
         (P::Planned, I::Pause { .. } | I::Resume { .. } | I::Halt { .. } | I::Revert { .. }
-            | I::Host { .. } | I::Connected { .. } | I::Disconnected { .. } | I::Tick) => {
+            | I::Steer { .. } | I::Answer { .. } | I::Host { .. } | I::Connected { .. } | I::Disconnected { .. } | I::Tick) => {
             Err(Refusal::NotStarted)
         }
 
@@ -170,8 +192,8 @@ fn apply(rollout: &mut Rollout, step: &mut Step, input: &Input) -> Result<(), Re
             I::Abort { by, why, keep: KeepOrRevert::Revert } | I::Revert { by, why }) => {
             revert(rollout, step, by, why)
         }
-        (P::Reverting, I::Abort { keep: KeepOrRevert::Revert, .. } | I::Revert { .. }) => {
-            Err(Refusal::Reverting)
+        (P::Reverting, I::Abort { by, why, keep: KeepOrRevert::Revert } | I::Revert { by, why }) => {
+            widen(rollout, step, by, why)
         }
         (P::Done, I::Abort { .. }) => Err(Refusal::Over),
         (P::Done, I::Revert { by, why }) => revert_done(rollout, step, by, why),
@@ -180,6 +202,13 @@ fn apply(rollout: &mut Rollout, step: &mut Step, input: &Input) -> Result<(), Re
             I::Supersede { by }) => supersede(rollout, step, by),
         (P::Reverting, I::Supersede { .. }) => Err(Refusal::Reverting),
         (P::Done, I::Supersede { by }) => retire(rollout, step, by),
+
+        (P::Running | P::Baking | P::Gated | P::Paused | P::Halted | P::Reverting | P::Done,
+            I::Steer { steer, .. }) => crate::steer::steer(rollout, step, steer),
+        (P::Running | P::Baking | P::Gated | P::Paused | P::Halted | P::Reverting | P::Done,
+            I::Answer { wave, verdict, why }) => answer(rollout, step, (*wave, *verdict, why)),
+        (P::Planned | P::Running | P::Baking | P::Gated | P::Paused | P::Halted | P::Reverting
+            | P::Done, I::Removed { host }) => removed(rollout, step, host),
 
         (P::Running | P::Baking | P::Gated | P::Paused | P::Halted | P::Reverting | P::Done,
             I::Host { host, fact }) => learn(rollout, step, host, fact),
@@ -199,6 +228,8 @@ fn fits(input: &Input) -> Result<(), Refusal> {
         | Input::Resume { why, .. }
         | Input::Halt { why, .. }
         | Input::Abort { why, .. }
+        | Input::Steer { why, .. }
+        | Input::Answer { why, .. }
         | Input::Revert { why, .. } => (why, TEXT_MAX_BYTES),
         Input::Host { fact: HostFact::Failed { why, .. } | HostFact::Stuck { why }, .. } => {
             (why, FAILURE_TEXT_MAX_BYTES)
@@ -209,12 +240,15 @@ fn fits(input: &Input) -> Result<(), Refusal> {
                 | HostFact::SwitchStarted
                 | HostFact::Passed
                 | HostFact::Committed
+                | HostFact::Ill
+                | HostFact::Well
                 | HostFact::RevertDone { .. },
             ..
         }
         | Input::Start { .. }
         | Input::Approve { .. }
         | Input::Supersede { .. }
+        | Input::Removed { .. }
         | Input::Connected { .. }
         | Input::Disconnected { .. }
         | Input::Tick => return Ok(()),
@@ -249,7 +283,10 @@ fn approve(
     if *plan != rollout.plan_hash {
         return Err(Refusal::WrongPlan { have: rollout.plan_hash });
     }
-    let waiting = |wave: u32| !rollout.is_open(wave) && rollout.planned_wave(wave).is_some();
+    let waiting = |wave: u32| {
+        let closed = !rollout.is_open(wave) && !rollout.is_skipped(wave);
+        closed && rollout.planned_wave(wave).is_some()
+    };
     let asks = |wave: u32| waiting(wave) && approvals_needed(rollout, wave) > 0;
     let last = rollout.last_wave();
     match wave {
@@ -264,6 +301,13 @@ fn approve(
         }
         Some(_) | None => {}
     }
+    let four_eyes = |at: u32| {
+        let meant = wave.is_none_or(|only| only == at) && asks(at);
+        meant && rollout.planned_wave(at).is_some_and(|wave| wave.gate.four_eyes)
+    };
+    if rollout.plan.release.authors.contains(by) && (0..=last).any(four_eyes) {
+        return Err(Refusal::FourEyes(by.clone()));
+    }
     rollout.approvals.push(Approved { by: by.clone(), wave, at: step.at.now });
     Ok(())
 }
@@ -276,8 +320,8 @@ fn pause(
 ) -> Result<(), Refusal> {
     let since = step.at.now;
     let resume = resumable(rollout, since).ok_or(Refusal::Over)?;
-    let (by, why) = (by.clone(), why.to_owned());
-    rollout.enter(step, Phase::Paused { by, why, since, resume });
+    let cause = PauseCause::Person { by: by.clone(), why: why.to_owned() };
+    rollout.enter(step, Phase::Paused { cause, since, resume });
     Ok(())
 }
 
@@ -307,7 +351,7 @@ fn resume(rollout: &mut Rollout, step: &mut Step) -> Result<(), Refusal> {
             Phase::Baking { wave, until: now.plus_millis(left_millis) }
         }
         Resumable::Gated { wave, since } => Phase::Gated { wave, since },
-        Resumable::Reverting { cause, wave } => Phase::Reverting { cause, wave },
+        Resumable::Reverting { cause, wave, down_to } => Phase::Reverting { cause, wave, down_to },
         Resumable::Completed { at } => Phase::Done { outcome: Outcome::Completed, at },
     };
     rollout.enter(step, phase);
@@ -315,28 +359,27 @@ fn resume(rollout: &mut Rollout, step: &mut Step) -> Result<(), Refusal> {
     Ok(())
 }
 
-/// Marks every failure as seen, and a wave that nobody could be reached in as let through.
+/// Marks every failure as seen, and a wave that has shown too little as let through.
 fn acknowledge(rollout: &mut Rollout, step: &mut Step) {
-    if let Phase::Halted { cause: HaltCause::NoProgress { wave }, .. } = rollout.phase
-        && let Some(state) = rollout.waves.get_mut(usize_of(wave))
-    {
-        state.waived = true;
+    let (waived, unproven) = match &rollout.phase {
+        Phase::Halted { cause: HaltCause::NoProgress { wave }, .. } => (Some(*wave), None),
+        Phase::Paused { cause: PauseCause::Evidence { wave }, .. } => (None, Some(*wave)),
+        Phase::Halted { .. }
+        | Phase::Paused { .. }
+        | Phase::Planned
+        | Phase::Running { .. }
+        | Phase::Baking { .. }
+        | Phase::Gated { .. }
+        | Phase::Reverting { .. }
+        | Phase::Done { .. } => (None, None),
+    };
+    for (state, wave) in rollout.waves.iter_mut().zip(0_u32..) {
+        state.waived |= waived == Some(wave);
+        state.unproven |= unproven == Some(wave);
     }
     let failures: Vec<u32> = rollout.sets.failures.iter().copied().collect();
     for ordinal in failures {
         rollout.edit(step, ordinal, |entry| entry.acknowledged = true);
-    }
-}
-
-/// Hosts that held a slot through the stop get their whole time again.
-fn renew_grants(rollout: &mut Rollout, step: &mut Step) {
-    let (since, deadline) = (step.at.now, lost_at(rollout, step.at.now));
-    let holders: Vec<u32> = rollout.sets.in_flight.iter().copied().collect();
-    for ordinal in holders {
-        let granted = |rollout: &Rollout| Some(rollout.entry(ordinal)?.progress.clone());
-        if let Some(Progress::Granted { .. }) = granted(rollout) {
-            rollout.advance(step, ordinal, Progress::Granted { since, deadline });
-        }
     }
 }
 
@@ -360,8 +403,29 @@ fn revert(
     if rollout.plan.release.one_way {
         return Err(Refusal::OneWay);
     }
-    turn_back(rollout, step, RevertCause::Person { by: by.clone(), why: why.to_owned() });
+    let cause = RevertCause::Person { by: by.clone(), why: why.to_owned() };
+    turn_back(rollout, step, (cause, 0));
     Ok(())
+}
+
+/// A revert of some waves becomes one of all.
+fn widen(
+    rollout: &mut Rollout,
+    step: &mut Step,
+    by: &OperatorName,
+    why: &str,
+) -> Result<(), Refusal> {
+    match &rollout.phase {
+        Phase::Reverting { down_to: 1.., .. } => revert(rollout, step, by, why),
+        Phase::Reverting { .. }
+        | Phase::Planned
+        | Phase::Running { .. }
+        | Phase::Baking { .. }
+        | Phase::Gated { .. }
+        | Phase::Paused { .. }
+        | Phase::Halted { .. }
+        | Phase::Done { .. } => Err(Refusal::Reverting),
+    }
 }
 
 fn revert_done(
@@ -371,11 +435,14 @@ fn revert_done(
     why: &str,
 ) -> Result<(), Refusal> {
     match &rollout.phase {
-        Phase::Done { outcome: Outcome::Reverted { .. }, .. } => Err(Refusal::Reverted),
+        Phase::Done { outcome: Outcome::Reverted { down_to: 0, .. }, .. } => Err(Refusal::Reverted),
         Phase::Done { outcome: Outcome::Superseded { by }, .. } => {
             Err(Refusal::Superseded(by.clone()))
         }
-        Phase::Done { outcome: Outcome::Completed | Outcome::Aborted { .. }, .. }
+        Phase::Done {
+            outcome: Outcome::Completed | Outcome::Aborted { .. } | Outcome::Reverted { .. },
+            ..
+        }
         | Phase::Planned
         | Phase::Running { .. }
         | Phase::Baking { .. }
@@ -408,6 +475,10 @@ fn learn(
     let now = step.at.now;
     let ordinal = rollout.ordinal(host).ok_or(Refusal::UnknownHost(*host))?;
     let entry = rollout.entry(ordinal).ok_or(Refusal::UnknownHost(*host))?;
+    if let Some(ill) = health_news(entry, fact) {
+        rollout.edit(step, ordinal, |entry| entry.ill = ill);
+        return Ok(());
+    }
     let next = next_progress(rollout, entry, fact, now).ok_or(Refusal::NoChange)?;
     if entry.progress == Progress::Lost && next == Progress::Staged {
         rollout.edit(step, ordinal, |entry| entry.retries = entry.retries.saturating_add(1));

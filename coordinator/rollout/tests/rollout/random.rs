@@ -3,11 +3,12 @@
 use std::collections::BTreeSet;
 
 use groundswell_common::HostId;
-use groundswell_common::report::FailedStep;
+use groundswell_common::report::{FailedStep, Verdict};
 use groundswell_common::wire::Deny;
 use groundswell_rollout::{
-    Input, KeepOrRevert, Moment, Outcome, Phase, PhaseName, Progress, ProgressName, Rollout,
-    cares_about_link, due, may_switch, step,
+    Evidence, Guard, GuardKind, HostEntry, Input, KeepOrRevert, Moment, Outcome, Phase, PhaseName,
+    Plan, PlannedHost, Progress, ProgressName, Rollout, Short, Steer, cares_about_link, due,
+    may_switch, step,
 };
 
 use crate::bed::{Bed, person, planned, release};
@@ -43,7 +44,7 @@ fn keys(random: &mut Random) -> String {
         "max_in_flight = {}\nfailure_budget = {}\non_breach = \"{}\"\nbake_secs = {}\n",
         1 + random.below(4),
         random.below(3),
-        random.pick(&["halt", "revert"]),
+        random.pick(&["pause", "halt", "revert-wave", "revert-all"]),
         random.below(2) * 60,
     );
     let gate = |random: &mut Random| match random.below(4) {
@@ -64,7 +65,8 @@ fn button(bed: &Bed, random: &mut Random) -> Input {
     let by = person(random.pick(&["ann", "ben", "cat"]));
     let why = "because".to_owned();
     let plan = bed.rollout.plan_hash();
-    match random.below(12) {
+    match random.below(16) {
+        12.. => Input::Steer { by, why, steer: steer(bed, random) },
         0 | 1 => Input::Pause { by, why },
         2 => Input::Halt { by, why },
         3..=6 => Input::Resume { by, why },
@@ -76,11 +78,106 @@ fn button(bed: &Bed, random: &mut Random) -> Input {
     }
 }
 
+fn steer(bed: &Bed, random: &mut Random) -> Steer {
+    let hosts: Vec<HostId> = bed.rollout.hosts().map(|(_, host, _)| host.id).collect();
+    let host = random.pick(&hosts);
+    match random.below(6) {
+        0 => Steer::Promote,
+        1 => Steer::SkipWave { wave: u32::try_from(random.below(3)).unwrap() },
+        2 | 3 => Steer::Retry { host },
+        4 => Steer::Exclude { host },
+        _ => Steer::Slow { max_in_flight: random.pick(&[None, Some(1), Some(2)]) },
+    }
+}
+
+/// What a policy may ask for beyond waves and budgets.
+fn enrich(plan: &mut Plan, random: &mut Random) {
+    plan.prefetch = random.one_in(3);
+    plan.rollout_budget = random.one_in(3).then(|| u32::try_from(random.below(3)).unwrap());
+    plan.lane_max_in_flight = 1 + u32::try_from(random.below(2)).unwrap();
+    plan.lane_budget = u32::try_from(random.below(2)).unwrap();
+    plan.evidence_short = random.pick(&[Short::Extend, Short::Ask]);
+    let (evident, guarded) = (random.one_in(3), random.one_in(2));
+    for wave in &mut plan.waves {
+        wave.gate.manual = random.one_in(6);
+        if evident {
+            let hosts = 1 + u32::try_from(random.below(3)).unwrap();
+            wave.evidence = Evidence { host_secs: random.below(300), hosts };
+        }
+    }
+    if guarded {
+        plan.domains_at_once = u32::try_from(random.below(3)).unwrap();
+        let max_down = 1 + u32::try_from(random.below(2)).unwrap();
+        let guard = |rack: u32| Guard {
+            kind: GuardKind::Domain,
+            name: format!("r{rack}"),
+            hosts: 0,
+            max_down,
+        };
+        plan.guards = (0..3).map(guard).collect();
+        let racks = (0_u32..).map(|number| number % 3);
+        for (host, rack) in plan.waves.iter_mut().flat_map(|wave| &mut wave.hosts).zip(racks) {
+            host.guards = vec![rack];
+        }
+    }
+}
+
+/// Nobody takes a host down beyond its guard: at the moment of the grant there was room.
+fn guarded(bed: &Bed, before: &Rollout) {
+    let flies = |entry: &HostEntry| matches!(entry.progress, Progress::Granted { .. });
+    for ((_, planned, now), (_, _, was)) in bed.rollout.hosts().zip(before.hosts()) {
+        // A host that is ill takes nothing away.
+        if !flies(now) || flies(was) || now.ill {
+            continue;
+        }
+        for guard in &planned.guards {
+            let of_guard = |planned: &PlannedHost| planned.guards.contains(guard);
+            let down = |rollout: &Rollout| {
+                let down = |entry: &HostEntry| {
+                    let serves = match &entry.progress {
+                        Progress::Pending
+                        | Progress::Staging
+                        | Progress::Staged
+                        | Progress::Committed
+                        | Progress::Absent
+                        | Progress::Reverted
+                        | Progress::Excluded { ran: false, gone: false } => true,
+                        Progress::Failed { step, reverted, .. } => {
+                            *step == FailedStep::Stage || *reverted
+                        }
+                        Progress::Granted { .. }
+                        | Progress::Probing { .. }
+                        | Progress::Baking { .. }
+                        | Progress::Lost
+                        | Progress::Reverting { .. }
+                        | Progress::Overdue
+                        | Progress::Excluded { .. } => false,
+                    };
+                    !serves || entry.ill || entry.away.is_some()
+                };
+                let hosts = rollout.hosts().filter(|(_, planned, _)| of_guard(planned));
+                hosts.filter(|(_, _, entry)| down(entry)).count()
+            };
+            let max_down = bed.rollout.plan().guards[usize::try_from(*guard).unwrap()].max_down;
+            let allowed = down(before).max(usize::try_from(max_down).unwrap());
+            let now = down(&bed.rollout);
+            let input = bed.log.last();
+            assert!(now <= allowed, "{planned:?}: {now} down, {allowed} allowed, after {input:?}");
+        }
+    }
+}
+
 /// One thing happens; most of it is hosts at work.
 fn happen(bed: &mut Bed, random: &mut Random, ids: &[HostId]) {
     let id = random.pick(ids);
     let away = bed.rollout.host(&id).unwrap().away.is_some();
-    match random.below(20) {
+    match random.below(22) {
+        20 => {
+            let health = random.pick(&[Verdict::Pass, Verdict::Fail]);
+            bed.standing(id).health = health;
+            bed.report(id);
+        }
+        21 if random.one_in(8) => drop(bed.try_apply(Input::Removed { host: id })),
         0 => {
             let input = button(bed, random);
             let _ = bed.try_apply(input);
@@ -146,8 +243,22 @@ fn calm(bed: &mut Bed, ids: &[HostId]) {
         bed.obey_all();
         match bed.rollout.phase().clone() {
             Phase::Done { .. } => return,
-            Phase::Paused { .. } | Phase::Halted { .. } => drop(bed.resume()),
+            Phase::Paused { .. } | Phase::Halted { .. } => {
+                // Where too many of a rack are dead, a person leaves the others out.
+                let parked = |(_, host, entry): (u32, &PlannedHost, &HostEntry)| {
+                    entry.parked.map(|_| host.id)
+                };
+                let parked: Vec<HostId> = bed.rollout.hosts().filter_map(parked).collect();
+                for host in parked {
+                    let (by, why, steer) = (person("dan"), String::new(), Steer::Exclude { host });
+                    let _ = bed.try_apply(Input::Steer { by, why, steer });
+                }
+                bed.resume();
+            }
             Phase::Gated { wave, .. } => {
+                let (by, why) = (person("dan"), String::new());
+                let steer = Steer::Promote;
+                let _ = bed.try_apply(Input::Steer { by, why, steer });
                 for by in ["dan", "eve"] {
                     let (by, plan) = (person(by), bed.rollout.plan_hash());
                     let _ = bed.try_apply(Input::Approve { by, plan, wave: Some(wave) });
@@ -187,7 +298,8 @@ fn run(seed: u64) -> Seen {
     let mut seen = Seen::default();
     let mut random = Random(seed);
     let count = u8::try_from(1 + random.below(14)).unwrap();
-    let plan = planned(&keys(&mut random), count);
+    let mut plan = planned(&keys(&mut random), count);
+    enrich(&mut plan, &mut random);
     let mut bed = Bed::of(plan.clone());
     let ids: Vec<HostId> =
         plan.waves.iter().flat_map(|wave| &wave.hosts).map(|host| host.id).collect();
@@ -197,6 +309,7 @@ fn run(seed: u64) -> Seen {
         let before = bed.rollout.clone();
         happen(&mut bed, &mut random, &ids);
         watch(&bed, &before);
+        guarded(&bed, &before);
         seen.note(&bed);
     }
     calm(&mut bed, &ids);

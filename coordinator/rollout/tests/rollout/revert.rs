@@ -4,8 +4,8 @@ use groundswell_common::Digest;
 use groundswell_common::directive::Action;
 use groundswell_common::report::FailedStep;
 use groundswell_rollout::{
-    HaltCause, HostFact, Input, KeepOrRevert, Outcome, Phase, PhaseName, Progress, ProgressName,
-    Refusal, Resumable, RevertCause, explain, plan,
+    Breach, HaltCause, HostFact, Input, KeepOrRevert, Outcome, Phase, PhaseName, Progress,
+    ProgressName, Refusal, Resumable, RevertCause, explain, plan,
 };
 
 use crate::bed::{Bed, host, hosts, person, policy, reference, release};
@@ -19,7 +19,7 @@ fn back() -> Action {
 }
 
 fn reverted(cause: RevertCause) -> Option<Outcome> {
-    Some(Outcome::Reverted { cause })
+    Some(Outcome::Reverted { cause, down_to: 0 })
 }
 
 #[test]
@@ -34,8 +34,8 @@ fn a_breach_puts_everyone_back_in_reverse_order_under_the_same_cap() {
     }
     bed.fact(second[3], HostFact::Staged);
     let effects = bed.failed(second[3]);
-    let cause = RevertCause::Breach { wave: 1, failures: 1, budget: 0 };
-    let expected = Phase::Reverting { cause: cause.clone(), wave: 1 };
+    let cause = RevertCause::Breach(Breach { wave: Some(1), failures: 1, budget: 0 });
+    let expected = Phase::Reverting { cause: cause.clone(), wave: 1, down_to: 0 };
     assert_eq!(effects.transitions.last().unwrap().to, expected);
     let told = |bed: &Bed, ids: &[_]| ids.iter().filter(|id| bed.action(**id) == back()).count();
     assert_eq!((told(&bed, &second[..3]), told(&bed, &bed.wave(0))), (2, 0));

@@ -4,8 +4,8 @@ use groundswell_common::directive::Action;
 use groundswell_common::report::FailedStep;
 use groundswell_common::wire::Deny;
 use groundswell_rollout::{
-    HaltCause, HostFact, Input, KeepOrRevert, Outcome, Phase, PhaseName, Progress, ProgressName,
-    Refusal, explain, generation, may_switch,
+    Breach, HaltCause, HostFact, Input, KeepOrRevert, Outcome, Phase, PhaseName, Progress,
+    ProgressName, Refusal, explain, generation, may_switch,
 };
 
 use crate::bed::{Bed, host, person, release};
@@ -155,7 +155,7 @@ fn failures_of_stragglers_shut_their_lane_and_a_resume_opens_it() {
     assert_eq!(bed.outcome(), Some(Outcome::Completed));
     assert_eq!(bed.rollout.in_flight(), 0);
     let why = explain(&bed.rollout, Some(&third), bed.at.now).pop().unwrap().to_string();
-    assert!(why.starts_with("late hosts wait: 1 host of wave 1 failed"), "{why}");
+    assert!(why.starts_with("late hosts wait: 1 host failed late, the budget is 0"), "{why}");
     bed.halt();
     bed.resume();
     assert_eq!(bed.progress(third).name(), ProgressName::Granted);
@@ -179,7 +179,10 @@ fn a_breach_halts_with_exactly_one_failure_too_many() {
         }
         bed.failed(ids[5]);
         let Phase::Halted { cause, .. } = bed.rollout.phase() else { panic!("budget {budget}") };
-        assert_eq!(*cause, HaltCause::Breach { wave: 0, failures: budget + 1, budget });
+        assert_eq!(
+            *cause,
+            HaltCause::Breach(Breach { wave: Some(0), failures: budget + 1, budget })
+        );
     }
 }
 
