@@ -572,6 +572,9 @@ pub struct HostCounts {
     pub reverted: u64,
     /// Away.
     pub absent: u64,
+    /// Left out by a person, or deleted.
+    #[serde(default)]
+    pub excluded: u64,
 }
 
 /// `GET /v1/rollouts/{id}`, and each event of `GET /v1/rollouts/{id}/watch` (without hosts there).

@@ -7,11 +7,9 @@ use groundswell_common::api::{
     ReleaseSummary, RolloutHost, RolloutPage, RolloutSummary, ServiceSummary, WavePage,
 };
 use groundswell_common::{Environment, OperatorName, Timestamp};
-use groundswell_rollout::{
-    HaltCause, Outcome, Phase, Plan, Progress, ProgressName, RevertCause, Rollout, Tally, explain,
-};
+use groundswell_rollout::{Outcome, Phase, Plan, Progress, ProgressName, Rollout, Tally, explain};
 
-use crate::view::{Release, RolloutBody, RolloutRecord, Service, View, breach};
+use crate::view::{Release, RolloutBody, RolloutRecord, Service, View};
 
 /// A rollout in short.
 #[must_use]
@@ -99,7 +97,8 @@ pub fn rollout_page(
                     | Progress::Absent
                     | Progress::Reverting { .. }
                     | Progress::Overdue
-                    | Progress::Reverted => None,
+                    | Progress::Reverted
+                    | Progress::Excluded { .. } => None,
                 },
             })
             .collect(),
@@ -223,23 +222,17 @@ fn phase(phase: &Phase) -> (PhaseName, Option<OutcomeName>, Option<String>) {
         Phase::Running { .. } => (PhaseName::Running, None, None),
         Phase::Baking { .. } => (PhaseName::Baking, None, None),
         Phase::Gated { .. } => (PhaseName::Gated, None, None),
-        Phase::Paused { by, why, .. } => {
-            (PhaseName::Paused, None, Some(format!("paused by {by}: {why}")))
-        }
-        Phase::Halted { cause, .. } => (PhaseName::Halted, None, Some(halt_cause(cause))),
-        Phase::Reverting { cause, .. } => (PhaseName::Reverting, None, Some(revert_cause(cause))),
+        Phase::Paused { cause, .. } => (PhaseName::Paused, None, Some(cause.to_string())),
+        Phase::Halted { cause, .. } => (PhaseName::Halted, None, Some(cause.to_string())),
+        Phase::Reverting { cause, .. } => (PhaseName::Reverting, None, Some(cause.to_string())),
         Phase::Done { outcome, .. } => {
-            let (outcome, why) = match outcome {
+            let (name, why) = match outcome {
                 Outcome::Completed => (OutcomeName::Completed, None),
-                Outcome::Reverted { cause } => (OutcomeName::Reverted, Some(revert_cause(cause))),
-                Outcome::Aborted { by, why } => {
-                    (OutcomeName::Aborted, Some(format!("aborted by {by}: {why}")))
-                }
-                Outcome::Superseded { by } => {
-                    (OutcomeName::Superseded, Some(format!("superseded by {by}")))
-                }
+                Outcome::Reverted { .. } => (OutcomeName::Reverted, Some(outcome.to_string())),
+                Outcome::Aborted { .. } => (OutcomeName::Aborted, Some(outcome.to_string())),
+                Outcome::Superseded { .. } => (OutcomeName::Superseded, Some(outcome.to_string())),
             };
-            (PhaseName::Done, Some(outcome), why)
+            (PhaseName::Done, Some(name), why)
         }
     }
 }
@@ -256,23 +249,6 @@ pub fn phase_line(value: &Phase) -> (String, String) {
     (name, why.or(wave).unwrap_or_default())
 }
 
-fn halt_cause(cause: &HaltCause) -> String {
-    match cause {
-        HaltCause::Person { by, why } => format!("halted by {by}: {why}"),
-        HaltCause::Breach { wave, failures, budget } => breach(*wave, *failures, *budget),
-        HaltCause::NoProgress { wave } => {
-            format!("no host of wave {} committed within the progress deadline", wave + 1)
-        }
-    }
-}
-
-fn revert_cause(cause: &RevertCause) -> String {
-    match cause {
-        RevertCause::Person { by, why } => format!("reverted by {by}: {why}"),
-        RevertCause::Breach { wave, failures, budget } => breach(*wave, *failures, *budget),
-    }
-}
-
 fn wave_numbers(plan: &Plan) -> std::ops::Range<u32> {
     0..u32::try_from(plan.waves.len()).unwrap_or(u32::MAX)
 }
@@ -286,6 +262,7 @@ fn add(counts: &mut HostCounts, tally: &Tally) {
     counts.failed += u64::from(tally.failed + tally.lost);
     counts.reverted += u64::from(tally.reverting + tally.overdue + tally.reverted);
     counts.absent += u64::from(tally.absent);
+    counts.excluded += u64::from(tally.excluded);
 }
 
 fn progress(name: ProgressName) -> &'static str {
@@ -303,5 +280,6 @@ fn progress(name: ProgressName) -> &'static str {
         ProgressName::Reverting => "reverting",
         ProgressName::Overdue => "overdue",
         ProgressName::Reverted => "reverted",
+        ProgressName::Excluded => "excluded",
     }
 }

@@ -4,8 +4,7 @@
 use groundswell_common::limits::APPROVALS_MAX;
 use groundswell_common::{HostId, OperatorName, ReleaseId, RolloutId, ServiceName, Timestamp};
 use groundswell_rollout::{
-    Effects, HaltCause, Input, Moment, Outcome, Phase, Plan, Policy, PolicyError, RevertCause,
-    Rollout, step,
+    Effects, HaltCause, Input, Moment, Outcome, Phase, Plan, Policy, PolicyError, Rollout, step,
 };
 
 use super::records::Key;
@@ -290,33 +289,23 @@ impl View {
     }
 }
 
-/// What a breach is called; people count waves from 1.
-pub(crate) fn breach(wave: u32, failures: u32, budget: u32) -> String {
-    format!("failures in wave {}: {failures}, allowed: {budget}", wave + 1)
-}
-
 /// Why a rollout in this phase poisons its release; `None` where it does not.
 fn poison(phase: &Phase) -> Option<String> {
     match phase {
-        Phase::Halted { cause: HaltCause::Breach { wave, failures, budget }, .. } => {
-            Some(format!("halted: {}", breach(*wave, *failures, *budget)))
-        }
-        Phase::Halted { cause: HaltCause::NoProgress { wave }, .. } => {
-            Some(format!("halted: no host of wave {} committed in time", wave + 1))
-        }
+        Phase::Halted { cause, .. } => match cause {
+            HaltCause::Breach(_) | HaltCause::NoProgress { .. } => Some(format!("halted: {cause}")),
+            // The release may be good; somebody did not want it now.
+            HaltCause::Person { .. } | HaltCause::Gate { .. } => None,
+        },
         Phase::Reverting { cause, .. }
-        | Phase::Done { outcome: Outcome::Reverted { cause }, .. } => Some(match cause {
-            RevertCause::Person { by, why } => format!("reverted by {by}: {why}"),
-            RevertCause::Breach { wave, failures, budget } => {
-                format!("reverted: {}", breach(*wave, *failures, *budget))
-            }
-        }),
+        | Phase::Done { outcome: Outcome::Reverted { cause, .. }, .. } => {
+            Some(format!("reverted: {cause}"))
+        }
         Phase::Planned
         | Phase::Running { .. }
         | Phase::Baking { .. }
         | Phase::Gated { .. }
         | Phase::Paused { .. }
-        | Phase::Halted { cause: HaltCause::Person { .. }, .. }
         | Phase::Done {
             outcome: Outcome::Completed | Outcome::Aborted { .. } | Outcome::Superseded { .. },
             ..

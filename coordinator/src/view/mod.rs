@@ -5,7 +5,6 @@ mod apply;
 mod records;
 mod state;
 
-pub(crate) use apply::breach;
 pub use apply::{Applied, Unfit};
 pub use records::{Key, RecordError};
 pub use state::{
