@@ -3,6 +3,7 @@
 
 mod bed;
 mod check;
+mod diagram;
 mod explain;
 mod journey;
 mod plan;

@@ -1,6 +1,7 @@
 //! Random hosts, faults and buttons; every invariant after every step; then calm, and an end.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::OnceLock;
 
 use groundswell_common::HostId;
 use groundswell_common::report::{FailedStep, Verdict};
@@ -275,13 +276,72 @@ fn calm(bed: &mut Bed, ids: &[HostId]) {
 
 /// Which phases and kinds of progress the runs came through.
 #[derive(Default)]
-struct Seen {
+pub(crate) struct Seen {
     phases: BTreeSet<PhaseName>,
     progress: BTreeSet<ProgressName>,
     outcomes: BTreeSet<&'static str>,
+    /// From, to, and the inputs that did it.
+    pub(crate) phase_edges: BTreeMap<(PhaseName, PhaseName), BTreeSet<&'static str>>,
+    pub(crate) host_edges: BTreeSet<(ProgressName, ProgressName)>,
+}
+
+/// What an input is called in a diagram.
+fn word(input: &Input) -> &'static str {
+    match input {
+        Input::Start { .. } => "start",
+        Input::Approve { .. } => "approve",
+        Input::Pause { .. } => "pause",
+        Input::Resume { .. } => "resume",
+        Input::Halt { .. } => "halt",
+        Input::Abort { .. } => "abort",
+        Input::Revert { .. } => "revert",
+        Input::Steer { steer: Steer::Promote, .. } => "promote",
+        Input::Steer { steer: Steer::SkipWave { .. }, .. } => "skip wave",
+        Input::Steer { steer: Steer::Exclude { .. }, .. } => "exclude host",
+        Input::Steer { steer: Steer::Retry { .. }, .. } => "retry host",
+        Input::Steer { steer: Steer::Slow { .. }, .. } => "slow",
+        Input::Answer { .. } => "webhook",
+        Input::Removed { .. } => "host deleted",
+        Input::Supersede { .. } => "newer release",
+        Input::Host { .. } => "report",
+        Input::Connected { .. } | Input::Disconnected { .. } => "link",
+        Input::Tick => "time",
+    }
 }
 
 impl Seen {
+    /// Every change of phase and of a host in the whole run, taken from its log.
+    fn replay(&mut self, mut rollout: Rollout, log: &[(Input, Moment)]) -> Rollout {
+        for (input, at) in log {
+            let before: Vec<ProgressName> =
+                rollout.hosts().map(|(_, _, entry)| entry.progress.name()).collect();
+            let late = due(&rollout, at.now);
+            let effects = step(&mut rollout, input, *at).unwrap();
+            for moved in &effects.transitions {
+                let edge = (moved.from.name(), moved.to.name());
+                self.phase_edges.entry(edge).or_default().insert(if late {
+                    "time"
+                } else {
+                    word(input)
+                });
+            }
+            let after = rollout.hosts().map(|(_, _, entry)| entry.progress.name());
+            let edges = before.into_iter().zip(after).filter(|(from, to)| from != to);
+            self.host_edges.extend(edges);
+        }
+        rollout
+    }
+
+    fn add(&mut self, more: Self) {
+        self.phases.extend(more.phases);
+        self.progress.extend(more.progress);
+        self.outcomes.extend(more.outcomes);
+        self.host_edges.extend(more.host_edges);
+        for (edge, words) in more.phase_edges {
+            self.phase_edges.entry(edge).or_default().extend(words);
+        }
+    }
+
     fn note(&mut self, bed: &Bed) {
         self.phases.insert(bed.phase());
         self.progress.extend(bed.rollout.hosts().map(|(_, _, entry)| entry.progress.name()));
@@ -318,31 +378,32 @@ fn run(seed: u64) -> Seen {
         Some(Outcome::Completed | Outcome::Reverted { .. } | Outcome::Aborted { .. }) => {}
         other => panic!("{other:?}"),
     }
-    let mut again = Rollout::new(bed.rollout.id().clone(), plan);
-    for (input, at) in &bed.log {
-        let at: Moment = *at;
-        step(&mut again, input, at).unwrap();
-    }
+    let again = seen.replay(Rollout::new(bed.rollout.id().clone(), plan), &bed.log);
     assert_eq!(again, bed.rollout);
     seen
 }
 
-#[test]
-fn five_hundred_random_rollouts_keep_every_invariant_and_end() {
-    let mut seen = Seen::default();
-    for seed in 0..500 {
-        match std::panic::catch_unwind(|| run(seed)) {
-            Ok(more) => {
-                seen.phases.extend(more.phases);
-                seen.progress.extend(more.progress);
-                seen.outcomes.extend(more.outcomes);
-            }
-            Err(panic) => {
-                eprintln!("seed {seed}");
-                std::panic::resume_unwind(panic);
+/// Five hundred runs, done once.
+pub(crate) fn explored() -> &'static Seen {
+    static SEEN: OnceLock<Seen> = OnceLock::new();
+    SEEN.get_or_init(|| {
+        let mut seen = Seen::default();
+        for seed in 0..500 {
+            match std::panic::catch_unwind(|| run(seed)) {
+                Ok(more) => seen.add(more),
+                Err(panic) => {
+                    eprintln!("seed {seed}");
+                    std::panic::resume_unwind(panic);
+                }
             }
         }
-    }
+        seen
+    })
+}
+
+#[test]
+fn five_hundred_random_rollouts_keep_every_invariant_and_end() {
+    let seen = explored();
     let phases = [
         PhaseName::Running,
         PhaseName::Baking,
