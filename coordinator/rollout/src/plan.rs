@@ -11,7 +11,8 @@ use groundswell_common::{
 use serde::{Deserialize, Serialize};
 
 use crate::calendar::{Freeze, Window};
-use crate::policy::{Gate, OnBreach, Policy, Short, Take};
+use crate::policy::{Gate, OnBreach, Order, Policy, Short, Take, WavePolicy};
+use crate::{guards, predicted};
 
 /// Hosts in one plan; bounds the record that keeps a rollout.
 pub const PLAN_HOSTS_MAX: usize = 100_000;
@@ -273,9 +274,46 @@ pub enum PlanError {
         /// Hosts matched.
         hosts: usize,
     },
+    /// Every host that the selector takes is left out.
+    #[error("plan {service}: all {hosts} hosts are left out; the first since {why}")]
+    AllSkipped {
+        /// The service.
+        service: ServiceName,
+        /// Hosts matched.
+        hosts: usize,
+        /// Why the first of them is.
+        why: SkipReason,
+    },
+    /// Hosts of which none may ever be down.
+    #[error("{}", stuck(*kind, name, *hosts))]
+    NoRoom {
+        /// What they have in common.
+        kind: GuardKind,
+        /// The value of the label, or the name of the wave.
+        name: String,
+        /// How many they are.
+        hosts: u32,
+    },
     /// One identity twice among the hosts.
     #[error("plan: host {0} is listed twice")]
     TwinHosts(HostId),
+}
+
+fn stuck(kind: GuardKind, name: &str, hosts: u32) -> String {
+    match kind {
+        GuardKind::Domain => format!(
+            "plan: all {hosts} hosts of failure domain {name} must stay up, so none could ever \
+             switch; lower failure_domain.min_healthy"
+        ),
+        GuardKind::Quorum => format!(
+            "plan: quorum group {name} has {hosts} hosts and a majority of them must stay up, so \
+             none could ever switch; add a third member or take the label off"
+        ),
+        GuardKind::Wave => format!(
+            "plan: all {hosts} hosts of wave {name} must stay up, so none could ever switch; lower \
+             its min_healthy"
+        ),
+    }
 }
 
 impl Plan {
@@ -320,48 +358,11 @@ pub fn plan(
     release: &ReleaseRef,
     seed: &Digest,
 ) -> Result<Plan, PlanError> {
-    let mut left = targets(policy, hosts, seed)?;
-    let total = left.len();
-    let count = u32::try_from(total).unwrap_or(u32::MAX);
-    let mut waves = Vec::new();
-    for wave in &policy.waves {
-        let taken = total - left.len();
-        let hosts: Vec<&HostFacts> = match &wave.take {
-            Take::Count(count) => take_first(&mut left, usize_of(*count)),
-            Take::Percent(percent) => {
-                let upto = (total * usize::from(*percent)).div_ceil(100);
-                take_first(&mut left, upto.saturating_sub(taken))
-            }
-            Take::Selector(selector) => {
-                let (chosen, rest) =
-                    left.into_iter().partition(|host| selector.matches(&host.labels));
-                left = rest;
-                chosen
-            }
-            Take::Rest => std::mem::take(&mut left),
-        };
-        if hosts.is_empty() {
-            continue;
-        }
-        let size = u32::try_from(hosts.len()).unwrap_or(u32::MAX);
-        let host = |host: &HostFacts| PlannedHost {
-            id: host.id,
-            name: host.name.clone(),
-            previous: host.running.filter(|running| *running != release.id),
-            needs_secs: host.usual_secs.unwrap_or(policy.host_bake_secs),
-            ill: host.ill,
-            guards: Vec::new(),
-        };
-        waves.push(PlannedWave {
-            name: wave.name.clone(),
-            gate: wave.gate,
-            max_in_flight: wave.max_in_flight.unwrap_or(policy.max_in_flight).of(size).max(1),
-            failure_budget: wave.failure_budget.unwrap_or(policy.failure_budget).of(size),
-            bake_secs: wave.bake_secs.unwrap_or(policy.bake_secs),
-            evidence: Evidence::default(),
-            hosts: hosts.into_iter().map(host).collect(),
-        });
-    }
+    let (hosts, skipped) = targets(policy, hosts, (release, seed))?;
+    let total = u32::try_from(hosts.len()).unwrap_or(u32::MAX);
+    let mut waves = divide(policy, hosts, release);
+    let guards = guards::guards(policy, &mut waves)?;
+    let predicted_secs = waves.iter().map(predicted::wave_secs).sum();
     Ok(Plan {
         service: policy.service.clone(),
         release: release.clone(),
@@ -371,51 +372,160 @@ pub fn plan(
         probe_interval_secs: policy.probe_interval_secs,
         progress_deadline_secs: policy.progress_deadline_secs,
         absent_after_secs: policy.absent_after_secs,
-        rollout_budget: policy.rollout_budget.map(|budget| budget.of(count)),
+        rollout_budget: policy.rollout_budget.map(|budget| budget.of(total)),
         windows: policy.windows.clone(),
         freezes: policy.freezes.clone(),
         webhook: policy.webhook.clone(),
         prefetch: policy.prefetch,
-        lane_max_in_flight: policy.straggler_max_in_flight.of(count).max(1),
-        lane_budget: policy.straggler_budget.of(count),
+        lane_max_in_flight: policy.straggler_max_in_flight.of(total).max(1),
+        lane_budget: policy.straggler_budget.of(total),
         domains_at_once: policy.domain.as_ref().map_or(0, |domain| domain.at_once),
         evidence_short: policy.evidence.short,
-        guards: Vec::new(),
-        waves,
-        skipped: Vec::new(),
-        predicted_secs: 0,
+        guards,
+        waves: waves.into_iter().map(|(wave, _)| wave).collect(),
+        skipped,
+        predicted_secs,
     })
 }
 
-/// The targeted hosts in the order of the seed, those that are away last.
+/// A wave and what the planner knows of its hosts, in the same order.
+type Filled<'a> = (PlannedWave, Vec<&'a HostFacts>);
+
+fn divide<'a>(
+    policy: &Policy,
+    mut left: Vec<&'a HostFacts>,
+    release: &ReleaseRef,
+) -> Vec<Filled<'a>> {
+    let weight = |hosts: &[&HostFacts]| hosts.iter().map(|host| weight_of(policy, host)).sum();
+    let total: u64 = weight(&left);
+    let mut waves = Vec::new();
+    for wave in &policy.waves {
+        let taken = total - weight(&left);
+        let hosts: Vec<&HostFacts> = match &wave.take {
+            Take::Count(count) => take_first(&mut left, usize_of(*count)),
+            Take::Percent(percent) => {
+                let upto = (total * u64::from(*percent)).div_ceil(100);
+                take_weight(policy, &mut left, upto.saturating_sub(taken))
+            }
+            Take::Selector(selector) => {
+                let (chosen, rest) =
+                    left.into_iter().partition(|host| selector.matches(&host.labels));
+                left = rest;
+                chosen
+            }
+            Take::Rest => std::mem::take(&mut left),
+        };
+        if !hosts.is_empty() {
+            waves.push(fill(policy, wave, (hosts, release)));
+        }
+    }
+    waves
+}
+
+fn fill<'a>(
+    policy: &Policy,
+    wave: &WavePolicy,
+    (hosts, release): (Vec<&'a HostFacts>, &ReleaseRef),
+) -> Filled<'a> {
+    let size = u32::try_from(hosts.len()).unwrap_or(u32::MAX);
+    let host = |host: &&HostFacts| PlannedHost {
+        id: host.id,
+        name: host.name.clone(),
+        previous: host.running.filter(|running| *running != release.id),
+        needs_secs: needs_secs(policy, host),
+        ill: host.ill,
+        guards: Vec::new(),
+    };
+    let planned = PlannedWave {
+        name: wave.name.clone(),
+        gate: wave.gate,
+        max_in_flight: wave.max_in_flight.unwrap_or(policy.max_in_flight).of(size).max(1),
+        failure_budget: wave.failure_budget.unwrap_or(policy.failure_budget).of(size),
+        bake_secs: wave.bake_secs.unwrap_or(policy.bake_secs),
+        evidence: Evidence {
+            host_secs: policy.evidence.host_secs,
+            hosts: policy.evidence.hosts.min(size),
+        },
+        hosts: hosts.iter().map(host).collect(),
+    };
+    (planned, hosts)
+}
+
+/// What a host needs by its own history, or at most by the policy.
+fn needs_secs(policy: &Policy, host: &HostFacts) -> u64 {
+    host.usual_secs.unwrap_or(policy.probe_deadline_secs + policy.host_bake_secs)
+}
+
+fn weight_of(policy: &Policy, host: &HostFacts) -> u64 {
+    let label = policy.weight_label.as_ref().and_then(|key| host.labels.get(key.as_str()));
+    label.and_then(|text| text.parse::<u32>().ok()).map_or(1, |weight| u64::from(weight.max(1)))
+}
+
+/// The targeted hosts in the order of the policy and the seed, those that are away last; and those
+/// that are left out.
 fn targets<'a>(
     policy: &Policy,
     hosts: &'a [HostFacts],
-    seed: &Digest,
-) -> Result<Vec<&'a HostFacts>, PlanError> {
-    let mut keyed: Vec<(bool, Digest, &HostFacts)> = hosts
-        .iter()
-        .filter(|host| policy.targets.matches(&host.labels))
-        .map(|host| (!host.connected, order_of(seed, &host.id), host))
-        .collect();
+    (release, seed): (&ReleaseRef, &Digest),
+) -> Result<(Vec<&'a HostFacts>, Vec<Skipped>), PlanError> {
+    let matched: Vec<&HostFacts> =
+        hosts.iter().filter(|host| policy.targets.matches(&host.labels)).collect();
     let service = policy.service.clone();
-    if keyed.is_empty() {
+    if matched.is_empty() {
         let targets = match policy.targets.to_string() {
             text if text.is_empty() => "*".to_owned(),
             text => text,
         };
         return Err(PlanError::NoHosts { service, hosts: hosts.len(), targets });
     }
-    if keyed.len() > PLAN_HOSTS_MAX {
-        return Err(PlanError::TooManyHosts { service, hosts: keyed.len() });
+    if matched.len() > PLAN_HOSTS_MAX {
+        return Err(PlanError::TooManyHosts { service, hosts: matched.len() });
     }
-    keyed.sort_by_key(|(away, order, host)| (*away, *order, host.id));
-    let mut ids: Vec<HostId> = keyed.iter().map(|(_, _, host)| host.id).collect();
+    let mut ids: Vec<HostId> = matched.iter().map(|host| host.id).collect();
     ids.sort_unstable();
-    match ids.windows(2).find(|pair| pair.first() == pair.last()).and_then(<[_]>::first) {
-        Some(twin) => Err(PlanError::TwinHosts(*twin)),
-        None => Ok(keyed.into_iter().map(|(_, _, host)| host).collect()),
+    let twin = ids.windows(2).find(|pair| pair.first() == pair.last()).and_then(<[_]>::first);
+    if let Some(twin) = twin {
+        return Err(PlanError::TwinHosts(*twin));
     }
+    let (mut keyed, mut skipped) = (Vec::new(), Vec::new());
+    for host in matched {
+        match skip_reason(policy, host, release) {
+            Some(why) => skipped.push(Skipped { id: host.id, name: host.name.clone(), why }),
+            None => {
+                let first = policy.order == Order::BrokenFirst && host.ill;
+                keyed.push((!host.connected, !first, order_of(seed, &host.id), host));
+            }
+        }
+    }
+    skipped.sort_by(|a, b| a.name.cmp(&b.name).then(a.id.cmp(&b.id)));
+    if let (true, Some(first)) = (keyed.is_empty(), skipped.first()) {
+        let (hosts, why) = (skipped.len(), first.why.clone());
+        return Err(PlanError::AllSkipped { service, hosts, why });
+    }
+    keyed.sort_by_key(|(away, later, order, host)| (*away, *later, *order, host.id));
+    Ok((keyed.into_iter().map(|(_, _, _, host)| host).collect(), skipped))
+}
+
+fn skip_reason(policy: &Policy, host: &HostFacts, release: &ReleaseRef) -> Option<SkipReason> {
+    let limit = policy.quarantine_after;
+    if limit > 0 && host.failures_in_a_row >= limit {
+        return Some(SkipReason::Quarantined { failures: host.failures_in_a_row });
+    }
+    if host.failed_before {
+        return Some(SkipReason::FailedBefore);
+    }
+    if !release.requires.matches(&host.labels) {
+        return Some(SkipReason::Unmet { requires: release.requires.to_string() });
+    }
+    if let Some((seq, version)) = &release.barrier
+        && host.running.is_some()
+        && host.running_seq < *seq
+    {
+        return Some(SkipReason::Barrier { version: version.clone() });
+    }
+    let longest = policy.windows.iter().map(|window| u64::from(window.minutes) * 60).max();
+    let usual_secs = needs_secs(policy, host);
+    longest.filter(|secs| *secs < usual_secs).map(|_| SkipReason::NoWindow { usual_secs })
 }
 
 fn order_of(seed: &Digest, host: &HostId) -> Digest {
@@ -428,6 +538,24 @@ fn order_of(seed: &Digest, host: &HostId) -> Digest {
 fn take_first<'a>(left: &mut Vec<&'a HostFacts>, count: usize) -> Vec<&'a HostFacts> {
     let rest = left.split_off(count.min(left.len()));
     std::mem::replace(left, rest)
+}
+
+/// The first hosts that together weigh at least so much.
+fn take_weight<'a>(
+    policy: &Policy,
+    left: &mut Vec<&'a HostFacts>,
+    weight: u64,
+) -> Vec<&'a HostFacts> {
+    let mut sum = 0;
+    let count = left
+        .iter()
+        .take_while(|host| {
+            let before = sum;
+            sum += weight_of(policy, host);
+            before < weight
+        })
+        .count();
+    take_first(left, count)
 }
 
 fn usize_of(count: u32) -> usize {

@@ -13,3 +13,4 @@ mod report;
 mod revert;
 mod stop;
 mod table;
+mod windows;

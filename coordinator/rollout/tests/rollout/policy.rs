@@ -114,8 +114,8 @@ fn each_broken_rule_names_its_line_and_what_to_write() {
     for (keys, line, expected) in [
         ("max_in_flight = \"x\"", 3, PolicyFault::Amount("max_in_flight")),
         ("max_in_flight = \"101%\"", 3, PolicyFault::Amount("max_in_flight")),
-        ("max_in_flight = 0", 3, PolicyFault::NothingInFlight),
-        ("max_in_flight = \"0%\"", 3, PolicyFault::NothingInFlight),
+        ("max_in_flight = 0", 3, PolicyFault::NothingInFlight("max_in_flight")),
+        ("max_in_flight = \"0%\"", 3, PolicyFault::NothingInFlight("max_in_flight")),
         ("failure_budget = -1", 3, PolicyFault::Amount("failure_budget")),
         ("failure_budget = 1.5", 3, PolicyFault::Amount("failure_budget")),
         ("\nprobe_deadline_secs = 0", 4, bounds("probe_deadline_secs", 1, 86_400)),
