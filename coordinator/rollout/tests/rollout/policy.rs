@@ -1,9 +1,11 @@
 //! Reading policies.
 
+use groundswell_common::Timestamp;
 use groundswell_common::selector::Selector;
 use groundswell_rollout::policy::PolicyFault;
 use groundswell_rollout::{
-    Amount, EvidencePolicy, Gate, OnBreach, Order, Policy, PolicyError, Take, WhenNewer,
+    Amount, DomainPolicy, EvidencePolicy, Freeze, Gate, OnBreach, Order, Policy, PolicyError,
+    Short, Take, WhenNewer, Window,
 };
 
 const HEAD: &str = "service = \"shop\"\ntargets = \"role=web\"\n";
@@ -153,6 +155,139 @@ fn each_broken_rule_names_its_line_and_what_to_write() {
     }
     let many = "[[wave]]\ncount = 1\n".repeat(65);
     assert_eq!(fault(&many).1, PolicyFault::TooManyWaves);
+}
+
+const WHOLE: &str = r#"
+    version = 1
+    service = "shop"
+    targets = "*"
+    rollout_budget = "2%"
+    on_breach = "revert-wave"
+    order = "broken-first"
+    weight_label = "capacity"
+    min_healthy = "80%"
+    quorum_label = "cluster"
+    webhook = "http://127.0.0.1:8080/gate"
+    prefetch = true
+    straggler_max_in_flight = 2
+    straggler_budget = 3
+    quarantine_after = 4
+    when_newer = "hotfix"
+    [failure_domain]
+    label = "rack"
+    at_once = 2
+    min_healthy = "50%"
+    [evidence]
+    host_secs = 3600
+    hosts = 5
+    short = "ask"
+    [[window]]
+    days = ["sat", "mon", "sat"]
+    start = "22:05"
+    minutes = 90
+    zone = "Europe/Berlin"
+    [[window]]
+    days = "weekdays"
+    start = "04:00"
+    minutes = 60
+    [[freeze]]
+    from = "2026-12-20T00:00:00+01:00"
+    until = "2027-01-03T00:00:00+01:00"
+    why = "holidays"
+    [[wave]]
+    count = 1
+    gate = ["approval", "manual", "webhook"]
+    approvals = 2
+    four_eyes = true
+    min_healthy = 1
+    [[wave]]
+    rest = true
+    gate = "manual"
+"#;
+
+#[test]
+fn every_key_beyond_waves_is_read() {
+    let policy = Policy::from_toml(WHOLE).unwrap();
+    assert_eq!(policy.rollout_budget, Some(Amount::Percent(2)));
+    assert_eq!((policy.on_breach, policy.order), (OnBreach::RevertWave, Order::BrokenFirst));
+    assert_eq!(policy.weight_label, Some("capacity".parse().unwrap()));
+    assert_eq!(policy.min_healthy, Some(Amount::Percent(80)));
+    assert_eq!(policy.quorum_label, Some("cluster".parse().unwrap()));
+    assert_eq!(policy.webhook.as_deref(), Some("http://127.0.0.1:8080/gate"));
+    assert!(policy.prefetch);
+    assert_eq!(policy.straggler_max_in_flight, Amount::Count(2));
+    assert_eq!(policy.straggler_budget, Amount::Count(3));
+    assert_eq!((policy.quarantine_after, policy.when_newer), (4, WhenNewer::Hotfix));
+    let label = "rack".parse().unwrap();
+    let domain = DomainPolicy { label, at_once: 2, min_healthy: Amount::Percent(50) };
+    assert_eq!(policy.domain, Some(domain));
+    assert_eq!(policy.evidence, EvidencePolicy { host_secs: 3_600, hosts: 5, short: Short::Ask });
+    let window = |days: &[u8], start_minute, minutes, zone: &str| Window {
+        days: days.to_vec(),
+        start_minute,
+        minutes,
+        zone: zone.to_owned(),
+    };
+    let berlin = window(&[0, 5], 22 * 60 + 5, 90, "Europe/Berlin");
+    assert_eq!(policy.windows, [berlin, window(&[0, 1, 2, 3, 4], 240, 60, "UTC")]);
+    let freeze = Freeze {
+        from: Timestamp::from_secs(1_797_721_200),
+        until: Timestamp::from_secs(1_798_930_800),
+        why: "holidays".to_owned(),
+    };
+    assert_eq!(policy.freezes, [freeze]);
+    let all = Gate { approvals: 2, four_eyes: true, manual: true, webhook: true };
+    assert_eq!(policy.waves[0].gate, all);
+    assert_eq!(policy.waves[0].min_healthy, Some(Amount::Count(1)));
+    assert_eq!(policy.waves[1].gate, Gate { manual: true, ..Gate::default() });
+}
+
+#[test]
+fn each_fault_beyond_waves_names_its_line_and_what_to_write() {
+    let bounds = |key, min, max| PolicyFault::Bounds { key, min, max };
+    let window = |key: &str| format!("[[window]]\nstart = \"01:00\"\nminutes = 5\n{key}");
+    let wave = |key: &str| format!("[[wave]]\nrest = true\n{key}");
+    let freeze = |from: &str, until: &str| {
+        format!("[[freeze]]\nwhy = \"x\"\nfrom = \"{from}\"\nuntil = \"{until}\"")
+    };
+    let (early, late) = ("2026-01-01T00:00:00Z", "2026-02-01T00:00:00Z");
+    let atlantis = "Europe/Atlantis".to_owned();
+    let too_many = |key, max| PolicyFault::TooMany { key, max };
+    for (keys, line, expected) in [
+        ("version = 2".to_owned(), 3, PolicyFault::Version(2)),
+        ("straggler_max_in_flight = 0".to_owned(), 3, {
+            PolicyFault::NothingInFlight("straggler_max_in_flight")
+        }),
+        ("rollout_budget = \"x\"".to_owned(), 3, PolicyFault::Amount("rollout_budget")),
+        ("quarantine_after = 101".to_owned(), 3, bounds("quarantine_after", 0, 100)),
+        ("webhook = \"ftp://x\"".to_owned(), 3, PolicyFault::Webhook),
+        ("webhook = \"http://\"".to_owned(), 3, PolicyFault::Webhook),
+        ("[failure_domain]\nlabel = \"rack\"\nat_once = 0".to_owned(), 5, {
+            bounds("at_once", 1, 1_000_000)
+        }),
+        ("[evidence]\nhosts = 1000001".to_owned(), 4, bounds("hosts", 0, 1_000_000)),
+        (window("days = []"), 6, PolicyFault::Days),
+        (window("days = [\"monday\"]"), 6, PolicyFault::Days),
+        (window("days = 3"), 6, PolicyFault::Days),
+        (window("zone = \"Europe/Atlantis\""), 6, PolicyFault::Zone(atlantis)),
+        ("[[window]]\nstart = \"24:00\"\nminutes = 5".to_owned(), 4, PolicyFault::Start),
+        ("[[window]]\nstart = \"1:00\"\nminutes = 5".to_owned(), 4, PolicyFault::Start),
+        ("[[window]]\nstart = \"01:00\"\nminutes = 0".to_owned(), 5, {
+            bounds("minutes", 1, 10_080)
+        }),
+        (freeze("yesterday", late), 5, PolicyFault::Moment("from")),
+        (freeze(early, "2026-02-01T00:00:00"), 6, PolicyFault::Moment("until")),
+        (freeze(late, early), 6, PolicyFault::FreezeBackwards),
+        (wave("gate = \"vote\""), 5, PolicyFault::Gate),
+        (wave("gate = []"), 5, PolicyFault::Gate),
+        (wave("gate = [\"manual\", 3]"), 5, PolicyFault::Gate),
+        (wave("gate = \"webhook\""), 3, PolicyFault::WebhookMissing),
+        (wave("gate = \"manual\"\nfour_eyes = true"), 6, PolicyFault::ApprovalsWithoutGate),
+        (format!("{}\n", window("")).repeat(33), 131, too_many("[[window]]", 32)),
+        (format!("{}\n", freeze(early, late)).repeat(65), 259, too_many("[[freeze]]", 64)),
+    ] {
+        assert_eq!(fault(&keys), (line, expected), "{keys}");
+    }
 }
 
 #[test]
