@@ -38,7 +38,7 @@ pub(crate) enum Verb {
     Service(ServiceVerb),
     /// Show how a release would roll out, without doing it
     Plan(PlanArgs),
-    /// Rollouts: look, follow, pause, resume, halt, revert, abort
+    /// Rollouts: look, follow, pause, resume, halt, revert, steer, abort
     #[command(subcommand)]
     Rollout(RolloutVerb),
     /// Approve the wave that a rollout waits before, by your signature
@@ -171,6 +171,44 @@ pub(crate) enum RolloutVerb {
     Halt(RolloutArgs),
     /// Put the release before back on every host that left it
     Revert(RolloutArgs),
+    /// Open the next wave now: end a bake, or pass a manual gate
+    Promote(RolloutArgs),
+    /// Leave out a wave that has not opened
+    Skip {
+        /// Which
+        #[command(flatten)]
+        rollout: RolloutArgs,
+        /// The wave, counted from 1
+        #[arg(long, value_parser = clap::value_parser!(u32).range(1..))]
+        wave: u32,
+    },
+    /// Leave out a host that does not run the release
+    Exclude {
+        /// Which
+        #[command(flatten)]
+        rollout: RolloutArgs,
+        /// The host
+        #[arg(long)]
+        host: HostName,
+    },
+    /// Try a host again that failed and went back, or was left out
+    Retry {
+        /// Which
+        #[command(flatten)]
+        rollout: RolloutArgs,
+        /// The host
+        #[arg(long)]
+        host: HostName,
+    },
+    /// Bound the hosts in flight below the plan
+    Slow {
+        /// Which
+        #[command(flatten)]
+        rollout: RolloutArgs,
+        /// At most so many; without it the plan's own bound counts again
+        #[arg(long, value_name = "HOSTS", value_parser = clap::value_parser!(u32).range(1..))]
+        max_in_flight: Option<u32>,
+    },
     /// End it for good; hosts that switched go back, or stay with --keep
     Abort {
         /// Which

@@ -632,7 +632,7 @@ pub struct RolloutHost {
     /// Its wave, counted from 0.
     pub wave: u32,
     /// Its progress in one word: pending, staging, staged, granted, probing, baking, committed,
-    /// failed, reverting, overdue, reverted, absent or lost.
+    /// failed, reverting, overdue, reverted, absent, lost or excluded.
     pub progress: String,
     /// Why, where it failed.
     pub why: Option<String>,
@@ -648,6 +648,44 @@ pub struct VerbRequest {
     /// Only for abort: whether the hosts that switched keep the release.
     #[serde(default)]
     pub keep: bool,
+}
+
+/// `POST /v1/rollouts/{id}/steer`; the answer is a [`VerbAnswer`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SteerRequest {
+    /// Why, for the ledger: 1 to 1,024 bytes.
+    pub why: String,
+    /// What to do.
+    pub steer: SteerAct,
+}
+
+/// What a person does to a rollout under way without changing its plan; docs/rollout.md, 9.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "act", rename_all = "kebab-case", deny_unknown_fields)]
+pub enum SteerAct {
+    /// Opens the next wave.
+    Promote {},
+    /// Leaves out a wave that has not opened.
+    SkipWave {
+        /// Which, counted from 0.
+        wave: u32,
+    },
+    /// Leaves out a host.
+    Exclude {
+        /// Which.
+        host: HostName,
+    },
+    /// Tries a host again.
+    Retry {
+        /// Which.
+        host: HostName,
+    },
+    /// Bounds the hosts in flight.
+    Slow {
+        /// At most so many, at least 1; `None` for the plan's own bound.
+        max_in_flight: Option<u32>,
+    },
 }
 
 /// Answer to [`VerbRequest`]. After it, no host starts to switch that had not switched before.

@@ -4,9 +4,11 @@ use std::fmt::Write as _;
 use std::time::Duration;
 
 use groundswell_common::api::{
-    RolloutPage, RolloutSummary, RolloutsAnswer, StartAnswer, StartRequest, VerbAnswer, VerbRequest,
+    RolloutPage, RolloutSummary, RolloutsAnswer, StartAnswer, StartRequest, SteerAct, SteerRequest,
+    VerbAnswer, VerbRequest,
 };
 use groundswell_common::{RolloutId, ServiceName};
+use serde::Serialize;
 
 use crate::args::{Decision, RolloutArgs, RolloutVerb, StopArgs};
 use crate::client::part;
@@ -32,6 +34,20 @@ pub(crate) async fn rollout(context: &Context, verb: &RolloutVerb) -> anyhow::Re
         RolloutVerb::Resume(args) => decide("resume", args).await,
         RolloutVerb::Halt(args) => decide("halt", args).await,
         RolloutVerb::Revert(args) => self::decide(context, "revert", args, Ask::Yes).await,
+        RolloutVerb::Promote(args) => steer(context, "promote", args, SteerAct::Promote {}).await,
+        RolloutVerb::Skip { rollout: args, wave } => {
+            steer(context, "skip", args, SteerAct::SkipWave { wave: wave - 1 }).await
+        }
+        RolloutVerb::Exclude { rollout: args, host } => {
+            steer(context, "exclude", args, SteerAct::Exclude { host: host.clone() }).await
+        }
+        RolloutVerb::Retry { rollout: args, host } => {
+            steer(context, "retry", args, SteerAct::Retry { host: host.clone() }).await
+        }
+        RolloutVerb::Slow { rollout: args, max_in_flight } => {
+            let max_in_flight = *max_in_flight;
+            steer(context, "slow", args, SteerAct::Slow { max_in_flight }).await
+        }
         RolloutVerb::Abort { rollout: args, keep } => abort(context, args, *keep).await,
     }
 }
@@ -89,6 +105,16 @@ async fn abort(context: &Context, args: &RolloutArgs, keep: bool) -> anyhow::Res
     send(context, &path, "abort", VerbRequest { why: why("abort", &args.decision), keep }).await
 }
 
+async fn steer(
+    context: &Context,
+    name: &str,
+    args: &RolloutArgs,
+    steer: SteerAct,
+) -> anyhow::Result<Exit> {
+    let path = format!("/v1/rollouts/{}/steer", part(args.rollout.as_str()));
+    send(context, &path, name, SteerRequest { why: why(name, &args.decision), steer }).await
+}
+
 fn why(name: &str, decision: &Decision) -> String {
     decision.why.clone().unwrap_or_else(|| format!("swell {name}"))
 }
@@ -97,7 +123,7 @@ async fn send(
     context: &Context,
     path: &str,
     name: &str,
-    request: VerbRequest,
+    request: impl Serialize,
 ) -> anyhow::Result<Exit> {
     let answer: VerbAnswer = context.client()?.post(path, &request).await?;
     context.out.answer(&answer, |answer| decided(name, answer))?;

@@ -129,7 +129,7 @@ pub enum KeepOrRevert {
 }
 
 /// What a person may do to a rollout under way.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Steer {
     /// Opens the next wave now: ends a bake, passes a manual gate, or leaves the hosts of an open

@@ -10,12 +10,12 @@ use axum::response::sse::{Event, KeepAlive, Sse};
 use axum::{Extension, Json};
 use futures_util::Stream;
 use groundswell_common::api::{
-    ApproveAnswer, PhaseName, RolloutPage, RolloutsAnswer, VerbAnswer, VerbRequest,
+    ApproveAnswer, PhaseName, RolloutPage, RolloutsAnswer, SteerRequest, VerbAnswer, VerbRequest,
 };
 use groundswell_common::limits::APPROVAL_MAX_BYTES;
 use groundswell_common::trust::Envelope;
 use groundswell_common::{OperatorName, RolloutId, ServiceName};
-use groundswell_rollout::KeepOrRevert;
+use groundswell_rollout::{KeepOrRevert, Steer};
 use serde::Deserialize;
 use tokio::sync::watch;
 use tokio::time::Instant;
@@ -159,6 +159,19 @@ pub(super) async fn revert(
     act(&api, by, (Target::Rollout(read::name(&rollout)?), Verb::Revert, request.why)).await
 }
 
+pub(super) async fn steer(
+    State(api): State<Api>,
+    Extension(Operator(by)): Extension<Operator>,
+    Path(rollout): Path<String>,
+    body: Body,
+) -> Result<Json<VerbAnswer>, ApiError> {
+    let request: SteerRequest = read::json(body).await?;
+    let rollout: RolloutId = read::name(&rollout)?;
+    let act = request.steer;
+    let verb = api.handle.query(move |desk| desk.steer_of(&act)).await??;
+    self::act(&api, by, (Target::Rollout(rollout), verb, request.why)).await
+}
+
 /// Applies a verb; the answer waits until no host could still begin to switch under it.
 pub(super) async fn act(
     api: &Api,
@@ -174,10 +187,15 @@ pub(super) async fn act(
         };
         desk.verb(&by, &rollout, (verb, &why))?;
         let settled = match verb {
-            Verb::Resume => Settled::Durable,
-            Verb::Pause | Verb::Halt | Verb::Abort(_) | Verb::Revert => {
-                Settled::NoPermits(rollout.clone())
+            Verb::Resume
+            | Verb::Steer(Steer::Promote | Steer::SkipWave { .. } | Steer::Retry { .. }) => {
+                Settled::Durable
             }
+            Verb::Steer(Steer::Exclude { .. } | Steer::Slow { .. })
+            | Verb::Pause
+            | Verb::Halt
+            | Verb::Abort(_)
+            | Verb::Revert => Settled::NoPermits(rollout.clone()),
         };
         Ok((settled, rollout))
     };

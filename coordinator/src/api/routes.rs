@@ -67,6 +67,7 @@ pub static ROUTES: &[Route] = &[
     row!(POST "/v1/rollouts/{rollout}/halt" OPERATORS, post rollouts::halt),
     row!(POST "/v1/rollouts/{rollout}/abort" OPERATORS, post rollouts::abort),
     row!(POST "/v1/rollouts/{rollout}/revert" OPERATORS, post rollouts::revert),
+    row!(POST "/v1/rollouts/{rollout}/steer" OPERATORS, post rollouts::steer),
     row!(POST "/v1/rollouts/{rollout}/approve" APPROVERS, post rollouts::approve),
     row!(GET "/v1/audit" READERS, get audit::entries),
     row!(GET "/v1/audit/head" READERS, get audit::head),

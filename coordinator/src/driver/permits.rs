@@ -4,12 +4,12 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use groundswell_common::api::VerbAnswer;
+use groundswell_common::api::{SteerAct, VerbAnswer};
 use groundswell_common::directive::{Action, RawPermit};
 use groundswell_common::limits::PERMIT_VALID_MS;
 use groundswell_common::wire::{Deny, PermitRequest};
 use groundswell_common::{HostId, OperatorName, RolloutId, ServiceName};
-use groundswell_rollout::{Input, KeepOrRevert, may_switch};
+use groundswell_rollout::{Input, KeepOrRevert, Steer, may_switch};
 use tokio::time::Instant;
 
 use super::desk::{Desk, Finish};
@@ -53,6 +53,8 @@ pub enum Verb {
     Abort(KeepOrRevert),
     /// Put the previous release back.
     Revert,
+    /// Change its course, not its plan.
+    Steer(Steer),
 }
 
 impl Permits {
@@ -185,8 +187,24 @@ impl Desk {
             Verb::Halt => Input::Halt { by: by_name, why },
             Verb::Abort(keep) => Input::Abort { by: by_name, why, keep },
             Verb::Revert => Input::Revert { by: by_name, why },
+            Verb::Steer(steer) => Input::Steer { by: by_name, why, steer },
         };
         self.rollout_input(By::Operator(by.clone()), rollout, input).map(drop)
+    }
+
+    /// What a person asked for, with the host's name looked up.
+    ///
+    /// # Errors
+    /// [`Refused::UnknownHost`].
+    pub fn steer_of(&self, act: &SteerAct) -> Result<Verb, Refused> {
+        let steer = match act {
+            SteerAct::Promote {} => Steer::Promote,
+            SteerAct::SkipWave { wave } => Steer::SkipWave { wave: *wave },
+            SteerAct::Exclude { host } => Steer::Exclude { host: self.host_id(host)? },
+            SteerAct::Retry { host } => Steer::Retry { host: self.host_id(host)? },
+            SteerAct::Slow { max_in_flight } => Steer::Slow { max_in_flight: *max_in_flight },
+        };
+        Ok(Verb::Steer(steer))
     }
 
     /// The newest rollout of a service.

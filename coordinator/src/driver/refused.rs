@@ -189,6 +189,12 @@ impl Refused {
             }
             Self::Busy(_) => (Conflict, "busy", "resume, abort or wait for that rollout first"),
             Self::NotNewest { .. } => (Conflict, "not_newest", "act on the newest rollout"),
+            Self::Step(Refusal::FourEyes(_)) => {
+                (Forbidden, "four_eyes", "ask somebody who did not publish the release")
+            }
+            Self::Step(Refusal::UnknownHost(_)) => {
+                (Missing, "not_planned", "see the hosts in 'swell rollout show'")
+            }
             Self::Step(_) => (Conflict, "step", "look at the rollout's phase"),
             Self::Approval(_) => (Invalid, "approval", "sign what the rollout page asks for"),
             Self::Bounds { .. } => (Invalid, "bounds", "give a value within the bounds"),

@@ -1,5 +1,6 @@
 //! Planning and starting rollouts, and approvals.
 
+use groundswell_common::report::Verdict;
 use groundswell_common::trust::{Approval, Envelope, Purpose, RoleKeys, verify};
 use groundswell_common::{
     Digest, Environment, HostId, OperatorName, ReleaseId, RolloutId, ServiceName,
@@ -174,15 +175,23 @@ impl Desk {
             .view
             .hosts
             .iter()
-            .map(|(id, host)| HostFacts {
-                running: self.seats.words.get(id).and_then(|word| word.running(service)),
-                connected: self.seats.is_connected(id),
-                ..HostFacts::new(*id, host.name.clone(), host.labels.clone())
+            .map(|(id, host)| {
+                let standing = self.seats.words.get(id).and_then(|word| word.standing(service));
+                let running = standing.and_then(|standing| standing.running);
+                let seq = |release| self.view.releases.get(&release).map(|r| r.published.seq);
+                HostFacts {
+                    running,
+                    connected: self.seats.is_connected(id),
+                    ill: standing.is_some_and(|standing| standing.health == Verdict::Fail),
+                    running_seq: running.and_then(seq).unwrap_or(0),
+                    ..HostFacts::new(*id, host.name.clone(), host.labels.clone())
+                }
             })
             .collect();
         let published = &release.published;
         let reference = ReleaseRef {
             one_way: published.one_way,
+            authors: release.by.operator().into_iter().collect(),
             ..ReleaseRef::new(published.release, published.version.clone())
         };
         let seed = Digest::of(published.release.digest().as_bytes());
