@@ -7,4 +7,5 @@ mod blobs;
 mod fake;
 mod rollouts;
 mod routes;
+mod steer;
 mod view;
