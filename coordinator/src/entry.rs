@@ -104,7 +104,7 @@ pub enum What {
         /// The rollout.
         rollout: RolloutId,
         /// Its plan.
-        plan: Plan,
+        plan: Box<Plan>,
     },
     /// Something happened to a rollout.
     RolloutInput {

@@ -5,8 +5,9 @@ use std::collections::BTreeSet;
 
 use groundswell_common::HostId;
 
+use crate::phase::PhaseName;
 use crate::slots::slots;
-use crate::state::{PhaseName, Progress, ProgressName, Rollout, Tally, usize_of};
+use crate::state::{Progress, ProgressName, Rollout, Tally, usize_of};
 
 /// One invariant that does not hold.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

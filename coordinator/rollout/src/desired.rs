@@ -6,7 +6,8 @@ use groundswell_common::wire::Deny;
 use groundswell_common::{HostId, ReleaseId};
 
 use crate::calendar::Opening;
-use crate::state::{HostEntry, Outcome, Phase, Progress, Rollout};
+use crate::phase::{Outcome, Phase};
+use crate::state::{HostEntry, Progress, Rollout};
 
 /// The kind of wish for a host, before names and numbers are filled in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -11,13 +11,11 @@ use crate::calendar::Opening;
 use crate::desired::goes_forward;
 use crate::gate::{Judgement, gates};
 use crate::hosts::may_still_run;
+use crate::phase::{Breach, HaltCause, Outcome, PauseCause, Phase, Resumable, RevertCause};
 use crate::plan::{Evidence, GuardKind, SkipReason};
 use crate::settle::evidence_missing;
 use crate::slots::{lane_is_shut, slots};
-use crate::state::{
-    Breach, HaltCause, HostEntry, Outcome, Parked, PauseCause, Phase, Progress, Resumable,
-    RevertCause, Rollout, Tally, usize_of,
-};
+use crate::state::{HostEntry, Parked, Progress, Rollout, Tally, usize_of};
 
 /// One reason. Waves are counted from 0 here and from 1 in the sentences.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

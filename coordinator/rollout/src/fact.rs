@@ -6,7 +6,8 @@ use groundswell_common::report::{FailedStep, HostState, Standing, Verdict};
 use groundswell_common::{HostId, Timestamp};
 
 use crate::input::HostFact;
-use crate::state::{HostEntry, Outcome, Phase, Progress, Resumable, Rollout};
+use crate::phase::{Outcome, Phase, Resumable};
+use crate::state::{HostEntry, Progress, Rollout};
 
 /// Seconds beyond the host's own deadlines before its silence counts: the permit, the switch itself
 /// and a reconnect.

@@ -6,7 +6,8 @@ use groundswell_common::report::Verdict;
 use groundswell_common::{Digest, OperatorName, Timestamp};
 
 use crate::explain::Why;
-use crate::state::{Phase, Rollout};
+use crate::phase::Phase;
+use crate::state::Rollout;
 
 /// What the gates of a wave say.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -9,9 +9,10 @@ use groundswell_common::{HostId, RolloutId, Timestamp};
 use crate::calendar::Opening;
 use crate::desired::{Want, is_open, want};
 use crate::input::Moment;
+use crate::phase::Phase;
 use crate::plan::GuardKind;
 use crate::state::{
-    Counts, GuardState, HostEntry, Parked, Phase, Progress, Rollout, Sets, Watch, usize_of,
+    Counts, GuardState, HostEntry, Parked, Progress, Rollout, Sets, Watch, usize_of,
 };
 use crate::step::Transition;
 

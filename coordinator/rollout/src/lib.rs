@@ -13,6 +13,7 @@ pub mod gate;
 mod guards;
 mod hosts;
 pub mod input;
+pub mod phase;
 pub mod plan;
 pub mod policy;
 mod predicted;
@@ -29,6 +30,7 @@ pub use explain::{Why, earliest, explain};
 pub use fact::{cares_about_link, fact};
 pub use gate::{Judgement, asks_webhook, judge};
 pub use input::{HostFact, Input, KeepOrRevert, Moment, Steer};
+pub use phase::{Breach, HaltCause, Outcome, PauseCause, Phase, PhaseName, Resumable, RevertCause};
 pub use plan::{
     Evidence, Guard, GuardKind, HostFacts, Plan, PlanError, PlannedHost, PlannedWave, ReleaseRef,
     SkipReason, Skipped, plan,
@@ -37,8 +39,5 @@ pub use policy::{
     Amount, DomainPolicy, EvidencePolicy, Gate, OnBreach, Order, Policy, PolicyError, Short, Take,
     WavePolicy, WhenNewer,
 };
-pub use state::{
-    Approved, Breach, HaltCause, HostEntry, Outcome, Parked, PauseCause, Phase, PhaseName,
-    Progress, ProgressName, Resumable, RevertCause, Rollout, Tally,
-};
+pub use state::{Approved, HostEntry, Parked, Progress, ProgressName, Rollout, Tally};
 pub use step::{Effects, Refusal, Transition, due, next_deadline, step};

@@ -8,13 +8,11 @@ use crate::desired::{goes_forward, is_open};
 use crate::fact::lost_at;
 use crate::gate::{Judgement, gates};
 use crate::hosts::Step;
+use crate::phase::{Breach, HaltCause, Outcome, PauseCause, Phase, Resumable, RevertCause};
 use crate::plan::Evidence;
 use crate::policy::{OnBreach, Short, WAVES_MAX};
 use crate::slots::{back_at, grant, send_back, unpark_windows};
-use crate::state::{
-    Breach, HaltCause, Outcome, PauseCause, Phase, Progress, Resumable, RevertCause, Rollout,
-    WaveState, usize_of,
-};
+use crate::state::{Progress, Rollout, WaveState, usize_of};
 
 /// Changes of phase in one step: each wave waits, opens, bakes and is reverted at most once.
 const PHASES_PER_STEP_MAX: usize = 4 * WAVES_MAX;

@@ -7,8 +7,9 @@ use groundswell_common::report::{FailedStep, Verdict};
 use crate::gate::asks_webhook;
 use crate::hosts::{Step, may_still_run};
 use crate::input::Steer;
+use crate::phase::{HaltCause, Outcome, Phase, Resumable};
 use crate::settle::{go_to_wave, resumable};
-use crate::state::{HaltCause, Outcome, Phase, Progress, Resumable, Rollout, usize_of};
+use crate::state::{Progress, Rollout, usize_of};
 use crate::step::Refusal;
 
 /// Takes one act of steering.

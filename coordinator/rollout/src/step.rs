@@ -8,11 +8,9 @@ use crate::fact::{health_news, next_progress};
 use crate::gate::{approvals_needed, approvers};
 use crate::hosts::Step;
 use crate::input::{HostFact, Input, KeepOrRevert, Moment};
+use crate::phase::{HaltCause, Outcome, PauseCause, Phase, PhaseName, Resumable, RevertCause};
 use crate::settle::{go_to_wave, renew_grants, resumable, settle, turn_back};
-use crate::state::{
-    Approved, HaltCause, Outcome, PauseCause, Phase, PhaseName, Progress, Resumable, RevertCause,
-    Rollout,
-};
+use crate::state::{Approved, Progress, Rollout};
 use crate::steer::{answer, removed};
 
 /// What the shell must do after a step is durable.
@@ -167,7 +165,8 @@ fn apply(rollout: &mut Rollout, step: &mut Step, input: &Input) -> Result<(), Re
         (P::Done, I::Approve { .. }) => Err(Refusal::Over),
 
         (P::Planned, I::Pause { .. } | I::Resume { .. } | I::Halt { .. } | I::Revert { .. }
-            | I::Steer { .. } | I::Answer { .. } | I::Host { .. } | I::Connected { .. } | I::Disconnected { .. } | I::Tick) => {
+            | I::Steer { .. } | I::Answer { .. } | I::Host { .. } | I::Connected { .. }
+            | I::Disconnected { .. } | I::Tick) => {
             Err(Refusal::NotStarted)
         }
 

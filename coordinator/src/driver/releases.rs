@@ -2,7 +2,7 @@
 
 use groundswell_common::api::{PolicyAnswer, PublishAnswer};
 use groundswell_common::{OperatorName, ReleaseId, ServiceName};
-use groundswell_rollout::Policy;
+use groundswell_rollout::{Policy, WhenNewer};
 
 use super::desk::Desk;
 use super::refused::Refused;
@@ -79,10 +79,7 @@ impl Desk {
         service: &ServiceName,
         text: &str,
     ) -> Result<PolicyAnswer, Refused> {
-        let policy = Policy::from_toml(text).map_err(Refused::Policy)?;
-        if policy.service != *service {
-            return Err(Refused::PolicyService(policy.service));
-        }
+        let policy = read_policy(service, text)?;
         let before = self.view.services.get(service).and_then(|s| s.policy.as_ref());
         let changed = before.is_none_or(|before| before.text != text);
         if changed {
@@ -149,4 +146,26 @@ fn answer(
         rollout,
         waiting,
     }
+}
+
+/// Reads a policy of a service.
+///
+/// # Errors
+/// [`Refused`]: not a policy, of another service, or one that asks for what nobody here does: a wave
+/// would wait for it for ever, or a rule would silently not hold.
+pub(super) fn read_policy(service: &ServiceName, text: &str) -> Result<Policy, Refused> {
+    let policy = Policy::from_toml(text).map_err(Refused::Policy)?;
+    if policy.service != *service {
+        return Err(Refused::PolicyService(policy.service));
+    }
+    if policy.waves.iter().any(|wave| wave.gate.webhook) {
+        return Err(Refused::NotDone("gate = \"webhook\""));
+    }
+    if policy.quarantine_after > 0 {
+        return Err(Refused::NotDone("quarantine_after"));
+    }
+    if policy.when_newer == WhenNewer::Hotfix {
+        return Err(Refused::NotDone("when_newer = \"hotfix\""));
+    }
+    Ok(policy)
 }

@@ -11,6 +11,7 @@ use groundswell_rollout::{
 
 use super::desk::Desk;
 use super::refused::Refused;
+use super::releases::read_policy;
 use crate::entry::{By, What};
 use crate::present;
 use crate::view::Release;
@@ -119,10 +120,7 @@ impl Desk {
         match policy {
             None => self.make_plan(self.policy(name)?, &release),
             Some(text) => {
-                let policy = Policy::from_toml(text).map_err(Refused::Policy)?;
-                if policy.service != *name {
-                    return Err(Refused::PolicyService(policy.service));
-                }
+                let policy = read_policy(name, text)?;
                 self.make_plan(&policy, &release)
             }
         }
@@ -212,7 +210,7 @@ impl Desk {
             .map(|host| host.id)
             .filter(|host| !self.seats.is_connected(host))
             .collect();
-        self.submit(by, What::RolloutPlanned { rollout: id.clone(), plan })?;
+        self.submit(by, What::RolloutPlanned { rollout: id.clone(), plan: Box::new(plan) })?;
         if let Some(before) = before {
             let input = Input::Supersede { by: id.clone() };
             self.submit_or_log(By::Coordinator, &before, input);

@@ -14,7 +14,7 @@ pub enum PolicyError {
         bytes: usize,
     },
     /// Not TOML, or a key that is missing, unknown or of the wrong type.
-    #[error("read the policy, line {line}: see the keys in docs/rollout.md")]
+    #[error("read the policy, line {line}: see the keys in docs/policy.md")]
     Toml {
         /// Where.
         line: usize,
@@ -40,7 +40,7 @@ pub enum PolicyError {
         #[source]
         source: SelectorError,
     },
-    /// A rule of docs/rollout.md broken.
+    /// A rule of docs/policy.md broken.
     #[error("read the policy, line {line}: {fault}")]
     Rule {
         /// Where.

@@ -15,7 +15,7 @@ use super::values::{
 use crate::calendar::{DAYS, Freeze, WINDOW_MAX_MINUTES, Window, moment, zone_exists};
 
 impl Policy {
-    /// Reads a policy. `docs/rollout.md` lists the keys with their defaults.
+    /// Reads a policy. `docs/policy.md` lists the keys with their defaults.
     ///
     /// # Errors
     /// [`PolicyError`] with the line and what to write instead.

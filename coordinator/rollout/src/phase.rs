@@ -1,0 +1,272 @@
+//! Where a rollout as a whole stands: its phase, what stopped or turned it, how it ended. Values only.
+
+use groundswell_common::{OperatorName, RolloutId, Timestamp};
+use serde::{Deserialize, Serialize};
+
+/// Where the rollout as a whole stands. Waves are counted from 0.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Phase {
+    /// Not started: queued, or just made.
+    Planned,
+    /// A wave is open.
+    Running {
+        /// Which.
+        wave: u32,
+        /// Halted at this point unless a host of it commits before.
+        progress_by: Timestamp,
+    },
+    /// A wave is finished and watched.
+    Baking {
+        /// Which.
+        wave: u32,
+        /// Until when.
+        until: Timestamp,
+    },
+    /// A wave waits for its gate.
+    Gated {
+        /// The wave that would open.
+        wave: u32,
+        /// Since when.
+        since: Timestamp,
+    },
+    /// Stopped, and waits for a person's answer.
+    Paused {
+        /// What stopped it.
+        cause: PauseCause,
+        /// Since when.
+        since: Timestamp,
+        /// Where a resume goes on.
+        resume: Resumable,
+    },
+    /// Stopped by the machine or by the red button.
+    Halted {
+        /// What stopped it.
+        cause: HaltCause,
+        /// Since when.
+        since: Timestamp,
+        /// Where a resume goes on.
+        resume: Resumable,
+    },
+    /// The previous release is put back, from the last wave to the first.
+    Reverting {
+        /// Why.
+        cause: RevertCause,
+        /// The wave that goes back now.
+        wave: u32,
+        /// The first wave that goes back; earlier ones keep what they run.
+        down_to: u32,
+    },
+    /// Over. Stragglers of a completed rollout still catch up, those of a reverted one go back.
+    Done {
+        /// How it ended.
+        outcome: Outcome,
+        /// When.
+        at: Timestamp,
+    },
+}
+
+/// The variants of [`Phase`] without their data.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum PhaseName {
+    /// See [`Phase::Planned`].
+    Planned,
+    /// See [`Phase::Running`].
+    Running,
+    /// See [`Phase::Baking`].
+    Baking,
+    /// See [`Phase::Gated`].
+    Gated,
+    /// See [`Phase::Paused`].
+    Paused,
+    /// See [`Phase::Halted`].
+    Halted,
+    /// See [`Phase::Reverting`].
+    Reverting,
+    /// See [`Phase::Done`].
+    Done,
+}
+
+/// Where a resume goes on.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Resumable {
+    /// In an open wave, with its whole progress deadline again.
+    Running {
+        /// Which.
+        wave: u32,
+    },
+    /// In the bake of a wave.
+    Baking {
+        /// Which.
+        wave: u32,
+        /// Milliseconds of the bake that were left.
+        left_millis: u64,
+    },
+    /// Before a wave.
+    Gated {
+        /// Which.
+        wave: u32,
+        /// Since when its gate was shut.
+        since: Timestamp,
+    },
+    /// On the way back.
+    Reverting {
+        /// Why it goes back.
+        cause: RevertCause,
+        /// The wave that goes back now.
+        wave: u32,
+        /// The first wave that goes back.
+        down_to: u32,
+    },
+    /// Completed, with stragglers.
+    Completed {
+        /// When it completed.
+        at: Timestamp,
+    },
+}
+
+/// What paused a rollout.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum PauseCause {
+    /// A person.
+    Person {
+        /// Who.
+        by: OperatorName,
+        /// The reason given.
+        why: String,
+    },
+    /// More failures than allowed, and the policy says pause.
+    Breach(Breach),
+    /// A bake is over and has seen too little.
+    Evidence {
+        /// Which wave.
+        wave: u32,
+    },
+}
+
+/// More failures than allowed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Breach {
+    /// The wave whose budget it is, from 0; `None` for the budget of the whole rollout.
+    pub wave: Option<u32>,
+    /// Failures not acknowledged before.
+    pub failures: u32,
+    /// What was allowed.
+    pub budget: u32,
+}
+
+/// What halted a rollout.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum HaltCause {
+    /// The red button.
+    Person {
+        /// Who.
+        by: OperatorName,
+        /// The reason given.
+        why: String,
+    },
+    /// More failures than allowed.
+    Breach(Breach),
+    /// No host of the open wave committed within the progress deadline.
+    NoProgress {
+        /// Which wave.
+        wave: u32,
+    },
+    /// The webhook of a gate answered that the wave must not open.
+    Gate {
+        /// Which wave.
+        wave: u32,
+        /// The reason given.
+        why: String,
+    },
+}
+
+/// Why the previous release is put back.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum RevertCause {
+    /// A person asked for it.
+    Person {
+        /// Who.
+        by: OperatorName,
+        /// The reason given.
+        why: String,
+    },
+    /// More failures than allowed, and the policy says revert.
+    Breach(Breach),
+}
+
+/// How a rollout ended.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Outcome {
+    /// Every wave finished and baked.
+    Completed,
+    /// Every host that could be reached went back, from wave `down_to` on.
+    Reverted {
+        /// Why.
+        cause: RevertCause,
+        /// The first wave that went back; earlier ones keep what they run.
+        down_to: u32,
+    },
+    /// Ended by a person; hosts keep what they run.
+    Aborted {
+        /// Who.
+        by: OperatorName,
+        /// The reason given.
+        why: String,
+    },
+    /// A newer rollout took over before the end.
+    Superseded {
+        /// Which.
+        by: RolloutId,
+    },
+}
+
+impl Phase {
+    /// Its name.
+    #[must_use]
+    pub fn name(&self) -> PhaseName {
+        match self {
+            Self::Planned => PhaseName::Planned,
+            Self::Running { .. } => PhaseName::Running,
+            Self::Baking { .. } => PhaseName::Baking,
+            Self::Gated { .. } => PhaseName::Gated,
+            Self::Paused { .. } => PhaseName::Paused,
+            Self::Halted { .. } => PhaseName::Halted,
+            Self::Reverting { .. } => PhaseName::Reverting,
+            Self::Done { .. } => PhaseName::Done,
+        }
+    }
+
+    /// The wave that it is about, counted from 0.
+    #[must_use]
+    pub fn wave(&self) -> Option<u32> {
+        match self {
+            Self::Running { wave, .. }
+            | Self::Baking { wave, .. }
+            | Self::Gated { wave, .. }
+            | Self::Reverting { wave, .. } => Some(*wave),
+            Self::Paused { resume, .. } | Self::Halted { resume, .. } => resume.wave(),
+            Self::Planned | Self::Done { .. } => None,
+        }
+    }
+}
+
+impl Resumable {
+    /// The wave that it is about, counted from 0.
+    #[must_use]
+    pub fn wave(&self) -> Option<u32> {
+        match self {
+            Self::Running { wave }
+            | Self::Baking { wave, .. }
+            | Self::Gated { wave, .. }
+            | Self::Reverting { wave, .. } => Some(*wave),
+            Self::Completed { .. } => None,
+        }
+    }
+}
