@@ -10,7 +10,7 @@ use groundswell_common::{ReleaseId, ServiceName};
 
 use crate::durable::{self, Access, Fault, at};
 use crate::layout::Layout;
-use crate::machine::Wish;
+use groundswell_machine::Wish;
 
 /// An envelope and the proofs of up to 512 releases.
 const FILE_MAX_BYTES: usize = 4 * 1024 * 1024;

@@ -24,12 +24,12 @@ use crate::clock::wall;
 use crate::identity::{Loaded, save_root};
 use crate::journal;
 use crate::link::{Access, Heard, Say, hello};
-use crate::machine::{Action, Again, Event, Service, State, StuckCause, Wish};
 use crate::text::failure;
 use crate::trustee::{Trustee, walk};
 use crate::work::{Bring, Job, Outside, Under, free_bytes};
 use crate::{prune, switch};
 use groundswell_common::chain;
+use groundswell_machine::{Action, Again, Event, Service, State, StuckCause, Wish};
 
 const SOON: Duration = Duration::from_secs(1);
 const LATER: Duration = Duration::from_secs(30);

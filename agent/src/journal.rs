@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::durable::{self, Access, Fault};
 use crate::layout::Layout;
-use crate::machine::Service;
+use groundswell_machine::Service;
 
 const VERSION: u32 = 1;
 /// A journal holds a few releases and failure texts.

@@ -19,7 +19,6 @@ mod identity;
 mod journal;
 mod layout;
 mod link;
-mod machine;
 mod ports;
 mod probe;
 mod prune;

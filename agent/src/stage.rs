@@ -19,8 +19,8 @@ use rustix::io::Errno;
 
 use crate::durable::{self, Access, Fault, at};
 use crate::layout::Layout;
-use crate::machine::Known;
 use crate::trustee::Trustee;
+use groundswell_machine::Known;
 
 /// Bytes read from the bundle at once.
 const READ_BYTES: usize = 64 * 1024;

@@ -11,10 +11,10 @@ use crate::durable;
 use crate::identity;
 use crate::journal;
 use crate::layout::Layout;
-use crate::machine::Service;
 use crate::stage;
 use crate::switch;
 use groundswell_common::chain;
+use groundswell_machine::Service;
 
 /// The whole status. The JSON form is an interface: fields are only added.
 #[derive(Debug, Serialize)]

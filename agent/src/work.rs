@@ -20,7 +20,6 @@ use crate::durable::Fault;
 use crate::fetch::FetchError;
 use crate::layout::Layout;
 use crate::link::Say;
-use crate::machine::{Event, Known};
 use crate::ports::{Alive, Depot, Probes, RunSpec, Units};
 use crate::probe::ProbeError;
 use crate::stage::{self, StageError, StagedRelease, Unpack};
@@ -29,6 +28,7 @@ use crate::text::failure;
 use crate::trustee::Trustee;
 use crate::units::UnitError;
 use groundswell_common::chain;
+use groundswell_machine::{Event, Known};
 
 /// A probe that fails while a release bakes is tried once more after this time before it counts.
 const SECOND_TRY: Duration = Duration::from_millis(250);

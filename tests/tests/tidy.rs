@@ -89,7 +89,7 @@ fn the_pure_parts_do_no_io_and_read_no_clock() {
     let pure = |path: &str| {
         path.starts_with("common/src/")
             || path.starts_with("coordinator/rollout/src/")
-            || path.starts_with("agent/src/machine")
+            || path.starts_with("agent/machine/src")
     };
     let findings = rust()
         .iter()

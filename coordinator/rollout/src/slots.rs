@@ -40,8 +40,9 @@ pub(crate) fn grant(rollout: &mut Rollout, step: &mut Step) {
     let slots = slots(rollout);
     let (since, deadline) = (step.at.now, lost_at(rollout, step.at.now));
     while rollout.sets.in_flight.len() < slots {
-        wake(rollout, step, Way::Forward);
-        let Some(ordinal) = next_ready(rollout) else { break };
+        let woke = wake(rollout, step, Way::Forward);
+        // One that was woken may not be next: it may be late, and its lane shut.
+        let Some(ordinal) = next_ready(rollout) else { if woke { continue } else { break } };
         let Some(entry) = rollout.entry(ordinal) else { break };
         let blocked = blocked_by(rollout, (ordinal, entry), Way::Forward);
         match blocked.or_else(|| too_long(rollout, ordinal, since)) {
@@ -56,8 +57,11 @@ pub(crate) fn send_back(rollout: &mut Rollout, step: &mut Step, wave: u32) {
     let first = rollout.wave_state(wave).map_or(0, |wave| wave.first);
     let (slots, deadline) = (back_slots(rollout, wave), back_at(rollout, step.at.now));
     while rollout.sets.in_flight.len() < slots {
-        wake(rollout, step, Way::Back);
-        let Some(ordinal) = rollout.sets.back_ready.range(first..).next().copied() else { break };
+        let woke = wake(rollout, step, Way::Back);
+        // One that was woken may be of an earlier wave.
+        let Some(ordinal) = rollout.sets.back_ready.range(first..).next().copied() else {
+            if woke { continue } else { break }
+        };
         let Some(entry) = rollout.entry(ordinal) else { break };
         match blocked_by(rollout, (ordinal, entry), Way::Back) {
             Some(parked) => rollout.edit(step, ordinal, |entry| entry.parked = Some(parked)),
@@ -124,8 +128,8 @@ fn next_ready(rollout: &Rollout) -> Option<u32> {
     late.or_else(|| rollout.sets.ready.first()).copied()
 }
 
-/// Looks again at one host that waits for room where there is room now, if there is one.
-fn wake(rollout: &mut Rollout, step: &mut Step, way: Way) {
+/// Looks again at one host that waits for room where there is room now; whether there was one.
+fn wake(rollout: &mut Rollout, step: &mut Step, way: Way) -> bool {
     let cap = rollout.plan.domains_at_once;
     let one_more = cap == 0 || rollout.counts.domains < cap;
     let sleeping = rollout.sets.sleeping.first().filter(|_| one_more);
@@ -136,10 +140,12 @@ fn wake(rollout: &mut Rollout, step: &mut Step, way: Way) {
     let mut dead = rollout.sets.dead.iter().filter(|_| way == Way::Back);
     let dead = || dead.find(|guard| one_more || !is_domain(guard));
     let guard = rollout.sets.roomy.first().or(sleeping).or_else(dead).copied();
-    let Some(guard) = guard else { return };
+    let Some(guard) = guard else { return false };
     let from = (Parked::Guard(guard), 0);
     let parked = rollout.sets.parked.range(from..).next().copied();
     if let Some((_, ordinal)) = parked.filter(|(parked, _)| *parked == from.0) {
         rollout.edit(step, ordinal, |entry| entry.parked = None);
+        return true;
     }
+    false
 }

@@ -104,3 +104,19 @@ fn connections_are_news_only_when_they_change() {
     assert!(!cares_about_link(&bed.rollout, &host(9), false));
     assert!(!cares_about_link(&Bed::of(planned("", 1)).rollout, &host(0), false));
 }
+
+#[test]
+fn an_old_word_of_a_host_that_is_away_moves_nothing() {
+    let mut bed = Bed::start("[[wave]]\nrest = true", 2);
+    let away = bed.wave(0)[0];
+    bed.apply(Input::Disconnected { host: away });
+    bed.pass(30);
+    assert_eq!(bed.progress(away), Progress::Absent);
+    // It had staged before the connection went, and the word is looked at again.
+    let standing = bed.standing(away);
+    standing.state = HostState::Staged;
+    standing.target = Some(release(2));
+    assert!(!bed.report(away));
+    bed.apply(Input::Connected { host: away });
+    assert!(bed.report(away));
+}

@@ -13,40 +13,40 @@ pub(crate) const FAILED_MAX: usize = 16;
 /// What is remembered of a release that was verified on this host.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(crate) struct Known {
+pub struct Known {
     /// Which release.
-    pub(crate) id: ReleaseId,
+    pub id: ReleaseId,
     /// Its version, for people.
-    pub(crate) version: Version,
+    pub version: Version,
     /// Its place among the releases of the service.
-    pub(crate) seq: u64,
+    pub seq: u64,
     /// The floor that holds once it is committed.
-    pub(crate) floor: u64,
+    pub floor: u64,
     /// Whether it cannot be left again once it ran.
-    pub(crate) one_way: bool,
+    pub one_way: bool,
 }
 
 /// The newest wish for this service.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(crate) struct Wish {
+pub struct Wish {
     /// The generation of the directive that carried it.
-    pub(crate) generation: u64,
+    pub generation: u64,
     /// What to do.
-    pub(crate) action: Desired,
+    pub action: Desired,
     /// Seconds from the switch to passing probes.
-    pub(crate) probe_deadline_secs: u64,
+    pub probe_deadline_secs: u64,
     /// Seconds that the probes must keep passing.
-    pub(crate) bake_secs: u64,
+    pub bake_secs: u64,
     /// Seconds between two tries of a probe.
-    pub(crate) probe_interval_secs: u64,
+    pub probe_interval_secs: u64,
     /// The rollout behind it.
-    pub(crate) rollout: Option<RolloutId>,
+    pub rollout: Option<RolloutId>,
 }
 
 impl Wish {
     /// The release that it asks for, if it asks for one to be brought here.
-    pub(crate) fn names(&self) -> Option<ReleaseId> {
+    pub fn names(&self) -> Option<ReleaseId> {
         match &self.action {
             Desired::Stage { release } | Desired::Switch { release } => Some(*release),
             Desired::Hold {} | Desired::Revert { .. } => None,
@@ -57,30 +57,61 @@ impl Wish {
 /// Where the machine stands. What is needed to go on after a restart is inside.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "state", rename_all = "kebab-case", deny_unknown_fields)]
-pub(crate) enum State {
+pub enum State {
     /// Nothing live, nothing to do.
     Idle {},
     /// Bringing `target` to this host's disk.
-    Fetching { target: ReleaseId },
+    Fetching {
+        /// Which release.
+        target: ReleaseId,
+    },
     /// `target` is on disk, complete and verified; not live.
-    Staged { target: Known },
+    Staged {
+        /// Which release.
+        target: Known,
+    },
     /// A permit was given: the live link is being replaced, the service restarted.
-    Switching { target: Known },
+    Switching {
+        /// Which release.
+        target: Known,
+    },
     /// `target` is live and must pass its probes before `deadline`.
-    Probing { target: Known, deadline: Timestamp },
+    Probing {
+        /// Which release.
+        target: Known,
+        /// When its probes must have passed.
+        deadline: Timestamp,
+    },
     /// `target` passes its probes and is watched until `until`.
-    Baking { target: Known, until: Timestamp },
+    Baking {
+        /// Which release.
+        target: Known,
+        /// How long.
+        until: Timestamp,
+    },
     /// What runs has proved itself.
     Committed {},
     /// Going from `from` to `to`, or to nothing.
-    Reverting { from: Known, to: Option<Known>, cause: Cause },
+    Reverting {
+        /// What is left.
+        from: Known,
+        /// What becomes live again; `None` for nothing.
+        to: Option<Known>,
+        /// Why.
+        cause: Cause,
+    },
     /// Only a person, or for [`StuckCause::Revert`] another release, can help.
-    Stuck { cause: StuckCause, generation: u64 },
+    Stuck {
+        /// Why.
+        cause: StuckCause,
+        /// The generation of the directive.
+        generation: u64,
+    },
 }
 
 impl State {
     /// Its name in logs.
-    pub(crate) fn name(&self) -> &'static str {
+    pub fn name(&self) -> &'static str {
         match self {
             Self::Idle {} => "idle",
             Self::Fetching { .. } => "fetching",
@@ -98,9 +129,14 @@ impl State {
 /// Why a service goes back.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "cause", rename_all = "kebab-case", deny_unknown_fields)]
-pub(crate) enum Cause {
+pub enum Cause {
     /// The release failed here.
-    Failed { step: FailedStep, why: String },
+    Failed {
+        /// At which step.
+        step: FailedStep,
+        /// What happened, at most 4 KiB.
+        why: String,
+    },
     /// The directive says so.
     Told {},
 }
@@ -108,7 +144,7 @@ pub(crate) enum Cause {
 /// Why a service is stuck.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub(crate) enum StuckCause {
+pub enum StuckCause {
     /// The journal cannot be read.
     Journal,
     /// The live link is not what the journal says.
@@ -122,44 +158,44 @@ pub(crate) enum StuckCause {
 /// A release that failed on this host.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(crate) struct Failed {
+pub struct Failed {
     /// Which.
-    pub(crate) release: ReleaseId,
+    pub release: ReleaseId,
     /// The newest generation that asked for it.
-    pub(crate) generation: u64,
+    pub generation: u64,
     /// Whether a newer directive has stopped asking for it since.
-    pub(crate) released: bool,
+    pub released: bool,
 }
 
 /// One service on this host: all that the journal keeps.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(crate) struct Service {
+pub struct Service {
     /// Where the machine stands.
-    pub(crate) state: State,
+    pub state: State,
     /// What is live.
-    pub(crate) running: Option<Known>,
+    pub running: Option<Known>,
     /// What was live before it and proved itself; still on disk.
-    pub(crate) previous: Option<Known>,
+    pub previous: Option<Known>,
     /// No release below this `seq` is ever accepted again.
-    pub(crate) floor: u64,
+    pub floor: u64,
     /// The newest wish.
-    pub(crate) wish: Option<Wish>,
+    pub wish: Option<Wish>,
     /// Releases that failed here and are not tried again by themselves.
-    pub(crate) failed: Vec<Failed>,
+    pub failed: Vec<Failed>,
     /// The newest failure, for the report; gone when a release commits.
-    pub(crate) failure: Option<Failure>,
+    pub failure: Option<Failure>,
     /// When the newest switch began, and when its probes passed.
-    pub(crate) switched: Option<SwitchTimes>,
+    pub switched: Option<SwitchTimes>,
     /// What the probes say of what is live.
-    pub(crate) health: Verdict,
+    pub health: Verdict,
     /// Restarts of the agent inside the present state.
-    pub(crate) resumes: u32,
+    pub resumes: u32,
 }
 
 impl Service {
     /// A service that this host has never heard of.
-    pub(crate) fn new() -> Self {
+    pub fn new() -> Self {
         Self {
             state: State::Idle {},
             running: None,
@@ -175,25 +211,25 @@ impl Service {
     }
 
     /// Takes a live release as committed: for a person who has looked at the host.
-    pub(crate) fn adopt(&mut self, live: Known) {
+    pub fn adopt(&mut self, live: Known) {
         self.floor = live.floor;
         self.running = Some(live);
         self.state = State::Committed {};
     }
 
     /// The state that is returned to when there is nothing to do.
-    pub(super) fn rest(&self) -> State {
+    pub(crate) fn rest(&self) -> State {
         if self.running.is_some() { State::Committed {} } else { State::Idle {} }
     }
 
     /// Enters a state afresh.
-    pub(super) fn enter(&mut self, state: State) {
+    pub(crate) fn enter(&mut self, state: State) {
         self.state = state;
         self.resumes = 0;
     }
 
     /// The release that the machine is working on.
-    pub(crate) fn target(&self) -> Option<ReleaseId> {
+    pub fn target(&self) -> Option<ReleaseId> {
         match &self.state {
             State::Fetching { target } => Some(*target),
             State::Staged { target }
@@ -206,7 +242,7 @@ impl Service {
     }
 
     /// Releases that must stay on disk.
-    pub(crate) fn kept(&self) -> Vec<ReleaseId> {
+    pub fn kept(&self) -> Vec<ReleaseId> {
         let known = [&self.running, &self.previous].into_iter().flatten().map(|known| known.id);
         let from = match &self.state {
             State::Reverting { from, .. } => Some(from.id),
@@ -223,7 +259,7 @@ impl Service {
     }
 
     /// What the report says of this service.
-    pub(crate) fn standing(&self, service: &ServiceName) -> Standing {
+    pub fn standing(&self, service: &ServiceName) -> Standing {
         let state = match &self.state {
             State::Idle {} => HostState::Idle,
             State::Fetching { .. } => HostState::Fetching,

@@ -10,7 +10,7 @@ use super::state::{
 
 /// What can happen.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Event {
+pub enum Event {
     /// A directive that was accepted says this of the service.
     Wish(Wish),
     /// A session with the coordinator stands: permits may be asked for.
@@ -20,34 +20,63 @@ pub(crate) enum Event {
     /// The release is on disk, complete and verified.
     Staged(Known),
     /// The release cannot be brought here.
-    StageFailed { release: ReleaseId, why: String },
+    StageFailed {
+        /// Which release.
+        release: ReleaseId,
+        /// What happened, at most 4 KiB.
+        why: String,
+    },
     /// A permit, checked and fresh, for exactly this.
-    Permitted { release: ReleaseId, generation: u64 },
+    Permitted {
+        /// Which release.
+        release: ReleaseId,
+        /// The generation of the directive.
+        generation: u64,
+    },
     /// No permit.
-    Denied { generation: u64, again: Again },
+    Denied {
+        /// The generation of the directive.
+        generation: u64,
+        /// When to ask again.
+        again: Again,
+    },
     /// The permit ran out before the live link was touched.
     PermitLate,
     /// The live link was replaced and the service restarted.
     Switched,
     /// The live link or the restart failed.
-    SwitchFailed { why: String },
+    SwitchFailed {
+        /// What happened, at most 4 KiB.
+        why: String,
+    },
     /// All probes passed: before the deadline, or for the whole bake time.
     Passed,
     /// Probes failed.
-    Failed { why: String },
+    Failed {
+        /// What happened, at most 4 KiB.
+        why: String,
+    },
     /// What is live and committed fails its probes.
-    Ill { why: String },
+    Ill {
+        /// What happened, at most 4 KiB.
+        why: String,
+    },
     /// What is live and committed passes its probes.
     Well,
     /// The release before is live again and passes its probes, or nothing is live as before.
     Restored,
     /// Going back failed; `back` says whether the live link is back.
-    RestoreFailed { why: String, back: bool },
+    RestoreFailed {
+        /// What happened, at most 4 KiB.
+        why: String,
+        /// Whether this is the way back.
+        back: bool,
+    },
 }
 
 impl Event {
     /// Its name in logs.
-    pub(crate) fn name(&self) -> &'static str {
+    pub fn name(&self) -> &'static str {
         match self {
             Self::Wish(_) => "wish",
             Self::Linked => "linked",
@@ -71,7 +100,7 @@ impl Event {
 
 /// When to ask again after a permit was denied.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Again {
+pub enum Again {
     /// In a second: the coordinator is starting, or the answer came too late.
     Soon,
     /// With the next directive or session; in half a minute when neither comes.
@@ -80,27 +109,64 @@ pub(crate) enum Again {
 
 /// What is to be done. Everything is done after the new state is durable.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Action {
+pub enum Action {
     /// Stop the work under way for this service and forget its result.
     Cancel,
     /// Fetch, verify and unpack; `back` for a step down that the directive orders.
-    Stage { release: ReleaseId, back: bool },
+    Stage {
+        /// Which release.
+        release: ReleaseId,
+        /// Whether this is the way back.
+        back: bool,
+    },
     /// Ask for a permit, now or later.
-    Ask { release: ReleaseId, generation: u64 },
+    Ask {
+        /// Which release.
+        release: ReleaseId,
+        /// The generation of the directive.
+        generation: u64,
+    },
     /// Deliver [`Event::AskAgain`] after a while.
     AskAfter(Again),
     /// Replace the live link under the permit, restart the service.
-    Activate { target: Known },
+    Activate {
+        /// Which release.
+        target: Known,
+    },
     /// Restart the service on what is live; the link was replaced before a restart of the agent.
     Start,
     /// Probe what is live until it passes or the deadline is over.
-    Probe { deadline: Timestamp, interval_secs: u64 },
+    Probe {
+        /// When its probes must have passed.
+        deadline: Timestamp,
+        /// Seconds between two looks.
+        interval_secs: u64,
+    },
     /// Keep probing what is live.
-    Watch { until: Timestamp, interval_secs: u64 },
+    Watch {
+        /// How long.
+        until: Timestamp,
+        /// Seconds between two looks.
+        interval_secs: u64,
+    },
     /// Keep an eye on what is committed until it turns from well to ill or back, or `until`.
-    Guard { until: Timestamp, interval_secs: u64, well: bool },
+    Guard {
+        /// How long.
+        until: Timestamp,
+        /// Seconds between two looks.
+        interval_secs: u64,
+        /// What it is known to be.
+        well: bool,
+    },
     /// Make `to` live again, or nothing; restart and probe.
-    Restore { to: Option<Known>, probe_secs: u64, interval_secs: u64 },
+    Restore {
+        /// What becomes live again; `None` for nothing.
+        to: Option<Known>,
+        /// Seconds for its probes.
+        probe_secs: u64,
+        /// Seconds between two looks.
+        interval_secs: u64,
+    },
     /// See to it that what is live runs (after a start of the agent).
     Ensure,
     /// Remove what is no longer kept.
@@ -117,7 +183,7 @@ const DEFAULT_INTERVAL_SECS: u64 = 1;
 
 impl Service {
     /// Takes one event; returns the next state of the service and what to do once it is durable.
-    pub(crate) fn step(mut self, event: Event, now: Timestamp) -> (Self, Vec<Action>) {
+    pub fn step(mut self, event: Event, now: Timestamp) -> (Self, Vec<Action>) {
         let actions = match event {
             Event::Wish(wish) => self.on_wish(wish),
             Event::Linked => self.on_linked(),
@@ -140,7 +206,7 @@ impl Service {
     }
 
     /// Goes on after a restart of the agent; `live` is what the live link really names.
-    pub(crate) fn resume(mut self, live: Option<ReleaseId>, now: Timestamp) -> (Self, Vec<Action>) {
+    pub fn resume(mut self, live: Option<ReleaseId>, now: Timestamp) -> (Self, Vec<Action>) {
         self.resumes = self.resumes.saturating_add(1);
         let worn_out = self.resumes > RESUMES_MAX;
         let ran = self.running.as_ref().map(|known| known.id);
@@ -734,7 +800,7 @@ impl Service {
     }
 
     /// Gives up until a person, or for a failed revert another release, helps.
-    pub(crate) fn stick(&mut self, cause: StuckCause) -> Vec<Action> {
+    pub fn stick(&mut self, cause: StuckCause) -> Vec<Action> {
         let generation = self.wish.as_ref().map_or(0, |wish| wish.generation);
         self.enter(State::Stuck { cause, generation });
         Vec::new()

@@ -4,8 +4,8 @@
 mod state;
 mod step;
 
-pub(crate) use state::{Known, Service, State, StuckCause, Wish};
-pub(crate) use step::{Action, Again, Event};
+pub use state::{Known, Service, State, StuckCause, Wish};
+pub use step::{Action, Again, Event};
 
 #[cfg(test)]
 mod tests;

@@ -1,0 +1,108 @@
+//! Guards on the way forward and back.
+
+use groundswell_rollout::{
+    Guard, GuardKind, Input, Parked, PhaseName, Plan, Progress, ProgressName, Why, explain,
+};
+
+use crate::bed::{Bed, person, planned};
+
+/// One guard a rack; host N of the plan is in rack N modulo `racks`.
+fn racked(mut plan: Plan, (racks, max_down): (u32, u32)) -> Bed {
+    let guard =
+        |rack| Guard { kind: GuardKind::Domain, name: format!("r{rack}"), hosts: 0, max_down };
+    plan.guards = (0..racks).map(guard).collect();
+    let hosts = plan.waves.iter_mut().flat_map(|wave| &mut wave.hosts);
+    for (host, number) in hosts.zip(0_u32..) {
+        host.guards = vec![number % racks];
+    }
+    let mut bed = Bed::of(plan);
+    bed.apply(Input::Start { away: Vec::new() });
+    bed
+}
+
+fn named(bed: &Bed, name: ProgressName) -> usize {
+    bed.rollout.hosts().filter(|(_, _, entry)| entry.progress.name() == name).count()
+}
+
+fn staged(bed: &mut Bed) {
+    for host in bed.wave(0) {
+        bed.obey(host, None);
+    }
+}
+
+#[test]
+fn a_guard_lets_down_no_more_than_it_allows_and_others_pass() {
+    let plan = planned("max_in_flight = 9\n[[wave]]\nrest = true", 6);
+    let mut bed = racked(plan, (2, 1));
+    staged(&mut bed);
+    assert_eq!(named(&bed, ProgressName::Granted), 2, "one in each rack");
+    let waits = bed.rollout.hosts().filter(|(_, _, entry)| entry.parked.is_some()).count();
+    assert_eq!(waits, 4);
+    let third = bed.wave(0)[2];
+    assert_eq!(bed.rollout.host(&third).unwrap().parked, Some(Parked::Guard(0)));
+    let why = explain(&bed.rollout, Some(&third), bed.at.now);
+    let guarded = Why::HostGuarded {
+        kind: GuardKind::Domain,
+        name: "r0".to_owned(),
+        down: 1,
+        max_down: 1,
+        domains: 2,
+    };
+    assert!(why.contains(&guarded), "{why:?}");
+    bed.obey_all();
+    assert_eq!(named(&bed, ProgressName::Committed), 6);
+}
+
+#[test]
+fn one_rack_at_a_time() {
+    let mut plan = planned("max_in_flight = 9\n[[wave]]\nrest = true", 6);
+    plan.domains_at_once = 1;
+    let mut bed = racked(plan, (2, 3));
+    staged(&mut bed);
+    let racks: Vec<usize> = (0..6)
+        .filter(|at| bed.progress(bed.wave(0)[*at]).name() == ProgressName::Granted)
+        .collect();
+    assert_eq!(racks, [0, 2, 4]);
+    bed.obey_all();
+    assert_eq!(named(&bed, ProgressName::Committed), 6);
+}
+
+#[test]
+fn a_host_that_dies_by_itself_takes_the_room_of_its_rack() {
+    let plan = planned("max_in_flight = 9\n[[wave]]\nrest = true", 4);
+    let mut bed = racked(plan, (1, 1));
+    let last = bed.wave(0)[3];
+    bed.apply(Input::Disconnected { host: last });
+    staged(&mut bed);
+    assert_eq!(bed.rollout.in_flight(), 0);
+    bed.apply(Input::Connected { host: last });
+    assert_eq!(bed.rollout.in_flight(), 1);
+}
+
+#[test]
+fn dead_hosts_never_hold_a_revert() {
+    let plan = planned("max_in_flight = 9\nbake_secs = 0\n[[wave]]\nrest = true", 5);
+    let mut bed = racked(plan, (1, 1));
+    bed.obey_all();
+    let dead = bed.wave(0)[0];
+    bed.apply(Input::Disconnected { host: dead });
+    bed.apply(Input::Revert { by: person("ann"), why: "bad".to_owned() });
+    assert_eq!(bed.rollout.in_flight(), 1, "one at a time, as if the dead one did not count");
+    bed.obey_all();
+    assert_eq!(bed.phase(), PhaseName::Done);
+    assert_eq!(named(&bed, ProgressName::Reverted), 4);
+}
+
+#[test]
+fn a_revert_passes_over_hosts_of_earlier_waves_that_wait_for_room() {
+    // Everybody in one rack: the first host that waits for room is of an earlier wave than the one
+    // that goes back now.
+    let keys = "max_in_flight = 9\nbake_secs = 0\n[[wave]]\ncount = 3\n[[wave]]\nrest = true";
+    let mut bed = racked(planned(keys, 6), (1, 1));
+    bed.obey_all();
+    assert_eq!(bed.phase(), PhaseName::Done);
+    bed.apply(Input::Revert { by: person("ann"), why: "bad".to_owned() });
+    bed.obey_all();
+    let left = bed.rollout.hosts().filter(|(_, _, entry)| entry.progress != Progress::Reverted);
+    assert_eq!(left.count(), 0);
+}

@@ -1,0 +1,90 @@
+//! What one seed is about: the fleet, the policy, what the release does where. Owns the dice of the
+//! beginning.
+
+use groundswell_common::{Digest, HostId, ReleaseId, Version};
+use groundswell_rollout::{HostFacts, Plan, Policy, ReleaseRef, plan};
+
+use crate::host::Nature;
+use crate::random::Random;
+
+/// The bake on a host, in seconds, of every policy drawn.
+pub(crate) const HOST_BAKE_SECS: u64 = 10;
+
+/// A release by its number.
+pub(crate) fn release(number: u64) -> (ReleaseId, Version) {
+    let id = ReleaseId::from_digest(Digest::of(&number.to_be_bytes()));
+    let version = format!("{number}.0").parse();
+    (id, version.unwrap_or_else(|_| unreachable!("digits and a dot are a version")))
+}
+
+pub(crate) fn host_id(number: u64) -> HostId {
+    let mut id = [0; 16];
+    id[..8].copy_from_slice(&(number << 32).to_be_bytes());
+    HostId::from_bytes(id)
+}
+
+/// What the release does on one host: mostly well, except where the whole release is bad.
+pub(crate) fn nature(random: &mut Random, bad_release: bool) -> Nature {
+    let bad = [
+        Nature::Unstageable,
+        Nature::DeadAtSwitch,
+        Nature::NeverPasses,
+        Nature::FailsInBake,
+        Nature::FailsLater,
+    ];
+    let ill = random.one_in(if bad_release { 2 } else { 20 });
+    let drawn = random.pick(&bad).copied().filter(|_| ill);
+    drawn.unwrap_or(Nature::Good)
+}
+
+fn policy_text(random: &mut Random) -> String {
+    let answers = ["pause", "halt", "revert-wave", "revert-all"];
+    let on_breach = random.pick(&answers).copied().unwrap_or("halt");
+    let mut text = format!(
+        "service = \"shop\"\ntargets = \"*\"\nmax_in_flight = {}\nfailure_budget = {}\n\
+         on_breach = \"{on_breach}\"\nbake_secs = {}\nhost_bake_secs = {HOST_BAKE_SECS}\n\
+         straggler_max_in_flight = {}\nprefetch = {}\n",
+        1 + random.below(4),
+        random.below(3),
+        random.below(2) * 60,
+        1 + random.below(2),
+        random.one_in(3),
+    );
+    if random.one_in(3) {
+        text += "rollout_budget = 2\n";
+    }
+    if random.one_in(2) {
+        text += "[failure_domain]\nlabel = \"rack\"\n";
+    }
+    if random.one_in(3) {
+        text += "[evidence]\nhost_secs = 90\nhosts = 1\n";
+    }
+    let gate = |random: &mut Random| match random.below(6) {
+        0 => "gate = \"approval\"\n",
+        1 => "gate = \"manual\"\n",
+        _ => "",
+    };
+    text += &format!("[[wave]]\ncount = {}\n{}", 1 + random.below(3), gate(random));
+    if random.one_in(2) {
+        text += &format!("[[wave]]\npercent = {}\n{}", 30 + random.below(50), gate(random));
+    }
+    text + "[[wave]]\nrest = true\n" + gate(random)
+}
+
+/// A plan for a fleet in which each host runs `runs`.
+pub(crate) fn planned(
+    random: &mut Random,
+    (hosts, number): (u64, u64),
+    runs: impl Fn(HostId) -> Option<ReleaseId>,
+) -> Option<Plan> {
+    let policy = Policy::from_toml(&policy_text(random)).ok()?;
+    let facts = |number: u64| -> Option<HostFacts> {
+        let labels = format!("rack=r{}", number % 4).parse().ok()?;
+        let (id, name) = (host_id(number), format!("host-{number}").parse().ok()?);
+        Some(HostFacts { running: runs(id), ..HostFacts::new(id, name, labels) })
+    };
+    let facts: Vec<HostFacts> = (0..hosts).map(facts).collect::<Option<_>>()?;
+    let (id, version) = release(number);
+    let seed = Digest::of(&random.number().to_be_bytes());
+    plan(&policy, &facts, &ReleaseRef::new(id, version), &seed).ok()
+}

@@ -1,0 +1,14 @@
+//! A whole fleet in one thread: the rollout core of the coordinator and the machine of every host over
+//! a simulated network, disk and clock. One seed is one run; the same seed gives the same trace.
+//! Reads no clock, file or random source. See docs/simulator.md.
+
+mod check;
+mod draw;
+mod host;
+mod random;
+mod world;
+
+pub use check::Finding;
+pub use host::{Host, Nature};
+pub use random::Random;
+pub use world::{Faults, Outcome, run};

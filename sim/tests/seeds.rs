@@ -1,0 +1,70 @@
+//! Two thousand fleets, each by its seed.
+#![expect(clippy::unwrap_used, reason = "tests")]
+
+use std::collections::BTreeSet;
+
+use groundswell_rollout::PhaseName;
+use groundswell_sim::{Faults, run};
+
+const SEEDS: u64 = 2_000;
+const THREADS: u64 = 2;
+
+/// Every seed of one thread: the faults, and the phases seen.
+fn some(first: u64) -> (Faults, BTreeSet<PhaseName>) {
+    let (mut faults, mut phases) = (Faults::default(), BTreeSet::new());
+    let mut seed = first;
+    while seed < SEEDS {
+        let outcome = run(seed);
+        if let Some((finding, trace)) = outcome.finding {
+            panic!("seed {seed}: {finding}\n{}", trace.join("\n"));
+        }
+        faults.crashes += outcome.faults.crashes;
+        faults.cuts += outcome.faults.cuts;
+        faults.twice += outcome.faults.twice;
+        faults.late += outcome.faults.late;
+        faults.replays += outcome.faults.replays;
+        faults.buttons += outcome.faults.buttons;
+        faults.newer += outcome.faults.newer;
+        phases.extend(outcome.phases);
+        seed += THREADS;
+    }
+    (faults, phases)
+}
+
+#[test]
+fn two_thousand_fleets_keep_every_invariant_and_come_to_an_end() {
+    let threads: Vec<_> = (0..THREADS).map(|at| std::thread::spawn(move || some(at))).collect();
+    let mut phases = BTreeSet::new();
+    for thread in threads {
+        let (faults, seen) = thread.join().unwrap();
+        let Faults { crashes, cuts, twice, late, replays, buttons, newer } = faults;
+        // A simulator that does nothing finds nothing.
+        for count in [crashes, cuts, twice, late, replays, buttons, newer] {
+            assert!(count > 100, "{faults:?}");
+        }
+        phases.extend(seen);
+    }
+    let all = [
+        PhaseName::Running,
+        PhaseName::Baking,
+        PhaseName::Gated,
+        PhaseName::Paused,
+        PhaseName::Halted,
+        PhaseName::Reverting,
+        PhaseName::Done,
+    ];
+    assert_eq!(phases, BTreeSet::from(all));
+}
+
+#[test]
+fn one_seed_is_one_trace() {
+    for seed in [1, 7, 77, 777] {
+        let (once, again) = (run(seed), run(seed));
+        assert_eq!(
+            (once.trace, once.events, once.millis),
+            (again.trace, again.events, again.millis)
+        );
+        assert!(once.events > 20);
+        assert_ne!(once.trace, run(seed + 1).trace);
+    }
+}
