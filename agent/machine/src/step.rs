@@ -445,6 +445,8 @@ impl Service {
         let Some(running) = self.running.clone().filter(|known| known.id == from) else {
             return self.settle();
         };
+        // What failed here is nothing to go back to, whatever the coordinator knew when it planned.
+        let to = to.filter(|to| !self.refuses(to));
         let staged = match &self.state {
             State::Staged { target } => Some(target.clone()),
             State::Idle {}

@@ -2,7 +2,7 @@ use groundswell_common::directive::Action as Desired;
 use groundswell_common::report::{FailedStep, Failure, Verdict};
 use groundswell_common::{Digest, ReleaseId, Timestamp};
 
-use super::state::{Cause, FAILED_MAX, RESUMES_MAX};
+use super::state::{Cause, FAILED_MAX, Failed, RESUMES_MAX};
 use super::*;
 
 const NOW: Timestamp = Timestamp::from_secs(1_000);
@@ -622,4 +622,17 @@ fn what_is_live_previous_or_worked_on_is_kept() {
     assert_eq!(machine.kept(), [id("new"), id("old"), id("new")]);
     let (machine, _) = after(machine, [Event::Failed { why: String::new() }]);
     assert_eq!(machine.kept(), [id("new"), id("old"), id("old"), id("new")]);
+}
+
+#[test]
+fn a_release_that_failed_here_is_nothing_to_go_back_to() {
+    let mut machine = committed();
+    machine.previous = Some(known("older"));
+    machine.failed.push(Failed { release: id("bad"), generation: 1, released: true });
+    let back = Event::Wish(wish(9, Desired::Revert { from: id("old"), to: Some(id("bad")) }));
+    let (machine, actions) = machine.step(back, NOW);
+    assert_eq!(machine.state.name(), "reverting", "{actions:?}");
+    assert!(actions.iter().any(|action| {
+        matches!(action, Action::Restore { to: Some(to), .. } if to.id == id("older"))
+    }));
 }

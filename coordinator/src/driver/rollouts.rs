@@ -1,6 +1,6 @@
 //! Planning and starting rollouts, and approvals.
 
-use groundswell_common::report::Verdict;
+use groundswell_common::report::{HostState, Standing, Verdict};
 use groundswell_common::trust::{Approval, Envelope, Purpose, RoleKeys, verify};
 use groundswell_common::{
     Digest, Environment, HostId, OperatorName, ReleaseId, RolloutId, ServiceName,
@@ -175,7 +175,19 @@ impl Desk {
             .iter()
             .map(|(id, host)| {
                 let standing = self.seats.words.get(id).and_then(|word| word.standing(service));
-                let running = standing.and_then(|standing| standing.running);
+                // What is not committed yet may fail, and is nothing to go back to.
+                let at_rest = |standing: &&Standing| match standing.state {
+                    HostState::Idle
+                    | HostState::Committed
+                    | HostState::Staged
+                    | HostState::Fetching => true,
+                    HostState::Switching
+                    | HostState::Probing
+                    | HostState::Baking
+                    | HostState::Reverting
+                    | HostState::Stuck => false,
+                };
+                let running = standing.filter(at_rest).and_then(|standing| standing.running);
                 let seq = |release| self.view.releases.get(&release).map(|r| r.published.seq);
                 HostFacts {
                     running,
