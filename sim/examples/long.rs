@@ -44,7 +44,7 @@ fn hunt(first: u64, end: u64) -> Result<Sum, Failure> {
         // Every world begins at 1,000,000 s.
         let millis = outcome.millis - 1_000_000_000;
         sum.add(&Sum { faults: outcome.faults, events: outcome.events, millis });
-        if seed % LINE_EVERY == 0 {
+        if seed.is_multiple_of(LINE_EVERY) {
             writeln!(std::io::stderr(), "seed {seed} after {:?}", begin.elapsed())?;
         }
         seed += THREADS;

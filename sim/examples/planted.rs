@@ -6,10 +6,7 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-#[path = "../faults.rs"]
-mod faults;
-
-use faults::{FAULTS, Fault};
+use groundswell_sim::faults::{FAULTS, Fault};
 
 type Failure = Box<dyn std::error::Error>;
 
@@ -80,7 +77,7 @@ fn main() -> Result<(), Failure> {
     }
     // The package of tests needs more of the tree than the simulator does.
     let manifest = std::fs::read_to_string(place.join("Cargo.toml"))?;
-    std::fs::write(place.join("Cargo.toml"), manifest.replace(", \"tests\"]", "]"))?;
+    std::fs::write(place.join("Cargo.toml"), manifest.replace("\"sim\", \"tests\"", "\"sim\""))?;
     let mut out = std::io::stdout().lock();
     let mut missed = 0;
     for fault in &FAULTS {

@@ -4,6 +4,7 @@
 
 mod check;
 mod draw;
+pub mod faults;
 mod host;
 mod random;
 mod world;

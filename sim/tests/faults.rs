@@ -2,10 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-#[path = "../faults.rs"]
-mod faults;
-
-use faults::FAULTS;
+use groundswell_sim::faults::FAULTS;
 
 #[test]
 fn each_fault_has_one_place() {

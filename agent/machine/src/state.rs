@@ -193,6 +193,12 @@ pub struct Service {
     pub resumes: u32,
 }
 
+impl Default for Service {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
 impl Service {
     /// A service that this host has never heard of.
     pub fn new() -> Self {
