@@ -1,5 +1,4 @@
 //! Two thousand fleets, each by its seed.
-#![expect(clippy::unwrap_used, reason = "tests")]
 
 use std::collections::BTreeSet;
 
