@@ -20,14 +20,7 @@ struct Sum {
 
 impl Sum {
     fn add(&mut self, more: &Self) {
-        let (sum, one) = (&mut self.faults, &more.faults);
-        sum.crashes += one.crashes;
-        sum.cuts += one.cuts;
-        sum.twice += one.twice;
-        sum.late += one.late;
-        sum.replays += one.replays;
-        sum.buttons += one.buttons;
-        sum.newer += one.newer;
+        self.faults += more.faults;
         self.events += more.events;
         self.millis += more.millis;
     }

@@ -48,6 +48,19 @@ pub struct Faults {
     pub newer: u64,
 }
 
+impl std::ops::AddAssign for Faults {
+    fn add_assign(&mut self, more: Self) {
+        let Self { crashes, cuts, twice, late, replays, buttons, newer } = more;
+        self.crashes += crashes;
+        self.cuts += cuts;
+        self.twice += twice;
+        self.late += late;
+        self.replays += replays;
+        self.buttons += buttons;
+        self.newer += newer;
+    }
+}
+
 /// What a run was.
 #[derive(Clone, Debug, Default)]
 pub struct Outcome {

@@ -17,13 +17,7 @@ fn some(first: u64) -> (Faults, BTreeSet<PhaseName>) {
         if let Some((finding, trace)) = outcome.finding {
             panic!("seed {seed}: {finding}\n{}", trace.join("\n"));
         }
-        faults.crashes += outcome.faults.crashes;
-        faults.cuts += outcome.faults.cuts;
-        faults.twice += outcome.faults.twice;
-        faults.late += outcome.faults.late;
-        faults.replays += outcome.faults.replays;
-        faults.buttons += outcome.faults.buttons;
-        faults.newer += outcome.faults.newer;
+        faults += outcome.faults;
         phases.extend(outcome.phases);
         seed += THREADS;
     }
