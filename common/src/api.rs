@@ -374,6 +374,35 @@ pub struct PlanPreview {
     pub hosts: u64,
     /// In order.
     pub waves: Vec<PlanWave>,
+    /// Seconds that it takes when nothing fails, windows not counted.
+    #[serde(default)]
+    pub predicted_secs: u64,
+    /// Hosts that match and are left out, by name.
+    #[serde(default)]
+    pub skipped: Vec<PlanSkipped>,
+    /// Hosts that must not be down together.
+    #[serde(default)]
+    pub guards: Vec<PlanGuard>,
+}
+
+/// A host that a plan leaves out.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PlanSkipped {
+    /// Which.
+    pub host: HostName,
+    /// Why, in a sentence.
+    pub why: String,
+}
+
+/// Hosts of which only so many may be down at once.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PlanGuard {
+    /// Failure domain, quorum group or wave, with its name.
+    pub name: String,
+    /// How many they are.
+    pub hosts: u32,
+    /// How many may be down at once.
+    pub max_down: u32,
 }
 
 /// One wave of a plan.

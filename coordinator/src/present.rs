@@ -3,8 +3,9 @@
 use std::collections::BTreeSet;
 
 use groundswell_common::api::{
-    ApprovalAsk, HostCounts, OutcomeName, PhaseName, PlanPreview, PlanWave, ReleaseState,
-    ReleaseSummary, RolloutHost, RolloutPage, RolloutSummary, ServiceSummary, WavePage,
+    ApprovalAsk, HostCounts, OutcomeName, PhaseName, PlanGuard, PlanPreview, PlanSkipped, PlanWave,
+    ReleaseState, ReleaseSummary, RolloutHost, RolloutPage, RolloutSummary, ServiceSummary,
+    WavePage,
 };
 use groundswell_common::{Environment, OperatorName, Timestamp};
 use groundswell_rollout::{Outcome, Phase, Plan, Progress, ProgressName, Rollout, Tally, explain};
@@ -164,6 +165,21 @@ pub fn plan_preview(plan: &Plan) -> PlanPreview {
                 max_in_flight: u64::from(wave.max_in_flight),
                 failure_budget: u64::from(wave.failure_budget),
                 bake_secs: wave.bake_secs,
+            })
+            .collect(),
+        predicted_secs: plan.predicted_secs,
+        skipped: plan
+            .skipped
+            .iter()
+            .map(|host| PlanSkipped { host: host.name.clone(), why: host.why.to_string() })
+            .collect(),
+        guards: plan
+            .guards
+            .iter()
+            .map(|guard| PlanGuard {
+                name: format!("{} {}", guard.kind, guard.name),
+                hosts: guard.hosts,
+                max_down: guard.max_down,
             })
             .collect(),
     }

@@ -11,7 +11,7 @@ use crate::args::PlanArgs;
 use crate::client::part;
 use crate::context::Context;
 use crate::exit::Exit;
-use crate::output::{Table, cut};
+use crate::output::{Table, clean, cut};
 
 /// Longest list of hosts in a table, in characters.
 const HOSTS_MAX_CHARS: usize = 60;
@@ -50,11 +50,39 @@ pub(crate) fn plan_text(plan: &PlanPreview) -> String {
         ]);
     }
     // Writing to a string cannot fail.
-    let _ = write!(text, "{table}");
+    let _ = writeln!(text, "{table}\nit takes about {} s if nothing fails", plan.predicted_secs);
+    for guard in &plan.guards {
+        let (name, hosts) = (clean(&guard.name), guard.hosts);
+        let _ = writeln!(text, "{name}: at most {} of {hosts} hosts down at once", guard.max_down);
+    }
+    for skipped in &plan.skipped {
+        let _ = writeln!(text, "left out: {}, {}", skipped.host, clean(&skipped.why));
+    }
     text
 }
 
 fn names(hosts: &[HostName]) -> String {
     let names: Vec<&str> = hosts.iter().take(10).map(HostName::as_str).collect();
     cut(&names.join(" "), HOSTS_MAX_CHARS)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_plan_says_how_long_it_takes_and_whom_it_leaves_out() {
+        let hash = "0".repeat(64);
+        let json = format!(
+            r#"{{"service":"shop","release":"{hash}","version":"2.0","hash":"{hash}","hosts":0,
+                "waves":[],"predicted_secs":190,
+                "skipped":[{{"host":"web-3","why":"it must run 1.5 first"}}],
+                "guards":[{{"name":"failure domain r1","hosts":4,"max_down":2}}]}}"#
+        );
+        let plan: PlanPreview = serde_json::from_str(&json).expect("a preview");
+        let text = plan_text(&plan);
+        assert!(text.contains("\nit takes about 190 s if nothing fails\n"), "{text}");
+        assert!(text.contains("failure domain r1: at most 2 of 4 hosts down at once\n"), "{text}");
+        assert!(text.ends_with("left out: web-3, it must run 1.5 first\n"), "{text}");
+    }
 }

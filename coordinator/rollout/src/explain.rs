@@ -539,12 +539,7 @@ impl fmt::Display for Why {
                 }
             }
             Self::HostGuarded { kind, name, down, max_down, domains } => {
-                let what = match kind {
-                    GuardKind::Domain => "failure domain",
-                    GuardKind::Quorum => "quorum group",
-                    GuardKind::Wave => "wave",
-                };
-                write!(f, "{what} {name} has {} down, {max_down} allowed, and {domains} failure \
+                write!(f, "{kind} {name} has {} down, {max_down} allowed, and {domains} failure \
                     domains have hosts in flight", Hosts(*down))
             }
             Self::HostExcluded { gone: true } => write!(f, "it was deleted from the fleet"),
@@ -609,6 +604,16 @@ struct Wave(u32);
 impl fmt::Display for Wave {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "wave {}", u64::from(self.0) + 1)
+    }
+}
+
+impl fmt::Display for GuardKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Domain => "failure domain",
+            Self::Quorum => "quorum group",
+            Self::Wave => "wave",
+        })
     }
 }
 
