@@ -1,6 +1,7 @@
 //! Every pair of phase and input: what is accepted, and the exact refusal of what is not.
 
-use groundswell_rollout::{HostFact, Input, KeepOrRevert, Refusal};
+use groundswell_common::report::Verdict;
+use groundswell_rollout::{HostFact, Input, KeepOrRevert, Refusal, Steer};
 
 use crate::bed::{Bed, host, person, planned};
 
@@ -44,6 +45,7 @@ fn completed(late: bool) -> Bed {
 fn inputs(bed: &Bed) -> Vec<(&'static str, Input)> {
     let by = || person("ann");
     let why = || "because".to_owned();
+    let steer = |steer| Input::Steer { by: by(), why: why(), steer };
     let first = bed.wave(0)[0];
     let away = bed.rollout.host(&first).unwrap().away.is_some();
     assert!(!away, "the bed keeps the first host connected");
@@ -62,6 +64,13 @@ fn inputs(bed: &Bed) -> Vec<(&'static str, Input)> {
         ("connected", Input::Connected { host: first }),
         ("disconnected", Input::Disconnected { host: first }),
         ("tick", Input::Tick),
+        ("promote", steer(Steer::Promote)),
+        ("skip", steer(Steer::SkipWave { wave: 2 })),
+        ("exclude", steer(Steer::Exclude { host: first })),
+        ("retry", steer(Steer::Retry { host: first })),
+        ("slow", steer(Steer::Slow { max_in_flight: Some(1) })),
+        ("answer", Input::Answer { wave: 1, verdict: Verdict::Pass, why: why() }),
+        ("removed", Input::Removed { host: first }),
     ]
 }
 
@@ -117,48 +126,61 @@ fn superseded() -> Bed {
 type Make = fn() -> Bed;
 
 /// One line a phase; the answers in the order of [`inputs`]: start approve pause resume halt, keep
-/// abort revert supersede, host stranger connected disconnected tick.
+/// abort revert supersede, host stranger connected disconnected tick, promote skip exclude retry slow
+/// answer removed.
 #[rustfmt::skip]
-const TABLE: [(&str, Make, [&str; 14]); 13] = [
+const TABLE: [(&str, Make, [&str; 21]); 13] = [
     ("planned", || Bed::of(planned(KEYS, 5)),
         ["ok", "ok", "NotStarted", "NotStarted", "NotStarted",
          "ok", "ok", "NotStarted", "ok",
-         "NotStarted", "NotStarted", "NotStarted", "NotStarted", "NotStarted"]),
+         "NotStarted", "NotStarted", "NotStarted", "NotStarted", "NotStarted",
+         "NotStarted", "NotStarted", "NotStarted", "NotStarted", "NotStarted", "NotStarted", "ok"]),
     ("running", running,
         ["Started", "ok", "ok", "NotStopped", "ok", "ok", "ok", "ok", "ok",
-         "ok", "UnknownHost", "NoChange", "ok", "NoChange"]),
+         "ok", "UnknownHost", "NoChange", "ok", "NoChange",
+         "NothingShown", "ok", "ok", "NotRetryable", "ok", "NobodyAsked", "ok"]),
     ("running, late", late,
         ["Started", "ok", "ok", "NotStopped", "ok", "ok", "ok", "ok", "ok",
-         "ok", "UnknownHost", "NoChange", "ok", "ok"]),
+         "ok", "UnknownHost", "NoChange", "ok", "ok",
+         "NothingShown", "ok", "ok", "NotRetryable", "ok", "NobodyAsked", "ok"]),
     ("baking", baking,
         ["Started", "ok", "ok", "NotStopped", "ok", "ok", "ok", "ok", "ok",
-         "NoChange", "UnknownHost", "NoChange", "ok", "NoChange"]),
+         "NoChange", "UnknownHost", "NoChange", "ok", "NoChange",
+         "ok", "ok", "HostRuns", "NotRetryable", "ok", "NobodyAsked", "ok"]),
     ("gated", gated,
         ["Started", "ok", "ok", "NotStopped", "ok", "ok", "ok", "ok", "ok",
-         "NoChange", "UnknownHost", "NoChange", "ok", "NoChange"]),
+         "NoChange", "UnknownHost", "NoChange", "ok", "NoChange",
+         "NothingToPromote", "ok", "HostRuns", "NotRetryable", "ok", "NobodyAsked", "ok"]),
     ("paused", paused,
         ["Started", "ok", "Paused", "ok", "ok", "ok", "ok", "ok", "ok",
-         "ok", "UnknownHost", "NoChange", "ok", "NoChange"]),
+         "ok", "UnknownHost", "NoChange", "ok", "NoChange",
+         "Paused", "ok", "ok", "NotRetryable", "ok", "NobodyAsked", "ok"]),
     ("halted", halted,
         ["Started", "ok", "Halted", "ok", "Halted", "ok", "ok", "ok", "ok",
-         "ok", "UnknownHost", "NoChange", "ok", "NoChange"]),
+         "ok", "UnknownHost", "NoChange", "ok", "NoChange",
+         "Halted", "ok", "ok", "NotRetryable", "ok", "NobodyAsked", "ok"]),
     ("reverting", reverting,
         ["Started", "Reverting", "ok", "NotStopped", "ok",
          "ok", "Reverting", "Reverting", "Reverting",
-         "NoChange", "UnknownHost", "NoChange", "ok", "NoChange"]),
+         "NoChange", "UnknownHost", "NoChange", "ok", "NoChange",
+         "Reverting", "Reverting", "Reverting", "Reverting", "ok", "NobodyAsked", "ok"]),
     ("done, completed", || completed(false),
         ["Started", "Over", "Over", "Over", "Over", "Over", "Over", "ok", "ok",
-         "NoChange", "UnknownHost", "NoChange", "ok", "NoChange"]),
+         "NoChange", "UnknownHost", "NoChange", "ok", "NoChange",
+         "Over", "Over", "HostRuns", "NotRetryable", "ok", "NobodyAsked", "ok"]),
     ("done, completed with stragglers", || completed(true),
         ["Started", "Over", "ok", "Over", "ok", "Over", "Over", "ok", "ok",
-         "NoChange", "UnknownHost", "NoChange", "ok", "NoChange"]),
+         "NoChange", "UnknownHost", "NoChange", "ok", "NoChange",
+         "Over", "Over", "HostRuns", "NotRetryable", "ok", "NobodyAsked", "ok"]),
     ("done, reverted", reverted,
         ["Started", "Over", "Over", "Over", "Over", "Over", "Over", "Reverted", "ok",
-         "ok", "UnknownHost", "NoChange", "ok", "NoChange"]),
+         "ok", "UnknownHost", "NoChange", "ok", "NoChange",
+         "Over", "Over", "Over", "Over", "Over", "NobodyAsked", "ok"]),
     ("done, aborted", aborted,
         ["Started", "Over", "Over", "Over", "Over", "Over", "Over", "ok", "ok",
-         "ok", "UnknownHost", "NoChange", "ok", "NoChange"]),
-    ("done, superseded", superseded, ["Superseded"; 14]),
+         "ok", "UnknownHost", "NoChange", "ok", "NoChange",
+         "Over", "Over", "Over", "Over", "Over", "NobodyAsked", "ok"]),
+    ("done, superseded", superseded, ["Superseded"; 21]),
 ];
 
 #[test]
