@@ -12,6 +12,7 @@ mod policy;
 mod random;
 mod report;
 mod revert;
+mod rules;
 mod stop;
 mod table;
 mod windows;
