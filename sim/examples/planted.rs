@@ -1,5 +1,5 @@
 //! Plants deliberate faults, one at a time, in a copy of the core and the host machine, and demands
-//! that the simulator finds each: `cargo run --release -p groundswell-sim --example planted`. A
+//! that the simulator finds each: `cargo run -p groundswell-sim --example planted`. A
 //! simulator that has never failed proves nothing.
 
 use std::io::Write;
@@ -40,7 +40,7 @@ fn copy(from: &Path, to: &Path) -> Result<(), Failure> {
 /// What the simulator says of the tree in `place`; `None` where it finds nothing.
 fn hunt(place: &Path) -> Result<Option<String>, Failure> {
     let out = Command::new(std::env::var_os("CARGO").ok_or("run it with cargo")?)
-        .args(["run", "--quiet", "--release", "--locked", "-p", "groundswell-sim"])
+        .args(["run", "--quiet", "--offline", "-p", "groundswell-sim"])
         .args(["--example", "long", "--", SEEDS])
         .env("CARGO_TARGET_DIR", place.join("target"))
         .env("RUST_BACKTRACE", "0")

@@ -31,7 +31,7 @@ const MACHINE: &str = "agent/machine/src/step.rs";
 
 /// All of them.
 #[rustfmt::skip]
-pub const FAULTS: [Fault; 26] = [
+pub const FAULTS: [Fault; 22] = [
     fault("slots of the whole fleet", SLOTS, (
         "opened.map_or(0, |wave| slowed(rollout, wave.max_in_flight))",
         "opened.map_or(0, |_| rollout.hosts.len())")),
@@ -41,9 +41,6 @@ pub const FAULTS: [Fault; 26] = [
     fault("a revert stops at a host of an earlier wave", SLOTS, (
         "// One that was woken may be of an earlier wave.",
         "let woke = woke && false;")),
-    fault("dead hosts hold a revert", SLOTS, (
-        "let held = way == Way::Forward || state.in_flight > 0;",
-        "let held = way == Way::Forward || state.in_flight < u32::MAX;")),
     fault("a rack that sleeps never wakes", SLOTS, (
         "rollout.sets.sleeping.first().filter(|_| one_more)",
         "rollout.sets.sleeping.first().filter(|_| one_more && false)")),
@@ -53,16 +50,9 @@ pub const FAULTS: [Fault; 26] = [
     fault("one failure too few", SETTLE, (
         "find(|breach| breach.failures > breach.budget)",
         "find(|breach| breach.failures > 0 && breach.failures >= breach.budget)")),
-    fault("a revert leaves the first wave", SETTLE, (
-        ".filter(|wave| *wave >= down_to)", ".filter(|wave| *wave > down_to)")),
     fault("a revert is over too early", SETTLE, (
         "let busy = rollout.sets.may_run.range(first..).next().is_some()",
         "let busy = rollout.sets.may_run.range(first..).next().is_none()")),
-    fault("a wave waits for hosts that are away", SETTLE, (
-        "let away = rollout.sets.away.first().filter(|_| forward);",
-        "let away = rollout.sets.away.first().filter(|_| forward && false);")),
-    fault("a dead host keeps its slot", SETTLE, (
-        "[phase, slot, away, calendar].into_iter()", "[phase, away, calendar].into_iter()")),
     fault("the bake never ends", SETTLE, (
         "if enough && (until <= now || extended.is_some()) {",
         "if enough && until < now && extended.is_some() {")),
@@ -75,16 +65,14 @@ pub const FAULTS: [Fault; 26] = [
     fault("a guard forgets that a host came up", HOSTS, (
         "shift(&mut state.down, before.down, after.down);",
         "shift(&mut state.down, false, after.down && !before.down);")),
-    fault("a lost host is not sent back", HOSTS, (
-        "        | Progress::Lost\n        | Progress::Failed { .. }\n        | \
-         Progress::Excluded { .. } => may_still_run(progress),",
-        "        | Progress::Failed { .. }\n        | Progress::Excluded { .. } => \
-         may_still_run(progress),\n        Progress::Lost => false,")),
-    fault("permits while it is stopped", DESIRED, (
-        "if !goes_forward(rollout) || !is_open(rollout) {", "if rollout.hosts.is_empty() {")),
     fault("a host that reported before its order counts as gone back", FACT, (
         "Progress::Reverting { .. } if !runs && accepted >= entry.generation => return Some(done),",
         "Progress::Reverting { .. } => return Some(done),")),
+    fault("a permit for whoever asks", DESIRED, (
+        "if !goes_forward(rollout) || !is_open(rollout) {\n        return Err(Deny::Stopped);",
+        "if rollout.started.is_some() {\n        return Ok(());")),
+    fault("a dead host keeps its slot", SETTLE, (
+        ".filter(|_| deadline <= step.at.now)", ".filter(|_| deadline <= step.at.now && false)")),
     fault("success before the bake", FACT, (
         "HostState::Baking if aims || runs => Some(HostFact::Passed),",
         "HostState::Baking if aims || runs => Some(HostFact::Committed),")),

@@ -586,20 +586,23 @@ impl World {
         for (wave, planned, entry) in rollout.hosts() {
             let Some(host) = self.hosts.get(&planned.id) else { continue };
             let runs = host.live == Some(release);
-            let wrong = match (outcome, &entry.progress) {
-                (RolloutOutcome::Completed, Progress::Committed) => !runs,
-                (RolloutOutcome::Reverted { down_to, .. }, progress) if wave >= *down_to => {
-                    let person = matches!(progress.name(), ProgressName::Failed);
-                    runs && !person
-                }
-                (
-                    RolloutOutcome::Completed
-                    | RolloutOutcome::Reverted { .. }
-                    | RolloutOutcome::Aborted { .. }
-                    | RolloutOutcome::Superseded { .. },
-                    _,
-                ) => false,
-            };
+            // Every host ran something from the beginning.
+            let nothing = host.live.is_none();
+            let wrong = nothing
+                || match (outcome, &entry.progress) {
+                    (RolloutOutcome::Completed, Progress::Committed) => !runs,
+                    (RolloutOutcome::Reverted { down_to, .. }, progress) if wave >= *down_to => {
+                        let person = matches!(progress.name(), ProgressName::Failed);
+                        runs && !person
+                    }
+                    (
+                        RolloutOutcome::Completed
+                        | RolloutOutcome::Reverted { .. }
+                        | RolloutOutcome::Aborted { .. }
+                        | RolloutOutcome::Superseded { .. },
+                        _,
+                    ) => false,
+                };
             if wrong {
                 let (outcome, state) = (outcome.to_string(), format!("{:?}", host.state()));
                 return Err(Finding::WrongEnd { outcome, host: planned.id, state });
