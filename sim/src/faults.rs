@@ -31,7 +31,7 @@ const MACHINE: &str = "agent/machine/src/step.rs";
 
 /// All of them.
 #[rustfmt::skip]
-pub const FAULTS: [Fault; 22] = [
+pub const FAULTS: [Fault; 21] = [
     fault("slots of the whole fleet", SLOTS, (
         "opened.map_or(0, |wave| slowed(rollout, wave.max_in_flight))",
         "opened.map_or(0, |_| rollout.hosts.len())")),
@@ -71,8 +71,6 @@ pub const FAULTS: [Fault; 22] = [
     fault("a permit for whoever asks", DESIRED, (
         "if !goes_forward(rollout) || !is_open(rollout) {\n        return Err(Deny::Stopped);",
         "if rollout.started.is_some() {\n        return Ok(());")),
-    fault("a dead host keeps its slot", SETTLE, (
-        ".filter(|_| deadline <= step.at.now)", ".filter(|_| deadline <= step.at.now && false)")),
     fault("success before the bake", FACT, (
         "HostState::Baking if aims || runs => Some(HostFact::Passed),",
         "HostState::Baking if aims || runs => Some(HostFact::Committed),")),
