@@ -31,7 +31,7 @@ const MACHINE: &str = "agent/machine/src/step.rs";
 
 /// All of them.
 #[rustfmt::skip]
-pub const FAULTS: [Fault; 21] = [
+pub const FAULTS: [Fault; 20] = [
     fault("slots of the whole fleet", SLOTS, (
         "opened.map_or(0, |wave| slowed(rollout, wave.max_in_flight))",
         "opened.map_or(0, |_| rollout.hosts.len())")),
@@ -88,6 +88,4 @@ pub const FAULTS: [Fault; 21] = [
         "if until == now {", "if until >= now {")),
     fault("a host forgets where it came from", MACHINE, (
         "self.previous = self.running.take();", "drop(self.running.take());")),
-    fault("a host goes back to what failed on it", MACHINE, (
-        "let to = to.filter(|to| !self.refuses(to));", "")),
 ];
