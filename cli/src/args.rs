@@ -107,6 +107,8 @@ pub(crate) struct PublishArgs {
 /// `swell service`.
 #[derive(Debug, Subcommand)]
 pub(crate) enum ServiceVerb {
+    /// Write a first policy; asks on the terminal for what no flag answers
+    New(NewArgs),
     /// Store a policy and show the plan that it makes
     Apply {
         /// The policy, TOML
@@ -119,6 +121,52 @@ pub(crate) enum ServiceVerb {
         /// The service
         service: ServiceName,
     },
+}
+
+/// `swell service new`.
+#[derive(Clone, Debug, Default, Args)]
+pub(crate) struct NewArgs {
+    /// The service
+    #[arg(long)]
+    pub(crate) name: Option<ServiceName>,
+    /// Which hosts run it, e.g. role=web; "*" for every host
+    #[arg(long, value_name = "SELECTOR")]
+    pub(crate) targets: Option<String>,
+    /// About how many hosts they are
+    #[arg(long, value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    pub(crate) hosts: Option<u32>,
+    /// When hosts may switch: always, in one evening window, or in many
+    #[arg(long, value_name = "none|one|many")]
+    pub(crate) windows: Option<WindowsWord>,
+    /// The zone of a window, e.g. Europe/Berlin; repeat it for --windows many
+    #[arg(long = "zone", value_name = "ZONE")]
+    pub(crate) zones: Vec<String>,
+    /// Whether somebody must approve what follows the canary
+    #[arg(long, value_name = "yes|no")]
+    pub(crate) approval: Option<YesNo>,
+    /// Where to write it; a file that is there is never replaced [default: standard output]
+    #[arg(long, value_name = "FILE")]
+    pub(crate) out: Option<PathBuf>,
+}
+
+/// How many windows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum WindowsWord {
+    /// Hosts may always switch
+    None,
+    /// One window
+    One,
+    /// A window for each of many zones
+    Many,
+}
+
+/// An answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum YesNo {
+    /// Yes
+    Yes,
+    /// No
+    No,
 }
 
 /// `swell plan`.

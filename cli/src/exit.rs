@@ -72,6 +72,19 @@ pub(crate) enum Misuse {
     /// A rollout or service that cannot be told apart.
     #[error("read {0:?}: want SERVICE@VERSION or the 64 digits of a release")]
     Release(String),
+    /// A question without an answer and nobody to ask.
+    #[error("write a policy: nobody answers; give {0}")]
+    Unanswered(&'static str),
+    /// An answer that makes no sense.
+    #[error("write a policy: {flag} {given:?} does not fit: {want}")]
+    Answer {
+        /// The flag.
+        flag: &'static str,
+        /// What was given.
+        given: String,
+        /// What to give instead.
+        want: String,
+    },
 }
 
 #[cfg(test)]

@@ -328,3 +328,28 @@ fn an_operator_gets_a_key_made_here_and_nothing_is_left_when_it_is_refused() {
     assert_eq!(body["key"], key.public().to_string(), "the public half was sent, the private kept");
     assert_eq!(code(&add("ci")), 1, "a profile that is there is not overwritten");
 }
+
+#[test]
+fn a_new_service_has_a_policy_that_is_never_written_over() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("shop.toml");
+    let at = file.to_str().unwrap();
+    let flags = ["--name", "shop", "--targets", "role=web", "--hosts", "400", "--approval", "yes"];
+    let flags = [&["service", "new"], flags.as_slice(), &["--windows", "one"]].concat();
+    let output = swell(&flags);
+    assert_eq!(code(&output), 2);
+    assert!(err(&output).contains("nobody answers; give --zone"), "{}", err(&output));
+    let flags = [flags.as_slice(), &["--zone", "Europe/Berlin"]].concat();
+    let printed = swell(&flags);
+    assert_eq!(code(&printed), 0, "{}", err(&printed));
+    let policy = groundswell_rollout::Policy::from_toml(&out(&printed)).unwrap();
+    assert_eq!((policy.service.as_str(), policy.windows.len()), ("shop", 1));
+    let written = [flags.as_slice(), &["--out", at]].concat();
+    assert_eq!(code(&swell(&written)), 0);
+    assert_eq!(fs::read_to_string(&file).unwrap(), out(&printed));
+    fs::write(&file, "mine").unwrap();
+    let refused = swell(&written);
+    assert_eq!(code(&refused), 1);
+    assert!(err(&refused).contains("give another file with --out"), "{}", err(&refused));
+    assert_eq!(fs::read_to_string(&file).unwrap(), "mine");
+}

@@ -3,6 +3,7 @@
 mod approve;
 mod audit;
 mod host;
+mod new;
 mod operator;
 mod plan;
 mod publish;

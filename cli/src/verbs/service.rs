@@ -21,6 +21,7 @@ use crate::output::{Table, name_of, or_empty};
 /// Runs `swell service …`.
 pub(crate) async fn service(context: &Context, verb: &ServiceVerb) -> anyhow::Result<Exit> {
     match verb {
+        ServiceVerb::New(args) => super::new::new(context, args),
         ServiceVerb::Apply { file } => apply(context, file).await,
         ServiceVerb::Ls => {
             let answer: ServicesAnswer = context.client()?.get("/v1/services").await?;

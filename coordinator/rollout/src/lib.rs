@@ -17,6 +17,7 @@ pub mod phase;
 pub mod plan;
 pub mod policy;
 mod predicted;
+pub mod recipe;
 mod settle;
 mod slots;
 pub mod state;

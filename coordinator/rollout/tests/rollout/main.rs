@@ -10,6 +10,7 @@ mod journey;
 mod plan;
 mod policy;
 mod random;
+mod recipe;
 mod report;
 mod revert;
 mod rules;
