@@ -6,7 +6,7 @@ use groundswell_common::report::{FailedStep, HostState, Standing, Verdict};
 use groundswell_common::{HostId, Timestamp};
 
 use crate::input::HostFact;
-use crate::phase::{Outcome, Phase, Resumable};
+use crate::phase::Course;
 use crate::state::{HostEntry, Progress, Rollout};
 
 /// Seconds beyond the host's own deadlines before its silence counts: the permit, the switch itself
@@ -135,23 +135,11 @@ fn committed(rollout: &Rollout, entry: &HostEntry, standing: &Standing) -> HostF
         | Progress::Reverted
         | Progress::Excluded { .. } => false,
     };
-    if sick && known && watches(rollout) {
+    if sick && known && rollout.phase.course() == Course::Waves {
         let why = "its probes fail after it committed".to_owned();
         return HostFact::Failed { step: FailedStep::Bake, why, reverted: false };
     }
     HostFact::Committed
-}
-
-/// Whether a committed host that falls ill still counts.
-fn watches(rollout: &Rollout) -> bool {
-    match &rollout.phase {
-        Phase::Running { .. } | Phase::Baking { .. } | Phase::Gated { .. } => true,
-        Phase::Paused { resume, .. } | Phase::Halted { resume, .. } => match resume {
-            Resumable::Running { .. } | Resumable::Baking { .. } | Resumable::Gated { .. } => true,
-            Resumable::Reverting { .. } | Resumable::Completed { .. } => false,
-        },
-        Phase::Planned | Phase::Reverting { .. } | Phase::Done { .. } => false,
-    }
 }
 
 /// What a host says that is not in the middle of anything and does not run the release, or is still
@@ -312,16 +300,7 @@ fn excluded(entry: &HostEntry, ran: bool) -> Option<Progress> {
 
 /// A host that counted as gone back and runs the release after all must go back again.
 fn relapsed(rollout: &Rollout, entry: &HostEntry, to: Progress) -> Option<Progress> {
-    let back = match &rollout.phase {
-        Phase::Reverting { .. } => true,
-        Phase::Paused { resume, .. } | Phase::Halted { resume, .. } => {
-            matches!(resume, Resumable::Reverting { .. })
-        }
-        Phase::Done { outcome, .. } => matches!(outcome, Outcome::Reverted { .. }),
-        Phase::Planned | Phase::Running { .. } | Phase::Baking { .. } | Phase::Gated { .. } => {
-            false
-        }
-    };
+    let back = rollout.phase.course() == Course::Back;
     (back && entry.progress == Progress::Reverted).then_some(to)
 }
 

@@ -257,6 +257,44 @@ impl Phase {
     }
 }
 
+/// What a rollout is about, seen through a stop.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Course {
+    /// It has not started.
+    Planned,
+    /// Waves open and bake.
+    Waves,
+    /// Every wave is done; late hosts still come.
+    Late,
+    /// Hosts go back, or have gone.
+    Back,
+    /// A person or a newer rollout ended it before.
+    Ended,
+}
+
+impl Phase {
+    /// What it is about; a stop is about what a resume goes on with.
+    pub(crate) fn course(&self) -> Course {
+        match self {
+            Self::Planned => Course::Planned,
+            Self::Running { .. } | Self::Baking { .. } | Self::Gated { .. } => Course::Waves,
+            Self::Reverting { .. } => Course::Back,
+            Self::Paused { resume, .. } | Self::Halted { resume, .. } => match resume {
+                Resumable::Running { .. } | Resumable::Baking { .. } | Resumable::Gated { .. } => {
+                    Course::Waves
+                }
+                Resumable::Reverting { .. } => Course::Back,
+                Resumable::Completed { .. } => Course::Late,
+            },
+            Self::Done { outcome, .. } => match outcome {
+                Outcome::Completed => Course::Late,
+                Outcome::Reverted { .. } => Course::Back,
+                Outcome::Aborted { .. } | Outcome::Superseded { .. } => Course::Ended,
+            },
+        }
+    }
+}
+
 impl Resumable {
     /// The wave that it is about, counted from 0.
     #[must_use]

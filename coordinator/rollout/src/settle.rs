@@ -8,7 +8,9 @@ use crate::desired::{goes_forward, is_open};
 use crate::fact::lost_at;
 use crate::gate::{Judgement, gates};
 use crate::hosts::Step;
-use crate::phase::{Breach, HaltCause, Outcome, PauseCause, Phase, Resumable, RevertCause};
+use crate::phase::{
+    Breach, Course, HaltCause, Outcome, PauseCause, Phase, PhaseName, Resumable, RevertCause,
+};
 use crate::plan::Evidence;
 use crate::policy::{OnBreach, Short, WAVES_MAX};
 use crate::slots::{back_at, grant, send_back, unpark_windows};
@@ -217,23 +219,15 @@ fn course(rollout: &mut Rollout, step: &mut Step) -> bool {
 }
 
 fn answer_breach(rollout: &mut Rollout, step: &mut Step) -> bool {
-    let (counts, paused) = match &rollout.phase {
-        Phase::Running { .. } | Phase::Baking { .. } | Phase::Gated { .. } => (true, false),
-        Phase::Paused { resume, .. } => match resume {
-            Resumable::Running { .. } | Resumable::Baking { .. } | Resumable::Gated { .. } => {
-                (true, true)
-            }
-            Resumable::Reverting { .. } | Resumable::Completed { .. } => (false, true),
-        },
-        Phase::Planned | Phase::Halted { .. } | Phase::Reverting { .. } | Phase::Done { .. } => {
-            (false, false)
-        }
-    };
-    let Some(breach) = breach(rollout).filter(|_| counts) else { return false };
+    let phase = rollout.phase.name();
+    if rollout.phase.course() != Course::Waves || phase == PhaseName::Halted {
+        return false;
+    }
+    let Some(breach) = breach(rollout) else { return false };
     let since = step.at.now;
     let one_way = rollout.plan.release.one_way;
     let back_to = match rollout.plan.on_breach {
-        OnBreach::Pause if paused => return false,
+        OnBreach::Pause if phase == PhaseName::Paused => return false,
         OnBreach::Pause => {
             let Some(resume) = resumable(rollout, since) else { return false };
             let cause = PauseCause::Breach(breach);

@@ -9,7 +9,7 @@ use groundswell_common::{Digest, HostId, OperatorName, ReleaseId, RolloutId, Tim
 use serde::{Deserialize, Serialize};
 
 use crate::calendar::Opening;
-use crate::phase::{Outcome, Phase, PhaseName, Resumable};
+use crate::phase::{Course, Phase, PhaseName};
 use crate::plan::{Plan, PlannedHost, PlannedWave};
 
 /// One release on its way to the hosts of one plan.
@@ -407,17 +407,7 @@ impl Rollout {
     /// Whether the release went to every wave and was not taken back: new hosts get it.
     #[must_use]
     pub fn is_proven(&self) -> bool {
-        match &self.phase {
-            Phase::Done { outcome, .. } => *outcome == Outcome::Completed,
-            Phase::Paused { resume, .. } | Phase::Halted { resume, .. } => {
-                matches!(resume, Resumable::Completed { .. })
-            }
-            Phase::Planned
-            | Phase::Running { .. }
-            | Phase::Baking { .. }
-            | Phase::Gated { .. }
-            | Phase::Reverting { .. } => false,
-        }
+        self.phase.course() == Course::Late
     }
 
     /// The wave that the phase is about, counted from 0; `None` before the start and after the end.

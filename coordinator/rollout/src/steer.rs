@@ -7,49 +7,37 @@ use groundswell_common::report::{FailedStep, Verdict};
 use crate::gate::asks_webhook;
 use crate::hosts::{Step, may_still_run};
 use crate::input::Steer;
-use crate::phase::{HaltCause, Outcome, Phase, Resumable};
+use crate::phase::{Course, HaltCause, Phase};
 use crate::settle::{go_to_wave, resumable};
 use crate::state::{Progress, Rollout, usize_of};
 use crate::step::Refusal;
 
 /// Takes one act of steering.
 pub(crate) fn steer(rollout: &mut Rollout, step: &mut Step, steer: &Steer) -> Result<(), Refusal> {
-    let forward = is_forward_or_stopped(rollout);
-    let completed = matches!(rollout.phase, Phase::Done { outcome: Outcome::Completed, .. });
+    let goes_on = match rollout.phase.course() {
+        Course::Waves => true,
+        // No wave is left to skip once it is over; hosts still come.
+        Course::Late => !rollout.is_over() || !matches!(steer, Steer::SkipWave { .. }),
+        Course::Planned | Course::Back | Course::Ended => false,
+    };
     match steer {
         Steer::Promote => promote(rollout, step),
-        Steer::SkipWave { wave } if forward => skip(rollout, step, *wave),
-        Steer::Exclude { host } if forward || completed => exclude(rollout, step, host),
-        Steer::Retry { host } if forward || completed => retry(rollout, step, host),
         Steer::Slow { max_in_flight } => slow(rollout, *max_in_flight),
-        Steer::SkipWave { .. } | Steer::Exclude { .. } | Steer::Retry { .. } => {
+        Steer::SkipWave { .. } | Steer::Exclude { .. } | Steer::Retry { .. } if !goes_on => {
             Err(too_late(rollout))
         }
+        Steer::SkipWave { wave } => skip(rollout, step, *wave),
+        Steer::Exclude { host } => exclude(rollout, step, host),
+        Steer::Retry { host } => retry(rollout, step, host),
     }
 }
 
-/// Whether hosts may still be brought to the release, now or after a resume.
-fn is_forward_or_stopped(rollout: &Rollout) -> bool {
-    match &rollout.phase {
-        Phase::Running { .. } | Phase::Baking { .. } | Phase::Gated { .. } => true,
-        Phase::Paused { resume, .. } | Phase::Halted { resume, .. } => match resume {
-            Resumable::Running { .. }
-            | Resumable::Baking { .. }
-            | Resumable::Gated { .. }
-            | Resumable::Completed { .. } => true,
-            Resumable::Reverting { .. } => false,
-        },
-        Phase::Planned | Phase::Reverting { .. } | Phase::Done { .. } => false,
-    }
-}
-
+/// Why nobody can be brought forward any more.
 fn too_late(rollout: &Rollout) -> Refusal {
-    match &rollout.phase {
-        Phase::Planned => Refusal::NotStarted,
-        Phase::Paused { .. } | Phase::Halted { .. } | Phase::Reverting { .. } => Refusal::Reverting,
-        Phase::Running { .. } | Phase::Baking { .. } | Phase::Gated { .. } | Phase::Done { .. } => {
-            Refusal::Over
-        }
+    match rollout.phase.course() {
+        Course::Planned => Refusal::NotStarted,
+        Course::Back if !rollout.is_over() => Refusal::Reverting,
+        Course::Waves | Course::Late | Course::Back | Course::Ended => Refusal::Over,
     }
 }
 
