@@ -39,8 +39,7 @@ pub const FAULTS: [Fault; 20] = [
         "rollout.planned_wave(wave).map_or(0, |wave| slowed(rollout, wave.max_in_flight))",
         "rollout.planned_wave(wave).map_or(0, |_| rollout.hosts.len())")),
     fault("a revert stops at a host of an earlier wave", SLOTS, (
-        "// One that was woken may be of an earlier wave.",
-        "let woke = woke && false;")),
+        "if next.is_some() || !woke {", "if next.is_some() || !woke || way != Way::Forward {")),
     fault("a rack that sleeps never wakes", SLOTS, (
         "rollout.sets.sleeping.first().filter(|_| one_more)",
         "rollout.sets.sleeping.first().filter(|_| one_more && false)")),
@@ -69,7 +68,7 @@ pub const FAULTS: [Fault; 20] = [
         "Progress::Reverting { .. } if !runs && accepted >= entry.generation => return Some(done),",
         "Progress::Reverting { .. } => return Some(done),")),
     fault("a permit for whoever asks", DESIRED, (
-        "if !goes_forward(rollout) || !is_open(rollout) {\n        return Err(Deny::Stopped);",
+        "if !goes_forward(rollout) || !calendar_is_open(rollout) {\n        return Err(Deny::Stopped);",
         "if rollout.started.is_some() {\n        return Ok(());")),
     fault("success before the bake", FACT, (
         "HostState::Baking if aims || runs => Some(HostFact::Passed),",

@@ -41,6 +41,13 @@ pub struct Freeze {
     pub why: String,
 }
 
+impl Freeze {
+    /// Whether it holds at a second after the epoch.
+    fn covers(&self, secs: u64) -> bool {
+        (self.from.as_secs()..self.until.as_secs()).contains(&secs)
+    }
+}
+
 /// Whether hosts may switch at one moment.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -69,8 +76,7 @@ pub enum Opening {
 #[must_use]
 pub fn opening(windows: &[Window], freezes: &[Freeze], now: Timestamp) -> Opening {
     let now = now.as_secs();
-    let covers = |freeze: &&Freeze| (freeze.from.as_secs()..freeze.until.as_secs()).contains(&now);
-    if let Some(freeze) = freezes.iter().find(covers) {
+    if let Some(freeze) = freezes.iter().find(|freeze| freeze.covers(now)) {
         return Opening::Frozen { until: freeze.until, why: freeze.why.clone() };
     }
     let next_freeze = freezes.iter().map(|freeze| freeze.from.as_secs()).filter(|at| *at > now);
@@ -166,10 +172,7 @@ fn first_free((begin, end): (u64, u64), freezes: &[Freeze], now: u64) -> Option<
     let mut at = begin.max(now.saturating_add(1));
     // Each round leaves one freeze behind for good.
     for _ in 0..=freezes.len() {
-        let over = freezes
-            .iter()
-            .find(|freeze| (freeze.from.as_secs()..freeze.until.as_secs()).contains(&at));
-        match over {
+        match freezes.iter().find(|freeze| freeze.covers(at)) {
             Some(freeze) => at = freeze.until.as_secs(),
             None => return (at < end).then_some(at),
         }

@@ -26,10 +26,10 @@ pub(crate) enum Want {
 #[must_use]
 pub fn desired(rollout: &Rollout, host: &HostId) -> Option<ServiceWish> {
     rollout.started?;
-    let ordinal = rollout.ordinal(host)?;
+    let (ordinal, entry) = rollout.found(host)?;
     let (_, planned) = rollout.planned_at(ordinal)?;
     let release = rollout.release();
-    let action = match want(rollout, rollout.entry(ordinal)?) {
+    let action = match want(rollout, entry) {
         Want::Hold => Action::Hold {},
         Want::Stage => Action::Stage { release },
         Want::Switch => Action::Switch { release },
@@ -64,7 +64,7 @@ pub fn may_switch(
     release: &ReleaseId,
     generation: u64,
 ) -> Result<(), Deny> {
-    if !goes_forward(rollout) || !is_open(rollout) {
+    if !goes_forward(rollout) || !calendar_is_open(rollout) {
         return Err(Deny::Stopped);
     }
     let entry = rollout.host(host).ok_or(Deny::Stale)?;
@@ -105,7 +105,7 @@ pub(crate) fn goes_forward(rollout: &Rollout) -> bool {
 }
 
 /// Whether hosts may switch by the calendar.
-pub(crate) fn is_open(rollout: &Rollout) -> bool {
+pub(crate) fn calendar_is_open(rollout: &Rollout) -> bool {
     match rollout.opening {
         Opening::Open { .. } => true,
         Opening::Shut { .. } | Opening::Frozen { .. } => false,
@@ -117,7 +117,7 @@ pub(crate) fn want(rollout: &Rollout, entry: &HostEntry) -> Want {
     match entry.progress {
         Progress::Staging | Progress::Staged if forward => Want::Stage,
         Progress::Pending if forward && rollout.plan.prefetch => Want::Stage,
-        Progress::Granted { .. } if forward && is_open(rollout) => Want::Switch,
+        Progress::Granted { .. } if forward && calendar_is_open(rollout) => Want::Switch,
         Progress::Granted { .. } if forward => Want::Stage,
         Progress::Probing { .. } | Progress::Baking { .. } | Progress::Committed => Want::Switch,
         Progress::Reverting { .. } | Progress::Overdue => Want::Revert,

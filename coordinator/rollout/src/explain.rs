@@ -252,8 +252,7 @@ pub fn explain(rollout: &Rollout, host: Option<&HostId>, now: Timestamp) -> Vec<
         let whole = newer.chain([phase_why(rollout, now)]).chain(bounds_why(rollout));
         return whole.collect();
     };
-    let entry = rollout.ordinal(host).and_then(|at| Some((at, rollout.entry(at)?)));
-    let Some((ordinal, entry)) = entry else {
+    let Some((ordinal, entry)) = rollout.found(host) else {
         let skipped = rollout.plan.skipped.iter().find(|skipped| skipped.id == *host);
         let why = skipped.map(|skipped| Why::HostSkipped { why: skipped.why.clone() });
         return vec![why.unwrap_or(Why::NotPlanned { host: *host })];

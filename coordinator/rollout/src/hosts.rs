@@ -7,7 +7,7 @@ use groundswell_common::report::FailedStep;
 use groundswell_common::{HostId, RolloutId, Timestamp};
 
 use crate::calendar::Opening;
-use crate::desired::{Want, is_open, want};
+use crate::desired::{Want, calendar_is_open, want};
 use crate::input::Moment;
 use crate::phase::Phase;
 use crate::plan::GuardKind;
@@ -93,7 +93,7 @@ pub(crate) fn places(rollout: &Rollout, ordinal: u32, entry: &HostEntry) -> Plac
         Progress::Granted { deadline, .. } => Places {
             open: true,
             in_flight: true,
-            deadline: Some(*deadline).filter(|_| !stopped && is_open(rollout)),
+            deadline: Some(*deadline).filter(|_| !stopped && calendar_is_open(rollout)),
             ..base
         },
         Progress::Probing { deadline }
@@ -290,10 +290,8 @@ impl Rollout {
             (&mut sets.failures, before.failure, after.failure),
         ];
         for (set, was, is) in flags {
-            match (was, is) {
-                (false, true) => drop(set.insert(ordinal)),
-                (true, false) => drop(set.remove(&ordinal)),
-                (true, true) | (false, false) => {}
+            if was != is {
+                set_to(set, ordinal, is);
             }
         }
         let times = [

@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::calendar::{Freeze, Window};
 use crate::policy::{Gate, OnBreach, Order, Policy, Short, Take, WavePolicy};
+use crate::state::usize_of;
 use crate::{guards, predicted};
 
 /// Hosts in one plan; bounds the record that keeps a rollout.
@@ -556,8 +557,4 @@ fn take_weight<'a>(
         })
         .count();
     take_first(left, count)
-}
-
-fn usize_of(count: u32) -> usize {
-    usize::try_from(count).unwrap_or(usize::MAX)
 }

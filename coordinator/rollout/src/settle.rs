@@ -4,7 +4,7 @@
 use groundswell_common::Timestamp;
 
 use crate::calendar::{Opening, opening};
-use crate::desired::{goes_forward, is_open};
+use crate::desired::{calendar_is_open, goes_forward};
 use crate::fact::lost_at;
 use crate::gate::{Judgement, gates};
 use crate::hosts::Step;
@@ -43,7 +43,9 @@ pub(crate) fn next_deadline(rollout: &Rollout) -> Option<Timestamp> {
         return None;
     }
     let phase = match &rollout.phase {
-        Phase::Running { progress_by, .. } => Some(*progress_by).filter(|_| is_open(rollout)),
+        Phase::Running { progress_by, .. } => {
+            Some(*progress_by).filter(|_| calendar_is_open(rollout))
+        }
         Phase::Baking { until, .. } => Some(*until),
         Phase::Planned
         | Phase::Gated { .. }
@@ -75,10 +77,10 @@ fn look_at_calendar(rollout: &mut Rollout, step: &mut Step) {
     if next_change(&rollout.opening).is_none_or(|change| now < change) {
         return;
     }
-    let was_open = is_open(rollout);
+    let was_open = calendar_is_open(rollout);
     let next = opening(&rollout.plan.windows, &rollout.plan.freezes, now);
     rollout.open_or_shut(step, next);
-    if was_open || !is_open(rollout) {
+    if was_open || !calendar_is_open(rollout) {
         return;
     }
     let renewed = now.plus_secs(rollout.plan.progress_deadline_secs);
@@ -261,7 +263,7 @@ fn run(rollout: &mut Rollout, step: &mut Step, wave: u32, progress_by: Timestamp
         rollout.enter(step, Phase::Baking { wave, until: now.plus_secs(bake_secs) });
         return true;
     }
-    if progress_by <= now && is_open(rollout) {
+    if progress_by <= now && calendar_is_open(rollout) {
         let (cause, resume) = (HaltCause::NoProgress { wave }, Resumable::Running { wave });
         rollout.enter(step, Phase::Halted { cause, since: now, resume });
         return true;

@@ -4,7 +4,7 @@
 use groundswell_common::Timestamp;
 
 use crate::calendar::Opening;
-use crate::desired::is_open;
+use crate::desired::calendar_is_open;
 use crate::fact::{LOST_GRACE_SECS, lost_at};
 use crate::hosts::{Step, down};
 use crate::plan::GuardKind;
@@ -34,15 +34,13 @@ pub(crate) fn lane_is_shut(rollout: &Rollout) -> bool {
 
 /// Gives free slots to hosts that are ready.
 pub(crate) fn grant(rollout: &mut Rollout, step: &mut Step) {
-    if breach(rollout).is_some() || !is_open(rollout) {
+    if breach(rollout).is_some() || !calendar_is_open(rollout) {
         return;
     }
     let slots = slots(rollout);
     let (since, deadline) = (step.at.now, lost_at(rollout, step.at.now));
     while rollout.sets.in_flight.len() < slots {
-        let woke = wake(rollout, step, Way::Forward);
-        // One that was woken may not be next: it may be late, and its lane shut.
-        let Some(ordinal) = next_ready(rollout) else { if woke { continue } else { break } };
+        let Some(ordinal) = next(rollout, step, Way::Forward) else { break };
         let Some(entry) = rollout.entry(ordinal) else { break };
         let blocked = blocked_by(rollout, (ordinal, entry), Way::Forward);
         match blocked.or_else(|| too_long(rollout, ordinal, since)) {
@@ -54,16 +52,12 @@ pub(crate) fn grant(rollout: &mut Rollout, step: &mut Step) {
 
 /// Gives free slots to hosts of wave `wave` and later that must go back.
 pub(crate) fn send_back(rollout: &mut Rollout, step: &mut Step, wave: u32) {
-    let first = rollout.wave_state(wave).map_or(0, |wave| wave.first);
+    let way = Way::Back { first: rollout.wave_state(wave).map_or(0, |wave| wave.first) };
     let (slots, deadline) = (back_slots(rollout, wave), back_at(rollout, step.at.now));
     while rollout.sets.in_flight.len() < slots {
-        let woke = wake(rollout, step, Way::Back);
-        // One that was woken may be of an earlier wave.
-        let Some(ordinal) = rollout.sets.back_ready.range(first..).next().copied() else {
-            if woke { continue } else { break }
-        };
+        let Some(ordinal) = next(rollout, step, way) else { break };
         let Some(entry) = rollout.entry(ordinal) else { break };
-        match blocked_by(rollout, (ordinal, entry), Way::Back) {
+        match blocked_by(rollout, (ordinal, entry), way) {
             Some(parked) => rollout.edit(step, ordinal, |entry| entry.parked = Some(parked)),
             None => rollout.advance(step, ordinal, Progress::Reverting { deadline }),
         }
@@ -89,7 +83,10 @@ pub(crate) fn back_at(rollout: &Rollout, now: Timestamp) -> Timestamp {
 enum Way {
     Forward,
     /// Dead hosts never hold a revert: where only they fill a guard, its others go one at a time.
-    Back,
+    Back {
+        /// The ordinal of the first host that goes back now.
+        first: u32,
+    },
 }
 
 /// What keeps a host from being taken down now; `None` where nothing does.
@@ -121,6 +118,21 @@ fn too_long(rollout: &Rollout, ordinal: u32, now: Timestamp) -> Option<Parked> {
     }
 }
 
+/// The host that is next for a slot, those that waited for room looked at again first.
+fn next(rollout: &mut Rollout, step: &mut Step, way: Way) -> Option<u32> {
+    loop {
+        let woke = wake(rollout, step, way);
+        let next = match way {
+            Way::Forward => next_ready(rollout),
+            Way::Back { first } => rollout.sets.back_ready.range(first..).next().copied(),
+        };
+        // The one that was woken may be late with its lane shut, or of an earlier wave.
+        if next.is_some() || !woke {
+            return next;
+        }
+    }
+}
+
 fn next_ready(rollout: &Rollout) -> Option<u32> {
     let lane_slots = rollout.plan.lane_max_in_flight;
     let lane = !lane_is_shut(rollout) && rollout.counts.lane_in_flight < lane_slots;
@@ -137,7 +149,7 @@ fn wake(rollout: &mut Rollout, step: &mut Step, way: Way) -> bool {
         let rule = rollout.plan.guards.get(usize_of(*guard));
         rule.is_some_and(|rule| rule.kind == GuardKind::Domain)
     };
-    let mut dead = rollout.sets.dead.iter().filter(|_| way == Way::Back);
+    let mut dead = rollout.sets.dead.iter().filter(|_| way != Way::Forward);
     let dead = || dead.find(|guard| one_more || !is_domain(guard));
     let guard = rollout.sets.roomy.first().or(sleeping).or_else(dead).copied();
     let Some(guard) = guard else { return false };

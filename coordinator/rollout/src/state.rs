@@ -467,7 +467,7 @@ impl Rollout {
     /// The state of one host; `None` where it is not in the plan.
     #[must_use]
     pub fn host(&self, host: &HostId) -> Option<&HostEntry> {
-        self.entry(self.ordinal(host)?)
+        self.found(host).map(|(_, entry)| entry)
     }
 
     /// The host in the plan with its wave; `None` where it is not in the plan.
@@ -517,6 +517,12 @@ impl Rollout {
         let wave = self.wave_of(ordinal);
         let within = ordinal.checked_sub(self.wave_state(wave)?.first)?;
         Some((wave, self.planned_wave(wave)?.hosts.get(usize_of(within))?))
+    }
+
+    /// A host of the plan: its ordinal and its entry.
+    pub(crate) fn found(&self, host: &HostId) -> Option<(u32, &HostEntry)> {
+        let ordinal = self.ordinal(host)?;
+        Some((ordinal, self.entry(ordinal)?))
     }
 
     pub(crate) fn ordinal(&self, host: &HostId) -> Option<u32> {

@@ -100,8 +100,7 @@ fn skip(rollout: &mut Rollout, step: &mut Step, wave: u32) -> Result<(), Refusal
 }
 
 fn exclude(rollout: &mut Rollout, step: &mut Step, host: &HostId) -> Result<(), Refusal> {
-    let ordinal = rollout.ordinal(host).ok_or(Refusal::UnknownHost(*host))?;
-    let entry = rollout.entry(ordinal).ok_or(Refusal::UnknownHost(*host))?;
+    let (ordinal, entry) = rollout.found(host).ok_or(Refusal::UnknownHost(*host))?;
     let ran = may_still_run(&entry.progress);
     match &entry.progress {
         Progress::Pending
@@ -125,8 +124,7 @@ fn exclude(rollout: &mut Rollout, step: &mut Step, host: &HostId) -> Result<(), 
 }
 
 fn retry(rollout: &mut Rollout, step: &mut Step, host: &HostId) -> Result<(), Refusal> {
-    let ordinal = rollout.ordinal(host).ok_or(Refusal::UnknownHost(*host))?;
-    let entry = rollout.entry(ordinal).ok_or(Refusal::UnknownHost(*host))?;
+    let (ordinal, entry) = rollout.found(host).ok_or(Refusal::UnknownHost(*host))?;
     let again = match &entry.progress {
         Progress::Failed { step, reverted, .. } => *reverted || *step == FailedStep::Stage,
         Progress::Excluded { ran, gone } => !ran && !gone,
@@ -196,8 +194,7 @@ pub(crate) fn removed(
     step: &mut Step,
     host: &HostId,
 ) -> Result<(), Refusal> {
-    let ordinal = rollout.ordinal(host).ok_or(Refusal::UnknownHost(*host))?;
-    let entry = rollout.entry(ordinal).ok_or(Refusal::UnknownHost(*host))?;
+    let (ordinal, entry) = rollout.found(host).ok_or(Refusal::UnknownHost(*host))?;
     if matches!(entry.progress, Progress::Excluded { gone: true, .. }) {
         return Err(Refusal::NoChange);
     }

@@ -472,8 +472,7 @@ fn learn(
     fact: &HostFact,
 ) -> Result<(), Refusal> {
     let now = step.at.now;
-    let ordinal = rollout.ordinal(host).ok_or(Refusal::UnknownHost(*host))?;
-    let entry = rollout.entry(ordinal).ok_or(Refusal::UnknownHost(*host))?;
+    let (ordinal, entry) = rollout.found(host).ok_or(Refusal::UnknownHost(*host))?;
     if let Some(ill) = health_news(entry, fact) {
         rollout.edit(step, ordinal, |entry| entry.ill = ill);
         return Ok(());
@@ -496,8 +495,7 @@ fn learn(
 }
 
 fn connected(rollout: &mut Rollout, step: &mut Step, host: &HostId) -> Result<(), Refusal> {
-    let ordinal = rollout.ordinal(host).ok_or(Refusal::UnknownHost(*host))?;
-    let entry = rollout.entry(ordinal).ok_or(Refusal::UnknownHost(*host))?;
+    let (ordinal, entry) = rollout.found(host).ok_or(Refusal::UnknownHost(*host))?;
     if entry.away.is_none() {
         return Err(Refusal::NoChange);
     }
@@ -511,8 +509,7 @@ fn connected(rollout: &mut Rollout, step: &mut Step, host: &HostId) -> Result<()
 
 fn disconnected(rollout: &mut Rollout, step: &mut Step, host: &HostId) -> Result<(), Refusal> {
     let now = step.at.now;
-    let ordinal = rollout.ordinal(host).ok_or(Refusal::UnknownHost(*host))?;
-    let entry = rollout.entry(ordinal).ok_or(Refusal::UnknownHost(*host))?;
+    let (ordinal, entry) = rollout.found(host).ok_or(Refusal::UnknownHost(*host))?;
     if entry.away.is_some() {
         return Err(Refusal::NoChange);
     }

@@ -4,7 +4,7 @@ use groundswell_common::api::{OperatorRole, TokensRequest};
 use groundswell_common::digest::hex;
 use groundswell_common::trust::PublicKey;
 use groundswell_common::{Digest, HostId, HostName, OperatorName, RolloutId};
-use groundswell_rollout::{Input, Progress, Rollout};
+use groundswell_rollout::Input;
 
 use super::desk::Desk;
 use super::refused::Refused;
@@ -101,14 +101,9 @@ impl Desk {
         let host = self.host_id(name)?;
         self.submit(By::Operator(by.clone()), What::HostRemoved { host })?;
         self.link_changed(host, false);
-        let planned = |rollout: &&Rollout| {
-            let entry = rollout.host(&host).map(|entry| &entry.progress);
-            entry.is_some_and(|progress| !matches!(progress, Progress::Excluded { gone: true, .. }))
-        };
         let newest = self.view.services.keys().filter_map(|name| self.view.newest_rollout(name));
         let live: Vec<RolloutId> = newest
-            .filter(|rollout| rollout.successor().is_none())
-            .filter(planned)
+            .filter(|rollout| rollout.successor().is_none() && rollout.host(&host).is_some())
             .map(|rollout| rollout.id().clone())
             .collect();
         for rollout in live {
