@@ -9,7 +9,7 @@ use groundswell_common::api::{
 use groundswell_common::directive::Action;
 use groundswell_common::selector::Selector;
 use groundswell_common::{Fleet, HostId, HostName, ReleaseId, RolloutId, ServiceName, Timestamp};
-use groundswell_rollout::explain;
+use groundswell_rollout::{Rollout, earliest, explain};
 
 use super::desk::Desk;
 use super::refused::Refused;
@@ -211,9 +211,16 @@ impl Desk {
         }
         let host = self.view.hosts.get(&id);
         for (name, service) in &self.view.services {
-            if let Some((rollout, _)) = self.view.governing(service, &id) {
-                let reasons = explain(rollout, Some(&id), self.now());
+            let skips =
+                |rollout: &&Rollout| rollout.plan().skipped.iter().any(|host| host.id == id);
+            let skipped = self.view.newest_rollout(name).filter(skips);
+            let governing = self.view.governing(service, &id).map(|(rollout, _)| rollout);
+            if let Some(rollout) = skipped.or(governing) {
+                let now = self.now();
+                let reasons = explain(rollout, Some(&id), now);
                 why.extend(reasons.iter().map(|reason| format!("{name}: {reason}")));
+                let at = earliest(rollout, &id, now).filter(|at| *at > now);
+                why.extend(at.map(|at| format!("{name}: it may switch at {at} at the earliest")));
                 continue;
             }
             let targets = service.policy.as_ref().map(|record| &record.policy.targets);

@@ -81,6 +81,28 @@ async fn a_policy_that_asks_for_what_nobody_does_is_refused() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_host_that_waits_for_a_freeze_is_told_when_it_may_go() {
+    let (place, _) = fleet();
+    let fake = Fake::start(&place.path().join("state"));
+    let id = fake.enrol("h1", 50).await;
+    let mut host = fake.arrive(id, 1).await;
+    let text = "service = \"web\"\ntargets = \"*\"\n[[freeze]]\nfrom = \"2020-01-01T00:00:00Z\"\n\
+        until = \"2099-01-01T00:00:00Z\"\nwhy = \"audit\"\n";
+    let put = fake.handle.change(move |desk| desk.put_policy(&ada(), &web(), text));
+    put.await.unwrap().unwrap();
+    let (release, _) = fake.publish(1).await;
+    let generation = host.wished(Action::Stage { release }).await;
+    host.report((HostState::Staged, None), (release, generation)).await;
+    let answer = fake.handle.query(|desk| desk.host_why(&named("h1"))).await.unwrap().unwrap();
+    let until = "2099-01-01T00:00:00.000Z";
+    let held = format!("web: a freeze holds it until {until}: audit");
+    assert!(answer.why.contains(&held), "{:?}", answer.why);
+    let last = format!("web: it may switch at {until} at the earliest");
+    assert_eq!(answer.why.last(), Some(&last));
+    fake.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_promotion_opens_a_manual_gate_once() {
     let (place, _) = fleet();
     let fake = Fake::start(&place.path().join("state"));
