@@ -63,13 +63,14 @@ pub(crate) fn places(rollout: &Rollout, ordinal: u32, entry: &HostEntry) -> Plac
     let stopped = matches!(rollout.phase, Phase::Paused { .. } | Phase::Halted { .. });
     let here = entry.away.is_none();
     let free = entry.parked.is_none();
+    let may_run = here && runs_unasked(&entry.progress);
     let opened = || rollout.wave_state(rollout.wave_of(ordinal)).and_then(|wave| wave.opened);
     let waits_away = || entry.away.map(|since| opened().map_or(since, |opened| since.max(opened)));
     let base = Places {
         late: entry.late,
         down: down(entry),
-        may_run: here && runs_unasked(&entry.progress),
-        back_ready: here && runs_unasked(&entry.progress) && free,
+        may_run,
+        back_ready: may_run && free,
         parked: entry.parked,
         ..Places::default()
     };
