@@ -31,7 +31,10 @@ const MACHINE: &str = "agent/machine/src/step.rs";
 
 /// All of them.
 #[rustfmt::skip]
-pub const FAULTS: [Fault; 20] = [
+pub const FAULTS: [Fault; 21] = [
+    fault("slots forget what the rollout before left in flight", STEP, (
+        "rollout.edit(step, ordinal, |entry| entry.busy = Some(until));",
+        "rollout.edit(step, ordinal, |entry| entry.busy = None.filter(|_| until > now));")),
     fault("slots of the whole fleet", SLOTS, (
         "opened.map_or(0, |wave| slowed(rollout, wave.max_in_flight))",
         "opened.map_or(0, |_| rollout.hosts.len())")),

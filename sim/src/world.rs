@@ -9,9 +9,9 @@ use groundswell_common::report::Standing;
 use groundswell_common::{HostId, OperatorName, ReleaseId, RolloutId, Timestamp};
 use groundswell_machine::{Known, State};
 use groundswell_rollout::{
-    HaltCause, HostFact, Input, KeepOrRevert, Moment, Outcome as RolloutOutcome, PauseCause, Phase,
-    PhaseName, Plan, Progress, ProgressName, Rollout, Steer, cares_about_link, check, desired,
-    fact, generation, may_switch, next_deadline, step,
+    HaltCause, HostFact, Input, KeepOrRevert, LOST_GRACE_SECS, Moment, Outcome as RolloutOutcome,
+    PauseCause, Phase, PhaseName, Plan, Progress, ProgressName, Rollout, Steer, busy,
+    cares_about_link, check, desired, fact, generation, may_switch, next_deadline, step,
 };
 
 use crate::check::Finding;
@@ -104,6 +104,8 @@ struct World {
     ledger: Vec<(usize, Input, Moment)>,
     seq: u64,
     stopped_since: Option<Timestamp>,
+    /// Hosts that a rollout before had in flight, and until when they count.
+    carried: BTreeMap<HostId, Timestamp>,
     /// Hosts whose wish changed.
     told: BTreeSet<HostId>,
     out: Outcome,
@@ -149,6 +151,7 @@ impl World {
             ledger: Vec::new(),
             seq: 0,
             stopped_since: None,
+            carried: BTreeMap::new(),
             told: BTreeSet::new(),
             out: Outcome::default(),
             lines: Vec::new(),
@@ -424,6 +427,8 @@ impl World {
             return Ok(());
         };
         let Ok(name) = format!("shop-{number}").parse::<RolloutId>() else { return Ok(()) };
+        let busy = self.newest().map_or_else(Vec::new, |before| busy(before, self.now));
+        self.carry();
         if let Some(before) = self.rollouts.len().checked_sub(1) {
             self.submit(before, Input::Supersede { by: name.clone() })?;
         }
@@ -433,7 +438,7 @@ impl World {
             .into_iter()
             .filter(|id| self.hosts.get(id).is_some_and(|host| !host.connected || !host.up))
             .collect();
-        self.submit(self.rollouts.len() - 1, Input::Start { away })?;
+        self.submit(self.rollouts.len() - 1, Input::Start { away, busy })?;
         for id in self.words.keys().copied().collect::<Vec<_>>() {
             self.facts(id)?;
         }
@@ -623,6 +628,53 @@ impl World {
         if ours && self.stopped_since.is_some_and(long) {
             return Err(Finding::SwitchedWhileStopped(id));
         }
+        if ours {
+            self.shared_slots()?;
+        }
+        Ok(())
+    }
+
+    /// Keeps in mind which hosts the rollout that is superseded has in flight.
+    fn carry(&mut self) {
+        let least = self.now.plus_secs(LOST_GRACE_SECS);
+        let Some(rollout) = self.newest() else { return };
+        let until = |progress: &Progress| match progress {
+            Progress::Granted { deadline, .. }
+            | Progress::Probing { deadline }
+            | Progress::Baking { deadline }
+            | Progress::Reverting { deadline } => Some((*deadline).max(least)),
+            Progress::Pending
+            | Progress::Staging
+            | Progress::Staged
+            | Progress::Committed
+            | Progress::Failed { .. }
+            | Progress::Lost
+            | Progress::Absent
+            | Progress::Overdue
+            | Progress::Reverted
+            | Progress::Excluded { .. } => None,
+        };
+        let more: Vec<(HostId, Timestamp)> = rollout
+            .hosts()
+            .filter_map(|(_, host, entry)| Some((host.id, until(&entry.progress)?)))
+            .collect();
+        self.carried.extend(more);
+    }
+
+    /// As a host begins to switch: hosts of this rollout and of the one before share the slots.
+    fn shared_slots(&self) -> Result<(), Finding> {
+        let Some(rollout) = self.newest() else { return Ok(()) };
+        let before = self.carried.iter().filter(|(id, until)| {
+            let host = self.hosts.get(id);
+            let flies = host.is_some_and(|host| host.up && host.in_flight());
+            flies && self.now < **until && !holds_slot(rollout, id)
+        });
+        let ours = rollout.hosts().filter(|(_, host, _)| holds_slot(rollout, &host.id));
+        let (before, ours) = (before.count(), ours.count());
+        let (in_flight, allowed) = (before + ours, open_slots(rollout));
+        if before > 0 && in_flight > allowed {
+            return Err(Finding::InFlight { in_flight, allowed });
+        }
         Ok(())
     }
 
@@ -635,29 +687,12 @@ impl World {
             host.is_some_and(|host| host.in_flight() && host.up && host.live == Some(release))
         };
         let (mut in_flight, mut unseen) = (0, 0);
-        for (_, planned, entry) in rollout.hosts() {
+        for (_, planned, _) in rollout.hosts() {
             in_flight += usize::from(flying(&planned.id));
-            let sighted = match entry.progress.name() {
-                ProgressName::Granted
-                | ProgressName::Probing
-                | ProgressName::Baking
-                | ProgressName::Reverting => true,
-                ProgressName::Pending
-                | ProgressName::Staging
-                | ProgressName::Staged
-                | ProgressName::Committed
-                | ProgressName::Failed
-                | ProgressName::Lost
-                | ProgressName::Absent
-                | ProgressName::Overdue
-                | ProgressName::Reverted
-                | ProgressName::Excluded => false,
-            };
+            let sighted = holds_slot(rollout, &planned.id);
             unseen += usize::from(flying(&planned.id) && !sighted);
         }
-        let caps = rollout.plan().waves.iter().zip(0..).filter(|(_, at)| rollout.is_open(*at));
-        let slots = caps.map(|(wave, _)| wave.max_in_flight).max().unwrap_or(0);
-        let allowed = unseen + usize::try_from(slots).unwrap_or(usize::MAX);
+        let allowed = unseen + open_slots(rollout);
         if in_flight > allowed {
             return Err(Finding::InFlight { in_flight, allowed });
         }
@@ -722,6 +757,33 @@ fn waits_for_promotion(rollout: &Rollout, wave: u32) -> bool {
     let planned = usize::try_from(wave).ok().and_then(|wave| rollout.plan().waves.get(wave));
     let approved = rollout.approvals().iter().any(|given| given.by.as_str() == "ben");
     planned.is_some_and(|wave| wave.gate.manual && (approved || wave.gate.approvals == 0))
+}
+
+/// Slots of the open waves.
+fn open_slots(rollout: &Rollout) -> usize {
+    let caps = rollout.plan().waves.iter().zip(0..).filter(|(_, at)| rollout.is_open(*at));
+    let slots = caps.map(|(wave, _)| wave.max_in_flight).max().unwrap_or(0);
+    usize::try_from(slots).unwrap_or(usize::MAX)
+}
+
+/// Whether the host holds a slot of this rollout.
+fn holds_slot(rollout: &Rollout, host: &HostId) -> bool {
+    rollout.host(host).is_some_and(|entry| match entry.progress.name() {
+        ProgressName::Granted
+        | ProgressName::Probing
+        | ProgressName::Baking
+        | ProgressName::Reverting => true,
+        ProgressName::Pending
+        | ProgressName::Staging
+        | ProgressName::Staged
+        | ProgressName::Committed
+        | ProgressName::Failed
+        | ProgressName::Lost
+        | ProgressName::Absent
+        | ProgressName::Overdue
+        | ProgressName::Reverted
+        | ProgressName::Excluded => false,
+    })
 }
 
 /// Whether hosts may be brought forward in this phase.

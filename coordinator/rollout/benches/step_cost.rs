@@ -146,7 +146,7 @@ fn bench(count: u32) -> Result<Cost, Failure> {
     let at = Moment { seq: 0, now: Timestamp::from_secs(1) };
     let rollout = Rollout::new("shop-1".parse()?, planned(count)?);
     let mut bench = Bench { rollout, at };
-    let (effects, start) = bench.apply(&Input::Start { away: Vec::new() })?;
+    let (effects, start) = bench.apply(&Input::Start { away: Vec::new(), busy: Vec::new() })?;
     let mut aside = Bench { rollout: bench.rollout.clone(), at: bench.at };
     let (_, halt) = aside.apply(&Input::Halt { by: "ann".parse()?, why: String::new() })?;
     drop(aside);

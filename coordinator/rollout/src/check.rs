@@ -6,6 +6,7 @@ use std::collections::BTreeSet;
 use groundswell_common::HostId;
 
 use crate::phase::PhaseName;
+use crate::plan::GuardKind;
 use crate::slots::slots;
 use crate::state::{Progress, ProgressName, Rollout, Tally, usize_of};
 
@@ -163,8 +164,17 @@ fn in_flight(rollout: &Rollout, findings: &mut Vec<Finding>) {
     let open = |wave: u32| goes_back || rollout.is_open(wave);
     let caps = (0..=rollout.last_wave()).filter(|wave| open(*wave));
     let slots = caps.map(|wave| rollout.cap(wave)).max().unwrap_or(0).max(slots(rollout));
-    let in_flight = rollout.in_flight();
-    let (domains, at_once) = (rollout.counts.domains, rollout.plan.domains_at_once);
+    let in_flight = rollout.sets.in_flight.len();
+    let at_once = rollout.plan.domains_at_once;
+    let is_domain = |guard: &&u32| {
+        let rule = rollout.plan.guards.get(usize_of(**guard));
+        rule.is_some_and(|rule| rule.kind == GuardKind::Domain)
+    };
+    // What the rollout before left behind was not this one's doing.
+    let holders = rollout.sets.in_flight.iter().filter_map(|host| rollout.planned_at(*host));
+    let domains: BTreeSet<u32> =
+        holders.filter_map(|(_, host)| host.guards.iter().find(is_domain).copied()).collect();
+    let domains = u32::try_from(domains.len()).unwrap_or(u32::MAX);
     if at_once > 0 && domains > at_once {
         findings.push(Finding::Domains { domains, at_once });
     }

@@ -5,6 +5,7 @@ use groundswell_common::limits::FAILURE_TEXT_MAX_BYTES;
 use groundswell_common::report::{FailedStep, HostState, Standing, Verdict};
 use groundswell_common::{HostId, Timestamp};
 
+use crate::desired::generation;
 use crate::input::HostFact;
 use crate::phase::Course;
 use crate::state::{HostEntry, Progress, Rollout};
@@ -32,9 +33,27 @@ pub fn fact(
         return None;
     }
     let entry = rollout.host(host)?;
+    if entry.busy.is_some() {
+        // Of what it said before it knew of this rollout, nothing tells whether it is done.
+        return (accepted >= generation(rollout, host)).then(|| rested(standing)).flatten();
+    }
     let news = observe(rollout, entry, standing, accepted)
         .filter(|seen| next_progress(rollout, entry, seen, Timestamp::from_millis(0)).is_some());
     news.or_else(|| health(rollout, entry, standing))
+}
+
+/// That the host is in the middle of nothing.
+fn rested(standing: &Standing) -> Option<HostFact> {
+    match standing.state {
+        HostState::Idle | HostState::Committed | HostState::Staged | HostState::Fetching => {
+            Some(HostFact::Rested)
+        }
+        // Nothing goes on there before a person has looked; its slot is freed for others.
+        HostState::Stuck => Some(HostFact::Rested),
+        HostState::Switching | HostState::Probing | HostState::Baking | HostState::Reverting => {
+            None
+        }
+    }
 }
 
 /// What the report says of the release before, where that is news.
@@ -58,6 +77,7 @@ pub(crate) fn health_news(entry: &HostEntry, fact: &HostFact) -> Option<bool> {
         | HostFact::SwitchStarted
         | HostFact::Passed
         | HostFact::Committed
+        | HostFact::Rested
         | HostFact::Failed { .. }
         | HostFact::RevertDone { .. }
         | HostFact::Stuck { .. } => return None,
@@ -263,8 +283,8 @@ pub(crate) fn next_progress(
         },
         HostFact::Failed { step, why, reverted } => fails(entry, (*step, why, *reverted)),
         HostFact::RevertDone { .. } => reverted(entry),
-        // Changes no progress; see health_news.
-        HostFact::Ill | HostFact::Well => None,
+        // These change no progress.
+        HostFact::Ill | HostFact::Well | HostFact::Rested => None,
         HostFact::Stuck { why } => fails(entry, (FailedStep::Revert, why, false)),
     }
 }

@@ -32,6 +32,7 @@ pub(crate) struct Places {
     pub(crate) ready: bool,
     pub(crate) lane_ready: bool,
     pub(crate) in_flight: bool,
+    pub(crate) busy: bool,
     pub(crate) may_run: bool,
     pub(crate) back_ready: bool,
     pub(crate) failure: bool,
@@ -67,6 +68,8 @@ pub(crate) fn places(rollout: &Rollout, ordinal: u32, entry: &HostEntry) -> Plac
     let opened = || rollout.wave_state(rollout.wave_of(ordinal)).and_then(|wave| wave.opened);
     let waits_away = || entry.away.map(|since| opened().map_or(since, |opened| since.max(opened)));
     let base = Places {
+        busy: entry.busy.is_some(),
+        deadline: entry.busy,
         late: entry.late,
         down: down(entry),
         may_run,
@@ -86,8 +89,8 @@ pub(crate) fn places(rollout: &Rollout, ordinal: u32, entry: &HostEntry) -> Plac
         Progress::Staging => Places { open: true, away: waits_away(), ..base },
         Progress::Staged => Places {
             open: true,
-            ready: here && free && !entry.late,
-            lane_ready: here && free && entry.late,
+            ready: here && free && !entry.late && entry.busy.is_none(),
+            lane_ready: here && free && entry.late && entry.busy.is_none(),
             away: waits_away(),
             ..base
         },
@@ -145,7 +148,25 @@ pub(crate) fn down(entry: &HostEntry) -> bool {
         | Progress::Absent
         | Progress::Reverted => false,
     };
-    by_progress || entry.ill || entry.away.is_some()
+    by_progress || entry.ill || entry.away.is_some() || entry.busy.is_some()
+}
+
+/// Whether a host may come to this progress while it is still busy with the rollout before.
+fn says_nothing_of_before(progress: &Progress) -> bool {
+    match progress {
+        Progress::Pending | Progress::Staging | Progress::Absent => true,
+        Progress::Excluded { gone, .. } => !gone,
+        Progress::Staged
+        | Progress::Granted { .. }
+        | Progress::Probing { .. }
+        | Progress::Baking { .. }
+        | Progress::Committed
+        | Progress::Failed { .. }
+        | Progress::Lost
+        | Progress::Reverting { .. }
+        | Progress::Overdue
+        | Progress::Reverted => false,
+    }
 }
 
 /// Whether a host with this progress runs the release or may run it: a revert must reach it.
@@ -181,6 +202,7 @@ impl Rollout {
             entry.late = entry.late || progress == Progress::Absent;
             entry.ill = entry.ill && !well;
             entry.parked = None;
+            entry.busy = entry.busy.filter(|_| says_nothing_of_before(&progress));
             entry.progress = progress;
         });
     }
@@ -286,6 +308,7 @@ impl Rollout {
             (&mut sets.ready, before.ready, after.ready),
             (&mut sets.lane_ready, before.lane_ready, after.lane_ready),
             (&mut sets.in_flight, before.in_flight, after.in_flight),
+            (&mut sets.busy, before.busy, after.busy),
             (&mut sets.may_run, before.may_run, after.may_run),
             (&mut sets.back_ready, before.back_ready, after.back_ready),
             (&mut sets.failures, before.failure, after.failure),
@@ -342,7 +365,8 @@ impl Rollout {
             let (domain, max_down) = (rule.kind == GuardKind::Domain, rule.max_down);
             let was_awake = state.in_flight > 0;
             shift(&mut state.down, before.down, after.down);
-            shift(&mut state.in_flight, before.in_flight, after.in_flight);
+            let uses = |places: &Places| places.in_flight || places.busy;
+            shift(&mut state.in_flight, uses(before), uses(after));
             let here = Some(Parked::Guard(guard));
             shift(&mut state.parked, before.parked == here, after.parked == here);
             let awake = state.in_flight > 0;

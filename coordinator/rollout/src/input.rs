@@ -17,10 +17,13 @@ pub struct Moment {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Input {
-    /// Begins; `away` lists the hosts of the plan that are not connected now.
+    /// Begins.
     Start {
-        /// Hosts that are not connected.
+        /// Hosts of the plan that are not connected.
         away: Vec<HostId>,
+        /// Hosts of the plan that are still busy with the rollout before; see [`crate::busy`].
+        #[serde(default)]
+        busy: Vec<Busy>,
     },
     /// A person approves a wave, or all of them, of the plan with this hash. The caller has checked
     /// the person's role and signature.
@@ -118,6 +121,15 @@ pub enum Input {
     Tick,
 }
 
+/// A host that the rollout before has taken down and not seen up again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Busy {
+    /// Which host.
+    pub host: HostId,
+    /// When it no longer counts, if nothing is heard.
+    pub until: Timestamp,
+}
+
 /// What becomes of the hosts that switched when a rollout is aborted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -187,6 +199,8 @@ pub enum HostFact {
     Ill,
     /// The release before passes its probes again.
     Well,
+    /// It is done with what the rollout before told it.
+    Rested,
     /// Only a person can help.
     Stuck {
         /// What happened, at most 4 KiB.

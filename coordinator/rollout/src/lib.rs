@@ -28,9 +28,9 @@ pub use calendar::{Freeze, Opening, Window, opening};
 pub use check::{Finding, check};
 pub use desired::{desired, generation, may_switch};
 pub use explain::{Why, earliest, explain};
-pub use fact::{cares_about_link, fact};
+pub use fact::{LOST_GRACE_SECS, cares_about_link, fact};
 pub use gate::{Judgement, asks_webhook, judge};
-pub use input::{HostFact, Input, KeepOrRevert, Moment, Steer};
+pub use input::{Busy, HostFact, Input, KeepOrRevert, Moment, Steer};
 pub use phase::{Breach, HaltCause, Outcome, PauseCause, Phase, PhaseName, Resumable, RevertCause};
 pub use plan::{
     Evidence, Guard, GuardKind, HostFacts, Plan, PlanError, PlannedHost, PlannedWave, ReleaseRef,
@@ -40,5 +40,6 @@ pub use policy::{
     Amount, DomainPolicy, EvidencePolicy, Gate, OnBreach, Order, Policy, PolicyError, Short, Take,
     WavePolicy, WhenNewer,
 };
+pub use slots::busy;
 pub use state::{Approved, HostEntry, Parked, Progress, ProgressName, Rollout, Tally};
 pub use step::{Effects, Refusal, Transition, due, next_deadline, step};

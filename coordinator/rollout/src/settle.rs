@@ -189,6 +189,10 @@ fn take_slots_back(rollout: &mut Rollout, step: &mut Step) {
         let Some(entry) = rollout.entry(ordinal).filter(|_| deadline <= step.at.now) else {
             return;
         };
+        if entry.busy.is_some() {
+            rollout.edit(step, ordinal, |entry| entry.busy = None);
+            continue;
+        }
         let back = matches!(entry.progress, Progress::Reverting { .. });
         let next = if back { Progress::Overdue } else { Progress::Lost };
         rollout.advance(step, ordinal, next);

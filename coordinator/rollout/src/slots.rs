@@ -7,6 +7,7 @@ use crate::calendar::Opening;
 use crate::desired::calendar_is_open;
 use crate::fact::{LOST_GRACE_SECS, lost_at};
 use crate::hosts::{Step, down};
+use crate::input::Busy;
 use crate::plan::GuardKind;
 use crate::settle::breach;
 use crate::state::{HostEntry, Parked, Progress, Rollout, usize_of};
@@ -39,7 +40,7 @@ pub(crate) fn grant(rollout: &mut Rollout, step: &mut Step) {
     }
     let slots = slots(rollout);
     let (since, deadline) = (step.at.now, lost_at(rollout, step.at.now));
-    while rollout.sets.in_flight.len() < slots {
+    while rollout.in_flight() < slots {
         let Some(ordinal) = next(rollout, step, Way::Forward) else { break };
         let Some(entry) = rollout.entry(ordinal) else { break };
         let blocked = blocked_by(rollout, (ordinal, entry), Way::Forward);
@@ -54,7 +55,7 @@ pub(crate) fn grant(rollout: &mut Rollout, step: &mut Step) {
 pub(crate) fn send_back(rollout: &mut Rollout, step: &mut Step, wave: u32) {
     let way = Way::Back { first: rollout.wave_state(wave).map_or(0, |wave| wave.first) };
     let (slots, deadline) = (back_slots(rollout, wave), back_at(rollout, step.at.now));
-    while rollout.sets.in_flight.len() < slots {
+    while rollout.in_flight() < slots {
         let Some(ordinal) = next(rollout, step, way) else { break };
         let Some(entry) = rollout.entry(ordinal) else { break };
         match blocked_by(rollout, (ordinal, entry), way) {
@@ -71,6 +72,36 @@ pub(crate) fn unpark_windows(rollout: &mut Rollout, step: &mut Step) {
     for ordinal in waiting {
         rollout.edit(step, ordinal, |entry| entry.parked = None);
     }
+}
+
+/// Hosts that use a slot of this rollout now: a newer one of the service starts with them as busy.
+#[must_use]
+pub fn busy(rollout: &Rollout, now: Timestamp) -> Vec<Busy> {
+    // One that held its slot through a stop may have asked for its permit just before.
+    let least = now.plus_secs(LOST_GRACE_SECS);
+    let until = |entry: &HostEntry| match &entry.progress {
+        Progress::Granted { deadline, .. }
+        | Progress::Probing { deadline }
+        | Progress::Baking { deadline }
+        | Progress::Reverting { deadline } => Some((*deadline).max(least)),
+        Progress::Pending
+        | Progress::Staging
+        | Progress::Staged
+        | Progress::Committed
+        | Progress::Failed { .. }
+        | Progress::Lost
+        | Progress::Absent
+        | Progress::Overdue
+        | Progress::Reverted
+        | Progress::Excluded { .. } => entry.busy,
+    };
+    let users = rollout.sets.in_flight.union(&rollout.sets.busy);
+    let user = |ordinal: &u32| {
+        let until = until(rollout.entry(*ordinal)?)?;
+        let (_, planned) = rollout.planned_at(*ordinal)?;
+        Some(Busy { host: planned.id, until })
+    };
+    users.filter_map(user).collect()
 }
 
 /// When a host that is told now to go back no longer keeps its slot.

@@ -59,6 +59,8 @@ pub(crate) struct Sets {
     pub(crate) dead: BTreeSet<u32>,
     /// Hosts that hold a slot.
     pub(crate) in_flight: BTreeSet<u32>,
+    /// Hosts that use one though they hold none: the rollout before took them down.
+    pub(crate) busy: BTreeSet<u32>,
     /// Connected hosts that run or may run the release and are not on their way back.
     pub(crate) may_run: BTreeSet<u32>,
     /// Those of them that are not parked.
@@ -90,6 +92,9 @@ pub struct HostEntry {
     pub late: bool,
     /// What it waits for instead of a slot.
     pub parked: Option<Parked>,
+    /// Until when it counts as busy with the rollout before; `None` where it is not.
+    #[serde(default)]
+    pub busy: Option<Timestamp>,
 }
 
 /// What a host that is ready waits for instead of a slot.
@@ -107,7 +112,7 @@ pub enum Parked {
 pub(crate) struct GuardState {
     /// Hosts that are down, for whatever reason.
     pub(crate) down: u32,
-    /// Hosts that hold a slot.
+    /// Hosts that use a slot.
     pub(crate) in_flight: u32,
     /// Hosts that wait for room in it.
     pub(crate) parked: u32,
@@ -458,10 +463,11 @@ impl Rollout {
         self.wave_state(wave).is_some_and(|wave| wave.skipped)
     }
 
-    /// The number of hosts that hold a slot.
+    /// The number of hosts that use a slot: those that hold one, and those that the rollout before
+    /// took down.
     #[must_use]
     pub fn in_flight(&self) -> usize {
-        self.sets.in_flight.len()
+        self.sets.in_flight.len() + self.sets.busy.len()
     }
 
     /// The state of one host; `None` where it is not in the plan.
@@ -543,6 +549,7 @@ impl HostEntry {
             ill,
             late: false,
             parked: None,
+            busy: None,
         }
     }
 }

@@ -7,7 +7,7 @@ use groundswell_common::{Digest, HostId, OperatorName, RolloutId, Timestamp};
 use crate::fact::{health_news, next_progress};
 use crate::gate::{approvals_needed, approvers};
 use crate::hosts::Step;
-use crate::input::{HostFact, Input, KeepOrRevert, Moment};
+use crate::input::{Busy, HostFact, Input, KeepOrRevert, Moment};
 use crate::phase::{HaltCause, Outcome, PauseCause, Phase, PhaseName, Resumable, RevertCause};
 use crate::settle::{go_to_wave, renew_grants, resumable, settle, turn_back};
 use crate::state::{Approved, Progress, Rollout};
@@ -155,7 +155,7 @@ fn apply(rollout: &mut Rollout, step: &mut Step, input: &Input) -> Result<(), Re
     use Input as I;
     use PhaseName as P;
     match (rollout.phase.name(), input) {
-        (P::Planned, I::Start { away }) => start(rollout, step, away),
+        (P::Planned, I::Start { away, busy }) => start(rollout, step, away, busy),
         (P::Running | P::Baking | P::Gated | P::Paused | P::Halted | P::Reverting | P::Done,
             I::Start { .. }) => Err(Refusal::Started),
 
@@ -241,6 +241,7 @@ fn fits(input: &Input) -> Result<(), Refusal> {
                 | HostFact::Committed
                 | HostFact::Ill
                 | HostFact::Well
+                | HostFact::Rested
                 | HostFact::RevertDone { .. },
             ..
         }
@@ -258,16 +259,26 @@ fn fits(input: &Input) -> Result<(), Refusal> {
     }
 }
 
-fn start(rollout: &mut Rollout, step: &mut Step, away: &[HostId]) -> Result<(), Refusal> {
-    let ordinals: Vec<u32> = away
+fn start(
+    rollout: &mut Rollout,
+    step: &mut Step,
+    away: &[HostId],
+    busy: &[Busy],
+) -> Result<(), Refusal> {
+    let ordinal = |host: &HostId| rollout.ordinal(host).ok_or(Refusal::UnknownHost(*host));
+    let away: Vec<u32> = away.iter().map(ordinal).collect::<Result<_, _>>()?;
+    let busy: Vec<(u32, Timestamp)> = busy
         .iter()
-        .map(|host| rollout.ordinal(host).ok_or(Refusal::UnknownHost(*host)))
-        .collect::<Result<_, _>>()?;
+        .map(|busy| Ok((ordinal(&busy.host)?, busy.until)))
+        .collect::<Result<_, Refusal>>()?;
     let now = step.at.now;
     rollout.started = Some(step.at.seq);
     step.all_hosts = true;
-    for ordinal in ordinals {
+    for ordinal in away {
         rollout.edit(step, ordinal, |entry| entry.away = Some(now));
+    }
+    for (ordinal, until) in busy {
+        rollout.edit(step, ordinal, |entry| entry.busy = Some(until));
     }
     go_to_wave(rollout, step, 0);
     Ok(())
@@ -475,6 +486,10 @@ fn learn(
     let (ordinal, entry) = rollout.found(host).ok_or(Refusal::UnknownHost(*host))?;
     if let Some(ill) = health_news(entry, fact) {
         rollout.edit(step, ordinal, |entry| entry.ill = ill);
+        return Ok(());
+    }
+    if *fact == HostFact::Rested && entry.busy.is_some() {
+        rollout.edit(step, ordinal, |entry| entry.busy = None);
         return Ok(());
     }
     let next = next_progress(rollout, entry, fact, now).ok_or(Refusal::NoChange)?;

@@ -1,12 +1,14 @@
 //! Planning and starting rollouts, and approvals.
 
+use std::collections::BTreeSet;
+
 use groundswell_common::report::{HostState, Standing, Verdict};
 use groundswell_common::trust::{Approval, Envelope, Purpose, RoleKeys, verify};
 use groundswell_common::{
     Digest, Environment, HostId, OperatorName, ReleaseId, RolloutId, ServiceName,
 };
 use groundswell_rollout::{
-    HostFacts, Input, Phase, PhaseName, Plan, Policy, ReleaseRef, Rollout, WhenNewer, plan,
+    HostFacts, Input, Phase, PhaseName, Plan, Policy, ReleaseRef, Rollout, WhenNewer, busy, plan,
 };
 
 use super::desk::Desk;
@@ -213,7 +215,10 @@ impl Desk {
         let plan = self.make_plan(policy, release)?;
         let service = policy.service.clone();
         let before = self.view.newest_rollout(&service);
-        let before = before.filter(|r| r.successor().is_none()).map(|r| r.id().clone());
+        let before = before.filter(|r| r.successor().is_none());
+        let now = self.now();
+        let mut busy = before.map_or_else(Vec::new, |rollout| busy(rollout, now));
+        let before = before.map(|rollout| rollout.id().clone());
         let id = rollout_id(&service, self.view.rollouts_planned + 1)?;
         let away = plan
             .waves
@@ -222,12 +227,15 @@ impl Desk {
             .map(|host| host.id)
             .filter(|host| !self.seats.is_connected(host))
             .collect();
+        let planned: BTreeSet<HostId> =
+            plan.waves.iter().flat_map(|wave| &wave.hosts).map(|host| host.id).collect();
+        busy.retain(|busy| planned.contains(&busy.host));
         self.submit(by, What::RolloutPlanned { rollout: id.clone(), plan: Box::new(plan) })?;
         if let Some(before) = before {
             let input = Input::Supersede { by: id.clone() };
             self.submit_or_log(By::Coordinator, &before, input);
         }
-        self.rollout_input(By::Coordinator, &id, Input::Start { away })?;
+        self.rollout_input(By::Coordinator, &id, Input::Start { away, busy })?;
         self.facts_known(&id);
         Ok(id)
     }

@@ -79,7 +79,7 @@ impl Bed {
     /// A started rollout of `count` hosts.
     pub(crate) fn start(keys: &str, count: u8) -> Self {
         let mut bed = Self::of(planned(keys, count));
-        bed.apply(Input::Start { away: Vec::new() });
+        bed.apply(Input::Start { away: Vec::new(), busy: Vec::new() });
         bed
     }
 

@@ -20,7 +20,7 @@ const KEYS: &str = "max_in_flight = 2\n[[wave]]\ncount = 3\n[[wave]]\nrest = tru
 fn each_phase_says_what_it_waits_for() {
     let mut bed = Bed::of(planned(KEYS, 4));
     assert_eq!(whole(&bed), "the rollout has not started");
-    bed.apply(Input::Start { away: Vec::new() });
+    bed.apply(Input::Start { away: Vec::new(), busy: Vec::new() });
     assert_eq!(
         whole(&bed),
         "wave 1 is open: 0 of 3 hosts committed, 0 in flight (2 slots), 3 staging, 0 ready; it \

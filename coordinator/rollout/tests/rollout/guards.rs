@@ -16,7 +16,7 @@ fn racked(mut plan: Plan, (racks, max_down): (u32, u32)) -> Bed {
         host.guards = vec![number % racks];
     }
     let mut bed = Bed::of(plan);
-    bed.apply(Input::Start { away: Vec::new() });
+    bed.apply(Input::Start { away: Vec::new(), busy: Vec::new() });
     bed
 }
 

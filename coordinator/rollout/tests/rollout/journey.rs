@@ -128,7 +128,7 @@ fn an_approval_may_come_before_the_gate_is_reached() {
         gate = \"approval\"";
     let mut bed = Bed::of(planned(keys, 3));
     bed.apply(approve(&bed, "ann", Some(1)));
-    let effects = bed.apply(Input::Start { away: Vec::new() });
+    let effects = bed.apply(Input::Start { away: Vec::new(), busy: Vec::new() });
     assert_eq!((bed.phase(), bed.rollout.wave()), (PhaseName::Gated, Some(0)));
     assert!(effects.all_hosts);
     assert_eq!(effects.transitions.len(), 1);
@@ -141,7 +141,7 @@ fn an_approval_may_come_before_the_gate_is_reached() {
 fn a_host_that_is_away_holds_nobody_and_catches_up() {
     let mut bed = Bed::of(planned("bake_secs = 0\n[[wave]]\nrest = true", 4));
     let late = bed.wave(0)[0];
-    bed.apply(Input::Start { away: vec![late] });
+    bed.apply(Input::Start { away: vec![late], busy: Vec::new() });
     bed.obey_all();
     assert_eq!(bed.phase(), PhaseName::Running);
     bed.pass(29);
@@ -182,7 +182,7 @@ fn a_host_that_comes_back_in_time_holds_its_wave_again() {
 fn a_wave_that_nobody_was_reached_in_halts_and_a_person_lets_it_through() {
     let mut bed = Bed::of(planned("bake_secs = 0\n[[wave]]\ncount = 1\n[[wave]]\nrest = true", 2));
     let canary = bed.wave(0)[0];
-    bed.apply(Input::Start { away: vec![canary] });
+    bed.apply(Input::Start { away: vec![canary], busy: Vec::new() });
     bed.pass(599);
     assert_eq!((bed.phase(), bed.progress(canary)), (PhaseName::Running, Progress::Absent));
     let why = explain(&bed.rollout, None, bed.at.now);
@@ -271,7 +271,7 @@ fn a_newer_rollout_takes_over_and_nobody_switches_for_the_old_one() {
 fn a_completed_rollout_hands_its_stragglers_to_the_newer_one() {
     let mut bed = Bed::of(planned("bake_secs = 0\n[[wave]]\nrest = true", 2));
     let late = bed.wave(0)[0];
-    bed.apply(Input::Start { away: vec![late] });
+    bed.apply(Input::Start { away: vec![late], busy: Vec::new() });
     bed.obey_all();
     bed.pass(30);
     bed.apply(Input::Connected { host: late });

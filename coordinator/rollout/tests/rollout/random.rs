@@ -7,9 +7,9 @@ use groundswell_common::HostId;
 use groundswell_common::report::{FailedStep, Verdict};
 use groundswell_common::wire::Deny;
 use groundswell_rollout::{
-    Evidence, Guard, GuardKind, HostEntry, Input, KeepOrRevert, Moment, Outcome, Phase, PhaseName,
-    Plan, PlannedHost, Progress, ProgressName, Rollout, Short, Steer, cares_about_link, due,
-    may_switch, step,
+    Busy, Evidence, Guard, GuardKind, HostEntry, Input, KeepOrRevert, Moment, Outcome, Phase,
+    PhaseName, Plan, PlannedHost, Progress, ProgressName, Rollout, Short, Steer, cares_about_link,
+    due, may_switch, step,
 };
 
 use crate::bed::{Bed, person, planned, release};
@@ -364,7 +364,9 @@ fn run(seed: u64) -> Seen {
     let ids: Vec<HostId> =
         plan.waves.iter().flat_map(|wave| &wave.hosts).map(|host| host.id).collect();
     let away = ids.iter().copied().filter(|_| random.one_in(6)).collect();
-    bed.apply(Input::Start { away });
+    let busy = ids.iter().copied().filter(|_| random.one_in(6));
+    let busy = busy.map(|host| Busy { host, until: bed.at.now.plus_secs(60) }).collect();
+    bed.apply(Input::Start { away, busy });
     for _ in 0..400 {
         let before = bed.rollout.clone();
         happen(&mut bed, &mut random, &ids);

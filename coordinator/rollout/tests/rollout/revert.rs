@@ -165,7 +165,7 @@ fn a_one_way_release_halts_and_never_goes_back() {
     let policy = policy("[[wave]]\nrest = true");
     let seed = Digest::of(b"seed");
     let mut bed = Bed::of(plan(&policy, &hosts(2), &reference(true), &seed).unwrap());
-    bed.apply(Input::Start { away: Vec::new() });
+    bed.apply(Input::Start { away: Vec::new(), busy: Vec::new() });
     bed.obey(host(0), None);
     bed.failed_stage(host(1));
     let Phase::Halted { cause, .. } = bed.rollout.phase() else { panic!() };
@@ -180,7 +180,7 @@ fn a_host_without_a_known_previous_is_told_to_find_it() {
     let policy = policy("bake_secs = 0");
     let plan = plan(&policy, &facts, &reference(false), &Digest::of(b"seed")).unwrap();
     let mut bed = Bed::of(plan);
-    bed.apply(Input::Start { away: Vec::new() });
+    bed.apply(Input::Start { away: Vec::new(), busy: Vec::new() });
     bed.obey_all();
     bed.apply(revert());
     assert_eq!(bed.action(host(0)), Action::Revert { from: release(2), to: None });

@@ -1,16 +1,17 @@
 //! Budgets, evidence, gates, late and ill hosts, and what a person may steer.
 
-use groundswell_common::report::Verdict;
+use groundswell_common::report::{HostState, Verdict};
 use groundswell_rollout::{
-    Breach, Evidence, HaltCause, HostFact, Input, Outcome, PauseCause, Phase, PhaseName, Plan,
-    Progress, ProgressName, Refusal, Short, Steer, Why, asks_webhook, explain,
+    Breach, Busy, Evidence, HaltCause, HostFact, Input, Outcome, PauseCause, Phase, PhaseName,
+    Plan, Progress, ProgressName, Refusal, Short, Steer, Why, asks_webhook, busy, explain, fact,
+    generation,
 };
 
 use crate::bed::{Bed, host, person, planned};
 
 fn begun(plan: Plan) -> Bed {
     let mut bed = Bed::of(plan);
-    bed.apply(Input::Start { away: Vec::new() });
+    bed.apply(Input::Start { away: Vec::new(), busy: Vec::new() });
     bed
 }
 
@@ -312,4 +313,39 @@ fn a_deleted_host_shifts_nobody() {
     assert_eq!(bed.wave(1), second);
     let left = Progress::Excluded { ran: false, gone: true };
     assert_eq!(bed.progress(gone), left);
+}
+
+/// Three hosts with two slots; two of them are still busy with the rollout before.
+fn shared() -> Bed {
+    let mut bed = Bed::of(planned("max_in_flight = 2\n[[wave]]\nrest = true\n", 3));
+    let until = bed.at.now.plus_secs(90);
+    let busy = [0, 1].map(|number| Busy { host: bed.wave(0)[number], until }).to_vec();
+    bed.apply(Input::Start { away: Vec::new(), busy });
+    bed
+}
+
+#[test]
+fn hosts_that_the_rollout_before_took_down_use_the_slots_of_the_next() {
+    let mut bed = shared();
+    let [first, second, third] = [0, 1, 2].map(|number| bed.wave(0)[number]);
+    let staged = |bed: &mut Bed, host| bed.apply(Input::Host { host, fact: HostFact::Staged });
+    staged(&mut bed, third);
+    assert_eq!(bed.progress(third).name(), ProgressName::Staged, "both slots are used");
+    assert_eq!(bed.rollout.in_flight(), 2);
+    // Only a host that has accepted the new directive and is at rest is done with the old one.
+    let accepted = generation(&bed.rollout, &first);
+    let mut standing = bed.standing(first).clone();
+    assert_eq!(fact(&bed.rollout, &first, &standing, accepted - 1), None);
+    standing.state = HostState::Baking;
+    assert_eq!(fact(&bed.rollout, &first, &standing, accepted), None);
+    standing.state = HostState::Committed;
+    assert_eq!(fact(&bed.rollout, &first, &standing, accepted), Some(HostFact::Rested));
+    bed.apply(Input::Host { host: first, fact: HostFact::Rested });
+    assert_eq!(bed.progress(third).name(), ProgressName::Granted);
+    assert_eq!(busy(&bed.rollout, bed.at.now).len(), 2, "a third rollout starts with both");
+    staged(&mut bed, first);
+    assert_eq!(bed.progress(first).name(), ProgressName::Staged);
+    bed.pass(90);
+    assert_eq!(bed.rollout.host(&second).unwrap().busy, None, "the silent one no longer counts");
+    assert_eq!(bed.progress(first).name(), ProgressName::Granted);
 }

@@ -50,7 +50,7 @@ fn inputs(bed: &Bed) -> Vec<(&'static str, Input)> {
     let away = bed.rollout.host(&first).unwrap().away.is_some();
     assert!(!away, "the bed keeps the first host connected");
     vec![
-        ("start", Input::Start { away: Vec::new() }),
+        ("start", Input::Start { away: Vec::new(), busy: Vec::new() }),
         ("approve", Input::Approve { by: by(), plan: bed.rollout.plan_hash(), wave: None }),
         ("pause", Input::Pause { by: by(), why: why() }),
         ("resume", Input::Resume { by: by(), why: why() }),

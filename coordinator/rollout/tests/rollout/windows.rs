@@ -148,7 +148,7 @@ fn with_window() -> Plan {
 
 fn started() -> Bed {
     let mut bed = Bed::of(with_window());
-    bed.apply(Input::Start { away: Vec::new() });
+    bed.apply(Input::Start { away: Vec::new(), busy: Vec::new() });
     bed
 }
 
@@ -190,7 +190,7 @@ fn a_host_that_cannot_be_done_in_time_waits_for_a_longer_window() {
     let mut plan = with_window();
     plan.waves[0].hosts[0].needs_secs = 601;
     let mut bed = Bed::of(plan);
-    bed.apply(Input::Start { away: Vec::new() });
+    bed.apply(Input::Start { away: Vec::new(), busy: Vec::new() });
     bed.obey_all();
     bed.pass(80);
     let (first, second) = (bed.wave(0)[0], bed.wave(0)[1]);
