@@ -12,6 +12,7 @@ use groundswell_common::manifest::{
     BlobEntry, BlobKind, FileEntry, LinkEntry, Manifest, Mode, RawManifest, Source, contents,
     tree_digest,
 };
+use groundswell_common::selector::Selector;
 use groundswell_common::trust::{Envelope, HostPin, RawRoot, Role, RoleEntry, Root, SecretKey};
 use groundswell_common::wire::{DirectiveMessage, PermitRequest, ReleaseProof};
 use groundswell_common::{Digest, HostId, ReleaseId, ServiceName};
@@ -134,6 +135,9 @@ pub(crate) fn release(
         floor: 0,
         platform: "any".to_owned(),
         one_way: false,
+        requires: Selector::default(),
+        barrier: false,
+        hotfix: false,
         tree: tree_digest(&entries, &links),
         files: entries,
         links,

@@ -93,6 +93,9 @@ pub(crate) struct PublishArgs {
     /// A builder's key (PKCS#8 PEM) that signs too, beside the profile's
     #[arg(long, value_name = "FILE")]
     pub(crate) sign_key: Option<PathBuf>,
+    /// Go before a rollout under way, where the policy says when_newer = "hotfix"
+    #[arg(long)]
+    pub(crate) hotfix: bool,
     /// Pack and print what would be published; talk to nobody
     #[arg(long, conflicts_with = "wait")]
     pub(crate) dry_run: bool,
@@ -333,6 +336,14 @@ pub(crate) enum HostVerb {
     Why {
         /// The host
         host: HostName,
+    },
+    /// Forget what failed on a host, so that the next plan takes it in again
+    Clear {
+        /// The host
+        host: HostName,
+        /// Why; kept in the ledger
+        #[arg(long)]
+        why: String,
     },
     /// Forget a host; its certificate is refused from then on
     Remove {

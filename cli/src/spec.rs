@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 
 use groundswell_common::ServiceName;
 use groundswell_common::manifest::Probe;
+use groundswell_common::selector::Selector;
 use serde::Deserialize;
 
 /// Name of the description at the top of a tree; it is not packed.
@@ -66,6 +67,10 @@ pub(crate) struct ReleaseSpec {
     pub(crate) platform: String,
     /// Whether it cannot be reverted once it ran.
     pub(crate) one_way: bool,
+    /// What must hold for the labels of a host that gets it.
+    pub(crate) requires: Selector,
+    /// Whether hosts must run it before any newer one.
+    pub(crate) barrier: bool,
     /// No host may go below this `seq` again.
     pub(crate) floor: u64,
 }
@@ -78,6 +83,8 @@ impl Default for ReleaseSpec {
             units: Vec::new(),
             platform: "any".to_owned(),
             one_way: false,
+            requires: Selector::default(),
+            barrier: false,
             floor: 0,
         }
     }

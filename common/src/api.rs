@@ -467,6 +467,15 @@ pub struct ReleaseSummary {
     pub files: u64,
     /// Whether it can never be reverted.
     pub one_way: bool,
+    /// What must hold for the labels of a host that gets it; empty for nothing.
+    #[serde(default)]
+    pub requires: String,
+    /// Whether hosts must run it before any newer one.
+    #[serde(default)]
+    pub barrier: bool,
+    /// Whether it goes before a rollout under way, where the policy has a lane for that.
+    #[serde(default)]
+    pub hotfix: bool,
     /// When it was published.
     pub published: Timestamp,
     /// By whom; `None` where it was not a person or a job.
@@ -502,11 +511,11 @@ pub struct ReleasePage {
     pub rollouts: Vec<RolloutSummary>,
 }
 
-/// `POST /v1/releases/{id}/clear`.
+/// `POST /v1/releases/{id}/clear` and `POST /v1/hosts/{name}/clear`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ClearRequest {
-    /// Why it may be rolled out again.
+    /// Why what failed no longer counts.
     pub why: String,
 }
 
@@ -651,6 +660,9 @@ pub struct ApprovalAsk {
     pub have: Vec<OperatorName>,
     /// Distinct approvals needed.
     pub needed: u32,
+    /// The role that those who approve must have; `None` for anyone who may approve.
+    #[serde(default)]
+    pub role: Option<OperatorRole>,
 }
 
 /// One host in a rollout.

@@ -14,6 +14,7 @@ use crate::limits::{
 };
 use crate::name::{ServiceName, Version};
 use crate::path::TreePath;
+use crate::selector::Selector;
 use crate::trust::{Document, written};
 
 /// A manifest as it stands in JSON, before it is checked.
@@ -48,6 +49,13 @@ pub struct RawManifest {
     pub probes: Vec<Probe>,
     /// Where the release comes from.
     pub source: Source,
+    /// What must hold for the labels of a host that gets it. This and the next two are for the
+    /// coordinator: a host does not look at them.
+    pub requires: Selector,
+    /// Whether hosts must run it before they get any newer one.
+    pub barrier: bool,
+    /// Whether it does not wait for a rollout under way where the policy has a lane for such.
+    pub hotfix: bool,
 }
 
 /// One regular file.

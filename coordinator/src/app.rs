@@ -28,6 +28,7 @@ use crate::recover::{Recovered, recover};
 use crate::sessions::Shared;
 use crate::signer::Signer;
 use crate::store::Writer;
+use crate::webhooks::{self, Caller};
 
 /// Descriptors that files, the store and the listeners need beside connections.
 const DESCRIPTORS_KEPT: usize = 256;
@@ -105,6 +106,11 @@ pub async fn serve(
         api: listening.api.clone(),
         blobs: shared.blobs.clone(),
     };
+    let caller = Caller {
+        ca: settings.webhook_ca.clone(),
+        again: Duration::from_secs(settings.webhook_again_secs),
+    };
+    tokio::spawn(webhooks::run(handle.clone(), caller, stop.clone()));
     let Keys { authority, signer, root, .. } = keys;
     let api = Api::new(Parts {
         handle,

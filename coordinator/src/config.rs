@@ -18,6 +18,9 @@ pub const API_PORT: u16 = 7444;
 /// Port for blobs where none is given.
 pub const BLOBS_PORT: u16 = 7480;
 
+/// Where Debian and its kin keep the authorities that they trust.
+const WEBHOOK_CA: &str = "/etc/ssl/certs/ca-certificates.crt";
+
 /// One settings file.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -47,6 +50,10 @@ pub struct Fragment {
     pub api_connections_max: Option<usize>,
     /// Blob connections at once.
     pub blob_connections_max: Option<usize>,
+    /// PEM file of the authorities that certificates of `https://` webhooks must come from.
+    pub webhook_ca: Option<PathBuf>,
+    /// Seconds from one question to a webhook to the next about the same wave.
+    pub webhook_again_secs: Option<u64>,
     /// What is logged: `error`, `warn`, `info`, `debug`, `trace`, or filters by module.
     pub log: Option<String>,
 }
@@ -78,6 +85,10 @@ pub struct Settings {
     pub api_connections_max: usize,
     /// See [`Fragment::blob_connections_max`].
     pub blob_connections_max: usize,
+    /// See [`Fragment::webhook_ca`].
+    pub webhook_ca: PathBuf,
+    /// See [`Fragment::webhook_again_secs`]; 10 to 3,600.
+    pub webhook_again_secs: u64,
     /// See [`Fragment::log`].
     pub log: String,
 }
@@ -206,6 +217,8 @@ impl Fragment {
         over(&mut self.agents_max, later.agents_max);
         over(&mut self.api_connections_max, later.api_connections_max);
         over(&mut self.blob_connections_max, later.blob_connections_max);
+        over(&mut self.webhook_ca, later.webhook_ca);
+        over(&mut self.webhook_again_secs, later.webhook_again_secs);
         over(&mut self.log, later.log);
     }
 
@@ -228,6 +241,8 @@ impl Fragment {
             agents_max: self.agents_max.unwrap_or(50_000),
             api_connections_max: self.api_connections_max.unwrap_or(1_024),
             blob_connections_max: self.blob_connections_max.unwrap_or(4_096),
+            webhook_ca: self.webhook_ca.unwrap_or_else(|| WEBHOOK_CA.into()),
+            webhook_again_secs: self.webhook_again_secs.unwrap_or(30),
             log: self.log.unwrap_or_else(|| "info".to_owned()),
         };
         let bound = |holds: bool, key, want| {
@@ -239,6 +254,8 @@ impl Fragment {
         bound((100..=600_000).contains(&cap), "backoff_cap_ms", "100 to 600000")?;
         let base = settings.backoff_base_ms;
         bound((1..=cap).contains(&base), "backoff_base_ms", "1 to backoff_cap_ms")?;
+        let again = settings.webhook_again_secs;
+        bound((10..=3_600).contains(&again), "webhook_again_secs", "10 to 3600")?;
         bound(settings.agents_max >= 1, "agents_max", "at least 1")?;
         bound(settings.api_connections_max >= 1, "api_connections_max", "at least 1")?;
         bound(settings.blob_connections_max >= 1, "blob_connections_max", "at least 1")?;

@@ -2,6 +2,7 @@
 //! read for ever, so variants and fields are only added.
 
 use groundswell_common::api::OperatorRole;
+use groundswell_common::selector::Selector;
 use groundswell_common::trust::{Envelope, PublicKey, Signature};
 use groundswell_common::{
     Digest, Environment, Fleet, HostId, HostName, Labels, OperatorName, ReleaseId, RolloutId,
@@ -83,6 +84,13 @@ pub enum What {
         /// The host.
         host: HostId,
     },
+    /// What a host failed at before no longer counts.
+    HostCleared {
+        /// The host.
+        host: HostId,
+        /// The reason given.
+        why: String,
+    },
     /// A service got a policy.
     PolicyPut {
         /// The service.
@@ -148,6 +156,15 @@ pub struct Published {
     pub files: u64,
     /// Whether it can never be reverted.
     pub one_way: bool,
+    /// What must hold for the labels of a host that gets it.
+    #[serde(default)]
+    pub requires: Selector,
+    /// Whether hosts must run it before any newer one.
+    #[serde(default)]
+    pub barrier: bool,
+    /// Whether it goes before a rollout under way, where the policy has a lane for that.
+    #[serde(default)]
+    pub hotfix: bool,
     /// Signatures over the manifest, the coordinator's among them.
     pub signatures: Vec<Signature>,
 }

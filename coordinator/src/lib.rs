@@ -19,3 +19,4 @@ pub mod sessions;
 pub mod signer;
 pub mod store;
 pub mod view;
+pub mod webhooks;

@@ -134,6 +134,7 @@ pub fn ask(view: &View, rollout: &Rollout) -> Option<ApprovalAsk> {
         environments: environments(view, plan),
         have: have.into_iter().collect(),
         needed: planned.gate.approvals,
+        role: planned.gate.role,
     })
 }
 
@@ -207,6 +208,9 @@ pub fn release_summary(view: &View, release: &Release) -> ReleaseSummary {
         bytes: published.bytes,
         files: published.files,
         one_way: published.one_way,
+        requires: published.requires.to_string(),
+        barrier: published.barrier,
+        hotfix: published.hotfix,
         published: release.at,
         by: release.by.operator(),
         state,

@@ -15,6 +15,7 @@ use groundswell_common::codec::to_frame;
 use groundswell_common::manifest::{
     BlobEntry, BlobKind, FileEntry, LinkEntry, Manifest, Mode, RawManifest, Source, tree_digest,
 };
+use groundswell_common::selector::Selector;
 use groundswell_common::token::Token;
 use groundswell_common::trust::{Document, Envelope, RawRoot, Root};
 use groundswell_common::wire::{Hello, ToCoordinator, frame};
@@ -328,6 +329,9 @@ fn release(content: &[u8]) -> (RawManifest, Vec<u8>) {
         floor: 0,
         platform: "any".to_owned(),
         one_way: false,
+        requires: Selector::default(),
+        barrier: false,
+        hotfix: false,
         tree: tree_digest(&files, &[]),
         files,
         links: Vec::new(),

@@ -12,7 +12,7 @@ use crate::client::{Client, part};
 use crate::context::Context;
 use crate::exit::Exit;
 use crate::follow::wave_line;
-use crate::output::{clean, confirm};
+use crate::output::{clean, confirm, name_of};
 
 /// Seconds by which the coordinator's clock may be behind this machine's.
 const CLOCK_SLACK_SECS: u64 = 300;
@@ -61,7 +61,8 @@ fn question(page: &RolloutPage, ask: &ApprovalAsk) -> Vec<String> {
     lines.push(format!("to      {}", environments.join(", ")));
     let have: Vec<&str> = ask.have.iter().map(|name| name.as_str()).collect();
     let have = if have.is_empty() { "nobody yet".to_owned() } else { have.join(", ") };
-    lines.push(format!("needs   {} approvals; given by {have}", ask.needed));
+    let role = ask.role.map(|role| format!(" by {}s", name_of(&role))).unwrap_or_default();
+    lines.push(format!("needs   {} approvals{role}; given by {have}", ask.needed));
     for (at, wave) in page.waves.iter().enumerate() {
         let mark = if u32::try_from(at) == Ok(ask.wave) { "  <- this one" } else { "" };
         lines.push(format!("{}{mark}", wave_line(wave, false)));
@@ -96,6 +97,7 @@ mod tests {
     use std::collections::BTreeSet;
 
     use groundswell_common::Digest;
+    use groundswell_common::api::OperatorRole;
     use groundswell_common::trust::{RoleKeys, verify};
 
     use super::*;
@@ -111,6 +113,7 @@ mod tests {
             environments: vec!["production".parse().expect("environment")],
             have: Vec::new(),
             needed: 1,
+            role: Some(OperatorRole::Admin),
         };
         let seed = rcgen::KeyPair::generate_for(&rcgen::PKCS_ED25519).expect("key");
         let key = SecretKey::from_pem(&seed.serialize_pem()).expect("pem");
@@ -121,5 +124,6 @@ mod tests {
         assert_eq!(approval.purpose, Purpose::Deploy);
         let text = question(&page(), &ask).join("\n");
         assert!(text.contains(&ask.plan.to_string()) && text.contains("this one"), "{text}");
+        assert!(text.contains("needs   1 approvals by admins"), "{text}");
     }
 }

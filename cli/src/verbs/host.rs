@@ -3,7 +3,8 @@
 use std::fmt::Write as _;
 
 use groundswell_common::api::{
-    HostPage, HostService, HostSummary, HostsAnswer, TokensAnswer, TokensRequest, WhyAnswer,
+    ClearRequest, HostPage, HostService, HostSummary, HostsAnswer, TokensAnswer, TokensRequest,
+    WhyAnswer,
 };
 
 use crate::args::{HostVerb, TokenArgs};
@@ -32,6 +33,11 @@ pub(crate) async fn host(context: &Context, verb: &HostVerb) -> anyhow::Result<E
             context.out.answer(&answer, |answer| clean_lines(&answer.why))?;
         }
         HostVerb::EnrollToken(args) => return tokens(context, args).await,
+        HostVerb::Clear { host, why } => {
+            let path = format!("/v1/hosts/{}/clear", part(host.as_str()));
+            let page: HostPage = client.post(&path, &ClearRequest { why: why.clone() }).await?;
+            context.out.answer(&page, |_| format!("{host} is taken in by the next plan"))?;
+        }
         HostVerb::Remove { host, yes } => {
             let what = format!("forget host {host} and refuse its certificate");
             if !confirm(context.out, &what, *yes)? {

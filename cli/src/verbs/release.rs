@@ -79,6 +79,11 @@ fn show(page: &ReleasePage) -> String {
     table.row(["seq".into(), release.seq.to_string()]);
     let why = release.why.as_ref().map(|why| format!(": {why}")).unwrap_or_default();
     table.row(["state".into(), name_of(&release.state) + &why]);
+    let marks =
+        [("one-way", release.one_way), ("barrier", release.barrier), ("hotfix", release.hotfix)];
+    let marks = marks.into_iter().filter(|(_, is)| *is).map(|(mark, _)| mark);
+    table.row(["marks".into(), marks.collect::<Vec<_>>().join(", ")]);
+    table.row(["requires".into(), release.requires.clone()]);
     table.row(["files".into(), format!("{}, {}", release.files, bytes(release.bytes))]);
     table.row([
         "published".into(),

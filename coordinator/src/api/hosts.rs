@@ -1,16 +1,18 @@
 //! Hosts.
 
+use axum::body::Body;
 use axum::extract::rejection::QueryRejection;
 use axum::extract::{Path, Query, State};
 use axum::http::StatusCode;
 use axum::{Extension, Json};
 use groundswell_common::HostName;
-use groundswell_common::api::{HostPage, HostsAnswer, WhyAnswer};
+use groundswell_common::api::{ClearRequest, HostPage, HostsAnswer, WhyAnswer};
 use groundswell_common::selector::Selector;
 use serde::Deserialize;
 
 use super::access::Operator;
 use super::{Api, ApiError, read};
+use crate::driver::Desk;
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -54,4 +56,20 @@ pub(super) async fn remove(
     let host: HostName = read::name(&host)?;
     api.handle.change(move |desk| desk.remove_host(&by, &host)).await??;
     Ok(StatusCode::NO_CONTENT)
+}
+
+pub(super) async fn clear(
+    State(api): State<Api>,
+    Extension(Operator(by)): Extension<Operator>,
+    Path(host): Path<String>,
+    body: Body,
+) -> Result<Json<HostPage>, ApiError> {
+    let host: HostName = read::name(&host)?;
+    let request: ClearRequest = read::json(body).await?;
+    let why = read::why(&request.why)?;
+    let change = move |desk: &mut Desk| {
+        desk.clear_host(&by, &host, &why)?;
+        desk.host_page(&host)
+    };
+    Ok(Json(api.handle.change(change).await??))
 }

@@ -121,6 +121,7 @@ fn published(api: &Api, manifest: &Manifest, envelope: &Envelope) -> Result<Publ
     let content = (
         (&manifest.tree, &manifest.platform, manifest.one_way, manifest.floor),
         (&manifest.units, &manifest.command, &manifest.probes),
+        (&manifest.requires, manifest.barrier),
     );
     let content = serde_json::to_vec(&content).map_err(|error| ApiError::fault(&error))?;
     let mut signatures = envelope.signatures.clone();
@@ -136,6 +137,9 @@ fn published(api: &Api, manifest: &Manifest, envelope: &Envelope) -> Result<Publ
         bytes: manifest.unpacked_bytes(),
         files: manifest.files.len() as u64,
         one_way: manifest.one_way,
+        requires: manifest.requires.clone(),
+        barrier: manifest.barrier,
+        hotfix: manifest.hotfix,
         signatures,
     })
 }

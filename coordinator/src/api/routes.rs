@@ -44,6 +44,7 @@ pub static ROUTES: &[Route] = &[
     row!(GET "/v1/hosts/{host}" READERS, get hosts::show),
     row!(GET "/v1/hosts/{host}/why" READERS, get hosts::why),
     row!(DELETE "/v1/hosts/{host}" OPERATORS, delete hosts::remove),
+    row!(POST "/v1/hosts/{host}/clear" OPERATORS, post hosts::clear),
     row!(POST "/v1/enroll-tokens" OPERATORS, post enrol::tokens),
     row!(POST "/v1/operators" ADMINS, post enrol::operator),
     row!(GET "/v1/services" READERS, get services::list),

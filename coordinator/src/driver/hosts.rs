@@ -114,6 +114,21 @@ impl Desk {
         Ok(())
     }
 
+    /// Forgets what failed on a host: the next plan takes it in again.
+    ///
+    /// # Errors
+    /// [`Refused::UnknownHost`].
+    pub fn clear_host(
+        &mut self,
+        by: &OperatorName,
+        name: &HostName,
+        why: &str,
+    ) -> Result<(), Refused> {
+        let host = self.host_id(name)?;
+        let what = What::HostCleared { host, why: why.to_owned() };
+        self.submit(By::Operator(by.clone()), what).map(drop)
+    }
+
     /// The host that people call `name`.
     ///
     /// # Errors

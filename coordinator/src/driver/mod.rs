@@ -10,6 +10,7 @@ mod releases;
 mod rollouts;
 mod run;
 mod seats;
+mod webhooks;
 
 pub use desk::{Desk, Settled};
 pub use hosts::TokensMade;
@@ -18,3 +19,4 @@ pub use permits::Verb;
 pub use refused::{ErrorKind, Refused};
 pub use run::{Driver, DriverParts, Gone, Handle, Operators};
 pub use seats::{Answer, Arrival, Seat, Wish, Word};
+pub use webhooks::WebhookAsk;

@@ -72,9 +72,6 @@ pub enum Refused {
     /// A policy put under another name than its own.
     #[error("the policy is for service {0}")]
     PolicyService(ServiceName),
-    /// A policy that asks for what this version does not do.
-    #[error("this version does not do {0}; leave it out of the policy")]
-    NotDone(&'static str),
     /// A plan that cannot be made.
     #[error("{0}")]
     Plan(#[source] PlanError),
@@ -181,7 +178,6 @@ impl Refused {
             Self::PolicyService(_) => {
                 (Invalid, "policy_service", "put it under the service that it names")
             }
-            Self::NotDone(_) => (Invalid, "not_done", "see docs/policy.md, 9"),
             Self::Plan(_) => (Conflict, "plan", "compare the policy's targets with the hosts"),
             Self::NoRelease(_) => (Conflict, "no_release", "publish a release first"),
             Self::Poisoned { .. } => {

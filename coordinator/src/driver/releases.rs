@@ -2,13 +2,13 @@
 
 use groundswell_common::api::{PolicyAnswer, PublishAnswer};
 use groundswell_common::{OperatorName, ReleaseId, ServiceName};
-use groundswell_rollout::{Policy, WhenNewer};
+use groundswell_rollout::Policy;
 
 use super::desk::Desk;
 use super::refused::Refused;
 use crate::entry::{By, Published, What};
 use crate::present;
-use crate::view::Release;
+use crate::view::{Host, Release};
 
 impl Desk {
     /// The `seq` that the next release of a service must have at least.
@@ -107,7 +107,8 @@ impl Desk {
     ) -> Result<(), Refused> {
         let found = self.view.releases.get(release);
         let found = found.ok_or_else(|| Refused::UnknownRelease(release.to_string()))?;
-        if found.poisoned.is_none() {
+        let has_failed = |host: &Host| host.past.values().any(|past| past.has_failed(release));
+        if found.poisoned.is_none() && !self.view.hosts.values().any(has_failed) {
             return Err(Refused::NotPoisoned(*release));
         }
         let what = What::ReleaseCleared { release: *release, why: why.to_owned() };
@@ -151,21 +152,11 @@ fn answer(
 /// Reads a policy of a service.
 ///
 /// # Errors
-/// [`Refused`]: not a policy, of another service, or one that asks for what nobody here does: a wave
-/// would wait for it for ever, or a rule would silently not hold.
+/// [`Refused`]: not a policy, or of another service.
 pub(super) fn read_policy(service: &ServiceName, text: &str) -> Result<Policy, Refused> {
     let policy = Policy::from_toml(text).map_err(Refused::Policy)?;
     if policy.service != *service {
         return Err(Refused::PolicyService(policy.service));
-    }
-    if policy.waves.iter().any(|wave| wave.gate.webhook) {
-        return Err(Refused::NotDone("gate = \"webhook\""));
-    }
-    if policy.quarantine_after > 0 {
-        return Err(Refused::NotDone("quarantine_after"));
-    }
-    if policy.when_newer == WhenNewer::Hotfix {
-        return Err(Refused::NotDone("when_newer = \"hotfix\""));
     }
     Ok(policy)
 }

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use groundswell_common::report::{HostState, Standing, Verdict};
 use groundswell_common::trust::{Approval, Envelope, Purpose, RoleKeys, verify};
 use groundswell_common::{
-    Digest, Environment, HostId, OperatorName, ReleaseId, RolloutId, ServiceName,
+    Digest, Environment, HostId, OperatorName, ReleaseId, RolloutId, ServiceName, Version,
 };
 use groundswell_rollout::{
     HostFacts, Input, Phase, PhaseName, Plan, Policy, ReleaseRef, Rollout, WhenNewer, busy, plan,
@@ -16,7 +16,7 @@ use super::refused::Refused;
 use super::releases::read_policy;
 use crate::entry::{By, What};
 use crate::present;
-use crate::view::Release;
+use crate::view::{Past, Release};
 
 /// Why no rollout was planned by itself.
 #[derive(Debug, thiserror::Error)]
@@ -47,9 +47,11 @@ impl Desk {
             return Err(Waiting::Rolled);
         }
         if let Some(current) = self.view.newest_rollout(name).filter(|r| !r.is_over()) {
-            let first = match (current.phase().name(), policy.when_newer) {
-                (PhaseName::Reverting | PhaseName::Paused, _)
-                | (_, WhenNewer::Queue | WhenNewer::Hotfix) => true,
+            let hotfix = release.published.hotfix;
+            let waits = match (current.phase().name(), policy.when_newer) {
+                (PhaseName::Reverting, _) | (_, WhenNewer::Queue) => true,
+                (_, WhenNewer::Hotfix) => !hotfix,
+                (PhaseName::Paused, WhenNewer::Supersede) => true,
                 (
                     PhaseName::Planned
                     | PhaseName::Running
@@ -60,7 +62,7 @@ impl Desk {
                     WhenNewer::Supersede,
                 ) => false,
             };
-            if first {
+            if waits {
                 return Err(Waiting::Behind(current.id().clone()));
             }
         }
@@ -191,8 +193,13 @@ impl Desk {
                 };
                 let running = standing.filter(at_rest).and_then(|standing| standing.running);
                 let seq = |release| self.view.releases.get(&release).map(|r| r.published.seq);
+                let past = host.past.get(service);
                 HostFacts {
                     running,
+                    usual_secs: past.and_then(Past::usual_secs),
+                    failures_in_a_row: past.map_or(0, Past::failures_in_a_row),
+                    failed_before: past
+                        .is_some_and(|past| past.has_failed(&release.published.release)),
                     connected: self.seats.is_connected(id),
                     ill: standing.is_some_and(|standing| standing.health == Verdict::Fail),
                     running_seq: running.and_then(seq).unwrap_or(0),
@@ -203,11 +210,26 @@ impl Desk {
         let published = &release.published;
         let reference = ReleaseRef {
             one_way: published.one_way,
+            requires: published.requires.clone(),
+            barrier: self.barrier_before(service, published.seq),
             authors: release.by.operator().into_iter().collect(),
             ..ReleaseRef::new(published.release, published.version.clone())
         };
         let seed = Digest::of(published.release.digest().as_bytes());
         plan(policy, &facts, &reference, &seed).map_err(Refused::Plan)
+    }
+
+    /// The newest barrier below `seq` that may be run: its place and version.
+    fn barrier_before(&self, name: &ServiceName, seq: u64) -> Option<(u64, Version)> {
+        let releases = self.view.services.get(name).map(|service| &service.releases);
+        releases
+            .into_iter()
+            .flatten()
+            .filter_map(|id| self.view.releases.get(id))
+            .filter(|release| release.published.barrier && release.poisoned.is_none())
+            .map(|release| (release.published.seq, release.published.version.clone()))
+            .filter(|(barrier, _)| *barrier < seq)
+            .max_by_key(|(barrier, _)| *barrier)
     }
 
     /// Plans, takes over from the rollout before, and starts.
@@ -315,6 +337,11 @@ impl Desk {
         }
         if !environments.contains(&approval.environment) {
             return refuse("no host of the plan is in its environment");
+        }
+        let meant = |at: u32| approval.wave.is_none_or(|only| only == at) && !rollout.is_open(at);
+        let asks = rollout.plan().waves.iter().zip(0_u32..).filter(|(_, at)| meant(*at));
+        if asks.filter_map(|(wave, _)| wave.gate.role).any(|role| role != person.role) {
+            return refuse("a gate asks for a person of another role");
         }
         if let (Some(wave), Phase::Gated { wave: gated, .. }) = (approval.wave, rollout.phase())
             && wave != *gated

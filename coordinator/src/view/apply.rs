@@ -1,6 +1,8 @@
 //! The fold: one entry at a time. The driver and every later start go through this one function, so an
 //! entry that fits once fits for ever.
 
+use std::collections::BTreeMap;
+
 use groundswell_common::limits::APPROVALS_MAX;
 use groundswell_common::{HostId, OperatorName, ReleaseId, RolloutId, ServiceName, Timestamp};
 use groundswell_rollout::{
@@ -102,6 +104,10 @@ impl View {
                 self.host_names.remove(&gone.name);
                 self.dirty.insert(Key::Host(*host));
             }
+            What::HostCleared { host, .. } => {
+                self.hosts.get_mut(host).ok_or(Unfit::UnknownHost(*host))?.past.clear();
+                self.dirty.insert(Key::Host(*host));
+            }
             What::PolicyPut { service, text } => return self.put_policy(service, text, entry.seq),
             What::ReleasePublished(published) => self.publish(published, entry),
             What::ReleaseCleared { release, .. } => {
@@ -110,8 +116,10 @@ impl View {
                 found.poisoned = None;
                 found.rolled = false;
                 self.dirty.insert(Key::Release(*release));
+                let service = found.published.service.clone();
+                self.forgive(&service, release);
             }
-            What::RolloutPlanned { rollout, plan } => return self.plan(rollout, plan, entry.at),
+            What::RolloutPlanned { rollout, plan } => return self.plan(rollout, plan, entry),
             What::RolloutInput { rollout, input } => return self.step(rollout, input, entry),
             What::ApprovalSigned { release, envelope, .. } => {
                 let found =
@@ -153,6 +161,7 @@ impl View {
             environment: found.environment.clone(),
             enrolled: entry.at,
             seq: entry.seq,
+            past: BTreeMap::new(),
         };
         if let Some(before) = self.hosts.insert(*host, record) {
             self.host_names.remove(&before.name);
@@ -187,7 +196,8 @@ impl View {
         self.dirty.extend([Key::Release(published.release), key]);
     }
 
-    fn plan(&mut self, id: &RolloutId, plan: &Plan, at: Timestamp) -> Result<Applied, Unfit> {
+    fn plan(&mut self, id: &RolloutId, plan: &Plan, entry: &Entry) -> Result<Applied, Unfit> {
+        let at = entry.at;
         let release = plan.release.id;
         self.releases.get_mut(&release).ok_or(Unfit::UnknownRelease(release))?.rolled = true;
         let body = RolloutBody::Live(Box::new(Rollout::new(id.clone(), plan.clone())));
@@ -201,8 +211,13 @@ impl View {
             Key::Rollout(id.clone()),
             Key::Service(plan.service.clone()),
         ]);
+        // Hosts of a rollout that is archived, and those that this plan leaves out, fall back to
+        // another wish, which must be newer than the one before.
+        if let Some(service) = self.services.get_mut(&plan.service) {
+            service.wish_seq = entry.seq;
+        }
         self.archive(&plan.service, &service);
-        Ok(Applied::default())
+        Ok(Applied { all_hosts: true, ..Applied::default() })
     }
 
     /// Puts rollouts that no longer speak for any host into short form, and forgets the oldest.
@@ -231,15 +246,42 @@ impl View {
         let RolloutBody::Live(rollout) = &mut record.body else { return Err(unknown()) };
         let moment = Moment { seq: entry.seq, now: entry.at };
         let was_proven = rollout.is_proven();
+        let told = match input {
+            Input::Host { host, .. } => Some(*host),
+            Input::Start { .. }
+            | Input::Approve { .. }
+            | Input::Pause { .. }
+            | Input::Resume { .. }
+            | Input::Halt { .. }
+            | Input::Abort { .. }
+            | Input::Revert { .. }
+            | Input::Steer { .. }
+            | Input::Answer { .. }
+            | Input::Removed { .. }
+            | Input::Supersede { .. }
+            | Input::Connected { .. }
+            | Input::Disconnected { .. }
+            | Input::Tick => None,
+        };
+        let before = told.and_then(|host| Some((host, rollout.host(&host)?.clone())));
         let effects = step(rollout, input, moment)
             .map_err(|source| Unfit::Step { rollout: id.clone(), source })?;
         if !effects.transitions.is_empty() {
             record.changed = entry.at;
         }
         let (service, release) = (rollout.plan().service.clone(), rollout.release());
+        let after = told.and_then(|host| Some(rollout.host(&host)?.progress.clone()));
         let proven = rollout.is_proven();
         let poison = poison(rollout.phase());
         self.dirty.insert(Key::Rollout(id.clone()));
+        if let Some(((host, before), after)) = before.zip(after)
+            && let Some(record) = self.hosts.get_mut(&host)
+        {
+            let past = record.past.entry(service.clone()).or_default();
+            if past.learn(&before, &after, (release, entry.at)) {
+                self.dirty.insert(Key::Host(host));
+            }
+        }
         let mut applied = Applied {
             hosts: effects.changed_hosts.clone(),
             all_hosts: effects.all_hosts,
@@ -253,6 +295,15 @@ impl View {
             applied.all_hosts |= self.poison(&service, release, why, entry.seq);
         }
         Ok(applied)
+    }
+
+    /// What the release did to hosts no longer keeps it from them.
+    fn forgive(&mut self, service: &ServiceName, release: &ReleaseId) {
+        for (id, host) in &mut self.hosts {
+            if host.past.get_mut(service).is_some_and(|past| past.forgive(release)) {
+                self.dirty.insert(Key::Host(*id));
+            }
+        }
     }
 
     fn prove(&mut self, name: &ServiceName, release: ReleaseId, seq: u64) {

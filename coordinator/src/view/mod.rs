@@ -2,10 +2,12 @@
 //! now and at every later start.
 
 mod apply;
+mod past;
 mod records;
 mod state;
 
 pub use apply::{Applied, Unfit};
+pub use past::Past;
 pub use records::{Key, RecordError};
 pub use state::{
     Host, Operator, PolicyRecord, Proven, Release, RolloutBody, RolloutRecord, Service, Token, View,

@@ -9,9 +9,10 @@ use groundswell_common::{
     Digest, Environment, Fleet, HostId, HostName, Labels, OperatorName, ReleaseId, RolloutId,
     ServiceName, Timestamp,
 };
-use groundswell_rollout::{Policy, Rollout, desired, generation};
+use groundswell_rollout::{Policy, Rollout, SkipReason, Skipped, desired, generation};
 use serde::{Deserialize, Serialize};
 
+use super::past::Past;
 use super::records::Key;
 use crate::entry::{By, Published};
 
@@ -89,6 +90,9 @@ pub struct Host {
     pub enrolled: Timestamp,
     /// The entry that enrolled it.
     pub seq: u64,
+    /// What it did with releases before, by service.
+    #[serde(default)]
+    pub past: BTreeMap<ServiceName, Past>,
 }
 
 /// One service.
@@ -218,6 +222,34 @@ impl View {
             .find_map(|rollout| desired(rollout, host).map(|wish| (rollout, wish)))
     }
 
+    /// Why the newest plan of a service leaves the host out; `None` where it does not.
+    #[must_use]
+    pub fn left_out(&self, service: &Service, host: &Host, id: &HostId) -> Option<&SkipReason> {
+        let newest = self.rollout(service.rollouts.last()?)?;
+        let skipped = &newest.plan().skipped;
+        let order = |at: &Skipped| at.name.cmp(&host.name).then(at.id.cmp(id));
+        let found = skipped.binary_search_by(order).ok()?;
+        skipped.get(found).map(|skipped| &skipped.why)
+    }
+
+    /// What a host without a rollout of its own gets: the proven release, unless the newest plan
+    /// leaves it out; then the barrier that it must run first, or nothing.
+    fn unasked(&self, service: &Service, host: &Host, id: &HostId) -> Option<ReleaseId> {
+        let Some(why) = self.left_out(service, host, id) else { return service.baseline() };
+        match why {
+            SkipReason::Barrier { version } => {
+                let is_it = |id: &ReleaseId| {
+                    self.releases.get(id).is_some_and(|found| found.published.version == *version)
+                };
+                service.proven.iter().map(|proven| proven.release).find(is_it)
+            }
+            SkipReason::Quarantined { .. }
+            | SkipReason::FailedBefore
+            | SkipReason::Unmet { .. }
+            | SkipReason::NoWindow { .. } => None,
+        }
+    }
+
     /// What the host should do with one service, and the entry behind it. `None` to leave it alone.
     #[must_use]
     pub fn wish(&self, name: &ServiceName, host: &HostId) -> Option<(ServiceWish, u64)> {
@@ -227,10 +259,10 @@ impl View {
         }
         let record = self.hosts.get(host)?;
         let policy = &service.policy.as_ref()?.policy;
-        let release = service.baseline()?;
         if !policy.targets.matches(&record.labels) {
             return None;
         }
+        let release = self.unasked(service, record, host)?;
         let wish = ServiceWish {
             service: name.clone(),
             action: Action::Switch { release },

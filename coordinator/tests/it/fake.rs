@@ -5,9 +5,9 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
-use groundswell_common::api::{OperatorRole, TokensRequest, VerbAnswer};
+use groundswell_common::api::{OperatorRole, PublishAnswer, TokensRequest, VerbAnswer};
 use groundswell_common::directive::Action;
-use groundswell_common::report::{HostState, Report, Standing, Verdict};
+use groundswell_common::report::{Failure, HostState, Report, Standing, Verdict};
 use groundswell_common::wire::{Deny, Hello, PermitRequest};
 use groundswell_common::{Digest, HostId, OperatorName, ReleaseId, RolloutId, ServiceName};
 use groundswell_coordinator::app::SystemClock;
@@ -35,6 +35,27 @@ pub(crate) fn ada() -> OperatorName {
 
 pub(crate) fn web() -> ServiceName {
     "web".parse().unwrap()
+}
+
+/// Release number `seq`, version `SEQ.0`.
+pub(crate) fn release(seq: u64) -> Published {
+    let digest = Digest::of(format!("release {seq}").as_bytes());
+    Published {
+        release: ReleaseId::from_digest(digest),
+        service: web(),
+        version: format!("{seq}.0").parse().unwrap(),
+        seq,
+        floor: 0,
+        tree: digest,
+        content: digest,
+        bytes: 1,
+        files: 1,
+        one_way: false,
+        requires: groundswell_common::selector::Selector::default(),
+        barrier: false,
+        hotfix: false,
+        signatures: Vec::new(),
+    }
 }
 
 /// A driver that runs.
@@ -92,23 +113,19 @@ impl Fake {
 
     /// Publishes release number `seq`, which is rolled out at once.
     pub(crate) async fn publish(&self, seq: u64) -> (ReleaseId, RolloutId) {
-        let digest = Digest::of(format!("release {seq}").as_bytes());
-        let published = Published {
-            release: ReleaseId::from_digest(digest),
-            service: web(),
-            version: format!("{seq}.0").parse().unwrap(),
-            seq,
-            floor: 0,
-            tree: digest,
-            content: digest,
-            bytes: 1,
-            files: 1,
-            one_way: false,
-            signatures: Vec::new(),
-        };
-        let answer = self.handle.change(move |desk| desk.publish(&ada(), published));
-        let answer = answer.await.unwrap().unwrap();
+        let answer = self.publish_as(release(seq)).await;
         (answer.release, answer.rollout.unwrap())
+    }
+
+    pub(crate) async fn publish_as(&self, published: Published) -> PublishAnswer {
+        let answer = self.handle.change(move |desk| desk.publish(&ada(), published));
+        answer.await.unwrap().unwrap()
+    }
+
+    pub(crate) async fn policy(&self, text: &str) {
+        let text = text.to_owned();
+        let put = self.handle.change(move |desk| desk.put_policy(&ada(), &web(), &text));
+        put.await.unwrap().unwrap();
     }
 
     /// As the API does it: the answer waits for permits.
@@ -161,7 +178,7 @@ impl Fake {
         self.handle.arrive(Arrival { host, hello, seat, seen, reply }).await.unwrap();
         assert!(stays.await.unwrap(), "the host is enrolled");
         let handle = self.handle.clone();
-        Fakehost { host, session, handle, wish, answers, reports: 0, asked: 0 }
+        Fakehost { host, session, handle, wish, answers, reports: 0, asked: 0, failure: None }
     }
 }
 
@@ -174,6 +191,8 @@ pub(crate) struct Fakehost {
     answers: mpsc::Receiver<Answer>,
     reports: u64,
     asked: u8,
+    /// What its reports say of its last failure.
+    pub(crate) failure: Option<Failure>,
 }
 
 impl Fakehost {
@@ -202,7 +221,7 @@ impl Fakehost {
             target: Some(release),
             rollout: None,
             health: Verdict::Pass,
-            failure: None,
+            failure: self.failure.clone(),
             switched: None,
         };
         let seq = self.reports;

@@ -2,10 +2,13 @@
 //! comes back after a restart.
 #![expect(clippy::unwrap_used, reason = "tests")]
 
+mod approvals;
 mod bed;
 mod blobs;
 mod fake;
+mod history;
 mod rollouts;
 mod routes;
 mod steer;
 mod view;
+mod webhooks;

@@ -61,26 +61,6 @@ async fn at_the_gate(fake: &Fake) -> (RolloutId, HostName) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_policy_that_asks_for_what_nobody_does_is_refused() {
-    let (place, _) = fleet();
-    let fake = Fake::start(&place.path().join("state"));
-    for (keys, says) in [
-        ("quarantine_after = 3", "quarantine_after"),
-        ("when_newer = \"hotfix\"", "when_newer = \"hotfix\""),
-        (
-            "webhook = \"http://127.0.0.1:1\"\n[[wave]]\nrest = true\ngate = \"webhook\"",
-            "gate = \"webhook\"",
-        ),
-    ] {
-        let text = format!("service = \"web\"\ntargets = \"*\"\n{keys}");
-        let put = fake.handle.change(move |desk| desk.put_policy(&ada(), &web(), &text));
-        let refused = put.await.unwrap().unwrap_err();
-        assert!(matches!(&refused, Refused::NotDone(what) if *what == says), "{refused:?}");
-    }
-    fake.stop().await;
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_host_that_waits_for_a_freeze_is_told_when_it_may_go() {
     let (place, _) = fleet();
     let fake = Fake::start(&place.path().join("state"));

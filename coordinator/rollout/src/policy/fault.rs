@@ -119,8 +119,11 @@ pub enum PolicyFault {
     /// Two waves of one name.
     #[error("two waves are named {0}; rename one")]
     TwinWaves(Label),
-    /// `approvals` or `four_eyes` without a gate.
-    #[error("approvals and four_eyes need gate = \"approval\"")]
+    /// A role whose persons cannot approve.
+    #[error("approver_role must be \"approver\" or \"admin\": nobody else may approve")]
+    ApproverRole,
+    /// `approvals`, `four_eyes` or `approver_role` without a gate.
+    #[error("approvals, four_eyes and approver_role need gate = \"approval\"")]
     ApprovalsWithoutGate,
     /// A format that this version does not read.
     #[error("version {0} is not known; this version of Groundswell reads version 1")]

@@ -1,5 +1,6 @@
 //! From a TOML text to a policy: keys, defaults, bounds. Owns where each value stood in the text.
 
+use groundswell_common::api::OperatorRole;
 use groundswell_common::name::NameError;
 use groundswell_common::selector::Selector;
 use serde::Deserialize;
@@ -13,6 +14,9 @@ use super::values::{
     WEBHOOK_MAX_BYTES, WINDOWS_MAX, WavePolicy, WhenNewer,
 };
 use crate::calendar::{DAYS, Freeze, WINDOW_MAX_MINUTES, Window, moment, zone_exists};
+
+/// Roles whose persons may approve.
+const MAY_APPROVE: [OperatorRole; 2] = [OperatorRole::Admin, OperatorRole::Approver];
 
 impl Policy {
     /// Reads a policy. `docs/policy.md` lists the keys with their defaults.
@@ -98,6 +102,7 @@ struct RawWave {
     gate: Option<Spanned<Value>>,
     approvals: Option<Spanned<u64>>,
     four_eyes: Option<Spanned<bool>>,
+    approver_role: Option<Spanned<OperatorRole>>,
     min_healthy: Option<Spanned<Value>>,
     bake_secs: Option<Spanned<u64>>,
     max_in_flight: Option<Spanned<Value>>,
@@ -317,15 +322,22 @@ impl Reader<'_> {
             }
         }
         let four_eyes = raw.four_eyes.as_ref().map(|eyes| (eyes.span().start, *eyes.get_ref()));
+        let role = raw.approver_role.as_ref().map(|role| (role.span().start, *role.get_ref()));
         let approvals = raw.approvals.as_ref().map(|count| count.span().start);
-        if let Some(at) = approvals.or(four_eyes.map(|(at, _)| at)).filter(|_| gate.approvals == 0)
-        {
+        let first = approvals.or(four_eyes.map(|(at, _)| at)).or(role.map(|(at, _)| at));
+        if let Some(at) = first.filter(|_| gate.approvals == 0) {
             return Err(self.rule(at, PolicyFault::ApprovalsWithoutGate));
         }
         let bounds = (u64::from(gate.approvals), 1, u64::from(APPROVALS_PER_GATE_MAX));
         gate.approvals = self.count("approvals", raw.approvals.clone(), bounds)?;
         gate.four_eyes = four_eyes.is_some_and(|(_, eyes)| eyes);
-        Ok(gate)
+        gate.role = role.map(|(_, role)| role);
+        match role {
+            Some((at, role)) if !MAY_APPROVE.contains(&role) => {
+                Err(self.rule(at, PolicyFault::ApproverRole))
+            }
+            Some(_) | None => Ok(gate),
+        }
     }
 
     fn domain(&self, raw: &RawDomain) -> Result<DomainPolicy, PolicyError> {

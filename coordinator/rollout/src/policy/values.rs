@@ -1,5 +1,6 @@
 //! The values of a policy and their bounds.
 
+use groundswell_common::api::OperatorRole;
 use groundswell_common::selector::Selector;
 use groundswell_common::{Label, ServiceName};
 use serde::{Deserialize, Serialize};
@@ -136,6 +137,9 @@ pub struct Gate {
     pub approvals: u32,
     /// Whether the persons who published or planned the release are no such persons.
     pub four_eyes: bool,
+    /// The role that those who approve must have; `None` for anyone who may approve.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub role: Option<OperatorRole>,
     /// Whether a person must open it.
     pub manual: bool,
     /// Whether the policy's webhook must answer that it may.

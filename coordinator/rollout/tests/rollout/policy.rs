@@ -1,6 +1,7 @@
 //! Reading policies.
 
 use groundswell_common::Timestamp;
+use groundswell_common::api::OperatorRole;
 use groundswell_common::selector::Selector;
 use groundswell_rollout::policy::PolicyFault;
 use groundswell_rollout::{
@@ -199,6 +200,7 @@ const WHOLE: &str = r#"
     gate = ["approval", "manual", "webhook"]
     approvals = 2
     four_eyes = true
+    approver_role = "approver"
     min_healthy = 1
     [[wave]]
     rest = true
@@ -236,7 +238,8 @@ fn every_key_beyond_waves_is_read() {
         why: "holidays".to_owned(),
     };
     assert_eq!(policy.freezes, [freeze]);
-    let all = Gate { approvals: 2, four_eyes: true, manual: true, webhook: true };
+    let role = Some(OperatorRole::Approver);
+    let all = Gate { approvals: 2, four_eyes: true, role, manual: true, webhook: true };
     assert_eq!(policy.waves[0].gate, all);
     assert_eq!(policy.waves[0].min_healthy, Some(Amount::Count(1)));
     assert_eq!(policy.waves[1].gate, Gate { manual: true, ..Gate::default() });
@@ -283,6 +286,7 @@ fn each_fault_beyond_waves_names_its_line_and_what_to_write() {
         (wave("gate = [\"manual\", 3]"), 5, PolicyFault::Gate),
         (wave("gate = \"webhook\""), 3, PolicyFault::WebhookMissing),
         (wave("gate = \"manual\"\nfour_eyes = true"), 6, PolicyFault::ApprovalsWithoutGate),
+        (wave("gate = \"approval\"\napprover_role = \"viewer\""), 6, PolicyFault::ApproverRole),
         (format!("{}\n", window("")).repeat(33), 131, too_many("[[window]]", 32)),
         (format!("{}\n", freeze(early, late)).repeat(65), 259, too_many("[[freeze]]", 64)),
     ] {

@@ -1,0 +1,212 @@
+//! What hosts did before, and what a release asks for: who is left out of the next plan, and what
+//! becomes of a release that comes while another rolls.
+
+use groundswell_common::ReleaseId;
+use groundswell_common::directive::Action;
+use groundswell_common::report::{FailedStep, Failure, HostState};
+use groundswell_coordinator::driver::Refused;
+use groundswell_rollout::{PhaseName, Plan, SkipReason};
+
+use crate::bed::fleet;
+use crate::fake::{Fake, Fakehost, ada, release, web};
+
+fn policy(keys: &str) -> String {
+    format!(
+        "service = \"web\"\ntargets = \"*\"\nbake_secs = 0\nhost_bake_secs = 0\n\
+         failure_budget = 1\n{keys}\n[[wave]]\nname = \"all\"\nrest = true\n"
+    )
+}
+
+async fn preview(fake: &Fake, version: &str) -> Result<Plan, Refused> {
+    let version = version.to_owned();
+    fake.handle.query(move |desk| desk.preview(&web(), (Some(&version), None))).await.unwrap()
+}
+
+async fn why_left_out(fake: &Fake, version: &str) -> SkipReason {
+    let refused = preview(fake, version).await.unwrap_err();
+    let Refused::Plan(groundswell_rollout::PlanError::AllSkipped { why, .. }) = refused else {
+        panic!("{refused:?}");
+    };
+    why
+}
+
+async fn granted(host: &mut Fakehost, (new, old): (ReleaseId, Option<ReleaseId>)) -> u64 {
+    let generation = host.wished(Action::Stage { release: new }).await;
+    host.report((HostState::Staged, old), (new, generation)).await;
+    host.wished(Action::Switch { release: new }).await
+}
+
+async fn commits(host: &mut Fakehost, what: (ReleaseId, Option<ReleaseId>)) {
+    let generation = granted(host, what).await;
+    host.report((HostState::Committed, Some(what.0)), (what.0, generation)).await;
+}
+
+async fn fails(host: &mut Fakehost, what: (ReleaseId, Option<ReleaseId>)) {
+    let generation = granted(host, what).await;
+    host.report((HostState::Probing, Some(what.0)), (what.0, generation)).await;
+    let why = "answers 500".to_owned();
+    host.failure = Some(Failure { release: what.0, step: FailedStep::Probe, why, reverted: true });
+    host.report((HostState::Idle, what.1), (what.0, generation)).await;
+    host.failure = None;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_release_that_failed_on_a_host_comes_back_only_when_it_is_cleared() {
+    let (place, _) = fleet();
+    let state = place.path().join("state");
+    let fake = Fake::start(&state);
+    let id = fake.enrol("h1", 50).await;
+    let mut host = fake.arrive(id, 1).await;
+    fake.policy(&policy("")).await;
+    let (first, rollout) = fake.publish(1).await;
+    fails(&mut host, (first, None)).await;
+    fake.phase_is(&rollout, PhaseName::Done).await;
+    assert_eq!(why_left_out(&fake, "1.0").await, SkipReason::FailedBefore);
+    fake.stop().await;
+
+    let fake = Fake::start(&state);
+    assert_eq!(why_left_out(&fake, "1.0").await, SkipReason::FailedBefore, "after a restart too");
+    let clear = fake.handle.change(move |desk| desk.clear(&ada(), &first, "the port was taken"));
+    clear.await.unwrap().unwrap();
+    assert_eq!(preview(&fake, "1.0").await.unwrap().host_count(), 1);
+    let again = fake.handle.change(move |desk| desk.clear(&ada(), &first, "again"));
+    assert!(matches!(again.await.unwrap(), Err(Refused::NotPoisoned(_))));
+    fake.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_host_that_fails_again_and_again_is_left_alone_until_a_person_clears_it() {
+    let (place, _) = fleet();
+    let fake = Fake::start(&place.path().join("state"));
+    let id = fake.enrol("h1", 50).await;
+    let mut host = fake.arrive(id, 1).await;
+    fake.policy(&policy("quarantine_after = 2")).await;
+    for seq in [1, 2] {
+        let (failing, rollout) = fake.publish(seq).await;
+        fails(&mut host, (failing, None)).await;
+        fake.phase_is(&rollout, PhaseName::Done).await;
+    }
+    let answer = fake.publish_as(release(3)).await;
+    assert_eq!(answer.rollout, None);
+    assert_eq!(why_left_out(&fake, "3.0").await, SkipReason::Quarantined { failures: 2 });
+    let name = "h1".parse().unwrap();
+    let clear = fake.handle.change(move |desk| desk.clear_host(&ada(), &name, "new disk"));
+    clear.await.unwrap().unwrap();
+    assert_eq!(preview(&fake, "3.0").await.unwrap().host_count(), 1);
+    fake.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_plan_goes_by_how_long_a_host_took_before() {
+    let (place, _) = fleet();
+    let fake = Fake::start(&place.path().join("state"));
+    let id = fake.enrol("h1", 50).await;
+    let mut host = fake.arrive(id, 1).await;
+    fake.policy(&policy("probe_deadline_secs = 300")).await;
+    let (first, rollout) = fake.publish(1).await;
+    assert_eq!(preview(&fake, "1.0").await.unwrap().waves[0].hosts[0].needs_secs, 300);
+    commits(&mut host, (first, None)).await;
+    fake.phase_is(&rollout, PhaseName::Done).await;
+    let needs = preview(&fake, "1.0").await.unwrap().waves[0].hosts[0].needs_secs;
+    assert!(needs <= 10, "{needs} s, as it took");
+    fake.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_host_that_is_left_out_gets_nothing_when_the_release_is_proven() {
+    let (place, _) = fleet();
+    let fake = Fake::start(&place.path().join("state"));
+    let (one, two) = (fake.enrol("h1", 50).await, fake.enrol("h2", 51).await);
+    let (mut good, mut bad) = (fake.arrive(one, 1).await, fake.arrive(two, 2).await);
+    fake.policy(&policy("quarantine_after = 1\nmax_in_flight = 2")).await;
+    let (first, rollout) = fake.publish(1).await;
+    commits(&mut good, (first, None)).await;
+    fails(&mut bad, (first, None)).await;
+    fake.phase_is(&rollout, PhaseName::Done).await;
+    for seq in [2, 3, 4] {
+        let (next, rollout) = fake.publish(seq).await;
+        commits(&mut good, (next, None)).await;
+        fake.phase_is(&rollout, PhaseName::Done).await;
+    }
+    // Its own rollout is archived by now: nothing speaks for it any more.
+    let wish = fake.handle.query(move |desk| desk.view().wish(&web(), &two)).await.unwrap();
+    assert_eq!(wish, None);
+    let proven = fake.handle.query(move |desk| desk.view().wish(&web(), &one)).await.unwrap();
+    assert!(proven.is_some());
+    fake.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_barrier_is_not_jumped_over_and_comes_first_by_itself() {
+    let (place, _) = fleet();
+    let fake = Fake::start(&place.path().join("state"));
+    let (one, two) = (fake.enrol("h1", 50).await, fake.enrol("h2", 51).await);
+    let (mut near, mut far) = (fake.arrive(one, 1).await, fake.arrive(two, 2).await);
+    fake.policy(&policy("max_in_flight = 2\nabsent_after_secs = 1")).await;
+    let (first, rollout) = fake.publish(1).await;
+    commits(&mut near, (first, None)).await;
+    commits(&mut far, (first, None)).await;
+    fake.phase_is(&rollout, PhaseName::Done).await;
+
+    // `far` is away while the barrier and two more releases go by.
+    fake.handle.leave(two, 2).await.unwrap();
+    let mut barrier = release(2);
+    barrier.barrier = true;
+    let published = fake.publish_as(barrier.clone()).await;
+    commits(&mut near, (published.release, Some(first))).await;
+    fake.phase_is(&published.rollout.unwrap(), PhaseName::Done).await;
+    let version = barrier.version;
+    for seq in [3, 4] {
+        let (next, rollout) = fake.publish(seq).await;
+        let skipped = preview(&fake, &format!("{seq}.0")).await.unwrap().skipped;
+        let why = SkipReason::Barrier { version: version.clone() };
+        assert_eq!(
+            skipped.iter().map(|host| (host.id, &host.why)).collect::<Vec<_>>(),
+            [(two, &why)]
+        );
+        commits(&mut near, (next, None)).await;
+        fake.phase_is(&rollout, PhaseName::Done).await;
+    }
+    // Back again it is brought to the barrier first, and takes part from then on.
+    let mut far = fake.arrive(two, 3).await;
+    let generation = far.wished(Action::Switch { release: barrier.release }).await;
+    far.report((HostState::Committed, Some(barrier.release)), (barrier.release, generation)).await;
+    assert_eq!(preview(&fake, "4.0").await.unwrap().skipped, []);
+    fake.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_release_skips_hosts_whose_labels_do_not_meet_what_it_requires() {
+    let (place, _) = fleet();
+    let fake = Fake::start(&place.path().join("state"));
+    fake.enrol("h1", 50).await;
+    fake.policy(&policy("")).await;
+    let mut needs = release(1);
+    needs.requires = "disk=nvme".parse().unwrap();
+    let answer = fake.publish_as(needs).await;
+    assert!(answer.waiting.unwrap().contains("disk=nvme"));
+    let requires = "disk=nvme".to_owned();
+    assert_eq!(why_left_out(&fake, "1.0").await, SkipReason::Unmet { requires });
+    fake.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_hotfix_goes_before_a_rollout_under_way_and_anything_else_waits() {
+    let (place, _) = fleet();
+    let fake = Fake::start(&place.path().join("state"));
+    let id = fake.enrol("h1", 50).await;
+    let mut host = fake.arrive(id, 1).await;
+    fake.policy(&policy("when_newer = \"hotfix\"")).await;
+    let (_, under_way) = fake.publish(1).await;
+    let waits = fake.publish_as(release(2)).await;
+    assert_eq!(waits.rollout, None);
+    assert!(waits.waiting.unwrap().contains(under_way.as_str()));
+    let mut hotfix = release(3);
+    hotfix.hotfix = true;
+    let hotfix = fake.publish_as(hotfix).await;
+    let rollout = hotfix.rollout.unwrap();
+    fake.phase_is(&under_way, PhaseName::Done).await;
+    commits(&mut host, (hotfix.release, None)).await;
+    fake.phase_is(&rollout, PhaseName::Done).await;
+    fake.stop().await;
+}
