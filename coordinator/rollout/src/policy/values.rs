@@ -138,7 +138,7 @@ pub struct Gate {
     /// Whether the persons who published or planned the release are no such persons.
     pub four_eyes: bool,
     /// The role that those who approve must have; `None` for anyone who may approve.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default)]
     pub role: Option<OperatorRole>,
     /// Whether a person must open it.
     pub manual: bool,
