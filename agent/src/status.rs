@@ -145,8 +145,11 @@ pub fn unstick(settings: &Settings, service: &ServiceName) -> Result<(), StatusE
     let live = switch::live(&layout, service).map_err(state)?;
     let mut machine = Service::new();
     if let Some(live) = live {
-        let manifest = stage::reopen(&layout, service, &live).map_err(state)?;
-        machine.adopt(stage::known(live, &manifest));
+        let known = |id| stage::reopen(&layout, service, &id).map(|m| stage::known(id, &m));
+        let previous = switch::before(&layout, service).map_err(state)?;
+        // One that is not whole is nothing to go back to.
+        let previous = previous.and_then(|previous| known(previous).ok());
+        machine.adopt(known(live).map_err(state)?, previous);
     }
     let path = layout.journal(service);
     if path.exists() {

@@ -3,7 +3,7 @@
 
 use std::fs;
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use groundswell_common::{ReleaseId, ServiceName};
 
@@ -71,11 +71,22 @@ fn set(link: PathBuf, release: Option<&ReleaseId>) -> Vec<Op> {
 
 /// The release that `current` names; `None` when nothing is live.
 pub(crate) fn live(layout: &Layout, service: &ServiceName) -> Result<Option<ReleaseId>, LiveError> {
-    let link = layout.current(service);
-    let target = match fs::read_link(&link) {
+    named(&layout.current(service))
+}
+
+/// The release that `previous` names; `None` where a revert has nothing to put back.
+pub(crate) fn before(
+    layout: &Layout,
+    service: &ServiceName,
+) -> Result<Option<ReleaseId>, LiveError> {
+    named(&layout.previous(service))
+}
+
+fn named(link: &Path) -> Result<Option<ReleaseId>, LiveError> {
+    let target = match fs::read_link(link) {
         Ok(target) => target,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-        Err(error) => return Err(at("read", &link)(error).into()),
+        Err(error) => return Err(at("read", link)(error).into()),
     };
     let name = target.strip_prefix("releases").ok().and_then(|name| name.to_str());
     match name.and_then(|name| name.parse().ok()) {

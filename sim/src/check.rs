@@ -31,6 +31,9 @@ pub enum Finding {
     /// A switch to a release that nobody wishes any more.
     #[error("host {0} began to switch to {1:?}, which no rollout brings forward")]
     SwitchedAway(HostId, ReleaseId),
+    /// A switch that began while the calendar was shut.
+    #[error("host {0} began to switch outside its window or in a freeze")]
+    OutsideWindow(HostId),
     /// A directive with a lower number than one sent before.
     #[error("host {host} was sent generation {now} after {before}")]
     Generation {

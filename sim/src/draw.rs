@@ -23,6 +23,12 @@ pub(crate) fn host_id(number: u64) -> HostId {
     HostId::from_bytes(id)
 }
 
+fn host_number(id: &HostId) -> u64 {
+    let mut number = [0; 8];
+    number.copy_from_slice(&id.as_bytes()[..8]);
+    u64::from_be_bytes(number) >> 32
+}
+
 /// What the release does on one host: mostly well, except where the whole release is bad.
 pub(crate) fn nature(random: &mut Random, bad_release: bool) -> Nature {
     let bad = [
@@ -59,6 +65,21 @@ fn policy_text(random: &mut Random) -> String {
     if random.one_in(3) {
         text += "[evidence]\nhost_secs = 90\nhosts = 1\n";
     }
+    if random.one_in(5) {
+        let (hour, minutes) = (random.below(24), 30 + random.below(600));
+        let zone = if random.one_in(2) { "UTC" } else { "Europe/Berlin" };
+        text += &format!(
+            "[[window]]\nstart = \"{hour:02}:15\"\nminutes = {minutes}\nzone = \"{zone}\"\n"
+        );
+    }
+    if random.one_in(8) {
+        // Every world begins on 12 January 1970 at 13:46:40 UTC.
+        let (from, until) = (13 + random.below(4), 17 + random.below(7));
+        text += &format!(
+            "[[freeze]]\nfrom = \"1970-01-12T{from}:50:00Z\"\nuntil = \"1970-01-12T{until}:00:00Z\"\n\
+             why = \"audit\"\n"
+        );
+    }
     let gate = |random: &mut Random| match random.below(6) {
         0 => "gate = \"approval\"\n",
         1 => "gate = \"manual\"\n",
@@ -74,16 +95,17 @@ fn policy_text(random: &mut Random) -> String {
 /// A plan for a fleet in which each host runs `runs`.
 pub(crate) fn planned(
     random: &mut Random,
-    (hosts, number): (u64, u64),
+    (hosts, number): (&[HostId], u64),
     runs: impl Fn(HostId) -> Option<ReleaseId>,
 ) -> Option<Plan> {
     let policy = Policy::from_toml(&policy_text(random)).ok()?;
-    let facts = |number: u64| -> Option<HostFacts> {
+    let facts = |id: &HostId| -> Option<HostFacts> {
+        let number = host_number(id);
         let labels = format!("rack=r{}", number % 4).parse().ok()?;
-        let (id, name) = (host_id(number), format!("host-{number}").parse().ok()?);
-        Some(HostFacts { running: runs(id), ..HostFacts::new(id, name, labels) })
+        let name = format!("host-{number}").parse().ok()?;
+        Some(HostFacts { running: runs(*id), ..HostFacts::new(*id, name, labels) })
     };
-    let facts: Vec<HostFacts> = (0..hosts).map(facts).collect::<Option<_>>()?;
+    let facts: Vec<HostFacts> = hosts.iter().map(facts).collect::<Option<_>>()?;
     let (id, version) = release(number);
     let seed = Digest::of(&random.number().to_be_bytes());
     plan(&policy, &facts, &ReleaseRef::new(id, version), &seed).ok()

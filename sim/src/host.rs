@@ -4,9 +4,9 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use groundswell_common::directive::ServiceWish;
-use groundswell_common::report::Standing;
+use groundswell_common::report::{FailedStep, Failure, Standing};
 use groundswell_common::{HostId, ReleaseId, ServiceName, Timestamp, Version};
-use groundswell_machine::{Action, Again, Event, Known, Service, State, Wish};
+use groundswell_machine::{Action, Again, Event, Known, Service, State, StuckCause, Wish};
 
 /// What a release does on a host.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -52,6 +52,8 @@ pub struct Host {
     journal: Service,
     /// What the live link names.
     pub live: Option<ReleaseId>,
+    /// What the link beside it names: the release before.
+    before: Option<ReleaseId>,
     /// Releases that are complete on its disk.
     disk: BTreeMap<ReleaseId, Known>,
     due: VecDeque<(Timestamp, u64, Due)>,
@@ -69,6 +71,14 @@ pub struct Host {
     pub slowness: u64,
     /// When the newest bake began by its own clock.
     pub passed_at: Option<Timestamp>,
+    /// By how many milliseconds its clock is ahead.
+    ahead: i64,
+    /// What that will be at its next start: while the agent runs, its clock is steady.
+    pub next_ahead: i64,
+    /// Whether its journal cannot be read at its next start.
+    pub torn: bool,
+    /// Whether a person must look before the journal is written again.
+    frozen: bool,
     natures: BTreeMap<ReleaseId, Nature>,
     asks: Vec<Ask>,
     seqs: BTreeMap<ReleaseId, (u64, Version)>,
@@ -79,7 +89,7 @@ impl Host {
     #[must_use]
     pub fn new(id: HostId, service: ServiceName, first: Known, slowness: u64) -> Self {
         let mut machine = Service::new();
-        machine.adopt(first.clone());
+        machine.adopt(first.clone(), None);
         let disk = BTreeMap::from([(first.id, first.clone())]);
         Self {
             id,
@@ -87,6 +97,7 @@ impl Host {
             journal: machine.clone(),
             machine,
             live: Some(first.id),
+            before: None,
             disk,
             due: VecDeque::new(),
             number: 0,
@@ -96,6 +107,10 @@ impl Host {
             fuse: None,
             slowness,
             passed_at: None,
+            ahead: 0,
+            next_ahead: 0,
+            torn: false,
+            frozen: false,
             natures: BTreeMap::new(),
             asks: Vec::new(),
             seqs: BTreeMap::from([(first.id, (first.seq, first.version))]),
@@ -104,7 +119,7 @@ impl Host {
 
     /// Says what a release does here.
     pub fn meet(&mut self, release: ReleaseId, nature: Nature, (seq, version): (u64, Version)) {
-        self.natures.insert(release, nature);
+        self.natures.entry(release).or_insert(nature);
         self.seqs.insert(release, (seq, version));
     }
 
@@ -187,8 +202,44 @@ impl Host {
     /// The agent starts again.
     pub fn restart(&mut self, now: Timestamp) {
         self.up = true;
-        let (machine, actions) = self.journal.clone().resume(self.live, now);
+        self.ahead = self.next_ahead;
+        if std::mem::take(&mut self.torn) || self.frozen {
+            self.frozen = true;
+            let mut machine = Service::new();
+            let actions = machine.stick(StuckCause::Journal);
+            let why = "its journal cannot be read".to_owned();
+            let failed =
+                |release| Failure { release, step: FailedStep::Revert, why, reverted: false };
+            machine.failure = self.live.map(failed);
+            return self.keep(machine, actions, now);
+        }
+        let (machine, actions) = self.journal.clone().resume(self.live, self.local(now));
         self.keep(machine, actions, now);
+    }
+
+    /// A person has looked at a journal that could not be read.
+    pub fn unstick(&mut self, now: Timestamp) {
+        if !std::mem::take(&mut self.frozen) {
+            return;
+        }
+        let mut machine = Service::new();
+        if let Some(known) = self.live.and_then(|live| self.disk.get(&live)) {
+            let previous = self.before.and_then(|before| self.disk.get(&before)).cloned();
+            machine.adopt(known.clone(), previous);
+            // The person vouches for what runs.
+            self.passed_at = Some(Timestamp::from_millis(0));
+        }
+        let (machine, actions) = machine.resume(self.live, self.local(now));
+        self.keep(machine, actions, now);
+    }
+
+    fn local(&self, now: Timestamp) -> Timestamp {
+        Timestamp::from_millis(now.as_millis().saturating_add_signed(self.ahead))
+    }
+
+    /// The world's time of a time by its clock.
+    fn world(&self, local: Timestamp) -> Timestamp {
+        Timestamp::from_millis(local.as_millis().saturating_add_signed(-self.ahead))
     }
 
     /// Questions for permits since it was asked last.
@@ -219,7 +270,7 @@ impl Host {
         if !self.up {
             return;
         }
-        let (machine, actions) = self.machine.clone().step(event, now);
+        let (machine, actions) = self.machine.clone().step(event, self.local(now));
         self.keep(machine, actions, now);
     }
 
@@ -261,6 +312,7 @@ impl Host {
                 self.due.push_back((now.plus_millis(millis), self.number, Due::AskAgain));
             }
             Action::Activate { target } => {
+                self.before = self.live;
                 self.live = Some(target.id);
                 let dead = self.nature(target.id) == Nature::DeadAtSwitch;
                 let why = "it does not start".to_owned();
@@ -268,11 +320,12 @@ impl Host {
                 self.after(200, now, event);
             }
             Action::Start => self.after(200, now, Event::Switched),
-            Action::Probe { deadline, .. } => self.probe(deadline, now),
-            Action::Watch { until, .. } => self.watch(until, now),
-            Action::Guard { until, well, .. } => self.guard(until, well, now),
+            Action::Probe { deadline, .. } => self.probe(self.world(deadline), now),
+            Action::Watch { until, .. } => self.watch(self.world(until), now),
+            Action::Guard { until, well, .. } => self.guard(self.world(until), well, now),
             Action::Restore { to, .. } => {
                 self.live = to.map(|to| to.id);
+                self.before = None;
                 self.after(300, now, Event::Restored);
             }
             Action::Ensure => {}
@@ -325,7 +378,7 @@ impl Host {
                 let half = until.millis_since(now) / 2;
                 (now.plus_millis(half), Event::Failed { why: "it dies while it bakes".to_owned() })
             }
-            false => (until, Event::Passed),
+            false => (until.max(now), Event::Passed),
         };
         self.due.push_back((at, self.number, Due::Event(event)));
     }

@@ -12,4 +12,4 @@ mod world;
 pub use check::Finding;
 pub use host::{Host, Nature};
 pub use random::Random;
-pub use world::{Faults, Outcome, run};
+pub use world::{FAULTS, Faults, Outcome, run};

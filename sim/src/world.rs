@@ -1,6 +1,9 @@
 //! The world of one seed: coordinator, hosts, the network between them, persons and faults, on one
 //! clock. Owns the order of events; [`crate::check`] says what must hold.
 
+mod hold;
+mod wrong;
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use groundswell_common::directive::ServiceWish;
@@ -9,13 +12,13 @@ use groundswell_common::report::Standing;
 use groundswell_common::{HostId, OperatorName, ReleaseId, RolloutId, Timestamp};
 use groundswell_machine::{Known, State};
 use groundswell_rollout::{
-    HaltCause, HostFact, Input, KeepOrRevert, LOST_GRACE_SECS, Moment, Outcome as RolloutOutcome,
-    PauseCause, Phase, PhaseName, Plan, Progress, ProgressName, Rollout, Steer, busy,
-    cares_about_link, check, desired, fact, generation, may_switch, next_deadline, step,
+    HostFact, Input, Moment, Outcome as RolloutOutcome, Phase, PhaseName, Plan, Progress,
+    ProgressName, Rollout, Steer, busy, cares_about_link, check, desired, explain, fact,
+    generation, may_switch, next_deadline, step,
 };
 
 use crate::check::Finding;
-use crate::draw::{HOST_BAKE_SECS, host_id, nature, planned, release};
+use crate::draw::{host_id, nature, planned, release};
 use crate::host::{Ask, Host};
 use crate::random::Random;
 
@@ -29,35 +32,66 @@ const TELLS_MAX: usize = 10_000;
 const EVENTS_MAX: usize = 1_500;
 const CALM_EVENTS_MAX: usize = 60_000;
 
-/// What went wrong in the world on purpose, and how often.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Faults {
-    /// Agents that died.
-    pub crashes: u64,
-    /// Connections cut, with everything on its way.
-    pub cuts: u64,
-    /// Messages that came twice.
-    pub twice: u64,
-    /// Messages that came late.
-    pub late: u64,
-    /// Coordinators that died and replayed their ledger.
-    pub replays: u64,
-    /// Buttons pressed by persons.
-    pub buttons: u64,
-    /// Releases that took over from others.
-    pub newer: u64,
+/// Kinds of faults, as counted.
+pub const FAULTS: [&str; 12] = [
+    "agents that died",
+    "connections cut",
+    "messages twice",
+    "messages late",
+    "coordinators replayed",
+    "buttons",
+    "newer releases",
+    "releases again",
+    "clocks set",
+    "journals torn",
+    "hosts deleted",
+    "coordinators restored from old backups",
+];
+
+const DIED: usize = 0;
+const CUT: usize = 1;
+const TWICE: usize = 2;
+const LATE: usize = 3;
+const REPLAYED: usize = 4;
+const BUTTON: usize = 5;
+const NEWER: usize = 6;
+const AGAIN: usize = 7;
+const SET: usize = 8;
+const TORN: usize = 9;
+const DELETED: usize = 10;
+const RESTORED: usize = 11;
+
+/// What went wrong in the world on purpose, and how often, by kind.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Faults(BTreeMap<&'static str, u64>);
+
+impl Faults {
+    fn add(&mut self, kind: usize) {
+        if let Some(kind) = FAULTS.get(kind) {
+            *self.0.entry(kind).or_insert(0) += 1;
+        }
+    }
+
+    /// How often this kind happened.
+    #[must_use]
+    pub fn count(&self, kind: &str) -> u64 {
+        self.0.get(kind).copied().unwrap_or(0)
+    }
 }
 
-impl std::ops::AddAssign for Faults {
-    fn add_assign(&mut self, more: Self) {
-        let Self { crashes, cuts, twice, late, replays, buttons, newer } = more;
-        self.crashes += crashes;
-        self.cuts += cuts;
-        self.twice += twice;
-        self.late += late;
-        self.replays += replays;
-        self.buttons += buttons;
-        self.newer += newer;
+impl std::ops::AddAssign<&Faults> for Faults {
+    fn add_assign(&mut self, more: &Faults) {
+        for (kind, count) in &more.0 {
+            *self.0.entry(kind).or_insert(0) += count;
+        }
+    }
+}
+
+impl std::fmt::Display for Faults {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let counts: Vec<String> =
+            FAULTS.iter().map(|kind| format!("{kind} {}", self.count(kind))).collect();
+        f.write_str(&counts.join(", "))
     }
 }
 
@@ -101,8 +135,24 @@ struct World {
     sent: BTreeMap<HostId, u64>,
     rollouts: Vec<Rollout>,
     plans: Vec<Plan>,
+    /// How long the ledger was when each rollout was planned.
+    planned_at: Vec<usize>,
     ledger: Vec<(usize, Input, Moment)>,
     seq: u64,
+    /// By how many milliseconds the coordinator's clock is ahead.
+    ahead: i64,
+    /// When it was set last.
+    set_at: Option<Timestamp>,
+    /// The newest time in the ledger: the next is never before it.
+    written: Timestamp,
+    /// Hosts that were deleted.
+    gone: BTreeSet<HostId>,
+    /// Whether decisions were lost by a restore.
+    restored: bool,
+    /// Rollouts planned so far, those lost by a restore too.
+    plans_made: u64,
+    /// The newest release so far.
+    newest_release: u64,
     stopped_since: Option<Timestamp>,
     /// Hosts that a rollout before had in flight, and until when they count.
     carried: BTreeMap<HostId, Timestamp>,
@@ -127,7 +177,8 @@ pub fn run(seed: u64) -> Outcome {
 impl World {
     fn new(seed: u64) -> Self {
         let mut random = Random::new(seed);
-        let count = 2 + random.below(14);
+        let many = random.one_in(50);
+        let count = if many { 40 + random.below(80) } else { 2 + random.below(14) };
         let (first, version) = release(0);
         let service = "shop".parse();
         let known = Known { id: first, version, seq: 0, floor: 0, one_way: false };
@@ -148,8 +199,16 @@ impl World {
             sent: BTreeMap::new(),
             rollouts: Vec::new(),
             plans: Vec::new(),
+            planned_at: Vec::new(),
             ledger: Vec::new(),
             seq: 0,
+            ahead: 0,
+            set_at: None,
+            written: Timestamp::from_millis(0),
+            gone: BTreeSet::new(),
+            restored: false,
+            plans_made: 0,
+            newest_release: 0,
             stopped_since: None,
             carried: BTreeMap::new(),
             told: BTreeSet::new(),
@@ -181,7 +240,7 @@ impl World {
     fn event(&mut self) -> Result<bool, Finding> {
         let letter = self.mail.first_key_value().map(|((at, _), _)| *at);
         let host = self.hosts.iter().filter_map(|(id, host)| Some((host.next()?, *id))).min();
-        let tick = self.newest().and_then(next_deadline);
+        let tick = self.newest().and_then(next_deadline).map(|at| shifted(at, -self.ahead));
         let Some(at) = [letter, host.map(|(at, _)| at), tick].into_iter().flatten().min() else {
             return Ok(false);
         };
@@ -199,6 +258,11 @@ impl World {
         Ok(true)
     }
 
+    /// What the coordinator writes as the time.
+    fn clock(&self) -> Timestamp {
+        shifted(self.now, self.ahead).max(self.written)
+    }
+
     fn newest(&self) -> Option<&Rollout> {
         self.rollouts.last()
     }
@@ -206,7 +270,9 @@ impl World {
     fn post(&mut self, host: HostId, millis: u64, mail: Mail) {
         let session = self.sessions.get(&host).copied().unwrap_or(0);
         let late = self.faults_on && self.random.one_in(30);
-        self.out.faults.late += u64::from(late);
+        if late {
+            self.out.faults.add(LATE);
+        }
         let millis = if late { millis + self.random.below(20_000) } else { millis };
         self.order += 1;
         let key = (self.now.plus_millis(millis), self.order);
@@ -220,7 +286,7 @@ impl World {
         self.line(|| format!("{now} {id} {mail:?} linked {linked}"));
         match mail {
             Mail::Restart if !up => {
-                self.host(id, |host, now| host.restart(now))?;
+                self.again(id)?;
                 self.link(id)
             }
             Mail::Reconnect => self.link(id),
@@ -261,7 +327,7 @@ impl World {
         }
         if up_before && !up {
             // The fuse: it died in the middle of what it did.
-            self.out.faults.crashes += 1;
+            self.out.faults.add(DIED);
             self.cut(id)?;
             let wait = 1_000 + self.random.below(60_000);
             self.post(id, wait, Mail::Restart);
@@ -271,6 +337,10 @@ impl World {
             && up_before
         {
             self.began(id, target.id)?;
+            if self.newest().is_some_and(|rollout| hold::holds_slot(rollout, &id)) {
+                // What an older rollout did with it is over.
+                self.carried.remove(&id);
+            }
         }
         self.in_flight()?;
         for ask in asks {
@@ -323,10 +393,11 @@ impl World {
 
     fn submit(&mut self, at: usize, input: Input) -> Result<(), Finding> {
         self.seq += 1;
-        let moment = Moment { seq: self.seq, now: self.now };
+        let moment = Moment { seq: self.seq, now: self.clock() };
         let Some(rollout) = self.rollouts.get_mut(at) else { return Ok(()) };
         let Ok(effects) = step(rollout, &input, moment) else { return Ok(()) };
         let (phase, now) = (rollout.phase().clone(), self.now);
+        self.written = moment.now;
         self.out.phases.insert(phase.name());
         if let Some(finding) = check(rollout).first() {
             return Err(Finding::Core(finding.to_string()));
@@ -368,8 +439,8 @@ impl World {
             return Err(Finding::Generation { host: id, before, now: generation });
         }
         let twice = self.faults_on && self.random.one_in(20);
-        self.out.faults.twice += u64::from(twice);
         if twice {
+            self.out.faults.add(TWICE);
             self.post(id, 3_000, Mail::Directive { generation, wish: wish.clone() });
         }
         self.post(id, 10, Mail::Directive { generation, wish });
@@ -378,6 +449,9 @@ impl World {
 
     /// A host's connection stands again.
     fn link(&mut self, id: HostId) -> Result<(), Finding> {
+        if self.gone.contains(&id) {
+            return Ok(());
+        }
         let Some(host) = self.hosts.get_mut(&id).filter(|host| host.up) else { return Ok(()) };
         host.connected = true;
         *self.sessions.entry(id).or_insert(0) += 1;
@@ -408,10 +482,12 @@ impl World {
     }
 
     fn publish(&mut self) -> Result<(), Finding> {
-        let number = self.rollouts.len() as u64 + 1;
+        self.plans_made += 1;
+        let number = self.release_to_bring();
         let bad = self.random.one_in(3);
         let (id, version) = release(number);
-        let ids: Vec<HostId> = self.hosts.keys().copied().collect();
+        let is_there = |id: &HostId| !self.gone.contains(id);
+        let ids: Vec<HostId> = self.hosts.keys().copied().filter(is_there).collect();
         for host in &ids {
             let nature = nature(&mut self.random, bad);
             if let Some(host) = self.hosts.get_mut(host) {
@@ -421,19 +497,21 @@ impl World {
         let runs: BTreeMap<HostId, Option<ReleaseId>> =
             self.words.iter().map(|(id, (standing, _))| (*id, standing.running)).collect();
         let first = release(0).0;
-        let count = self.hosts.len() as u64;
         let running = |id| runs.get(&id).copied().unwrap_or(Some(first));
-        let Some(plan) = planned(&mut self.random, (count, number), running) else {
+        let Some(plan) = planned(&mut self.random, (&ids, number), running) else {
             return Ok(());
         };
-        let Ok(name) = format!("shop-{number}").parse::<RolloutId>() else { return Ok(()) };
-        let busy = self.newest().map_or_else(Vec::new, |before| busy(before, self.now));
+        let name = format!("shop-{}", self.plans_made).parse::<RolloutId>();
+        let Ok(name) = name else { return Ok(()) };
+        let mut busy = self.newest().map_or_else(Vec::new, |before| busy(before, self.clock()));
+        busy.retain(|busy| ids.contains(&busy.host));
         self.carry();
         if let Some(before) = self.rollouts.len().checked_sub(1) {
             self.submit(before, Input::Supersede { by: name.clone() })?;
         }
         self.rollouts.push(Rollout::new(name, plan.clone()));
         self.plans.push(plan);
+        self.planned_at.push(self.ledger.len());
         let away: Vec<HostId> = ids
             .into_iter()
             .filter(|id| self.hosts.get(id).is_some_and(|host| !host.connected || !host.up))
@@ -443,82 +521,6 @@ impl World {
             self.facts(id)?;
         }
         Ok(())
-    }
-
-    // ---- what goes wrong ----
-
-    fn fault(&mut self) -> Result<(), Finding> {
-        let ids: Vec<HostId> = self.hosts.keys().copied().collect();
-        let Some(id) = self.random.pick(&ids).copied() else { return Ok(()) };
-        match self.random.below(10) {
-            0..=2 => {
-                self.out.faults.cuts += 1;
-                self.cut(id)?;
-                let wait = self.random.below(90_000);
-                self.post(id, wait, Mail::Reconnect);
-                Ok(())
-            }
-            3 | 4 => {
-                let left = u32::try_from(self.random.below(3)).unwrap_or(0);
-                if let Some(host) = self.hosts.get_mut(&id) {
-                    host.fuse = Some(left);
-                }
-                Ok(())
-            }
-            5 => self.replay(),
-            6 if self.random.one_in(4) => {
-                let busy = |rollout: &Rollout| rollout.phase().name() == PhaseName::Reverting;
-                if self.newest().is_some_and(busy) || self.rollouts.len() >= 4 {
-                    return Ok(());
-                }
-                self.out.faults.newer += 1;
-                self.publish()
-            }
-            _ => self.button(),
-        }
-    }
-
-    /// The coordinator dies; what its ledger says must be what it was.
-    fn replay(&mut self) -> Result<(), Finding> {
-        self.out.faults.replays += 1;
-        let rollouts = self.rollouts.iter().zip(&self.plans);
-        let mut again: Vec<Rollout> =
-            rollouts.map(|(was, plan)| Rollout::new(was.id().clone(), plan.clone())).collect();
-        let entries = self.ledger.len();
-        for (at, input, moment) in &self.ledger {
-            let replayed = again.get_mut(*at).map(|rollout| step(rollout, input, *moment));
-            if !matches!(replayed, Some(Ok(_))) {
-                return Err(Finding::Replay { entries });
-            }
-        }
-        if again != self.rollouts {
-            return Err(Finding::Replay { entries });
-        }
-        Ok(())
-    }
-
-    fn button(&mut self) -> Result<(), Finding> {
-        self.out.faults.buttons += 1;
-        let Ok(by) = "ann".parse::<OperatorName>() else { return Ok(()) };
-        let why = "a person".to_owned();
-        let at = self.rollouts.len().saturating_sub(1);
-        let Some(rollout) = self.newest() else { return Ok(()) };
-        let plan = rollout.plan_hash();
-        let hosts: Vec<HostId> = self.hosts.keys().copied().collect();
-        let host = self.random.pick(&hosts).copied().unwrap_or_else(|| host_id(0));
-        let input = match self.random.below(16) {
-            0 => Input::Pause { by, why },
-            1 => Input::Halt { by, why },
-            2..=7 => Input::Resume { by, why },
-            8 => Input::Revert { by, why },
-            9 if self.random.one_in(4) => Input::Abort { by, why, keep: KeepOrRevert::Revert },
-            10 => Input::Approve { by, plan, wave: None },
-            11 => Input::Steer { by, why, steer: Steer::Exclude { host } },
-            12 => Input::Steer { by, why, steer: Steer::Retry { host } },
-            13 => Input::Steer { by, why, steer: Steer::Slow { max_in_flight: Some(1) } },
-            _ => Input::Steer { by, why, steer: Steer::Promote },
-        };
-        self.submit(at, input)
     }
 
     // ---- the end ----
@@ -532,6 +534,7 @@ impl World {
             if self.hosts.get(&id).is_some_and(|host| !host.up) {
                 self.host(id, |host, now| host.restart(now))?;
             }
+            self.host(id, |host, now| host.unstick(now))?;
             self.link(id)?;
         }
         for _ in 0..CALM_EVENTS_MAX {
@@ -585,11 +588,20 @@ impl World {
     fn ended(&self) -> Result<(), Finding> {
         let Some(rollout) = self.newest() else { return Ok(()) };
         let Phase::Done { outcome, .. } = rollout.phase() else {
-            return Err(Finding::Endless(format!("{:?}", rollout.phase())));
+            let holds = rollout.hosts().filter(|(_, _, entry)| entry.parked.is_some());
+            let mut why: Vec<String> = [None]
+                .into_iter()
+                .chain(holds.map(|(_, host, _)| Some(host.id)))
+                .flat_map(|host| explain(rollout, host.as_ref(), self.clock()))
+                .map(|why| why.to_string())
+                .collect();
+            why.push(format!("{:?}", rollout.phase()));
+            return Err(Finding::Endless(why.join("; ")));
         };
         let release = rollout.release();
         for (wave, planned, entry) in rollout.hosts() {
-            let Some(host) = self.hosts.get(&planned.id) else { continue };
+            let there = self.hosts.get(&planned.id).filter(|_| !self.gone.contains(&planned.id));
+            let Some(host) = there else { continue };
             let runs = host.live == Some(release);
             // Every host ran something from the beginning.
             let nothing = host.live.is_none();
@@ -616,129 +628,6 @@ impl World {
         Ok(())
     }
 
-    // ---- what must hold ----
-
-    fn began(&self, id: HostId, release: ReleaseId) -> Result<(), Finding> {
-        let ours = self.newest().is_some_and(|rollout| rollout.release() == release);
-        let before = self.rollouts.len() >= 2;
-        if !ours && !before {
-            return Err(Finding::SwitchedAway(id, release));
-        }
-        let long = |since: Timestamp| self.now.millis_since(since) > PERMIT_VALID_MS;
-        if ours && self.stopped_since.is_some_and(long) {
-            return Err(Finding::SwitchedWhileStopped(id));
-        }
-        if ours {
-            self.shared_slots()?;
-        }
-        Ok(())
-    }
-
-    /// Keeps in mind which hosts the rollout that is superseded has in flight.
-    fn carry(&mut self) {
-        let least = self.now.plus_secs(LOST_GRACE_SECS);
-        let Some(rollout) = self.newest() else { return };
-        let until = |progress: &Progress| match progress {
-            Progress::Granted { deadline, .. }
-            | Progress::Probing { deadline }
-            | Progress::Baking { deadline }
-            | Progress::Reverting { deadline } => Some((*deadline).max(least)),
-            Progress::Pending
-            | Progress::Staging
-            | Progress::Staged
-            | Progress::Committed
-            | Progress::Failed { .. }
-            | Progress::Lost
-            | Progress::Absent
-            | Progress::Overdue
-            | Progress::Reverted
-            | Progress::Excluded { .. } => None,
-        };
-        let more: Vec<(HostId, Timestamp)> = rollout
-            .hosts()
-            .filter_map(|(_, host, entry)| Some((host.id, until(&entry.progress)?)))
-            .collect();
-        self.carried.extend(more);
-    }
-
-    /// As a host begins to switch: hosts of this rollout and of the one before share the slots.
-    fn shared_slots(&self) -> Result<(), Finding> {
-        let Some(rollout) = self.newest() else { return Ok(()) };
-        let before = self.carried.iter().filter(|(id, until)| {
-            let host = self.hosts.get(id);
-            let flies = host.is_some_and(|host| host.up && host.in_flight());
-            flies && self.now < **until && !holds_slot(rollout, id)
-        });
-        let ours = rollout.hosts().filter(|(_, host, _)| holds_slot(rollout, &host.id));
-        let (before, ours) = (before.count(), ours.count());
-        let (in_flight, allowed) = (before + ours, open_slots(rollout));
-        if before > 0 && in_flight > allowed {
-            return Err(Finding::InFlight { in_flight, allowed });
-        }
-        Ok(())
-    }
-
-    /// Hosts in flight with the newest release: slots, and those that it has lost sight of.
-    fn in_flight(&self) -> Result<(), Finding> {
-        let Some(rollout) = self.newest() else { return Ok(()) };
-        let release = rollout.release();
-        let flying = |id: &HostId| {
-            let host = self.hosts.get(id);
-            host.is_some_and(|host| host.in_flight() && host.up && host.live == Some(release))
-        };
-        let (mut in_flight, mut unseen) = (0, 0);
-        for (_, planned, _) in rollout.hosts() {
-            in_flight += usize::from(flying(&planned.id));
-            let sighted = holds_slot(rollout, &planned.id);
-            unseen += usize::from(flying(&planned.id) && !sighted);
-        }
-        let allowed = unseen + open_slots(rollout);
-        if in_flight > allowed {
-            return Err(Finding::InFlight { in_flight, allowed });
-        }
-        Ok(())
-    }
-
-    /// A host that says that it committed has baked by its own clock.
-    fn earned(&self, id: HostId) -> Result<(), Finding> {
-        let (Some(host), Some(rollout)) = (self.hosts.get(&id), self.newest()) else {
-            return Ok(());
-        };
-        let baked = |passed: Timestamp| passed.plus_secs(HOST_BAKE_SECS) <= self.now;
-        let ran_before = rollout.planned(&id).is_some_and(|(_, host)| host.previous.is_none());
-        if host.live == Some(rollout.release()) && !ran_before && !host.passed_at.is_some_and(baked)
-        {
-            return Err(Finding::Unearned(id));
-        }
-        Ok(())
-    }
-
-    fn budget(&self) -> Result<(), Finding> {
-        let Some(rollout) = self.newest() else { return Ok(()) };
-        match rollout.phase() {
-            Phase::Running { .. } | Phase::Baking { .. } | Phase::Gated { .. } => {
-                for (wave, at) in rollout.plan().waves.iter().zip(0..) {
-                    let (failures, budget) = (rollout.failures(at), wave.failure_budget);
-                    if failures > budget {
-                        return Err(Finding::Budget { wave: at, failures, budget });
-                    }
-                }
-                Ok(())
-            }
-            Phase::Halted { cause: HaltCause::Breach(breach), .. }
-            | Phase::Paused { cause: PauseCause::Breach(breach), .. }
-                if breach.failures <= breach.budget =>
-            {
-                Err(Finding::Hasty { failures: breach.failures, budget: breach.budget })
-            }
-            Phase::Halted { .. }
-            | Phase::Paused { .. }
-            | Phase::Planned
-            | Phase::Reverting { .. }
-            | Phase::Done { .. } => Ok(()),
-        }
-    }
-
     fn line(&mut self, text: impl FnOnce() -> String) {
         let text = text();
         // FNV-1a (Fowler, Noll and Vo), 64 bits.
@@ -752,38 +641,16 @@ impl World {
     }
 }
 
+/// A time on a clock that is so many milliseconds ahead.
+fn shifted(at: Timestamp, ahead: i64) -> Timestamp {
+    Timestamp::from_millis(at.as_millis().saturating_add_signed(ahead))
+}
+
 /// Whether a person must promote the wave: approvals are there, the manual gate is shut.
 fn waits_for_promotion(rollout: &Rollout, wave: u32) -> bool {
     let planned = usize::try_from(wave).ok().and_then(|wave| rollout.plan().waves.get(wave));
     let approved = rollout.approvals().iter().any(|given| given.by.as_str() == "ben");
     planned.is_some_and(|wave| wave.gate.manual && (approved || wave.gate.approvals == 0))
-}
-
-/// Slots of the open waves.
-fn open_slots(rollout: &Rollout) -> usize {
-    let caps = rollout.plan().waves.iter().zip(0..).filter(|(_, at)| rollout.is_open(*at));
-    let slots = caps.map(|(wave, _)| wave.max_in_flight).max().unwrap_or(0);
-    usize::try_from(slots).unwrap_or(usize::MAX)
-}
-
-/// Whether the host holds a slot of this rollout.
-fn holds_slot(rollout: &Rollout, host: &HostId) -> bool {
-    rollout.host(host).is_some_and(|entry| match entry.progress.name() {
-        ProgressName::Granted
-        | ProgressName::Probing
-        | ProgressName::Baking
-        | ProgressName::Reverting => true,
-        ProgressName::Pending
-        | ProgressName::Staging
-        | ProgressName::Staged
-        | ProgressName::Committed
-        | ProgressName::Failed
-        | ProgressName::Lost
-        | ProgressName::Absent
-        | ProgressName::Overdue
-        | ProgressName::Reverted
-        | ProgressName::Excluded => false,
-    })
 }
 
 /// Whether hosts may be brought forward in this phase.

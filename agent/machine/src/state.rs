@@ -165,6 +165,9 @@ pub struct Failed {
     pub generation: u64,
     /// Whether a newer directive has stopped asking for it since.
     pub released: bool,
+    /// The rollout that asked for it.
+    #[serde(default)]
+    pub rollout: Option<RolloutId>,
 }
 
 /// One service on this host: all that the journal keeps.
@@ -187,6 +190,9 @@ pub struct Service {
     pub failure: Option<Failure>,
     /// When the newest switch began, and when its probes passed.
     pub switched: Option<SwitchTimes>,
+    /// The rollout under which it began.
+    #[serde(default)]
+    pub switched_for: Option<RolloutId>,
     /// What the probes say of what is live.
     pub health: Verdict,
     /// Restarts of the agent inside the present state.
@@ -211,14 +217,17 @@ impl Service {
             failed: Vec::new(),
             failure: None,
             switched: None,
+            switched_for: None,
             health: Verdict::Inconclusive,
             resumes: 0,
         }
     }
 
-    /// Takes a live release as committed: for a person who has looked at the host.
-    pub fn adopt(&mut self, live: Known) {
+    /// Takes a live release as committed, and the one before it as what a revert puts back: for a
+    /// person who has looked at the host.
+    pub fn adopt(&mut self, live: Known, previous: Option<Known>) {
         self.floor = live.floor;
+        self.previous = previous.filter(|previous| previous.id != live.id);
         self.running = Some(live);
         self.state = State::Committed {};
     }

@@ -2,7 +2,7 @@
 
 use groundswell_common::directive::Action as Desired;
 use groundswell_common::report::{FailedStep, Failure, SwitchTimes, Verdict};
-use groundswell_common::{ReleaseId, Timestamp};
+use groundswell_common::{ReleaseId, RolloutId, Timestamp};
 
 use super::state::{
     Cause, FAILED_MAX, Failed, Known, RESUMES_MAX, Service, State, StuckCause, Wish,
@@ -230,13 +230,13 @@ impl Service {
                 vec![Action::Ensure]
             }
             State::Probing { target, deadline } if live == Some(target.id) && !worn_out => {
-                let deadline = deadline.min(now.plus_secs(probe_secs));
+                let deadline = held(deadline, now, probe_secs);
                 self.state = State::Probing { target, deadline };
                 vec![Action::Probe { deadline, interval_secs }]
             }
             State::Baking { target, until } if live == Some(target.id) && !worn_out => {
                 let bake_secs = self.wish.as_ref().map_or(0, |wish| wish.bake_secs);
-                let until = until.min(now.plus_secs(bake_secs));
+                let until = held(until, now, bake_secs);
                 self.state = State::Baking { target, until };
                 vec![Action::Watch { until, interval_secs }]
             }
@@ -385,7 +385,15 @@ impl Service {
         }
     }
 
+    /// Whether the release is not to be tried again by itself.
     fn refuses(&self, release: &ReleaseId) -> bool {
+        let wish = self.wish.as_ref().and_then(|wish| wish.rollout.as_ref());
+        // Another rollout that brings it is a new decision.
+        let decided = |failed: &Failed| wish.is_some() && wish != failed.rollout.as_ref();
+        self.failed.iter().any(|failed| failed.release == *release && !decided(failed))
+    }
+
+    fn failed_here(&self, release: &ReleaseId) -> bool {
         self.failed.iter().any(|failed| failed.release == *release)
     }
 
@@ -446,7 +454,7 @@ impl Service {
             return self.settle();
         };
         // What failed here is nothing to go back to, whatever the coordinator knew when it planned.
-        let to = to.filter(|to| !self.refuses(to));
+        let to = to.filter(|to| !self.failed_here(to));
         let staged = match &self.state {
             State::Staged { target } => Some(target.clone()),
             State::Idle {}
@@ -534,7 +542,8 @@ impl Service {
         match &self.state {
             // From Switching: what was staged turned out damaged before the live link was touched.
             State::Fetching { .. } | State::Switching { .. } if self.target() == Some(release) => {
-                self.remember(release);
+                let rollout = self.wish.as_ref().and_then(|wish| wish.rollout.clone());
+                self.remember(release, rollout);
                 let step = FailedStep::Stage;
                 self.failure = Some(Failure { release, step, why, reverted: false });
                 self.enter(self.rest());
@@ -560,6 +569,7 @@ impl Service {
             State::Staged { target } if wished && target.id == release => {
                 let target = target.clone();
                 self.switched = Some(SwitchTimes { started: now, passed: None });
+                self.switched_for = self.wish.as_ref().and_then(|wish| wish.rollout.clone());
                 self.enter(State::Switching { target: target.clone() });
                 vec![Action::Activate { target }]
             }
@@ -708,7 +718,7 @@ impl Service {
         };
         self.make_live(&target);
         self.health = Verdict::Fail;
-        self.remember(target.id);
+        self.remember(target.id, self.switched_for.clone());
         let release = target.id;
         self.failure = Some(Failure { release, step, why: why.clone(), reverted: false });
         if target.one_way {
@@ -717,7 +727,7 @@ impl Service {
         self.revert(target, Cause::Failed { step, why })
     }
 
-    fn remember(&mut self, release: ReleaseId) {
+    fn remember(&mut self, release: ReleaseId, rollout: Option<RolloutId>) {
         let generation = self.wish.as_ref().map_or(0, |wish| wish.generation);
         // A wish that has already moved on has let the release go.
         let released = self.wish.as_ref().and_then(Wish::names) != Some(release);
@@ -725,7 +735,7 @@ impl Service {
         if self.failed.len() == FAILED_MAX {
             self.failed.remove(0);
         }
-        self.failed.push(Failed { release, generation, released });
+        self.failed.push(Failed { release, generation, released, rollout });
     }
 
     /// Goes back from what has just been made live to what ran before.
@@ -815,4 +825,11 @@ impl Service {
     fn interval(&self) -> u64 {
         self.wish.as_ref().map_or(DEFAULT_INTERVAL_SECS, |wish| wish.probe_interval_secs)
     }
+}
+
+/// A deadline from before a restart. One that is over while nobody watched, or lies too far ahead, says
+/// that the clock was set or the host was down: the whole time counts again.
+fn held(deadline: Timestamp, now: Timestamp, secs: u64) -> Timestamp {
+    let whole = now.plus_secs(secs);
+    if deadline <= now { whole } else { deadline.min(whole) }
 }

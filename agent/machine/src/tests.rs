@@ -418,6 +418,15 @@ fn deadlines_from_before_a_restart_are_held_to_the_present() {
     let saved = service("probing", State::Probing { target: known("new"), deadline: far });
     let (_, actions) = saved.resume(Some(id("new")), NOW);
     assert_eq!(actions, [Action::Probe { deadline: NOW.plus_secs(30), interval_secs: 2 }]);
+    let until = NOW.plus_secs(3);
+    let saved = service("baking", State::Baking { target: known("new"), until });
+    let (_, actions) = saved.clone().resume(Some(id("new")), NOW);
+    assert_eq!(actions, [Action::Watch { until, interval_secs: 2 }]);
+    // Time that went by unwatched is no bake.
+    let late = NOW.plus_secs(3_600);
+    let (_, actions) = saved.resume(Some(id("new")), late);
+    let until = late.plus_secs(10);
+    assert_eq!(actions, [Action::Watch { until, interval_secs: 2 }]);
 }
 
 /// Takes the events one by one.
@@ -483,6 +492,20 @@ fn memory_of_failures_is_bounded() {
     }
     assert_eq!(machine.failed.len(), FAILED_MAX);
     assert!(machine.failed.iter().all(|failed| failed.release != id("bad 2")));
+}
+
+#[test]
+fn another_rollout_of_a_release_that_failed_is_a_new_decision() {
+    let of = |generation, rollout: &str| {
+        let rollout = Some(rollout.parse().unwrap());
+        Event::Wish(Wish { rollout, ..wish(generation, Desired::Stage { release: id("new") }) })
+    };
+    let failed = Event::StageFailed { release: id("new"), why: "full".to_owned() };
+    let (machine, _) = after(committed(), [of(5, "shop-1"), failed]);
+    let (same, actions) = machine.clone().step(of(6, "shop-1"), NOW);
+    assert_eq!((same.state.name(), actions.as_slice()), ("committed", [].as_slice()));
+    let (next, _) = machine.step(of(6, "shop-2"), NOW);
+    assert_eq!(next.state.name(), "fetching");
 }
 
 #[test]
@@ -628,7 +651,12 @@ fn what_is_live_previous_or_worked_on_is_kept() {
 fn a_release_that_failed_here_is_nothing_to_go_back_to() {
     let mut machine = committed();
     machine.previous = Some(known("older"));
-    machine.failed.push(Failed { release: id("bad"), generation: 1, released: true });
+    machine.failed.push(Failed {
+        release: id("bad"),
+        generation: 1,
+        released: true,
+        rollout: None,
+    });
     let back = Event::Wish(wish(9, Desired::Revert { from: id("old"), to: Some(id("bad")) }));
     let (machine, actions) = machine.step(back, NOW);
     assert_eq!(machine.state.name(), "reverting", "{actions:?}");

@@ -128,6 +128,10 @@ fn observe(
         HostState::Reverting => failed(rollout, standing),
         HostState::Stuck => stuck(rollout, standing),
         HostState::Idle | HostState::Committed if runs => Some(committed(rollout, entry, standing)),
+        // It ran the release before this rollout, and has something else of an older one on its disk.
+        HostState::Staged | HostState::Fetching if runs && !aims => {
+            Some(committed(rollout, entry, standing))
+        }
         HostState::Idle | HostState::Committed | HostState::Staged | HostState::Fetching => {
             elsewhere(rollout, entry, standing, accepted)
         }
