@@ -14,6 +14,7 @@ use groundswell_common::api::{OutcomeName, PhaseName, RolloutPage};
 use groundswell_tests::bins::bin;
 use groundswell_tests::fleet::{Fleet, ROLLOUT_BOUND, describe};
 use groundswell_tests::hosts::{Bed, Host, bed};
+use groundswell_tests::tools::tool;
 use groundswell_tests::wait::until;
 
 const MONITOR_PORT: u16 = 8222;
@@ -193,6 +194,113 @@ fn the_first_steps_lead_to_a_fleet() {
         }
     });
 }
+
+/// What the agent's user may ask of systemd: three verbs on the unit that the configuration names, and
+/// nothing else. Asked as the agent runs: without a capability, unable to gain any.
+#[test]
+fn the_agent_may_do_three_things_to_its_own_units_and_nothing_else() {
+    bed("the_agent_may_do_three_things_to_its_own_units_and_nothing_else", |bed| {
+        let mut hosts = ["queue-1"].map(|name| bed.host(name));
+        hosts[0].install_file("/etc/systemd/system/other.service", SLEEPS, 0o644);
+        hosts[0].install_file("/etc/systemd/system/nats@.service", SLEEPS, 0o644);
+        install(bed, &mut hosts);
+        let [host] = hosts;
+        host.install_file("/etc/systemd/system/nats.service", SLEEPS, 0o644);
+        host.exec_ok(&["systemctl", "daemon-reload"]);
+        for (allowed, argv) in ASKED {
+            let answer = host.exec(&[&AS_AGENT[..], argv].concat());
+            let said = String::from_utf8_lossy(&answer.stderr).into_owned();
+            assert_eq!(answer.status.success(), *allowed, "{argv:?}: {said}");
+            if !allowed {
+                let refused = ["ccess denied", "authentication required", "is not valid"];
+                assert!(refused.iter().any(|word| said.contains(word)), "{argv:?}: {said}");
+            }
+        }
+        let active = host.exec_ok(&["systemctl", "is-active", "nats.service"]);
+        assert_eq!(active, "active", "nobody stopped or killed it after the restart");
+        host.exec_ok(&["systemctl", "is-active", "dbus.service"]);
+    });
+}
+
+/// The units hold to a bound of systemd's own measure of exposure; 10 is a unit without any setting.
+#[test]
+fn the_units_expose_little() {
+    for (unit, most) in [("groundswell-agent", "15"), ("groundswell-coordinator", "15")] {
+        let unit = repository().join(format!("systemd/{unit}.service"));
+        let threshold = format!("--threshold={most}");
+        let output = tool("systemd-analyze")
+            .args(["security", "--offline=yes", "--no-pager", &threshold])
+            .arg(&unit)
+            .output()
+            .unwrap();
+        assert!(output.status.success(), "{}: {}", unit.display(), describe(&output));
+        let strict = tool("systemd-analyze")
+            .args(["security", "--offline=yes", "--no-pager", "--threshold=1"])
+            .arg(&unit)
+            .output()
+            .unwrap();
+        assert!(!strict.status.success(), "a threshold that nothing can pass is passed");
+    }
+}
+
+/// A unit that does nothing, as often as it is asked to.
+const SLEEPS: &[u8] = b"[Unit]\nStartLimitIntervalSec=0\n[Service]\nExecStart=/bin/sleep inf\n";
+
+const AS_AGENT: [&str; 8] = [
+    "setpriv",
+    "--reuid=groundswell-agent",
+    "--regid=groundswell-agent",
+    "--clear-groups",
+    "--no-new-privs",
+    "--inh-caps=-all",
+    "--bounding-set=-all",
+    "--",
+];
+
+/// A call of systemd's manager over the bus.
+macro_rules! call {
+    ($($word:literal),+) => {
+        &[
+            "busctl",
+            "call",
+            "org.freedesktop.systemd1",
+            "/org/freedesktop/systemd1",
+            "org.freedesktop.systemd1.Manager",
+            $($word),+
+        ]
+    };
+}
+
+/// A verb of `systemctl`, which must ask nobody for a password.
+macro_rules! systemctl {
+    ($($word:literal),+) => { &["systemctl", "--no-ask-password", $($word),+] };
+}
+
+/// Whether it is allowed, and the command.
+#[rustfmt::skip]
+const ASKED: &[(bool, &[&str])] = &[
+    (true, systemctl!("start", "nats.service")),
+    (true, systemctl!("stop", "nats.service")),
+    (true, systemctl!("restart", "nats.service")),
+    (true, systemctl!("is-enabled", "dbus.socket")),
+    (false, systemctl!("restart", "other.service")),
+    (false, systemctl!("start", "nats@evil.service")),
+    (false, call!("RestartUnit", "ss", "../nats.service", "replace")),
+    (false, call!("StartTransientUnit", "ssa(sv)a(sa(sv))", "nats.service", "replace", "0", "0")),
+    (false, call!("StartTransientUnit", "ssa(sv)a(sa(sv))", "ghost.service", "replace", "1",
+        "ExecStart", "a(sasb)", "1", "/bin/true", "1", "/bin/true", "false", "0")),
+    (false, &["systemd-run", "--no-ask-password", "--unit=pwn", "/bin/true"]),
+    (false, systemctl!("set-property", "--runtime", "nats.service", "CPUWeight=1")),
+    (false, systemctl!("kill", "nats.service")),
+    (false, systemctl!("reset-failed", "nats.service")),
+    (false, systemctl!("reload", "nats.service")),
+    (false, systemctl!("enable", "other.service")),
+    (false, systemctl!("link", "/etc/systemd/system/other.service")),
+    (false, systemctl!("daemon-reload")),
+    (false, systemctl!("set-environment", "A=b")),
+    (false, call!("Reboot")),
+    (false, call!("BindMountUnit", "sssbb", "nats.service", "/etc", "/mnt", "0", "0")),
+];
 
 /// The agent and its units, where a package would put them; then boots.
 fn install(bed: &Bed, hosts: &mut [Host]) {

@@ -117,6 +117,8 @@ impl World {
         self.out.faults.add(DELETED);
         self.cut(id)?;
         self.words.remove(&id);
+        // Nobody counts on it any more.
+        self.carried.remove(&id);
         self.submit(self.rollouts.len().saturating_sub(1), Input::Removed { host: id })
     }
 
