@@ -1,7 +1,7 @@
-//! Writes manual pages and shell completions of every command below the folder it is given. It compiles the very files
-//! that define the command lines, so that no program carries what makes its manual.
+//! Writes the manual pages and shell completions of every package below the folder it is given, laid out as below
+//! /usr/share. It compiles the very files that define the command lines, so that no program carries what makes its manual.
 
-use std::fs;
+use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
@@ -18,24 +18,31 @@ mod swell;
 
 fn main() -> anyhow::Result<()> {
     let folder = std::env::args_os().nth(1).map(PathBuf::from).context("failed to read FOLDER")?;
-    let commands =
-        [agent::Arguments::command(), coordinator::Cli::command(), swell::Cli::command()];
-    for command in commands {
-        write(&folder.join(command.get_name()), command)
-            .with_context(|| format!("failed to write below {}", folder.display()))?;
+    for (package, command) in [
+        ("groundswell-agent", agent::Arguments::command()),
+        ("groundswell-coordinator", coordinator::Cli::command()),
+        ("groundswell-cli", swell::Cli::command()),
+    ] {
+        let share = folder.join(package);
+        write(&share, command).with_context(|| format!("failed to write {}", share.display()))?;
     }
     Ok(())
 }
 
 /// One page a verb, as `swell-rollout-halt.1`, and one completion a shell.
-fn write(folder: &Path, mut command: Command) -> anyhow::Result<()> {
-    let (pages, completions) = (folder.join("man"), folder.join("completions"));
+fn write(share: &Path, mut command: Command) -> anyhow::Result<()> {
+    let pages = share.join("man/man1");
     fs::create_dir_all(&pages)?;
-    fs::create_dir_all(&completions)?;
     clap_mangen::generate_to(command.clone(), &pages)?;
     let name = command.get_name().to_owned();
-    for shell in [Shell::Bash, Shell::Zsh, Shell::Fish] {
-        clap_complete::generate_to(shell, &mut command, &name, &completions)?;
+    for (shell, folder, file) in [
+        (Shell::Bash, "bash-completion/completions", name.clone()),
+        (Shell::Zsh, "zsh/vendor-completions", format!("_{name}")),
+        (Shell::Fish, "fish/vendor_completions.d", format!("{name}.fish")),
+    ] {
+        fs::create_dir_all(share.join(folder))?;
+        let mut file = File::create(share.join(folder).join(file))?;
+        clap_complete::generate(shell, &mut command, &name, &mut file);
     }
     Ok(())
 }
