@@ -27,7 +27,7 @@ service = "shop"
 targets = "role=web"
 failure_budget = 0
 bake_secs = 1
-host_bake_secs = 15
+host_bake_secs = 10
 probe_deadline_secs = 30
 progress_deadline_secs = 180
 
@@ -139,9 +139,10 @@ fn an_upgrade_amid_a_rollout_disturbs_neither_it_nor_the_service() {
         for host in &hosts {
             enrol(host, &fleet.token("role=web"));
         }
-        fleet.apply(POLICY);
+        fleet.apply(&POLICY.replace("host_bake_secs = 10", "host_bake_secs = 1"));
         publish(&fleet, bed.dir(), "1.0.0");
         approve_and_finish(&fleet);
+        fleet.apply(POLICY);
 
         publish(&fleet, bed.dir(), "2.0.0");
         let canary = until("the bake of the canary", ROLLOUT_BOUND, || {
@@ -275,7 +276,7 @@ fn remove_and_come_back(host: &Host) {
     assert_eq!(property(host, "shop", "InvocationID"), before);
     assert_eq!(live(host), "2.0.0");
 
-    install(host, &[AGENT]);
+    install(host, &["next"]);
     assert_eq!(host.exec_ok(&["systemctl", "is-enabled", AGENT]), "enabled");
     host.exec_ok(&["systemctl", "start", AGENT]);
     assert_eq!(property(host, AGENT, "ActiveState"), "active");
