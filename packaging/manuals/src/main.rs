@@ -1,5 +1,6 @@
-//! Writes the manual pages and shell completions of every package below the folder it is given, laid out as below
-//! /usr/share. It compiles the very files that define the command lines, so that no program carries what makes its manual.
+//! Writes the manual pages and shell completions of every package below the folder it is given, laid out as
+//! below /usr/share. It compiles the very files that define the command lines, so that no program carries what
+//! makes its manual.
 
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
