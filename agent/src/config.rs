@@ -9,8 +9,6 @@ use serde::Deserialize;
 
 use crate::durable::{self, Fault, at};
 
-/// Where a package installs the configuration.
-pub const DEFAULT_FILE: &str = "/etc/groundswell/agent.toml";
 const DEFAULT_STATE_DIR: &str = "/var/lib/groundswell";
 const DEFAULT_KEEP_FREE_BYTES: u64 = 256 * 1024 * 1024;
 const FRAGMENT_MAX_BYTES: usize = 64 * 1024;

@@ -1,70 +1,21 @@
-//! The command line of the agent. Reads the environment and the arguments; prints; decides exit codes.
+//! The agent's command. Reads the environment and the arguments; prints; decides exit codes.
+
+mod args;
 
 use std::io::Write as _;
-use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::Parser as _;
 use groundswell_agent::app::{self, AppError, Environment};
-use groundswell_agent::config::{self, DEFAULT_FILE, Settings};
+use groundswell_agent::config::{self, Settings};
 use groundswell_agent::status;
-use groundswell_common::{HostName, ServiceName};
+use groundswell_common::HostName;
 use tracing_subscriber::filter::LevelFilter;
+
+use crate::args::{Arguments, ConfigVerb, Verb};
 
 /// sysexits.h: the user's input or configuration is wrong.
 const EX_CONFIG: u8 = 78;
-
-/// Brings releases to this host, as the coordinator directs.
-#[derive(Debug, Parser)]
-#[command(name = "groundswell-agent", version)]
-struct Arguments {
-    /// The configuration file; fragments lie in the directory of the same name with ".d".
-    #[arg(long, global = true, default_value = DEFAULT_FILE)]
-    config: PathBuf,
-    #[command(subcommand)]
-    verb: Verb,
-}
-
-#[derive(Debug, Subcommand)]
-enum Verb {
-    /// Enrols this host with a one-time token.
-    Enroll {
-        /// The line that "swell host enroll-token" printed; "-" reads it from standard input.
-        token: String,
-        /// The name to enrol under, instead of the configured one.
-        #[arg(long)]
-        name: Option<HostName>,
-    },
-    /// Runs the agent until it is told to stop.
-    Run,
-    /// Shows what the state directory says, without the network.
-    Status {
-        /// As JSON.
-        #[arg(long)]
-        json: bool,
-    },
-    /// Writes a new journal for a stuck service from what is live; the agent must not run.
-    Unstick {
-        /// The service.
-        service: ServiceName,
-    },
-    /// The configuration.
-    Config {
-        #[command(subcommand)]
-        verb: ConfigVerb,
-    },
-}
-
-#[derive(Debug, Subcommand)]
-enum ConfigVerb {
-    /// Prints every value and the file that it comes from.
-    Show,
-    /// Exits with 0 when releases may name this unit, else with 1; what polkit's rule asks.
-    Allows {
-        /// The unit.
-        unit: String,
-    },
-}
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();

@@ -1,13 +1,15 @@
 //! The coordinator's command: arguments, environment, logs, signals, exit codes. Nothing else.
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "a command talks to people")]
 
+mod args;
+
 use std::io::Write as _;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::Context as _;
-use clap::{Parser, Subcommand};
-use groundswell_common::{Clock as _, Fleet, OperatorName};
+use clap::Parser as _;
+use groundswell_common::Clock as _;
 use groundswell_coordinator::app::{Listening, SystemClock, serve};
 use groundswell_coordinator::config::{ConfigError, Settings};
 use groundswell_coordinator::init::{InitRequest, Layout, init};
@@ -17,83 +19,12 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 use tracing_subscriber::EnvFilter;
 
+use crate::args::{Cli, ConfigVerb, InitArgs, LedgerVerb, Verb};
+
 /// Exit code for a failure that may pass by itself.
 const EXIT_TEMPORARY: u8 = 75;
 /// Exit code for settings that a person must change.
 const EXIT_CONFIG: u8 = 78;
-
-/// Signs, plans and halts rollouts for a fleet of hosts.
-#[derive(Debug, Parser)]
-#[command(name = "groundswell-coordinator", version)]
-#[command(after_help = "Exit codes: 0 done, 1 failed, 2 usage, 75 try again, 78 settings.")]
-struct Cli {
-    #[command(subcommand)]
-    verb: Verb,
-}
-
-#[derive(Debug, Subcommand)]
-enum Verb {
-    /// Make a new fleet: keys, one-machine trust, certificates, the first admin.
-    Init(InitArgs),
-    /// Serve agents and people until told to stop.
-    Serve {
-        /// The state directory that `init` made.
-        #[arg(long, value_name = "DIR")]
-        state: PathBuf,
-    },
-    /// Look at the settings.
-    #[command(subcommand)]
-    Config(ConfigVerb),
-    /// Look at the ledger while the coordinator is stopped or running.
-    #[command(subcommand)]
-    Ledger(LedgerVerb),
-}
-
-#[derive(Debug, clap::Args)]
-struct InitArgs {
-    /// Where to make it; must not hold a fleet yet.
-    #[arg(long, value_name = "DIR")]
-    state: PathBuf,
-    /// What the fleet is called.
-    #[arg(long, default_value = "main")]
-    fleet: Fleet,
-    /// A name or address under which hosts and people reach this machine; may be given several times,
-    /// the first is told to them.
-    #[arg(long = "host", value_name = "NAME_OR_ADDRESS", required = true)]
-    hosts: Vec<String>,
-    /// Listen for agents here [default: 0.0.0.0:7443].
-    #[arg(long, value_name = "ADDRESS:PORT")]
-    agents: Option<String>,
-    /// Listen for people and CI jobs here [default: 0.0.0.0:7444].
-    #[arg(long, value_name = "ADDRESS:PORT")]
-    api: Option<String>,
-    /// Serve blobs here [default: 0.0.0.0:7480].
-    #[arg(long, value_name = "ADDRESS:PORT")]
-    blobs: Option<String>,
-    /// Who the first admin is.
-    #[arg(long, default_value = "admin")]
-    admin: OperatorName,
-}
-
-#[derive(Debug, Subcommand)]
-enum ConfigVerb {
-    /// Print the settings in force, as TOML.
-    Show {
-        /// The state directory.
-        #[arg(long, value_name = "DIR")]
-        state: PathBuf,
-    },
-}
-
-#[derive(Debug, Subcommand)]
-enum LedgerVerb {
-    /// Check every checksum and the whole chain.
-    Verify {
-        /// The state directory.
-        #[arg(long, value_name = "DIR")]
-        state: PathBuf,
-    },
-}
 
 fn main() -> ExitCode {
     match run(Cli::parse().verb) {

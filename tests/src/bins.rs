@@ -1,4 +1,4 @@
-//! Owns finding the built programs that tests start.
+//! Owns finding the built programs that tests start, and the built packages.
 //!
 //! It only looks: a test never builds anything, because cargo holds its lock while tests run.
 
@@ -20,6 +20,26 @@ pub fn bin(name: &str) -> PathBuf {
         path.display()
     );
     path
+}
+
+/// The path of a Debian package of this workspace.
+///
+/// # Panics
+/// When there is none, or more than one version of it; the message tells how to build it.
+#[track_caller]
+pub fn package(name: &str) -> PathBuf {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/packages");
+    let prefix = format!("{name}_");
+    let of_the_name = |path: &PathBuf| {
+        let file = path.file_name().and_then(|file| file.to_str());
+        file.is_some_and(|file| file.starts_with(&prefix) && file.ends_with(".deb"))
+    };
+    let entries = std::fs::read_dir(&folder).into_iter().flatten().flatten();
+    let mut found = entries.map(|entry| entry.path()).filter(of_the_name);
+    let package = found.next();
+    let package = package.must(format_args!("find the package {name}: run packaging/build first"));
+    assert!(found.next().is_none(), "two packages {name}: run packaging/build first");
+    package
 }
 
 /// Test programs lie in `deps/`, the others one level up.

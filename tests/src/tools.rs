@@ -9,16 +9,20 @@ use std::process::{Command, Output};
 use crate::must::Must;
 
 /// Debian's package for each tool the test bed calls. `tests/setup` installs the same packages.
-const PACKAGES: [(&str, &str); 16] = [
+const PACKAGES: [(&str, &str); 20] = [
     ("cp", "coreutils"),
+    ("dpkg-deb", "dpkg"),
     ("ip", "iproute2"),
+    ("lintian", "lintian"),
     ("losetup", "mount"),
     ("mkfs.ext4", "e2fsprogs"),
+    ("mknod", "coreutils"),
     ("mount", "mount"),
     ("nft", "nftables"),
     ("nsenter", "util-linux"),
     ("setpriv", "util-linux"),
     ("systemctl", "systemd"),
+    ("systemd-analyze", "systemd"),
     ("systemd-nspawn", "systemd-container"),
     ("timeout", "coreutils"),
     ("umount", "mount"),

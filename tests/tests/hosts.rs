@@ -329,8 +329,8 @@ fn install(bed: &Bed, hosts: &mut [Host]) {
 fn install_units(bed: &Bed, program: &str) {
     for (ending, place) in [
         ("service", format!("lib/systemd/system/{program}.service")),
-        ("sysusers.conf", format!("lib/sysusers.d/{program}.conf")),
-        ("tmpfiles.conf", format!("lib/tmpfiles.d/{program}.conf")),
+        ("sysusers", format!("lib/sysusers.d/{program}.conf")),
+        ("tmpfile", format!("lib/tmpfiles.d/{program}.conf")),
     ] {
         let file = repository().join(format!("systemd/{program}.{ending}"));
         bed.install_usr(&place, &fs::read(file).unwrap(), 0o644);

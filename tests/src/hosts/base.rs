@@ -49,6 +49,9 @@ const HOSTS_FILE: &str = "127.0.0.1 localhost\n10.99.0.1 coordinator\n";
 /// The journal outlives power cuts, all but its last second.
 const JOURNAL: &str = "[Journal]\nStorage=persistent\nSyncIntervalSec=1s\n";
 
+/// Where on a host's disk the changes of its /usr are, relative to the root.
+pub(super) const USR_CHANGES: &str = "var/usr/changes";
+
 /// Assembles the tree below `base`, about 4 MiB.
 pub(super) fn assemble(base: &Path) {
     for (folder, mode) in FOLDERS {
@@ -76,6 +79,18 @@ pub(super) fn assemble(base: &Path) {
     symlink(target, etc.join("systemd/system/default.target")).must("set the default target");
     // No one logs in: without it a host boots 80 ms faster.
     symlink("/dev/null", etc.join("systemd/system/systemd-logind.service")).must("mask logind");
+}
+
+/// What a host needs beyond that so that packages can be installed: what is installed already, as
+/// dpkg knows it on this machine, about 40 MiB, and a place for what changes below /usr.
+pub(super) fn add_packages(root: &Path) {
+    run(tool("cp").args(["--archive", "/var/lib/dpkg"]).arg(root.join("var/lib/")));
+    let changes = root.join(USR_CHANGES);
+    make_folder(&changes.join("sbin"), 0o755);
+    // A machine made from a container image forbids packages to start services; hosts do not. Such
+    // a device is how an overlay says that a file below is gone.
+    let forbids = changes.join("sbin/policy-rc.d");
+    run(tool("mknod").arg(forbids).args(["c", "0", "0"]));
 }
 
 fn make_folder(path: &Path, mode: u32) {

@@ -4,7 +4,7 @@ use std::fs::{self, Permissions};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
-use super::host::{Host, Place};
+use super::host::{Host, Place, Writable};
 use super::net::{Port, build_switch};
 use super::{SWITCH_ADDRESS, base};
 use crate::must::Must;
@@ -74,13 +74,27 @@ impl Bed {
     /// When the name was given before, when the disk cannot be made, or when the machine's limit of
     /// inotify instances is too low for one more host.
     pub fn host(&mut self, name: &str) -> Host {
+        self.make(name, Writable::State)
+    }
+
+    /// As [`Bed::host`], with a /usr that can be written and the machine's list of packages, so that
+    /// `dpkg` works in it. What is installed lies on the host's own disk; the machine's /usr stays as
+    /// it is.
+    ///
+    /// # Panics
+    /// As [`Bed::host`].
+    pub fn host_for_packages(&mut self, name: &str) -> Host {
+        self.make(name, Writable::Everything)
+    }
+
+    fn make(&mut self, name: &str, writable: Writable) -> Host {
         self.hosts = self.hosts.checked_add(1).must("number another host: 255 is the most");
         self.require_inotify();
         let dir = self.dir.join("hosts").join(name);
         assert!(!dir.exists(), "there is a host `{name}` already");
         fs::create_dir_all(dir.join("root")).must(format_args!("make a place for {name}"));
         let (base, usr) = (self.dir.join("base"), self.dir.join("usr"));
-        let place = Place { cgroup: self.cgroup.join(name), base, usr, dir };
+        let place = Place { cgroup: self.cgroup.join(name), base, usr, writable, dir };
         Host::new(name, place, Port::new(self.hosts), DISK_BYTES)
     }
 

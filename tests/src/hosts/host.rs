@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
 
+use super::base;
 use super::net::Port;
 use crate::bins::bin;
 use crate::mounts;
@@ -52,6 +53,16 @@ pub(super) struct Place {
     pub(super) base: PathBuf,
     /// The layer over the machine's /usr.
     pub(super) usr: PathBuf,
+    pub(super) writable: Writable,
+}
+
+/// What of a host can be written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Writable {
+    /// All but /usr, which is the machine's.
+    State,
+    /// /usr too, whose changes stay on the host's own disk; packages can be installed.
+    Everything,
 }
 
 /// A host with a real systemd. Dropped, it goes on until the end of the test.
@@ -78,7 +89,13 @@ impl Host {
         let file = File::create_new(&image).must(format_args!("make the disk of {name}"));
         file.set_len(disk_bytes).must(format_args!("set the size of the disk of {name}"));
         run(tool("mkfs.ext4").args(["-q", "-F", "-m", "0", "-d"]).arg(&place.base).arg(&image));
-        Self { name: name.to_owned(), place, port, shares: BTreeMap::new(), running: None }
+        let host =
+            Self { name: name.to_owned(), place, port, shares: BTreeMap::new(), running: None };
+        if host.place.writable == Writable::Everything {
+            host.mount_disk();
+            base::add_packages(&host.root());
+        }
+        host
     }
 
     /// The host's name, in the test and in itself.
@@ -329,7 +346,7 @@ impl Host {
         command.args(["--quiet", "--boot", "--register=no", "--keep-unit", "--notify-ready=yes"]);
         command.args(["--link-journal=no", "--resolv-conf=off", "--timezone=off"]);
         command.args(["--console=pipe", &format!("--machine={}", self.name)]);
-        command.arg(format!("--overlay-ro=/usr:{}:/usr", self.place.usr.display()));
+        command.arg(self.overlay());
         command.arg(option("directory", &self.root()));
         command.arg(option("network-namespace-path", &self.port.namespace()));
         for (inside, outside) in &self.shares {
@@ -338,6 +355,18 @@ impl Host {
         command.env("SYSTEMD_NSPAWN_UNIFIED_HIERARCHY", "1").env("NOTIFY_SOCKET", notices);
         command.stdin(Stdio::null()).stdout(console).stderr(copy);
         command
+    }
+
+    /// What the host sees as its /usr: the machine's, below what the test put there for all hosts.
+    fn overlay(&self) -> String {
+        let layer = self.place.usr.display();
+        match self.place.writable {
+            Writable::State => format!("--overlay-ro=/usr:{layer}:/usr"),
+            Writable::Everything => {
+                let changes = self.root().join(base::USR_CHANGES);
+                format!("--overlay=/usr:{layer}:{}:/usr", changes.display())
+            }
+        }
     }
 
     /// Waits for nspawn's word that the host's systemd has finished its start.

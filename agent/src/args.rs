@@ -1,0 +1,62 @@
+//! The agent's command line. The manual and the completions are made from it (packaging/manuals), so it uses
+//! nothing of the agent.
+
+use std::path::PathBuf;
+
+use clap::{Parser, Subcommand};
+use groundswell_common::{HostName, ServiceName};
+
+/// Where a package installs the configuration.
+const DEFAULT_FILE: &str = "/etc/groundswell/agent.toml";
+
+/// Brings releases to this host, as the coordinator directs.
+#[derive(Debug, Parser)]
+#[command(name = "groundswell-agent", version)]
+pub(crate) struct Arguments {
+    /// The configuration file; fragments lie in the directory of the same name with ".d".
+    #[arg(long, global = true, default_value = DEFAULT_FILE)]
+    pub(crate) config: PathBuf,
+    #[command(subcommand)]
+    pub(crate) verb: Verb,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Verb {
+    /// Enrols this host with a one-time token.
+    Enroll {
+        /// The line that "swell host enroll-token" printed; "-" reads it from standard input.
+        token: String,
+        /// The name to enrol under, instead of the configured one.
+        #[arg(long)]
+        name: Option<HostName>,
+    },
+    /// Runs the agent until it is told to stop.
+    Run,
+    /// Shows what the state directory says, without the network.
+    Status {
+        /// As JSON.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Writes a new journal for a stuck service from what is live; the agent must not run.
+    Unstick {
+        /// The service.
+        service: ServiceName,
+    },
+    /// The configuration.
+    Config {
+        #[command(subcommand)]
+        verb: ConfigVerb,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum ConfigVerb {
+    /// Prints every value and the file that it comes from.
+    Show,
+    /// Exits with 0 when releases may name this unit, else with 1; what polkit's rule asks.
+    Allows {
+        /// The unit.
+        unit: String,
+    },
+}
