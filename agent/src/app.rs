@@ -197,6 +197,7 @@ async fn serve(
         depot: Arc::new(depot),
         clock,
         keep_free_bytes: settings.keep_free_bytes,
+        allow_drift: Arc::new(settings.allow_drift.clone()),
     };
     let (back_sender, back) = mpsc::channel(BACK_MAX);
     let ends = connect(&loaded, (back_sender.clone(), back))?;

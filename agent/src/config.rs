@@ -1,7 +1,7 @@
 //! The agent's configuration: fragments, merged by name, then settings. An unknown key is refused with
 //! the file that holds it. Reads files; decides nothing.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use groundswell_common::{HostName, ServiceName};
@@ -42,6 +42,7 @@ struct Fragment {
 #[serde(deny_unknown_fields)]
 struct ServiceFragment {
     units: Option<Vec<String>>,
+    allow_drift: Option<bool>,
 }
 
 /// Why there is no configuration.
@@ -100,6 +101,8 @@ pub struct Settings {
     pub bandwidth_bytes_per_sec: Option<u64>,
     /// Units that a release of a service may name, under systemd.
     pub units: BTreeMap<ServiceName, Vec<String>>,
+    /// Services that go on though files of their live release were changed.
+    pub allow_drift: BTreeSet<ServiceName>,
     /// Which file set which key; a key that is absent has its default.
     pub origins: BTreeMap<String, PathBuf>,
 }
@@ -117,6 +120,7 @@ pub fn load(file: &Path) -> Result<Settings, ConfigError> {
         keep_free_bytes: DEFAULT_KEEP_FREE_BYTES,
         bandwidth_bytes_per_sec: None,
         units: BTreeMap::new(),
+        allow_drift: BTreeSet::new(),
         origins: BTreeMap::new(),
     };
     let mut found = false;
@@ -180,6 +184,14 @@ impl Settings {
             {
                 return Err(value("services.NAME.units", "must be at most 32 NAME.service"));
             }
+            if let Some(allow) = given.allow_drift {
+                self.origins.insert(format!("services.{service}.allow_drift"), path.to_owned());
+                if allow {
+                    self.allow_drift.insert(service.clone());
+                } else {
+                    self.allow_drift.remove(&service);
+                }
+            }
             self.origins.insert(format!("services.{service}.units"), path.to_owned());
             self.units.insert(service, units);
         }
@@ -210,6 +222,8 @@ impl Settings {
         ];
         for (service, units) in &self.units {
             lines.push((format!("services.{service}.units"), format!("{units:?}")));
+            let allow = self.allow_drift.contains(service).to_string();
+            lines.push((format!("services.{service}.allow_drift"), allow));
         }
         let origin = |key: &str| {
             self.origins.get(key).map_or("default".to_owned(), |path| path.display().to_string())

@@ -519,9 +519,9 @@ impl Driver {
         match action {
             Action::Cancel => slot.cancel(),
             Action::Stage { release, back } => {
-                let (floor, running_seq) = (slot.machine.floor, running.map(|known| known.seq));
+                let floor = slot.machine.floor;
                 let (proof, trustee) = (self.proof(&release), self.trustee.clone());
-                let bring = Bring { release, proof, trustee, floor, running_seq, back };
+                let bring = Bring { release, proof, trustee, floor, running, back };
                 self.launch(service, |job| job.stage(bring));
             }
             Action::Ask { release, generation } => return self.ask(service, release, generation),

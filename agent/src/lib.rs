@@ -8,6 +8,7 @@ mod cancel;
 mod certificate;
 mod clock;
 pub mod config;
+mod drift;
 mod driver;
 mod durable;
 mod enroll;

@@ -16,6 +16,7 @@ use tokio::time::sleep;
 
 use crate::cancel::Cancel;
 use crate::clock::wall;
+use crate::drift::{self, DriftError};
 use crate::durable::Fault;
 use crate::fetch::FetchError;
 use crate::layout::Layout;
@@ -42,6 +43,8 @@ pub(crate) struct Outside {
     pub(crate) depot: Arc<dyn Depot>,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) keep_free_bytes: u64,
+    /// Services that go on though files of their live release were changed.
+    pub(crate) allow_drift: Arc<BTreeSet<ServiceName>>,
 }
 
 /// What every job of a service knows.
@@ -62,6 +65,8 @@ enum BringError {
     #[error(transparent)]
     Stage(#[from] StageError),
     #[error(transparent)]
+    Drift(#[from] DriftError),
+    #[error(transparent)]
     Fault(#[from] Fault),
     #[error("{need_bytes} bytes are needed and {free_bytes} are free; make room")]
     Full { need_bytes: u64, free_bytes: u64 },
@@ -75,7 +80,7 @@ pub(crate) struct Bring {
     pub(crate) proof: Option<ReleaseProof>,
     pub(crate) trustee: Trustee,
     pub(crate) floor: u64,
-    pub(crate) running_seq: Option<u64>,
+    pub(crate) running: Option<Known>,
     /// Whether the directive orders a step down.
     pub(crate) back: bool,
 }
@@ -83,8 +88,14 @@ pub(crate) struct Bring {
 impl Job {
     /// Fetches, verifies and unpacks.
     pub(crate) async fn stage(self, bring: Bring) -> Event {
-        let release = bring.release;
-        match self.bring(bring).await {
+        let (release, revertible) = (bring.release, bring.running.clone().filter(|_| !bring.back));
+        let staged = match self.bring(bring).await {
+            Ok(known) => {
+                self.can_go_back(revertible.filter(|_| !known.one_way)).await.map(|()| known)
+            }
+            Err(error) => Err(error),
+        };
+        match staged {
             Ok(known) => Event::Staged(known),
             Err(error) => {
                 tracing::warn!(service = %self.service, release = %release, error = %chain(&error),
@@ -122,6 +133,19 @@ impl Job {
         Ok(staged?.known().clone())
     }
 
+    /// A release is staged where what it would go back to is whole on the disk.
+    async fn can_go_back(&self, running: Option<Known>) -> Result<(), BringError> {
+        let allowed = self.outside.allow_drift.contains(&self.service);
+        let Some(running) = running.filter(|_| !allowed) else { return Ok(()) };
+        let job = self.clone();
+        let look = move || {
+            let cancelled = || job.cancel.is_cancelled();
+            drift::check(&job.outside.layout, &job.service, &running.id, &cancelled)
+        };
+        let looked = tokio::task::spawn_blocking(look).await.map_err(|_| BringError::Lost)?;
+        Ok(looked?)
+    }
+
     async fn fetch_manifest(&self, digest: &Digest) -> Result<Vec<u8>, BringError> {
         let limit = u64::try_from(MANIFEST_MAX_BYTES).unwrap_or(u64::MAX);
         let mut file = self.outside.depot.fetch(digest, limit, &self.cancel).await?;
@@ -134,7 +158,8 @@ impl Job {
 
     /// Checks 4, 7 and the host's own say on units.
     fn admit(&self, manifest: &Manifest, bring: &Bring) -> Result<(), StageError> {
-        check_step(manifest.seq, bring.floor, bring.running_seq, bring.back)
+        let running_seq = bring.running.as_ref().map(|known| known.seq);
+        check_step(manifest.seq, bring.floor, running_seq, bring.back)
             .map_err(StageError::Refused)?;
         let allowed_by_root = bring.trustee.root.units.iter().find(|e| e.service == self.service);
         let beyond_root = allowed_by_root.and_then(|entry| {

@@ -1,3 +1,4 @@
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use groundswell_common::directive::Action as Desired;
@@ -22,6 +23,7 @@ struct Host {
     dir: tempfile::TempDir,
     depot: Arc<MemoryDepot>,
     units: Arc<dyn Units>,
+    allow_drift: Arc<BTreeSet<ServiceName>>,
     running: Option<Running>,
 }
 
@@ -37,7 +39,8 @@ impl Host {
     fn new(units: impl FnOnce(Layout) -> Arc<dyn Units>) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let units = units(Layout::new(dir.path()));
-        Self { dir, depot: Arc::new(MemoryDepot::default()), units, running: None }
+        let depot = Arc::new(MemoryDepot::default());
+        Self { dir, depot, units, allow_drift: Arc::default(), running: None }
     }
 
     fn simulated() -> (Self, Arc<SimulatedUnits>) {
@@ -77,6 +80,7 @@ impl Host {
             depot: self.depot.clone(),
             clock: Arc::new(SteadyClock::start()),
             keep_free_bytes: 0,
+            allow_drift: self.allow_drift.clone(),
         };
         let loaded = Self::loaded();
         let (heard_sender, heard) = mpsc::channel(8);
@@ -245,6 +249,44 @@ async fn a_restart_of_the_agent_finds_its_process_and_goes_on() {
     host.until_state(HostState::Idle, None).await;
     assert_eq!(host.live(), None);
     assert!(!host.layout().process(&shop()).exists(), "nothing runs");
+    host.stop().await;
+}
+
+#[tokio::test]
+async fn a_release_is_staged_only_where_a_revert_could_put_back_what_runs() {
+    let (mut host, _) = Host::simulated();
+    let (one, two) = (good(1), good(2));
+    host.depot.put(&one);
+    host.depot.put(&two);
+    host.start().await;
+    host.direct(1, Desired::Switch { release: one.id }, &[&one]).await;
+    host.let_switch().await;
+    host.until_state(HostState::Committed, Some(one.id)).await;
+    let changed = host.layout().release(&shop(), &one.id).join("tree/bin/shop");
+    let was = std::fs::read(&changed).unwrap();
+    std::fs::write(&changed, "#!/bin/sh\n# edited on the host\n").unwrap();
+    host.direct(2, Desired::Stage { release: two.id }, &[&two]).await;
+    let refused = host.until("refused", |s| s.failure.is_some()).await;
+    let failure = refused.failure.unwrap();
+    assert_eq!((failure.release, failure.step), (two.id, FailedStep::Stage));
+    assert!(
+        failure.why.contains("tree/bin/shop of the live release was changed"),
+        "{}",
+        failure.why
+    );
+    assert_eq!((refused.running, host.live()), (Some(one.id), Some(one.id)));
+    // As released again, it goes on; and where the owner of the host says that drift is fine, too.
+    std::fs::write(&changed, was).unwrap();
+    host.direct(3, Desired::Hold {}, &[]).await;
+    host.direct(4, Desired::Stage { release: two.id }, &[&two]).await;
+    host.until_state(HostState::Staged, Some(one.id)).await;
+    host.stop().await;
+    std::fs::remove_file(&changed).unwrap();
+    host.allow_drift = Arc::new([shop()].into());
+    host.start().await;
+    host.direct(5, Desired::Hold {}, &[]).await;
+    host.direct(6, Desired::Stage { release: two.id }, &[&two]).await;
+    host.until_state(HostState::Staged, Some(one.id)).await;
     host.stop().await;
 }
 
