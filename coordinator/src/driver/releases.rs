@@ -2,7 +2,7 @@
 
 use groundswell_common::api::{PolicyAnswer, PublishAnswer};
 use groundswell_common::{OperatorName, ReleaseId, ServiceName};
-use groundswell_rollout::{Policy, WhenNewer};
+use groundswell_rollout::Policy;
 
 use super::desk::Desk;
 use super::refused::Refused;
@@ -158,14 +158,8 @@ pub(super) fn read_policy(service: &ServiceName, text: &str) -> Result<Policy, R
     if policy.service != *service {
         return Err(Refused::PolicyService(policy.service));
     }
-    if policy.waves.iter().any(|wave| wave.gate.webhook) {
-        return Err(Refused::NotDone("gate = \"webhook\""));
+    match policy.not_done() {
+        Some(what) => Err(Refused::NotDone(what)),
+        None => Ok(policy),
     }
-    if policy.quarantine_after > 0 {
-        return Err(Refused::NotDone("quarantine_after"));
-    }
-    if policy.when_newer == WhenNewer::Hotfix {
-        return Err(Refused::NotDone("when_newer = \"hotfix\""));
-    }
-    Ok(policy)
 }

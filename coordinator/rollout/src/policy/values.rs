@@ -96,6 +96,21 @@ pub struct Policy {
     pub waves: Vec<WavePolicy>,
 }
 
+impl Policy {
+    /// What it asks for that the coordinator of this version does not do: a wave would wait for it
+    /// for ever, or a rule would silently not hold.
+    #[must_use]
+    pub fn not_done(&self) -> Option<&'static str> {
+        if self.waves.iter().any(|wave| wave.gate.webhook) {
+            return Some("gate = \"webhook\"");
+        }
+        if self.quarantine_after > 0 {
+            return Some("quarantine_after");
+        }
+        (self.when_newer == WhenNewer::Hotfix).then_some("when_newer = \"hotfix\"")
+    }
+}
+
 /// One wave as the policy describes it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct WavePolicy {
