@@ -1,12 +1,13 @@
 //! Rehearsals of whole policies: what a person may rely on in their answers.
+#![expect(clippy::expect_used, reason = "a test stops at the first surprise")]
 
 use groundswell_common::Timestamp;
 use groundswell_common::selector::Selector;
 use groundswell_rollout::calendar::moment;
 use groundswell_rollout::{PlanError, Policy};
 use groundswell_sim::rehearse::{
-    Case, Course, End, Fleet, FleetError, Pace, Rehearsal, RehearseError, fleet, rehearse,
-    send_away,
+    Case, Course, End, Fleet, FleetError, Pace, Rehearsal, RehearseError, Waiting, WaitsFor, fleet,
+    rehearse, send_away,
 };
 
 const PACE: Pace = Pace { stage_secs: 30, switch_secs: 5, person_secs: 0 };
@@ -223,6 +224,17 @@ fn guards_domains_and_prefetch_hold() {
     let good = run(&setup(policy, 90), Case::Good);
     assert_eq!((good.end, good.reached), (End::Finished, 90));
     assert!(good.most_in_flight <= 18, "{}", good.most_in_flight);
+}
+
+#[test]
+fn a_quorum_group_with_a_host_away_holds_its_others_and_that_is_said() {
+    let policy =
+        "targets = \"*\"\nquorum_label = \"group\"\nmax_in_flight = 30\n[[wave]]\nrest = true\n";
+    let mut setup = setup(policy, 90);
+    send_away(&mut setup.hosts, &setup.policy, "1%".parse().expect("one"), 1);
+    let good = run(&setup, Case::Good);
+    let waiting = vec![Waiting { hosts: 2, what: WaitsFor::Quorum }];
+    assert_eq!((good.end, good.reached, good.waiting), (End::Halted, 87, waiting));
 }
 
 #[test]

@@ -13,8 +13,8 @@ const WIDTH: u64 = 900;
 const LEFT: u64 = 76;
 const RIGHT: u64 = 24;
 const TOP: u64 = 56;
-const PANEL: u64 = 286;
-const HEAD: u64 = 58;
+const PANEL: u64 = 304;
+const HEAD: u64 = 76;
 const CURVE: u64 = 176;
 /// Pixels that the name of a wave needs, for each of its letters.
 const LETTER: u64 = 8;
@@ -42,7 +42,7 @@ pub(crate) fn draw(answer: &Answer) -> String {
         answer.start,
         answer.seed
     );
-    for (case, top) in answer.cases.iter().zip((TOP..).step_by(286)) {
+    for (case, top) in answer.cases.iter().zip((TOP..).step_by(304)) {
         panel(&mut out, case, top);
     }
     out.push_str("</svg>\n");
@@ -76,12 +76,13 @@ fn panel(out: &mut String, course: &Course, top: u64) {
     let (line, bottom) = (top + HEAD, frame.bottom());
     let _ = writeln!(
         out,
-        "<text x=\"16\" y=\"{}\" fill=\"#111\"><tspan font-weight=\"bold\">{}</tspan>: {}; \
-         {} hosts reached</text>",
+        "<text x=\"16\" y=\"{}\" fill=\"#111\" font-weight=\"bold\">{}; hosts reached: {}</text>\
+         <text x=\"16\" y=\"{}\" fill=\"#111\">{}</text>",
         top + 22,
         escape(&title(course)),
-        escape(&ending(course)),
-        count(course.reached)
+        count(course.reached),
+        top + 38,
+        escape(&ending(course))
     );
     for span in &course.shut {
         let (from, to) = (frame.x(span.from_secs), frame.x(span.to_secs));

@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use groundswell_common::{ServiceName, Timestamp};
-use groundswell_sim::rehearse::{Case, Course, End, GateOpened, WaveCourse};
+use groundswell_sim::rehearse::{Case, Course, End, GateOpened, WaitsFor, WaveCourse};
 use serde::Serialize;
 
 use super::chart::chart;
@@ -155,6 +155,18 @@ fn warnings(course: &Course) -> Vec<String> {
     let mut warnings = Vec::new();
     if let Some(stop) = &course.stop {
         warnings.push(clean(&stop.why));
+    }
+    for waiting in &course.waiting {
+        let what = match waiting.what {
+            WaitsFor::Window => "a window that is long enough for them",
+            WaitsFor::Domain => "room in their failure domain",
+            WaitsFor::Quorum => "room in their quorum group, of which others are away or down",
+            WaitsFor::Wave => "room in their wave, of which so many are away or down",
+        };
+        warnings.push(format!(
+            "hosts that still waited at the end for {what}: {}",
+            count(waiting.hosts)
+        ));
     }
     if course.end == End::Finished && course.left_failing > 0 && course.case == Case::Bad {
         let left = count(course.left_failing);

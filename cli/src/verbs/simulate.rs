@@ -19,10 +19,16 @@ use crate::rehearsal::{Answer, draw, show, span};
 
 /// A policy file that is no policy: the line, what is wrong, and the file.
 #[derive(Debug, thiserror::Error)]
-#[error("{}: {}", .error, .error.hint())]
+#[error("{}", text_of(.error))]
 struct BadPolicy {
     // No source: its text is in the message, and the parser's own is a drawing of several lines.
     error: PolicyError,
+}
+
+/// The line, and what to write instead, once.
+fn text_of(error: &PolicyError) -> String {
+    let (text, hint) = (error.to_string(), error.hint());
+    if text.contains(&hint) { text } else { format!("{text}: {hint}") }
 }
 
 /// Runs `swell simulate`.
@@ -60,13 +66,12 @@ pub(crate) fn simulate(context: &Context, args: &SimulateArgs) -> anyhow::Result
 fn hosts(args: &SimulateArgs, policy: &Policy) -> anyhow::Result<(Vec<HostFacts>, Vec<String>)> {
     if let Some(file) = &args.hosts_file {
         let hosts = listed(file, policy)?;
-        let said = format!("the {} hosts of {}, as they are there", hosts.len(), file.display());
+        let said = format!("the fleet of {}; hosts: {}", file.display(), hosts.len());
         return Ok((hosts, vec![said]));
     }
     let (hosts, domains) = (args.hosts.unwrap_or_default(), args.domains);
     let (hosts, mut said) = fleet(policy, &Fleet { hosts, domains, labels: args.labels.clone() })?;
-    let more = if said.is_empty() { "" } else { ", with labels made up for the policy" };
-    said.insert(0, format!("{} hosts that do not exist{more}", hosts.len()));
+    said.insert(0, format!("the fleet is made up; hosts: {}", hosts.len()));
     Ok((hosts, said))
 }
 
@@ -94,7 +99,7 @@ fn listed(file: &Path, policy: &Policy) -> anyhow::Result<Vec<HostFacts>> {
 fn assumptions(args: &SimulateArgs, policy: &Policy, away: u32) -> Vec<String> {
     let mut said = Vec::new();
     if away > 0 {
-        said.push(format!("{away} hosts are away and do not come back"));
+        said.push(format!("away, and not back before the end: {away} more hosts"));
     }
     let (stage, switch) = (span(args.stage_secs), span(args.switch_secs));
     said.push(format!(

@@ -10,6 +10,8 @@ mod world;
 
 pub use fleet::{FLEET_HOSTS_MAX, Fleet, FleetError, fleet, send_away};
 pub use host::Pace;
-pub use record::{Course, End, GateOpened, POINTS_MAX, Point, Span, Stop, WaveCourse};
+pub use record::{
+    Course, End, GateOpened, POINTS_MAX, Point, Span, Stop, Waiting, WaitsFor, WaveCourse,
+};
 pub use share::{LabelShare, Portion, Share, ShareError};
 pub use world::{Case, Rehearsal, RehearseError, rehearse};

@@ -1,7 +1,9 @@
 //! What happened in a rehearsal, written down as it goes, and the answer made of it. Decides nothing.
 
+use std::collections::BTreeMap;
+
 use groundswell_common::Timestamp;
-use groundswell_rollout::{Opening, Outcome, Phase, Rollout, Transition};
+use groundswell_rollout::{GuardKind, Opening, Outcome, Parked, Phase, Rollout, Transition};
 use serde::Serialize;
 
 use super::host::{Host, Place};
@@ -57,6 +59,8 @@ pub struct Course {
     pub left_on: u32,
     /// Those of them on which it fails, now or later.
     pub left_failing: u32,
+    /// What connected hosts still wait for at the end, beside a slot.
+    pub waiting: Vec<Waiting>,
     /// In order.
     pub waves: Vec<WaveCourse>,
     /// Gates that a person opened.
@@ -82,6 +86,29 @@ pub struct Stop {
     pub after_failure_secs: Option<u64>,
     /// What the core says.
     pub why: String,
+}
+
+/// Hosts that still wait at the end.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Waiting {
+    /// How many.
+    pub hosts: u32,
+    /// For what.
+    pub what: WaitsFor,
+}
+
+/// What a host waits for beside a slot.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum WaitsFor {
+    /// A window that is long enough.
+    Window,
+    /// Room in its failure domain.
+    Domain,
+    /// Room in its quorum group.
+    Quorum,
+    /// Room in its wave, of which a part must stay up.
+    Wave,
 }
 
 /// One wave.
@@ -334,15 +361,16 @@ impl Record {
             left_on,
             left_failing: count(&fails),
             points: self.points(),
+            waiting: waiting(rollout),
             waves: self.waves,
             gates: self.gates,
             shut: self.shut,
         }
     }
 
-    /// The samples in at most [`POINTS_MAX`] parts of equal length.
+    /// The samples in parts of equal length, and what was at the end.
     fn points(&self) -> Vec<Point> {
-        let part_secs = (self.secs() / POINTS_MAX + 1).max(1);
+        let part_secs = self.secs() / (POINTS_MAX - 1) + 1;
         let mut points = Vec::new();
         let (mut samples, mut last) = (self.samples.iter().peekable(), (0, 0));
         for at_secs in (0..=self.secs()).step_by(usize::try_from(part_secs).unwrap_or(1)) {
@@ -354,8 +382,34 @@ impl Record {
             }
             points.push(Point { at_secs, on, in_flight });
         }
+        // The last part may have had more than there is at the end.
+        let end = Point { at_secs: self.secs(), on: last.0, in_flight: last.1 };
+        if points.last().is_some_and(|point| (point.on, point.in_flight) != last) {
+            points.push(end);
+        }
         points
     }
+}
+
+fn waiting(rollout: &Rollout) -> Vec<Waiting> {
+    let guards = &rollout.plan().guards;
+    let mut counts: BTreeMap<WaitsFor, u32> = BTreeMap::new();
+    let here = rollout.hosts().filter(|(_, _, entry)| entry.away.is_none());
+    for parked in here.filter_map(|(_, _, entry)| entry.parked) {
+        let what = match parked {
+            Parked::Window => WaitsFor::Window,
+            Parked::Guard(at) => {
+                let guard = usize::try_from(at).ok().and_then(|at| guards.get(at));
+                match guard.map_or(GuardKind::Wave, |guard| guard.kind) {
+                    GuardKind::Domain => WaitsFor::Domain,
+                    GuardKind::Quorum => WaitsFor::Quorum,
+                    GuardKind::Wave => WaitsFor::Wave,
+                }
+            }
+        };
+        *counts.entry(what).or_default() += 1;
+    }
+    counts.into_iter().map(|(what, hosts)| Waiting { hosts, what }).collect()
 }
 
 /// Whether a bake ended as it should.
