@@ -5,8 +5,10 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use groundswell_common::api::OperatorRole;
 use groundswell_common::{
-    Environment, HostName, Labels, OperatorName, RolloutId, ServiceName, Version,
+    Environment, HostName, Labels, OperatorName, RolloutId, ServiceName, Timestamp, Version,
 };
+use groundswell_rollout::calendar::moment;
+use groundswell_sim::rehearse::{LabelShare, Share};
 
 /// Exit codes, printed below the help.
 const EXIT_CODES: &str = "Exit codes: 0 done, 1 failed, 2 usage, 3 the rollout ended halted, \
@@ -38,6 +40,8 @@ pub(crate) enum Verb {
     Service(ServiceVerb),
     /// Show how a release would roll out, without doing it
     Plan(PlanArgs),
+    /// Rehearse a policy on a fleet that is made up: how long it takes, how far a bad release gets
+    Simulate(SimulateArgs),
     /// Rollouts: look, follow, pause, resume, halt, revert, steer, abort
     #[command(subcommand)]
     Rollout(RolloutVerb),
@@ -183,6 +187,65 @@ pub(crate) struct PlanArgs {
     /// Plan with this policy in place of the stored one
     #[arg(long, value_name = "FILE")]
     pub(crate) policy: Option<PathBuf>,
+}
+
+/// `swell simulate`.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct SimulateArgs {
+    /// The policy, TOML
+    #[arg(long, value_name = "FILE")]
+    pub(crate) policy: PathBuf,
+    /// How many hosts to make up
+    #[arg(long, value_parser = clap::value_parser!(u32).range(1..=100_000),
+          required_unless_present = "hosts_file")]
+    pub(crate) hosts: Option<u32>,
+    /// The real fleet instead: what 'swell host ls --json' printed
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["hosts", "labels", "domains"])]
+    pub(crate) hosts_file: Option<PathBuf>,
+    /// A label of the hosts: key=value for the rest, key=value*30% or key=value*120 [default: what
+    /// the policy's selectors ask for]
+    #[arg(long = "label", value_name = "LABEL")]
+    pub(crate) labels: Vec<LabelShare>,
+    /// Failure domains, such as racks [default: one for 40 hosts, at least 4]
+    #[arg(long, value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    pub(crate) domains: Option<u32>,
+    /// Hosts on which a good release fails all the same
+    #[arg(long, value_name = "PERCENT", default_value = "0%")]
+    pub(crate) failure_rate: Share,
+    /// The release fails so many seconds after its probes passed [default: they never pass]
+    #[arg(long, value_name = "SECS", value_parser = clap::value_parser!(u64).range(..=2_592_000))]
+    pub(crate) fails_after: Option<u64>,
+    /// Hosts that are away
+    #[arg(long, value_name = "PERCENT", default_value = "0%")]
+    pub(crate) away: Share,
+    /// Median seconds in which a host stages the release
+    #[arg(long, value_name = "SECS", default_value_t = 30,
+          value_parser = clap::value_parser!(u64).range(1..=86_400))]
+    pub(crate) stage_secs: u64,
+    /// Median seconds from the switch to the first pass of all probes
+    #[arg(long, value_name = "SECS", default_value_t = 5,
+          value_parser = clap::value_parser!(u64).range(1..=86_400))]
+    pub(crate) switch_secs: u64,
+    /// Minutes after which the persons of a gate answer
+    #[arg(long, value_name = "MINUTES", default_value_t = 0,
+          value_parser = clap::value_parser!(u64).range(..=525_600))]
+    pub(crate) approval_mins: u64,
+    /// When it starts, e.g. 2026-11-23T10:00Z [default: the next whole hour]
+    #[arg(long, value_name = "MOMENT", value_parser = moment_of)]
+    pub(crate) start: Option<Timestamp>,
+    /// Another seed is another fleet: other canaries, other times, other failures
+    #[arg(long, default_value_t = 1)]
+    pub(crate) seed: u64,
+    /// Rehearse the bad release alone
+    #[arg(long)]
+    pub(crate) bad_release: bool,
+    /// Draw it too; a file that is there is replaced
+    #[arg(long, value_name = "FILE")]
+    pub(crate) svg: Option<PathBuf>,
+}
+
+fn moment_of(text: &str) -> Result<Timestamp, &'static str> {
+    moment(text).ok_or("want a moment with its offset, such as 2026-11-23T10:00Z")
 }
 
 /// `swell rollout`.

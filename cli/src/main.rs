@@ -11,7 +11,9 @@ mod git;
 mod output;
 mod pack;
 mod profile;
+mod rehearsal;
 mod spec;
+mod svg;
 mod verbs;
 
 use std::io::{self, Write as _};
@@ -43,6 +45,7 @@ async fn run(cli: &Cli) -> anyhow::Result<Exit> {
         Verb::Publish(args) => verbs::publish(&context, args).await,
         Verb::Service(verb) => verbs::service(&context, verb).await,
         Verb::Plan(args) => verbs::plan(&context, args).await,
+        Verb::Simulate(args) => verbs::simulate(&context, args),
         Verb::Rollout(verb) => verbs::rollout(&context, verb).await,
         Verb::Approve(args) => verbs::approve(&context, args).await,
         Verb::Host(verb) => verbs::host(&context, verb).await,

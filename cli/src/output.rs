@@ -86,7 +86,7 @@ impl Table {
     }
 
     /// Appends a row; an empty cell shows as `-`.
-    pub(crate) fn row<const N: usize>(&mut self, cells: [String; N]) {
+    pub(crate) fn row(&mut self, cells: impl IntoIterator<Item = String>) {
         let cell = |text: String| if text.is_empty() { "-".to_owned() } else { clean(&text) };
         self.rows.push(cells.into_iter().map(cell).collect());
     }

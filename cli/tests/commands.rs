@@ -353,3 +353,125 @@ fn a_new_service_has_a_policy_that_is_never_written_over() {
     assert!(err(&refused).contains("give another file with --out"), "{}", err(&refused));
     assert_eq!(fs::read_to_string(&file).unwrap(), "mine");
 }
+
+const POLICY: &str = "service = \"shop\"\ntargets = \"role=web\"\non_breach = \"halt\"\n\
+    [[wave]]\nname = \"canary\"\ncount = 1\n[[wave]]\nname = \"rest\"\nrest = true\n\
+    gate = \"approval\"\n";
+
+/// `swell simulate` with a policy of this text, from a moment that is given.
+fn simulate(policy: &str, more: &[&str]) -> Output {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("shop.toml");
+    fs::write(&file, policy).unwrap();
+    let start = ["--start", "2026-11-23T10:00Z"];
+    let args = ["simulate", "--policy", file.to_str().unwrap()];
+    swell(&[&args, start.as_slice(), more].concat())
+}
+
+#[test]
+fn a_rehearsal_shows_both_cases_and_needs_no_coordinator() {
+    let dir = tempfile::tempdir().unwrap();
+    let svg = dir.path().join("shop.svg");
+    let more = ["--hosts", "400", "--approval-mins", "30", "--svg", svg.to_str().unwrap()];
+    let output = simulate(POLICY, &more);
+    assert_eq!((code(&output), err(&output)), (0, String::new()));
+    let text = out(&output);
+    assert!(
+        text.starts_with("shop: 400 hosts in 2 waves, from 2026-11-23T10:00:00.000Z, seed 1\n")
+    );
+    let row = |name: &str| {
+        let line = text.lines().find(|line| line.trim_start().starts_with(name)).unwrap();
+        line.trim_start()[name.len()..].split_whitespace().collect::<Vec<_>>().join(" ")
+    };
+    assert_eq!(row("ended"), "finished halted");
+    assert_eq!(row("hosts reached"), "400 1");
+    assert_eq!(row("since the first switch"), "- 1 min");
+    assert_eq!(row("left on the release"), "400 0");
+    assert!(text.contains("\n! 1 host of wave 1 failed, its budget is 0\n"), "{text}");
+    assert!(text.contains("for approvals: 1; opened after 30 min more\n"), "{text}");
+    assert!(text.contains("\nassumed:\n- the fleet is made up; hosts: 400\n"), "{text}");
+    let picture = fs::read_to_string(&svg).unwrap();
+    assert!(picture.contains("2 rest</text>") && picture.ends_with("</svg>\n"));
+    assert_eq!(picture.matches("<polyline").count(), 2, "one curve a case");
+    assert_eq!(out(&simulate(POLICY, &more)), text, "the same question, the same answer");
+}
+
+#[test]
+fn a_rehearsal_for_programs_is_one_object() {
+    let more = ["--json", "--hosts", "300", "--failure-rate", "1%", "--bad-release"];
+    let output = simulate(POLICY, &more);
+    assert_eq!(code(&output), 0, "{}", err(&output));
+    assert_eq!(out(&output).lines().count(), 1);
+    let answer: Value = serde_json::from_str(&out(&output)).unwrap();
+    let cases = answer["cases"].as_array().unwrap();
+    assert_eq!(cases.len(), 1);
+    let bad = &cases[0];
+    assert_eq!((&bad["case"], &bad["end"]), (&json!("bad"), &json!("halted")));
+    assert_eq!((&bad["reached"], &bad["stop"]["failures"]), (&json!(1), &json!(1)));
+    assert_eq!(bad["waves"][1]["opened_secs"], Value::Null);
+    let both = simulate(POLICY, &more[..5]);
+    let both: Value = serde_json::from_str(&out(&both)).unwrap();
+    assert_eq!(both["cases"][0]["failing"], json!(3));
+    assert_eq!(both["cases"][1], *bad, "the bad case does not depend on the good one");
+}
+
+#[test]
+fn a_rehearsal_takes_the_fleet_of_a_file() {
+    let host = |number: u32, connected: bool| {
+        json!({"id": format!("{number:032x}"), "name": format!("web-{number}"),
+            "labels": {"role": "web"}, "environment": "production", "connected": connected,
+            "last_seen": null, "agent_version": null, "services": []})
+    };
+    let hosts: Vec<Value> = (1..=8).map(|number| host(number, number != 5)).collect();
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("hosts.json");
+    fs::write(&file, json!({"hosts": hosts}).to_string()).unwrap();
+    let file = file.to_str().unwrap();
+    let output = simulate(POLICY, &["--json", "--hosts-file", file]);
+    assert_eq!(code(&output), 0, "{}", err(&output));
+    let answer: Value = serde_json::from_str(&out(&output)).unwrap();
+    let good = &answer["cases"][0];
+    assert_eq!((&good["hosts"], &good["reached"]), (&json!(8), &json!(7)), "one is away");
+    let output = simulate(POLICY, &["--hosts-file", file, "--hosts", "3"]);
+    assert_eq!(code(&output), 2, "one fleet or the other");
+    fs::write(file, "[]").unwrap();
+    let output = simulate(POLICY, &["--hosts-file", file]);
+    assert_eq!(code(&output), 1);
+    assert!(err(&output).contains("want what 'swell host ls --json' prints"), "{}", err(&output));
+}
+
+#[test]
+fn a_rehearsal_refuses_what_the_coordinator_refuses() {
+    let refused = |policy: &str, more: &[&str]| {
+        let output = simulate(policy, &[&["--hosts", "10"], more].concat());
+        assert_eq!((code(&output), out(&output)), (1, String::new()));
+        err(&output)
+    };
+    let text = refused("service = \"shop\"\ntargets = \"\"\n", &[]);
+    assert!(text.starts_with("swell: failed to rehearse "), "{text}");
+    assert!(text.contains("read the policy, line 2: targets is empty; write targets = "), "{text}");
+    assert_eq!(text.matches("targets is empty").count(), 1, "{text}");
+    let text = refused("service = \"shop\"\ntargets = \"*\"\nbake = 5\n", &[]);
+    assert!(text.contains("line 3") && text.contains("unknown field `bake`"), "{text}");
+    let text = refused("service = \"shop\"\ntargets = \"*\"\nquarantine_after = 3\n", &[]);
+    assert!(text.contains("the coordinator does not do quarantine_after"), "{text}");
+    let text = refused(POLICY, &["--label", "role=db"]);
+    assert!(text.contains("none of 10 hosts matches targets = \"role=web\""), "{text}");
+    let text = refused(POLICY, &["--label", "site=a*11"]);
+    assert!(text.contains("11 hosts are to have site=a, and 10 have no site yet"), "{text}");
+}
+
+#[test]
+fn a_rehearsal_wants_numbers_that_can_be() {
+    for more in [
+        [].as_slice(),
+        &["--hosts", "0"],
+        &["--hosts", "100001"],
+        &["--hosts", "9", "--failure-rate", "101%"],
+        &["--hosts", "9", "--start", "tomorrow"],
+        &["--hosts", "9", "--label", "role"],
+        &["--hosts", "9", "--switch-secs", "0"],
+    ] {
+        assert_eq!(code(&simulate(POLICY, more)), 2, "{more:?}");
+    }
+}

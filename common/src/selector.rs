@@ -1,7 +1,7 @@
 //! Label queries in the Kubernetes syntax: `role=web,region in (eu,us),env!=dev,canary,!legacy`.
 //! Requirements are joined by "and"; an empty selector takes every host.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::str::FromStr;
 
@@ -55,6 +55,34 @@ impl Selector {
             Term::Has(key) => labels.get(key.as_str()).is_some(),
             Term::Lacks(key) => labels.get(key.as_str()).is_none(),
         })
+    }
+
+    /// Labels that a host needs to be taken, for fleets that are made up. Where several values would
+    /// do, `turn` chooses. Where two requirements contradict each other the labels are not taken.
+    #[must_use]
+    pub fn example(&self, turn: usize) -> BTreeMap<Label, Label> {
+        let mut labels = BTreeMap::new();
+        let fits = |key: &Label, value: &Label| {
+            self.0.iter().all(|term| match term {
+                Term::In(other, values) if other == key => values.contains(value),
+                Term::NotIn(other, values) if other == key => !values.contains(value),
+                Term::In(..) | Term::NotIn(..) | Term::Has(_) | Term::Lacks(_) => true,
+            })
+        };
+        for term in &self.0 {
+            match term {
+                Term::In(key, values) => {
+                    let fitting: Vec<&Label> = values.iter().filter(|v| fits(key, v)).collect();
+                    let at = turn.checked_rem(fitting.len()).unwrap_or(0);
+                    labels.extend(fitting.get(at).map(|value| (key.clone(), (*value).clone())));
+                }
+                Term::Has(key) if !labels.contains_key(key) => {
+                    labels.insert(key.clone(), key.clone());
+                }
+                Term::Has(_) | Term::NotIn(..) | Term::Lacks(_) => {}
+            }
+        }
+        labels
     }
 
     /// Whether it takes every host because it asks for nothing.
@@ -221,6 +249,21 @@ mod tests {
             assert!(!takes(selector, left), "{selector} leaves {left}");
         }
         assert!(takes("", ""), "an empty selector takes every host");
+    }
+
+    #[test]
+    fn a_host_with_the_labels_of_an_example_is_taken() {
+        for text in ["", "role=web", "canary,role in (a,b)", "role in (a,b),role!=a", "!x,y!=z"] {
+            let selector: Selector = text.parse().expect(text);
+            for turn in 0..3 {
+                let labels = Labels::try_from(selector.example(turn)).expect(text);
+                assert!(selector.matches(&labels), "{text}: {labels}");
+            }
+        }
+        let spread: Selector = "region in (eu,us)".parse().expect("a selector");
+        assert_ne!(spread.example(0), spread.example(1), "every value has its turn");
+        let torn: Selector = "a=b,a=c".parse().expect("a selector");
+        assert!(!torn.matches(&Labels::try_from(torn.example(0)).expect("labels")));
     }
 
     #[test]

@@ -1,12 +1,14 @@
 //! A whole fleet in one thread: the rollout core of the coordinator and the machine of every host over
 //! a simulated network, disk and clock. One seed is one run; the same seed gives the same trace.
-//! Reads no clock, file or random source. See docs/simulator.md.
+//! And the rehearsal of a policy: the core alone, with hosts that are made up, in virtual time.
+//! Reads no clock, file or random source. See docs/simulator.md and docs/rehearsal.md.
 
 mod check;
 mod draw;
 pub mod faults;
 mod host;
 mod random;
+pub mod rehearse;
 mod world;
 
 pub use check::Finding;

@@ -35,4 +35,15 @@ impl Random {
         let at = self.below(items.len() as u64);
         items.get(usize::try_from(at).ok()?)
     }
+
+    /// So many of the items, drawn without order; they are moved to the front.
+    pub fn some<'a, T>(&mut self, items: &'a mut [T], count: u32) -> &'a mut [T] {
+        let count = usize::try_from(count).unwrap_or(usize::MAX).min(items.len());
+        for at in 0..count {
+            let left = (items.len() - at) as u64;
+            let other = usize::try_from(self.below(left)).unwrap_or(0);
+            items.swap(at, at + other);
+        }
+        &mut items[..count]
+    }
 }

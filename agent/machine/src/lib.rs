@@ -5,7 +5,7 @@ mod state;
 mod step;
 
 pub use state::{Known, Service, State, StuckCause, Wish};
-pub use step::{Action, Again, Event};
+pub use step::{Action, Again, Event, GUARD_SECS};
 
 #[cfg(test)]
 mod tests;

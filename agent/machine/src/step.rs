@@ -175,7 +175,7 @@ pub enum Action {
 
 /// Seconds after its bake for which a committed release is still probed: so that a wave's bake sees hosts
 /// that fall ill, and an idle host has nothing to do.
-const GUARD_SECS: u64 = 900;
+pub const GUARD_SECS: u64 = 900;
 /// Seconds between two looks at a committed release, at least.
 const GUARD_INTERVAL_SECS: u64 = 5;
 const DEFAULT_PROBE_SECS: u64 = 60;

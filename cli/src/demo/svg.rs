@@ -5,6 +5,7 @@ use std::fmt::Write as _;
 
 use super::record::{Record, Track, secs};
 use super::release::{ALL, BROKEN, FIRST, GOOD};
+use crate::svg::{escape, open};
 
 /// Pixels: the whole width, the column of names, a row, the space above the rows.
 const WIDTH: u64 = 900;
@@ -23,13 +24,9 @@ pub(super) fn draw(record: &Record, waves: &[String]) -> String {
     tracks.sort_by_key(|track| (track.wave.unwrap_or(u32::MAX), track.host.clone()));
     let rows = u64::try_from(tracks.len()).unwrap_or(0) * ROW;
     let height = TOP + rows + 58;
-    let mut out = format!(
-        "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {WIDTH} {height}\" \
-         font-family=\"ui-monospace, Menlo, Consolas, monospace\" font-size=\"12\" role=\"img\">\n\
-         <title>Three releases rolling through {} hosts, as measured by swell demo</title>\n\
-         <rect width=\"{WIDTH}\" height=\"{height}\" rx=\"8\" fill=\"#ffffff\"/>\n",
-        tracks.len()
-    );
+    let hosts = tracks.len();
+    let title = format!("Three releases rolling through {hosts} hosts, as measured by swell demo");
+    let mut out = open((WIDTH, height), &title);
     // Writing to a string cannot fail.
     let _ = write!(out, "{}", legend());
     for (track, y) in tracks.iter().zip((TOP..).step_by(20)) {
@@ -114,10 +111,6 @@ fn axis(out: &mut String, end_ms: u64, (y, x): (u64, &impl Fn(u64) -> u64)) {
         // Writing to a string cannot fail.
         let _ = writeln!(out, "<text x=\"{x}\" y=\"{y}\" fill=\"#777\">{text}</text>");
     }
-}
-
-fn escape(text: &str) -> String {
-    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
 }
 
 #[cfg(test)]

@@ -10,6 +10,7 @@ mod publish;
 mod release;
 mod rollout;
 mod service;
+mod simulate;
 mod status;
 
 pub(crate) use approve::approve;
@@ -21,4 +22,5 @@ pub(crate) use publish::publish;
 pub(crate) use release::release;
 pub(crate) use rollout::{Stop, rollout, stop};
 pub(crate) use service::service;
+pub(crate) use simulate::simulate;
 pub(crate) use status::status;
