@@ -276,6 +276,9 @@ pub(crate) enum RolloutVerb {
         service: ServiceName,
         /// Version or release id
         release: String,
+        /// Only if this is still the plan: its hash as 'swell plan' shows it
+        #[arg(long, value_name = "HASH")]
+        plan: Option<String>,
     },
     /// Stop it for a while: no host switches after the answer
     Pause(RolloutArgs),

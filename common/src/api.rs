@@ -755,6 +755,9 @@ pub struct ApproveAnswer {
 pub struct StartRequest {
     /// Release id or version.
     pub release: String,
+    /// The hash of the plan that was shown, or its first 8 or more digits: another one is not started.
+    #[serde(default)]
+    pub plan: Option<String>,
 }
 
 /// Answer to [`StartRequest`].

@@ -29,7 +29,9 @@ pub(crate) async fn rollout(context: &Context, verb: &RolloutVerb) -> anyhow::Re
             Ok(Exit::Done)
         }
         RolloutVerb::Watch { rollout, timeout } => watch(context, rollout, *timeout).await,
-        RolloutVerb::Start { service, release } => start(context, service, release).await,
+        RolloutVerb::Start { service, release, plan } => {
+            start(context, service, (release, plan.clone())).await
+        }
         RolloutVerb::Pause(args) => decide("pause", args).await,
         RolloutVerb::Resume(args) => decide("resume", args).await,
         RolloutVerb::Halt(args) => decide("halt", args).await,
@@ -152,9 +154,13 @@ async fn list(context: &Context, service: Option<&ServiceName>) -> anyhow::Resul
     Ok(Exit::Done)
 }
 
-async fn start(context: &Context, service: &ServiceName, release: &str) -> anyhow::Result<Exit> {
+async fn start(
+    context: &Context,
+    service: &ServiceName,
+    (release, plan): (&str, Option<String>),
+) -> anyhow::Result<Exit> {
     let path = format!("/v1/services/{}/rollout", part(service.as_str()));
-    let request = StartRequest { release: release.to_owned() };
+    let request = StartRequest { release: release.to_owned(), plan };
     let answer: StartAnswer = context.client()?.post(&path, &request).await?;
     context.out.answer(&answer, |answer| {
         let (id, version) = (&answer.rollout.rollout, &answer.rollout.version);

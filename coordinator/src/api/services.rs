@@ -72,7 +72,8 @@ pub(super) async fn start(
     let service: ServiceName = read::name(&service)?;
     let request: StartRequest = read::json(body).await?;
     let change = move |desk: &mut crate::driver::Desk| {
-        desk.start(&by, &service, &request.release).map(|id| (Settled::Durable, id))
+        let what = (request.release.as_str(), request.plan.as_deref());
+        desk.start(&by, &service, what).map(|id| (Settled::Durable, id))
     };
     let then = |id: groundswell_common::RolloutId, desk: &crate::driver::Desk| {
         let record = desk.view().rollouts.get(&id).ok_or(Refused::UnknownRollout(id))?;

@@ -1,6 +1,6 @@
 //! Why a request is refused: for people, with what to do next, and for programs, with a stable code.
 
-use groundswell_common::{HostName, ReleaseId, RolloutId, ServiceName, Version};
+use groundswell_common::{Digest, HostName, ReleaseId, RolloutId, ServiceName, Version};
 use groundswell_rollout::{PlanError, PolicyError, Refusal};
 
 use crate::view::Unfit;
@@ -97,6 +97,14 @@ pub enum Refused {
         /// What was rolled out last.
         newest: u64,
     },
+    /// Hosts, labels or the policy have changed since the plan was shown.
+    #[error("plan {shown} was shown, and today's is {now}")]
+    OtherPlan {
+        /// What was asked for.
+        shown: String,
+        /// The hash of the plan that would run now.
+        now: Digest,
+    },
     /// A rollout that goes back stands in the way.
     #[error("rollout {0} is on its way back or paused")]
     Busy(RolloutId),
@@ -186,6 +194,9 @@ impl Refused {
             Self::NotPoisoned(_) => (Conflict, "not_poisoned", "nothing needs to be done"),
             Self::GoesDown { .. } => {
                 (Conflict, "goes_down", "revert the newest rollout, or publish the content anew")
+            }
+            Self::OtherPlan { .. } => {
+                (Conflict, "other_plan", "look at 'swell plan' again and start what it shows now")
             }
             Self::Busy(_) => (Conflict, "busy", "resume, abort or wait for that rollout first"),
             Self::NotNewest { .. } => (Conflict, "not_newest", "act on the newest rollout"),

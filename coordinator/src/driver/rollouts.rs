@@ -18,6 +18,9 @@ use crate::entry::{By, What};
 use crate::present;
 use crate::view::{Past, Release};
 
+/// Fewest digits of a plan's hash that name it.
+const PLAN_DIGITS_MIN: usize = 8;
+
 /// Why no rollout was planned by itself.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum Waiting {
@@ -80,12 +83,13 @@ impl Desk {
     /// Starts a rollout by hand.
     ///
     /// # Errors
-    /// [`Refused`]: no policy, poisoned, below what runs, or a rollout in the way.
+    /// [`Refused`]: no policy, poisoned, below what runs, a rollout in the way, or another plan by now
+    /// than the one that was shown.
     pub fn start(
         &mut self,
         by: &OperatorName,
         name: &ServiceName,
-        release: &str,
+        (release, shown): (&str, Option<&str>),
     ) -> Result<RolloutId, Refused> {
         let release = self.release_to_plan(name, Some(release))?;
         let policy = self.policy(name)?.clone();
@@ -106,6 +110,13 @@ impl Desk {
             let goes_down = current.is_proven() && release.published.seq < newest;
             if goes_down {
                 return Err(Refused::GoesDown { seq: release.published.seq, newest });
+            }
+        }
+        if let Some(shown) = shown {
+            let now = self.make_plan(&policy, &release)?.hash();
+            if shown.len() < PLAN_DIGITS_MIN || !now.to_string().starts_with(shown) {
+                let shown = shown.chars().take(64).collect();
+                return Err(Refused::OtherPlan { shown, now });
             }
         }
         self.begin(By::Operator(by.clone()), &policy, &release)

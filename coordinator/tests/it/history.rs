@@ -210,3 +210,30 @@ async fn a_hotfix_goes_before_a_rollout_under_way_and_anything_else_waits() {
     fake.phase_is(&rollout, PhaseName::Done).await;
     fake.stop().await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_plan_that_was_shown_is_the_one_that_starts() {
+    let (place, _) = fleet();
+    let fake = Fake::start(&place.path().join("state"));
+    fake.enrol("h1", 50).await;
+    fake.policy(&policy("auto = false")).await;
+    let answer = fake.publish_as(release(1)).await;
+    assert_eq!(answer.rollout, None);
+    let shown = preview(&fake, "1.0").await.unwrap().hash();
+    fake.enrol("h2", 51).await;
+    let start = |plan: String| {
+        let start = move |desk: &mut groundswell_coordinator::driver::Desk| {
+            desk.start(&ada(), &web(), ("1.0", Some(&plan)))
+        };
+        fake.handle.change(start)
+    };
+    let now = preview(&fake, "1.0").await.unwrap().hash();
+    let refused = start(shown.to_string()).await.unwrap().unwrap_err();
+    assert!(matches!(&refused, Refused::OtherPlan { now: is, .. } if *is == now), "{refused:?}");
+    let short = start(now.to_string()[..7].to_owned()).await.unwrap();
+    assert!(matches!(short, Err(Refused::OtherPlan { .. })), "too short to name a plan");
+    let rollout = start(now.short()).await.unwrap().unwrap();
+    let hash = fake.handle.query(move |desk| desk.view().rollout(&rollout).map(|r| r.plan_hash()));
+    assert_eq!(hash.await.unwrap(), Some(now));
+    fake.stop().await;
+}
