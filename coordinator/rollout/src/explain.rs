@@ -433,7 +433,7 @@ fn bake_why(rollout: &Rollout, (wave, until): (u32, Timestamp), now: Timestamp) 
 
 fn wave_why(rollout: &Rollout, wave: u32, progress_by: Timestamp) -> Why {
     let tally = rollout.tally(wave).unwrap_or_default();
-    if tally.absent == tally.total() {
+    if tally.absent + tally.excluded == tally.total() {
         return Why::WaveAway { wave, hosts: tally.absent, progress_by };
     }
     Why::WaveOpen { wave, tally, slots: count(slots(rollout)), progress_by }
@@ -472,6 +472,10 @@ impl fmt::Display for Why {
                 write!(f, "{} is open: {done} of {total} hosts committed, {flying} in flight \
                     ({slots} slots), {stage} staging, {ready} ready; it halts at {progress_by} \
                     unless a host commits before", Wave(*wave))
+            }
+            Self::WaveAway { wave, hosts: 0, progress_by } => {
+                write!(f, "{} is open and every host of it was left out or deleted; it halts at \
+                    {progress_by} and asks", Wave(*wave))
             }
             Self::WaveAway { wave, hosts, progress_by } => {
                 write!(f, "{} is open and nobody of its {} is connected; it halts at \

@@ -260,8 +260,10 @@ fn run(rollout: &mut Rollout, step: &mut Step, wave: u32, progress_by: Timestamp
     else {
         return false;
     };
-    // A wave whose every host is away has shown nothing: no data is never a pass.
-    let shown = tally.absent < tally.total() || waived;
+    // No data is never a pass. A wave whose every host is away has shown nothing; one that nobody is
+    // left in is like one that was skipped, once another has shown something.
+    let left = tally.total() - tally.excluded;
+    let shown = tally.absent < left || (left == 0 && rollout.runs_somewhere()) || waived;
     if tally.holding() == 0 && shown {
         let bake_secs = rollout.planned_wave(wave).map_or(0, |wave| wave.bake_secs);
         rollout.enter(step, Phase::Baking { wave, until: now.plus_secs(bake_secs) });

@@ -409,10 +409,16 @@ impl Rollout {
         self.phase.name() == PhaseName::Done
     }
 
-    /// Whether the release went to every wave and was not taken back: new hosts get it.
+    /// Whether the release went to every wave, was not taken back and runs somewhere: new hosts get
+    /// it. Where every failure was tolerated and nobody runs it, nothing is proven.
     #[must_use]
     pub fn is_proven(&self) -> bool {
-        self.phase.course() == Course::Late
+        self.phase.course() == Course::Late && self.runs_somewhere()
+    }
+
+    /// Whether a host has committed the release and keeps it.
+    pub(crate) fn runs_somewhere(&self) -> bool {
+        self.waves.iter().any(|wave| wave.tally.committed > 0)
     }
 
     /// The wave that the phase is about, counted from 0; `None` before the start and after the end.

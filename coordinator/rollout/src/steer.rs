@@ -152,7 +152,7 @@ fn retry(rollout: &mut Rollout, step: &mut Step, host: &HostId) -> Result<(), Re
 }
 
 fn slow(rollout: &mut Rollout, max_in_flight: Option<u32>) -> Result<(), Refusal> {
-    let over = rollout.is_over() && !rollout.is_proven();
+    let over = rollout.is_over() && rollout.phase.course() != Course::Late;
     match max_in_flight {
         _ if over => Err(Refusal::Over),
         Some(0) => Err(Refusal::NoSlots),

@@ -16,4 +16,5 @@ mod revert;
 mod rules;
 mod stop;
 mod table;
+mod traps;
 mod windows;
