@@ -530,7 +530,8 @@ impl Driver {
             Action::Activate { .. } => {}
             Action::Start => {
                 if let Some(release) = slot.machine.target() {
-                    self.launch(service, |job| job.start(release));
+                    let before = running.map(|known| known.id);
+                    self.launch(service, |job| job.start(release, before));
                 }
             }
             Action::Probe { deadline, interval_secs } => {

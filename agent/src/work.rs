@@ -244,10 +244,14 @@ impl Job {
         Ok(staged)
     }
 
-    /// Restarts the service on what is live, after a restart of the agent in the middle of a switch.
-    pub(crate) async fn start(self, release: ReleaseId) -> Event {
+    /// Restarts the service on what is live, after a restart of the agent in the middle of a switch
+    /// away from `before`, whose units may still run.
+    pub(crate) async fn start(self, release: ReleaseId, before: Option<ReleaseId>) -> Event {
         match self.live_spec(&release) {
-            Ok(spec) => self.restart(&spec, Vec::new()).await,
+            Ok(spec) => {
+                let leftover = self.leftover(before.as_ref(), &spec.units);
+                self.restart(&spec, leftover).await
+            }
             Err(error) => Event::SwitchFailed { why: failure(&chain(&error), "") },
         }
     }

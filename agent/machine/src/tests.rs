@@ -375,6 +375,24 @@ fn a_switch_cut_before_the_rename_waits_for_a_new_permit() {
 }
 
 #[test]
+fn a_reboot_before_the_commit_proves_the_release_anew_or_leaves_it() {
+    for (name, state) in states() {
+        if !["switching", "probing", "baking"].contains(&name) {
+            continue;
+        }
+        let (up, _) = service(name, state).resume(Some(id("new")), NOW);
+        assert_eq!(up.state.name(), name, "a start of the machine is no proof");
+        assert!(up.failure.is_none());
+        let (back, actions) = up.step(Event::Failed { why: "no answer".to_owned() }, NOW);
+        let to = Some(known("old"));
+        let restore = Action::Restore { to: to.clone(), probe_secs: 30, interval_secs: 2 };
+        assert_eq!(actions, [Action::Cancel, restore], "{name}");
+        let (done, _) = back.step(Event::Restored, NOW);
+        assert_eq!((done.running, done.state), (to, State::Committed {}), "{name}");
+    }
+}
+
+#[test]
 fn a_live_link_that_the_journal_does_not_know_is_stuck_in_every_state() {
     for (name, state) in states() {
         let (after, actions) = service(name, state).resume(Some(id("foreign")), NOW);

@@ -390,6 +390,75 @@ async fn a_service_that_neither_starts_nor_goes_back_is_stuck_until_another_rele
     host.stop().await;
 }
 
+/// A release that names these units.
+fn with_units(seq: u64, units: &[&str]) -> Made {
+    let body = format!("#!/bin/sh\necho this is {seq}\n");
+    let units = units.iter().map(|unit| (*unit).to_owned()).collect();
+    release(seq, &[("bin/shop", body.as_bytes())], &[], |raw| raw.units = units)
+}
+
+/// What the supervisor was told since it was asked last, without the looks whether all runs.
+fn changes(units: &SimulatedUnits) -> Vec<String> {
+    let mut calls = std::mem::take(&mut *units.calls.lock().unwrap());
+    calls.retain(|call| !call.starts_with("ensure"));
+    calls
+}
+
+#[tokio::test]
+async fn going_back_stops_and_starts_exactly_what_the_switch_did() {
+    let (mut host, units) = Host::simulated();
+    let one = with_units(1, &["api.service", "old.service"]);
+    let two = with_units(2, &["api.service", "new.service"]);
+    host.depot.put(&one);
+    host.depot.put(&two);
+    host.start().await;
+    host.direct(1, Desired::Switch { release: one.id }, &[&one]).await;
+    host.let_switch().await;
+    host.until_state(HostState::Committed, Some(one.id)).await;
+    changes(&units);
+    host.direct(2, Desired::Switch { release: two.id }, &[&two]).await;
+    host.let_switch().await;
+    host.until_state(HostState::Committed, Some(two.id)).await;
+    let told = || changes(&units);
+    let forth = ["stop 2.0 old.service", "restart 2.0 api.service new.service"];
+    assert_eq!(told(), forth);
+    let to = Some(one.id);
+    host.direct(3, Desired::Revert { from: two.id, to }, &[]).await;
+    host.until_state(HostState::Committed, Some(one.id)).await;
+    assert_eq!(told(), ["stop 1.0 new.service", "restart 1.0 api.service old.service"]);
+    host.stop().await;
+}
+
+#[tokio::test]
+async fn a_switch_cut_after_the_rename_stops_what_only_the_release_before_has() {
+    let (mut host, units) = Host::simulated();
+    let one = with_units(1, &["api.service", "old.service"]);
+    let two = with_units(2, &["api.service"]);
+    host.depot.put(&one);
+    host.depot.put(&two);
+    host.start().await;
+    host.direct(1, Desired::Switch { release: one.id }, &[&one]).await;
+    host.let_switch().await;
+    host.until_state(HostState::Committed, Some(one.id)).await;
+    host.direct(2, Desired::Stage { release: two.id }, &[&two]).await;
+    host.until_state(HostState::Staged, Some(one.id)).await;
+    host.direct(3, Desired::Switch { release: two.id }, &[&two]).await;
+    host.asked().await;
+    host.stop().await;
+    // As the journal and the link stand when the agent dies between the rename and the restart.
+    let layout = host.layout();
+    let mut machine = crate::journal::load(&layout, &shop()).unwrap().unwrap();
+    let State::Staged { target } = machine.state.clone() else { panic!("{machine:?}") };
+    machine.state = State::Switching { target };
+    crate::journal::save(&layout, &shop(), &machine).unwrap();
+    switch::restore(&layout, &shop(), Some(&two.id)).unwrap();
+    changes(&units);
+    host.start().await;
+    host.until_state(HostState::Committed, Some(two.id)).await;
+    assert_eq!(changes(&units), ["stop 2.0 old.service", "restart 2.0 api.service"]);
+    host.stop().await;
+}
+
 #[tokio::test]
 async fn a_damaged_journal_is_stuck_reported_and_never_overwritten() {
     let (mut host, _) = Host::simulated();
@@ -428,6 +497,23 @@ async fn a_newer_root_is_walked_to_and_kept() {
     host.hear(Heard::Welcome(Box::new(welcome))).await;
     assert!(matches!(host.say().await, Say::Reconnect));
     assert_eq!(crate::identity::root_version(&host.layout()), Some(2));
+    host.stop().await;
+}
+
+#[tokio::test]
+async fn roots_that_expired_meanwhile_are_walked_through() {
+    let (mut host, _) = Host::simulated();
+    host.start().await;
+    let expired = |version| fixture::root(version, |raw| raw.expires = 1);
+    let welcome = Welcome {
+        heartbeat_secs: 20,
+        backoff: Backoff { base_ms: 1, cap_ms: 1 },
+        blobs: "http://127.0.0.1:1".to_owned(),
+        roots: vec![expired(2), expired(3), fixture::root(4, |_| {})],
+    };
+    host.hear(Heard::Welcome(Box::new(welcome))).await;
+    assert!(matches!(host.say().await, Say::Reconnect));
+    assert_eq!(crate::identity::root_version(&host.layout()), Some(4));
     host.stop().await;
 }
 

@@ -12,13 +12,15 @@ use crate::ports::{Alive, RunSpec, Units, Work};
 #[derive(Debug, Default)]
 pub(crate) struct SimulatedUnits {
     pub(crate) broken: Mutex<BTreeSet<String>>,
+    /// Verb, version and units of each.
     pub(crate) calls: Mutex<Vec<String>>,
     pub(crate) crashes: Mutex<u64>,
 }
 
 impl SimulatedUnits {
     fn start(&self, verb: &str, spec: &RunSpec) -> Result<(), UnitError> {
-        self.calls.lock().unwrap().push(format!("{verb} {}", spec.version));
+        let units: String = spec.units.iter().map(|unit| format!(" {unit}")).collect();
+        self.calls.lock().unwrap().push(format!("{verb} {}{units}", spec.version));
         if self.broken.lock().unwrap().contains(spec.version.as_str()) {
             let (unit, result) = (spec.service.to_string(), "failed".to_owned());
             return Err(UnitError::Job { unit, result });
