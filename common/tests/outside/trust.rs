@@ -512,6 +512,33 @@ fn release_approvals() {
 }
 
 #[test]
+fn a_wide_rule_adds_nobody_to_a_narrow_one() {
+    let mut root = approving();
+    root.roles.push(entry(Role::Approver, 1, &[41]));
+    let root = root_of(&root);
+    let judged = |seeds: &[u8], environment: &str| {
+        let here = ("shop".parse().unwrap(), environment.parse().unwrap());
+        let approvals: Vec<Envelope> = seeds
+            .iter()
+            .map(|seed| {
+                let mut raw = samples::approval();
+                raw.environment = environment.parse().unwrap();
+                signed::<Approval>(&raw, &[*seed])
+            })
+            .collect();
+        check_approvals(&approvals, &samples::release(), (&here.0, &here.1), &root, now())
+    };
+    for lax in [&[41][..], &[31, 41]] {
+        let refusal = refused(judged(lax, "prod"), "approvals");
+        let good = u32::from(lax.contains(&31));
+        assert!(matches!(refusal, Refusal::Approvals { good: g, needed: 2 } if g == good));
+    }
+    judged(&[31, 32], "prod").unwrap();
+    judged(&[41], "dev").unwrap();
+    refused(judged(&[31, 32], "dev"), "approvals");
+}
+
+#[test]
 fn only_sixteen_approvals_are_looked_at() {
     let good = |seed| approval(seed, |_| {});
     let mut many = vec![good(31); 16];

@@ -7,6 +7,7 @@ mod bed;
 mod blobs;
 mod fake;
 mod history;
+mod newcomers;
 mod rollouts;
 mod routes;
 mod steer;
