@@ -1,5 +1,5 @@
 //! Holds what style can be held by a test: layout, one place per dependency, purity of the cores,
-//! lengths, words that must not stand in the tree, links that lead somewhere.
+//! lengths, words that must not stand in the tree, links that lead somewhere, tests that the docs name.
 #![expect(clippy::unwrap_used, reason = "a test stops at the first surprise")]
 
 use std::path::{Path, PathBuf};
@@ -203,6 +203,44 @@ fn links_between_pages_lead_somewhere() {
             let outside = target.is_empty() || target.contains("://");
             if !outside && !folder.join(target).exists() {
                 findings.push(format!("{path} links to {target}, which is not there"));
+            }
+        }
+    }
+    none(findings);
+}
+
+/// The tests that a row of docs/traps.md names, as file and function.
+fn tests_named(row: &str) -> Vec<(&str, &str)> {
+    row.split('`').skip(1).step_by(2).filter_map(|code| code.split_once("::")).collect()
+}
+
+#[test]
+fn each_trap_and_wish_has_one_row_and_its_tests_are_there() {
+    let page = std::fs::read_to_string(root().join("docs/traps.md")).unwrap();
+    let rows: Vec<(&str, &str)> = page
+        .lines()
+        .filter_map(|row| Some((row.strip_prefix("| ")?.split_once(" |")?.0, row)))
+        .filter(|(number, _)| number.starts_with(['T', 'U']))
+        .collect();
+    let traps = (1..=35).map(|number| format!("T{number}"));
+    let wanted: Vec<String> = traps.chain((1..=31).map(|number| format!("U{number}"))).collect();
+    let found: Vec<&str> = rows.iter().map(|(number, _)| *number).collect();
+    assert_eq!(found, wanted, "one row each, in order");
+    let mut findings = Vec::new();
+    for (number, row) in rows {
+        let named = tests_named(row);
+        if named.is_empty() && (number.starts_with('T') || !row.ends_with("| none |")) {
+            findings.push(format!("docs/traps.md: {number} names no test"));
+        }
+        for (path, name) in named {
+            let text = std::fs::read_to_string(root().join(path)).unwrap_or_default();
+            let test = text.split(&format!("fn {name}(")).next().filter(|before| *before != text);
+            let is_test = test.is_some_and(|before| {
+                let mut above = before.lines().rev().skip_while(|line| !line.contains("#["));
+                above.next().is_some_and(|line| line.contains("test"))
+            });
+            if !is_test {
+                findings.push(format!("docs/traps.md: {number}: {path} has no test {name}"));
             }
         }
     }
