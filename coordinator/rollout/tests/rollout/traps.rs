@@ -1,10 +1,10 @@
 //! Failures reported against other systems of this field, each asked of the core; docs/traps.md says
 //! which is which.
 
-use groundswell_common::Digest;
 use groundswell_common::directive::Action;
 use groundswell_common::report::{FailedStep, Verdict};
 use groundswell_common::wire::Deny;
+use groundswell_common::{Digest, Timestamp};
 use groundswell_rollout::{
     Breach, Guard, GuardKind, HaltCause, HostFact, Input, KeepOrRevert, Outcome, Parked, Phase,
     PhaseName, Plan, Progress, ProgressName, Refusal, Steer, Window, asks_webhook, desired,
@@ -314,6 +314,29 @@ fn a_wave_whose_hosts_are_gone_or_left_out_has_shown_nothing() {
     let why = explain(&bed.rollout, None, bed.at.now)[0].to_string();
     let says = "wave 1 is open and nobody of its 1 host is connected; it halts at";
     assert!(why.starts_with(says), "{why}");
+}
+
+#[test]
+fn a_clock_that_goes_back_ends_nothing_early_and_loses_nobody() {
+    let keys =
+        "max_in_flight = 9\non_breach = \"halt\"\n[[wave]]\ncount = 1\n[[wave]]\nrest = true";
+    let mut bed = Bed::start(keys, 3);
+    bed.obey_all();
+    let began = bed.at.now;
+    bed.at.now = Timestamp::from_secs(1_000_000 - 3_600);
+    assert_eq!(bed.refused(Input::Tick), Refusal::NoChange);
+    bed.pass(3_600 + 59);
+    assert_eq!(bed.phase(), PhaseName::Baking);
+    bed.pass(1);
+    assert_eq!((bed.rollout.wave(), bed.at.now), (Some(1), began.plus_secs(60)));
+    let slow = bed.wave(1)[0];
+    bed.fact(slow, HostFact::Staged);
+    bed.at.now = began;
+    bed.fact(slow, HostFact::SwitchStarted);
+    bed.pass(99);
+    assert_eq!(name(&bed, 1, 0), ProgressName::Probing, "counted from its own report");
+    bed.pass(1);
+    assert_eq!(bed.progress(slow), Progress::Lost);
 }
 
 #[test]
