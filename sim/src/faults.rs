@@ -87,8 +87,8 @@ pub const FAULTS: [Fault; 24] = [
         "HostState::Switching | HostState::Probing if aims || runs => Some(HostFact::SwitchStarted),",
         "HostState::Switching | HostState::Probing if aims || runs => Some(HostFact::Committed),")),
     fault("an old word of a host that is away", FACT, (
-        "Progress::Absent if entry.away.is_none() => Some(Progress::Staged),",
-        "Progress::Absent => Some(Progress::Staged),")),
+        "Progress::Staging => Some(Progress::Staged),",
+        "Progress::Staging | Progress::Absent => Some(Progress::Staged),")),
     fault("a resume acknowledges nothing", STEP, (
         "    acknowledge(rollout, step);", "")),
     fault("a gate that no approval opens", GATE, (

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::calendar::Opening;
 use crate::desired::goes_forward;
-use crate::gate::{Judgement, gates};
+use crate::gate::gates;
 use crate::hosts::may_still_run;
 use crate::phase::{Breach, HaltCause, Outcome, PauseCause, Phase, Resumable, RevertCause};
 use crate::plan::{Evidence, GuardKind, SkipReason};
@@ -402,10 +402,8 @@ pub(crate) fn phase_why(rollout: &Rollout, now: Timestamp) -> Why {
         Phase::Planned => Why::NotStarted,
         Phase::Running { wave, progress_by } => wave_why(rollout, *wave, *progress_by),
         Phase::Baking { wave, until } => bake_why(rollout, (*wave, *until), now),
-        Phase::Gated { wave, .. } => match gates(rollout, *wave) {
-            Judgement::Wait(why) | Judgement::Shut(why) => why,
-            Judgement::Open => Why::Manual { wave: *wave },
-        },
+        // One that stands open is passed in the same step.
+        Phase::Gated { wave, .. } => gates(rollout, *wave).unwrap_or(Why::Manual { wave: *wave }),
         Phase::Paused { cause, resume, .. } => {
             Why::Paused { cause: cause.clone(), resume: resume.clone() }
         }

@@ -296,8 +296,6 @@ pub(crate) fn next_progress(
 fn staged(entry: &HostEntry) -> Option<Progress> {
     match &entry.progress {
         Progress::Staging => Some(Progress::Staged),
-        // An old word of a host that is away would make it wait, and be given up, for ever.
-        Progress::Absent if entry.away.is_none() => Some(Progress::Staged),
         Progress::Failed { step: FailedStep::Stage, .. } => Some(Progress::Staged),
         Progress::Lost if entry.retries < LOST_RETRIES_MAX => Some(Progress::Staged),
         Progress::Pending

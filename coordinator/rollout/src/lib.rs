@@ -1,7 +1,7 @@
 //! The rollout core: from a policy and the hosts to a frozen plan, from a plan and what happens to
 //! what each host should be now.
 //!
-//! Owns: plan, step, desired, judge, explain, check. Must never do IO, read a clock, log, use
+//! Owns: plan, step, desired, explain, check. Must never do IO, read a clock, log, use
 //! randomness or an order that differs between runs: the ledger replays it. See docs/rollout.md.
 
 pub mod calendar;
@@ -29,7 +29,7 @@ pub use check::{Finding, check};
 pub use desired::{desired, generation, may_switch};
 pub use explain::{Why, earliest, explain};
 pub use fact::{LOST_GRACE_SECS, cares_about_link, fact};
-pub use gate::{Judgement, asks_webhook, judge};
+pub use gate::asks_webhook;
 pub use input::{Busy, HostFact, Input, KeepOrRevert, Moment, Steer};
 pub use phase::{Breach, HaltCause, Outcome, PauseCause, Phase, PhaseName, Resumable, RevertCause};
 pub use plan::{

@@ -6,7 +6,7 @@ use groundswell_common::Timestamp;
 use crate::calendar::{Opening, opening};
 use crate::desired::{calendar_is_open, goes_forward};
 use crate::fact::lost_at;
-use crate::gate::{Judgement, gates};
+use crate::gate::gates;
 use crate::hosts::Step;
 use crate::phase::{
     Breach, Course, HaltCause, Outcome, PauseCause, Phase, PhaseName, Resumable, RevertCause,
@@ -114,8 +114,8 @@ pub(crate) fn go_to_wave(rollout: &mut Rollout, step: &mut Step, wave: u32) {
         return go_to_wave(rollout, step, wave + 1);
     }
     match gates(rollout, wave) {
-        Judgement::Open => open(rollout, step, wave),
-        Judgement::Wait(_) | Judgement::Shut(_) => {
+        None => open(rollout, step, wave),
+        Some(_) => {
             rollout.enter(step, Phase::Gated { wave, since: now });
         }
     }
@@ -331,7 +331,7 @@ fn evidence_by(rollout: &Rollout, wave: u32, now: Timestamp) -> Option<Timestamp
 
 /// Opens the wave that waits, where its gates say so.
 fn pass_gate(rollout: &mut Rollout, step: &mut Step, wave: u32) -> bool {
-    if rollout.is_skipped(wave) || gates(rollout, wave) == Judgement::Open {
+    if rollout.is_skipped(wave) || gates(rollout, wave).is_none() {
         go_to_wave(rollout, step, wave);
         return true;
     }

@@ -5,6 +5,7 @@ mod bed;
 mod check;
 mod diagram;
 mod explain;
+mod facts;
 mod guards;
 mod journey;
 mod plan;

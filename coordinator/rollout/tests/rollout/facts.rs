@@ -1,0 +1,205 @@
+//! Corners of what reports say and what facts do: each case here once went unnoticed when it was changed.
+
+use groundswell_common::HostId;
+use groundswell_common::limits::FAILURE_TEXT_MAX_BYTES;
+use groundswell_common::report::{FailedStep, Failure, HostState, Standing, Verdict};
+use groundswell_rollout::{HostFact, Input, Progress, Steer, fact, generation};
+
+use crate::bed::{Bed, host, person, release};
+
+const OLD: u8 = 1;
+const NEW: u8 = 2;
+const OTHER: u8 = 3;
+
+/// A host that runs `running`, aims at `target`, and stands so.
+fn says(bed: &mut Bed, state: HostState, (running, target): (u8, Option<u8>)) -> Option<HostFact> {
+    let now = generation(&bed.rollout, &host(0));
+    says_under(bed, state, (running, target), now)
+}
+
+fn says_under(
+    bed: &mut Bed,
+    state: HostState,
+    (running, target): (u8, Option<u8>),
+    accepted: u64,
+) -> Option<HostFact> {
+    let standing = bed.standing(host(0));
+    standing.state = state;
+    standing.running = Some(release(running));
+    standing.target = target.map(release);
+    let standing = standing.clone();
+    fact(&bed.rollout, &host(0), &standing, accepted)
+}
+
+/// A rollout of one host that has its slot.
+fn granted() -> Bed {
+    let mut bed = Bed::start("failure_budget = 1\n", 1);
+    bed.fact(host(0), HostFact::Staged);
+    bed
+}
+
+fn steer(bed: &mut Bed, steer: Steer) {
+    bed.apply(Input::Steer { by: person("ann"), why: String::new(), steer });
+}
+
+fn failed(step: FailedStep, reverted: bool) -> HostFact {
+    HostFact::Failed { step, why: "broken".to_owned(), reverted }
+}
+
+#[test]
+fn the_health_of_the_release_before_is_news_both_ways_and_only_of_that_release() {
+    let mut bed = Bed::start("", 1);
+    bed.standing(host(0)).health = Verdict::Fail;
+    assert_eq!(says(&mut bed, HostState::Committed, (OLD, None)), Some(HostFact::Ill));
+    bed.fact(host(0), HostFact::Ill);
+    assert_eq!(says(&mut bed, HostState::Committed, (OLD, None)), None, "said before");
+    bed.standing(host(0)).health = Verdict::Pass;
+    assert_eq!(says(&mut bed, HostState::Committed, (OLD, None)), Some(HostFact::Well));
+    // Left out, it may run the release by other ways: what its probes say is then not of the one before.
+    steer(&mut bed, Steer::Exclude { host: host(0) });
+    bed.fact(host(0), HostFact::Committed);
+    let excluded = Progress::Excluded { ran: true, gone: false };
+    assert_eq!(bed.progress(host(0)), excluded);
+    bed.standing(host(0)).health = Verdict::Fail;
+    assert_eq!(says(&mut bed, HostState::Committed, (NEW, None)), None);
+}
+
+#[test]
+fn a_switch_to_another_release_is_no_step_of_this_rollout() {
+    for (state, step) in [
+        (HostState::Switching, HostFact::SwitchStarted),
+        (HostState::Probing, HostFact::SwitchStarted),
+        (HostState::Baking, HostFact::Passed),
+    ] {
+        let other = says(&mut granted(), state, (OLD, Some(OTHER)));
+        assert_eq!(other, None, "{state:?}");
+        for (running, target) in [(OLD, Some(NEW)), (NEW, None), (NEW, Some(NEW))] {
+            let said = says(&mut granted(), state, (running, target));
+            assert_eq!(said, Some(step.clone()), "{state:?} {running} {target:?}");
+        }
+    }
+    let mut staging = Bed::start("", 1);
+    assert_eq!(says(&mut staging, HostState::Staged, (OLD, Some(OTHER))), None);
+    assert_eq!(says(&mut staging, HostState::Staged, (OLD, Some(NEW))), Some(HostFact::Staged));
+}
+
+#[test]
+fn a_host_that_ran_the_release_before_and_has_another_one_staged_counts_as_running_it() {
+    for state in [HostState::Staged, HostState::Fetching] {
+        let mut bed = Bed::start("", 1);
+        assert_eq!(
+            says(&mut bed, state, (NEW, Some(OTHER))),
+            Some(HostFact::Committed),
+            "{state:?}"
+        );
+        assert_eq!(says(&mut bed, state, (NEW, Some(NEW))), None, "{state:?}");
+    }
+}
+
+#[test]
+fn a_host_that_was_told_to_go_back_long_ago_has_done_so_only_when_it_runs_something_else() {
+    let mut bed = granted();
+    bed.fact(host(0), HostFact::Committed);
+    bed.apply(Input::Revert { by: person("ann"), why: String::new() });
+    bed.pass(600);
+    assert_eq!(bed.progress(host(0)), Progress::Overdue);
+    assert_eq!(says(&mut bed, HostState::Fetching, (NEW, Some(NEW))), None);
+    let done = HostFact::RevertDone { running: Some(release(OLD)) };
+    assert_eq!(says(&mut bed, HostState::Fetching, (OLD, Some(OTHER))), Some(done));
+}
+
+#[test]
+fn what_a_host_said_before_it_was_told_to_try_again_is_an_old_story() {
+    let mut bed = Bed::start("failure_budget = 1\n", 1);
+    bed.failed_stage(host(0));
+    steer(&mut bed, Steer::Retry { host: host(0) });
+    let told = generation(&bed.rollout, &host(0));
+    let why = "broken".to_owned();
+    let failure = Failure { release: release(NEW), step: FailedStep::Stage, why, reverted: false };
+    bed.standing(host(0)).failure = Some(failure.clone());
+    assert_eq!(says_under(&mut bed, HostState::Committed, (OLD, None), told - 1), None);
+    let news = Some(failed(FailedStep::Stage, false));
+    assert_eq!(says_under(&mut bed, HostState::Committed, (OLD, None), told), news);
+    // For a host with a slot no failure is old: it may not have heard of the slot yet.
+    let mut bed = granted();
+    bed.standing(host(0)).failure = Some(Failure { step: FailedStep::Switch, ..failure });
+    let told = generation(&bed.rollout, &host(0));
+    let news = Some(failed(FailedStep::Switch, false));
+    assert_eq!(says_under(&mut bed, HostState::Committed, (OLD, None), told - 1), news);
+}
+
+#[test]
+fn a_host_that_is_stuck_says_so_to_the_rollout_whose_release_it_is_about() {
+    let of = |number: u8| {
+        let why = "no room".to_owned();
+        Failure { release: release(number), step: FailedStep::Revert, why, reverted: false }
+    };
+    let ask = |running: u8, target: Option<u8>, failure: Option<Failure>| {
+        let mut bed = granted();
+        bed.standing(host(0)).failure = failure;
+        says(&mut bed, HostState::Stuck, (running, target))
+    };
+    let stuck = |why: &str| Some(HostFact::Stuck { why: why.to_owned() });
+    assert_eq!(ask(NEW, None, None), stuck("the agent gives no reason"));
+    assert_eq!(ask(OLD, Some(NEW), None), stuck("the agent gives no reason"));
+    assert_eq!(ask(OLD, None, Some(of(NEW))), stuck("no room"));
+    assert_eq!(ask(NEW, Some(OTHER), Some(of(OTHER))), stuck("no room"));
+    assert_eq!(ask(OLD, Some(OTHER), Some(of(OTHER))), None);
+    assert_eq!(ask(OLD, None, None), None);
+}
+
+#[test]
+fn a_long_reason_is_cut_between_two_characters() {
+    let mut bed = granted();
+    let why = format!("x{}", "é".repeat(FAILURE_TEXT_MAX_BYTES));
+    let failure = Failure { release: release(NEW), step: FailedStep::Switch, why, reverted: true };
+    bed.standing(host(0)).failure = Some(failure);
+    let Some(HostFact::Failed { why, .. }) = says(&mut bed, HostState::Committed, (OLD, None))
+    else {
+        panic!("no failure");
+    };
+    assert_eq!(why.len(), FAILURE_TEXT_MAX_BYTES - 1);
+    assert!(why.ends_with('é'));
+}
+
+#[test]
+fn a_host_left_out_that_runs_the_release_after_all_is_known_and_goes_back() {
+    for shown in [HostFact::SwitchStarted, HostFact::Passed, HostFact::Committed] {
+        let mut bed = Bed::start("", 1);
+        steer(&mut bed, Steer::Exclude { host: host(0) });
+        bed.fact(host(0), shown);
+        assert_eq!(bed.progress(host(0)), Progress::Excluded { ran: true, gone: false });
+        bed.fact(host(0), HostFact::RevertDone { running: Some(release(OLD)) });
+        assert_eq!(bed.progress(host(0)), Progress::Excluded { ran: false, gone: false });
+    }
+}
+
+#[test]
+fn a_second_word_about_a_failure_is_news_only_where_it_says_more() {
+    let after = |first: HostFact, second: HostFact| {
+        let mut bed = granted();
+        bed.fact(host(0), first);
+        bed.try_apply(Input::Host { host: host(0), fact: second }).is_ok()
+    };
+    let (probe, bake, stage) = (FailedStep::Probe, FailedStep::Bake, FailedStep::Stage);
+    assert!(after(failed(probe, false), failed(probe, true)), "it went back");
+    assert!(after(failed(probe, false), failed(bake, false)), "another step failed");
+    assert!(!after(failed(probe, true), failed(bake, false)), "an older story");
+    assert!(!after(failed(probe, false), failed(probe, false)), "the same");
+    let back = HostFact::RevertDone { running: Some(release(OLD)) };
+    assert!(after(failed(probe, false), back.clone()));
+    assert!(!after(failed(stage, false), back), "there was nothing to go back from");
+}
+
+#[test]
+fn standings_of_other_services_say_nothing() {
+    let mut bed = granted();
+    let id: HostId = host(0);
+    let standing = Standing {
+        service: "mail".parse().unwrap(),
+        state: HostState::Probing,
+        running: Some(release(NEW)),
+        ..bed.standing(id).clone()
+    };
+    assert_eq!(fact(&bed.rollout, &id, &standing, u64::MAX), None);
+}
