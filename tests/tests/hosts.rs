@@ -89,6 +89,7 @@ fn a_foreign_server_goes_through_waves_on_real_hosts() {
         let canary = page.hosts.iter().find(|host| host.wave == 0).unwrap();
         let why = canary.why.clone().unwrap_or_default();
         assert!(why.contains("nats.service"), "the report names the unit: {why:?}");
+        assert!(why.contains("interface conversion"), "and has its last lines: {why:?}");
     });
 }
 

@@ -1,6 +1,7 @@
 //! Supervisors: whoever starts and stops a service. `process` runs the release's command itself, `systemd`
 //! asks systemd over D-Bus, `simulated` does neither (tests).
 
+mod log;
 mod proc_table;
 mod process;
 #[cfg(test)]

@@ -13,6 +13,7 @@ use zbus::message::Type;
 use zbus::{Connection, MatchRule, MessageStream, ObjectPath, OwnedObjectPath, OwnedVariant};
 
 use super::UnitError;
+use super::log::last_lines;
 use crate::ports::{Alive, RunSpec, Units, Work};
 
 const SYSTEMD: &str = "org.freedesktop.systemd1";
@@ -242,10 +243,7 @@ impl Units for SystemdUnits {
     }
 
     fn last_output<'a>(&'a self, spec: &'a RunSpec) -> Work<'a, String> {
-        Box::pin(async move {
-            let hints = spec.units.iter().map(|unit| format!("see 'journalctl -u {unit}'"));
-            hints.collect::<Vec<_>>().join(", ")
-        })
+        Box::pin(last_lines(&spec.units))
     }
 
     fn refused_unit(&self, service: &ServiceName, units: &[String]) -> Option<String> {
