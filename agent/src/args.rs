@@ -38,6 +38,12 @@ pub(crate) enum Verb {
         #[arg(long)]
         json: bool,
     },
+    /// Says what is wrong on this host and what to do next, without the network; 1 where something does not work.
+    Doctor {
+        /// As JSON.
+        #[arg(long)]
+        json: bool,
+    },
     /// Writes a new journal for a stuck service from what is live; the agent must not run.
     Unstick {
         /// The service.

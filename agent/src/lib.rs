@@ -8,6 +8,7 @@ mod cancel;
 mod certificate;
 mod clock;
 pub mod config;
+pub mod doctor;
 mod drift;
 mod driver;
 mod durable;

@@ -8,7 +8,7 @@ use std::process::ExitCode;
 use clap::Parser as _;
 use groundswell_agent::app::{self, AppError, Environment};
 use groundswell_agent::config::{self, Settings};
-use groundswell_agent::status;
+use groundswell_agent::{doctor, status};
 use groundswell_common::HostName;
 use tracing_subscriber::filter::LevelFilter;
 
@@ -52,6 +52,13 @@ fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
         Verb::Status { json } => {
             let status = status::status(&settings)?;
             print(&if json { status.to_json() + "\n" } else { status.to_table() })?;
+        }
+        Verb::Doctor { json } => {
+            let diagnosis = doctor::examine(&settings);
+            print(&if json { diagnosis.to_json() + "\n" } else { diagnosis.to_text() })?;
+            if diagnosis.is_bad() {
+                return Ok(ExitCode::FAILURE);
+            }
         }
         Verb::Unstick { service } => status::unstick(&settings, &service)?,
         Verb::Config { verb: ConfigVerb::Show } => print(&settings.show())?,

@@ -282,6 +282,7 @@ async fn wrong_use_is_told_apart_by_exit_code() {
         (vec!["enroll", "nonsense"], 78, "gsw1."),
         (vec!["config", "allows", "sshd.service"], 1, ""),
         (vec!["status"], 0, ""),
+        (vec!["doctor"], 1, ""),
     ] {
         let output = finish(agent(&config, &arguments)).await;
         let said = String::from_utf8_lossy(&output.stderr).into_owned();

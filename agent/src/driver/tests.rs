@@ -518,3 +518,51 @@ async fn roots_that_expired_meanwhile_are_walked_through() {
 }
 
 use groundswell_common::HostId;
+
+#[tokio::test]
+async fn the_doctor_says_what_is_wrong_and_what_to_do() {
+    use crate::doctor::{Level, examine};
+    let (mut host, _) = Host::simulated();
+    let one = good(1);
+    host.depot.put(&one);
+    host.start().await;
+    host.direct(1, Desired::Switch { release: one.id }, &[&one]).await;
+    host.let_switch().await;
+    host.until_state(HostState::Committed, Some(one.id)).await;
+    host.stop().await;
+    let config = host.dir.path().join("agent.toml");
+    std::fs::write(&config, format!("state_dir = {:?}\n", host.dir.path())).unwrap();
+    let settings = crate::config::load(&config).unwrap();
+    let found = |level: Level, what: &str| {
+        let findings = examine(&settings).findings;
+        let found = findings.iter().find(|found| found.what.contains(what));
+        let found = found.unwrap_or_else(|| panic!("nothing says {what:?}: {findings:?}"));
+        assert_eq!(found.level, level, "{found:?}");
+        assert_eq!(found.next.is_none(), level == Level::Ok, "{found:?}");
+        found.next.clone().unwrap_or_default()
+    };
+    // The identity of this test is not on the disk, and nobody holds the lock.
+    assert!(found(Level::Bad, "not enrolled").contains("swell host enroll-token"));
+    assert!(found(Level::Bad, "does not run").contains("systemctl start"));
+    let lock = crate::app::lock(&host.layout()).unwrap();
+    found(Level::Ok, "the agent runs");
+    drop(lock);
+    found(Level::Ok, "shop is committed");
+    found(Level::Ok, "directive 1 was accepted");
+    let live = host.layout().release(&shop(), &one.id).join("tree/bin/shop");
+    std::fs::write(&live, "edited").unwrap();
+    assert!(found(Level::Warn, "tree/bin/shop").contains("as it was released"));
+    std::fs::write(host.layout().journal(&shop()), "{").unwrap();
+    assert!(found(Level::Bad, "shop is stuck").contains("unstick"));
+    let diagnosis = examine(&settings);
+    assert!(diagnosis.is_bad());
+    let text = diagnosis.to_text();
+    let worst = text.lines().next().unwrap_or_default();
+    assert!(worst.starts_with("BAD "), "what does not work comes first: {text}");
+    let full =
+        std::fs::read_to_string(&config).unwrap() + "keep_free_bytes = 9223372036854775807\n";
+    std::fs::write(&config, full).unwrap();
+    let settings = crate::config::load(&config).unwrap();
+    let full = examine(&settings).findings;
+    assert!(full.iter().any(|f| f.level == Level::Bad && f.what.contains("staging must leave")));
+}
