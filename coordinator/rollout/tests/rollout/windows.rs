@@ -1,6 +1,7 @@
 //! Windows and freezes: clocks that jump, midnight, overlaps, and what they do to a rollout.
 
 use groundswell_common::Timestamp;
+use groundswell_common::directive::Action;
 use groundswell_common::wire::Deny;
 use groundswell_rollout::calendar::zone_exists;
 use groundswell_rollout::{
@@ -80,6 +81,10 @@ fn a_freeze_cuts_a_window_and_hides_those_inside_it() {
     let later = [freeze("2026-07-20T13:00:00Z", "2026-07-23T10:30:00Z")];
     let says = opening(&windows, &later, at("2026-07-20T12:30:00Z"));
     assert_eq!(says, shut("2026-07-23T10:30:00Z"));
+    // One that ends with the window leaves nothing of it.
+    let whole = [freeze("2026-07-20T13:00:00Z", "2026-07-23T12:00:00Z")];
+    let says = opening(&windows, &whole, at("2026-07-20T12:30:00Z"));
+    assert_eq!(says, shut("2026-07-24T10:00:00Z"));
 }
 
 #[test]
@@ -179,6 +184,11 @@ fn the_end_of_a_window_stops_who_has_not_switched_and_time_outside_does_not_coun
     bed.at.now = Timestamp::from_secs(1_000_680);
     bed.apply(Input::Tick);
     assert_eq!(may_switch(&bed.rollout, &host, &release(2), u64::MAX), Err(Deny::Stopped));
+    assert_eq!(
+        bed.action(host),
+        Action::Stage { release: release(2) },
+        "it keeps its slot, staged"
+    );
     let phase = bed.rollout.phase().clone();
     bed.at.now = bed.at.now.plus_secs(86_400);
     assert_eq!(bed.rollout.phase(), &phase, "a day outside the window");
