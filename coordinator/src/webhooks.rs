@@ -103,15 +103,18 @@ pub async fn run(handle: Handle, caller: Caller, mut stop: watch::Receiver<bool>
         let wake = next.values().min().copied().unwrap_or(now + IDLE);
         tokio::select! {
             changed = changes.changed() => if changed.is_err() { return },
-            Some(_) = calls.join_next() => {}
+            // A halt ends the question; after a resume it is asked anew, and at once.
+            Some(done) = calls.join_next() => if let Ok(Some(halted)) = done {
+                next.remove(&halted);
+            },
             () = tokio::time::sleep_until(wake.max(now + Duration::from_millis(100))) => {}
             told = stop.changed() => if told.is_err() || *stop.borrow() { return },
         }
     }
 }
 
-/// One question and what follows from its answer.
-async fn one(handle: Handle, caller: Caller, ask: WebhookAsk) {
+/// One question and what follows from its answer; which one it was, where it halts the rollout.
+async fn one(handle: Handle, caller: Caller, ask: WebhookAsk) -> Option<(String, u32)> {
     let answered = timeout(ANSWER, call(&caller, &ask)).await;
     let (verdict, why) = match answered.unwrap_or(Err(CallError::Silent)) {
         Ok(Answer { verdict, why }) => (verdict, why),
@@ -124,11 +127,13 @@ async fn one(handle: Handle, caller: Caller, ask: WebhookAsk) {
     let mut why = why;
     why.truncate(why.floor_char_boundary(TEXT_MAX_BYTES));
     let WebhookAsk { rollout, wave, .. } = ask;
+    let halted = (verdict == Verdict::Fail).then(|| (rollout.to_string(), wave));
     let told = handle.change(move |desk| desk.webhook_answered(&rollout, wave, (verdict, why)));
     // The same answer again, and an answer that nobody waits for any more, change nothing.
     if let Ok(Err(refused)) = told.await {
         tracing::debug!(error = %chain(&refused), "a webhook's answer was not news");
     }
+    halted
 }
 
 async fn call(caller: &Caller, ask: &WebhookAsk) -> Result<Answer, CallError> {

@@ -231,6 +231,19 @@ impl Fakehost {
         assert_eq!(self.answer().await, Answer::Ack(seq));
     }
 
+    /// Brings the release to its disk and gets its slot; the generation of that.
+    pub(crate) async fn granted(&mut self, (new, old): (ReleaseId, Option<ReleaseId>)) -> u64 {
+        let generation = self.wished(Action::Stage { release: new }).await;
+        self.report((HostState::Staged, old), (new, generation)).await;
+        self.wished(Action::Switch { release: new }).await
+    }
+
+    /// Brings the release up and commits it.
+    pub(crate) async fn commits(&mut self, what: (ReleaseId, Option<ReleaseId>)) {
+        let generation = self.granted(what).await;
+        self.report((HostState::Committed, Some(what.0)), (what.0, generation)).await;
+    }
+
     /// Asks for a permit: its nonce, or why not.
     pub(crate) async fn ask(
         &mut self,

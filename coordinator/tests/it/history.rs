@@ -30,19 +30,8 @@ async fn why_left_out(fake: &Fake, version: &str) -> SkipReason {
     why
 }
 
-async fn granted(host: &mut Fakehost, (new, old): (ReleaseId, Option<ReleaseId>)) -> u64 {
-    let generation = host.wished(Action::Stage { release: new }).await;
-    host.report((HostState::Staged, old), (new, generation)).await;
-    host.wished(Action::Switch { release: new }).await
-}
-
-async fn commits(host: &mut Fakehost, what: (ReleaseId, Option<ReleaseId>)) {
-    let generation = granted(host, what).await;
-    host.report((HostState::Committed, Some(what.0)), (what.0, generation)).await;
-}
-
 async fn fails(host: &mut Fakehost, what: (ReleaseId, Option<ReleaseId>)) {
-    let generation = granted(host, what).await;
+    let generation = host.granted(what).await;
     host.report((HostState::Probing, Some(what.0)), (what.0, generation)).await;
     let why = "answers 500".to_owned();
     host.failure = Some(Failure { release: what.0, step: FailedStep::Probe, why, reverted: true });
@@ -105,7 +94,7 @@ async fn a_plan_goes_by_how_long_a_host_took_before() {
     fake.policy(&policy("probe_deadline_secs = 300")).await;
     let (first, rollout) = fake.publish(1).await;
     assert_eq!(preview(&fake, "1.0").await.unwrap().waves[0].hosts[0].needs_secs, 300);
-    commits(&mut host, (first, None)).await;
+    host.commits((first, None)).await;
     fake.phase_is(&rollout, PhaseName::Done).await;
     let needs = preview(&fake, "1.0").await.unwrap().waves[0].hosts[0].needs_secs;
     assert!(needs <= 10, "{needs} s, as it took");
@@ -120,12 +109,12 @@ async fn a_host_that_is_left_out_gets_nothing_when_the_release_is_proven() {
     let (mut good, mut bad) = (fake.arrive(one, 1).await, fake.arrive(two, 2).await);
     fake.policy(&policy("quarantine_after = 1\nmax_in_flight = 2")).await;
     let (first, rollout) = fake.publish(1).await;
-    commits(&mut good, (first, None)).await;
+    good.commits((first, None)).await;
     fails(&mut bad, (first, None)).await;
     fake.phase_is(&rollout, PhaseName::Done).await;
     for seq in [2, 3, 4] {
         let (next, rollout) = fake.publish(seq).await;
-        commits(&mut good, (next, None)).await;
+        good.commits((next, None)).await;
         fake.phase_is(&rollout, PhaseName::Done).await;
     }
     // Its own rollout is archived by now: nothing speaks for it any more.
@@ -144,8 +133,8 @@ async fn a_barrier_is_not_jumped_over_and_comes_first_by_itself() {
     let (mut near, mut far) = (fake.arrive(one, 1).await, fake.arrive(two, 2).await);
     fake.policy(&policy("max_in_flight = 2\nabsent_after_secs = 1")).await;
     let (first, rollout) = fake.publish(1).await;
-    commits(&mut near, (first, None)).await;
-    commits(&mut far, (first, None)).await;
+    near.commits((first, None)).await;
+    far.commits((first, None)).await;
     fake.phase_is(&rollout, PhaseName::Done).await;
 
     // `far` is away while the barrier and two more releases go by.
@@ -153,7 +142,7 @@ async fn a_barrier_is_not_jumped_over_and_comes_first_by_itself() {
     let mut barrier = release(2);
     barrier.barrier = true;
     let published = fake.publish_as(barrier.clone()).await;
-    commits(&mut near, (published.release, Some(first))).await;
+    near.commits((published.release, Some(first))).await;
     fake.phase_is(&published.rollout.unwrap(), PhaseName::Done).await;
     let version = barrier.version;
     for seq in [3, 4] {
@@ -164,7 +153,7 @@ async fn a_barrier_is_not_jumped_over_and_comes_first_by_itself() {
             skipped.iter().map(|host| (host.id, &host.why)).collect::<Vec<_>>(),
             [(two, &why)]
         );
-        commits(&mut near, (next, None)).await;
+        near.commits((next, None)).await;
         fake.phase_is(&rollout, PhaseName::Done).await;
     }
     // Back again it is brought to the barrier first, and takes part from then on.
@@ -206,7 +195,7 @@ async fn a_hotfix_goes_before_a_rollout_under_way_and_anything_else_waits() {
     let hotfix = fake.publish_as(hotfix).await;
     let rollout = hotfix.rollout.unwrap();
     fake.phase_is(&under_way, PhaseName::Done).await;
-    commits(&mut host, (hotfix.release, None)).await;
+    host.commits((hotfix.release, None)).await;
     fake.phase_is(&rollout, PhaseName::Done).await;
     fake.stop().await;
 }

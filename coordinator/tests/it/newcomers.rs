@@ -1,22 +1,14 @@
 //! Hosts and releases that come while a rollout is under way: what they get, and what they are told.
 
 use groundswell_common::directive::Action;
-use groundswell_common::report::HostState;
 use groundswell_coordinator::driver::Verb;
 use groundswell_rollout::PhaseName;
 
 use crate::bed::fleet;
-use crate::fake::{Fake, Fakehost, ada, release, web};
+use crate::fake::{Fake, ada, release, web};
 
 const POLICY: &str = "service = \"web\"\ntargets = \"*\"\nbake_secs = 0\nhost_bake_secs = 0\n\
     when_newer = \"queue\"\n[[wave]]\nname = \"all\"\nrest = true\n";
-
-async fn commits(host: &mut Fakehost, new: groundswell_common::ReleaseId) {
-    let generation = host.wished(Action::Stage { release: new }).await;
-    host.report((HostState::Staged, None), (new, generation)).await;
-    let generation = host.wished(Action::Switch { release: new }).await;
-    host.report((HostState::Committed, Some(new)), (new, generation)).await;
-}
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_new_host_gets_the_proven_release_while_a_newer_one_is_paused() {
@@ -26,7 +18,7 @@ async fn a_new_host_gets_the_proven_release_while_a_newer_one_is_paused() {
     let mut host = fake.arrive(id, 1).await;
     fake.policy(POLICY).await;
     let (proven, rollout) = fake.publish(1).await;
-    commits(&mut host, proven).await;
+    host.commits((proven, None)).await;
     fake.phase_is(&rollout, PhaseName::Done).await;
     let (newer, rollout) = fake.publish(2).await;
     host.wished(Action::Stage { release: newer }).await;
@@ -63,9 +55,9 @@ async fn a_release_that_waits_says_for_what_and_starts_when_that_is_over() {
     assert_eq!(second.waiting, Some(says));
     let third = fake.publish_as(release(3)).await;
     assert_eq!(third.rollout, None);
-    commits(&mut host, first).await;
+    host.commits((first, None)).await;
     // Nobody asks for it: the newest goes, not the next in the row.
-    commits(&mut host, third.release).await;
+    host.commits((third.release, None)).await;
     let newest = |desk: &groundswell_coordinator::driver::Desk| {
         desk.view().newest_rollout(&web()).map(|rollout| (rollout.release(), rollout.id().clone()))
     };

@@ -4,12 +4,12 @@
 use groundswell_common::api::SteerAct;
 use groundswell_common::directive::Action;
 use groundswell_common::report::HostState;
-use groundswell_common::{HostName, ReleaseId, RolloutId, Timestamp};
+use groundswell_common::{HostName, RolloutId, Timestamp};
 use groundswell_coordinator::driver::{Refused, Settled};
 use groundswell_rollout::{PhaseName, Progress, Refusal, Rollout, Why, explain};
 
 use crate::bed::fleet;
-use crate::fake::{Fake, Fakehost, ada, web};
+use crate::fake::{Fake, ada, web};
 
 const POLICY: &str = "service = \"web\"\ntargets = \"*\"\nbake_secs = 0\nhost_bake_secs = 0\n\
     [[wave]]\nname = \"first\"\ncount = 1\n[[wave]]\nname = \"all\"\nrest = true\n\
@@ -31,14 +31,6 @@ async fn look<T: Send + 'static>(fake: &Fake, rollout: &RolloutId, what: fn(&Rol
     ask.await.unwrap().unwrap()
 }
 
-/// The host brings the release up and commits it.
-async fn obey(host: &mut Fakehost, release: ReleaseId) {
-    let generation = host.wished(Action::Stage { release }).await;
-    host.report((HostState::Staged, None), (release, generation)).await;
-    let generation = host.wished(Action::Switch { release }).await;
-    host.report((HostState::Committed, Some(release)), (release, generation)).await;
-}
-
 fn named(name: &str) -> HostName {
     name.parse().unwrap()
 }
@@ -55,7 +47,7 @@ async fn at_the_gate(fake: &Fake) -> (RolloutId, HostName) {
         true => (&mut first, named("h2")),
         false => (&mut second, named("h1")),
     };
-    obey(host, release).await;
+    host.commits((release, None)).await;
     fake.phase_is(&rollout, PhaseName::Gated).await;
     (rollout, left)
 }

@@ -7,7 +7,8 @@ use groundswell_common::report::{FailedStep, Failure, HostState, Standing, Verdi
 use groundswell_common::{Digest, HostId, OperatorName, ReleaseId, Timestamp};
 use groundswell_rollout::{
     Effects, HostFact, HostFacts, Input, Moment, Outcome, Phase, PhaseName, Plan, Policy, Progress,
-    Refusal, ReleaseRef, Rollout, check, desired, due, fact, generation, plan, step,
+    ProgressName, Refusal, ReleaseRef, Rollout, Steer, check, desired, due, fact, generation, plan,
+    step,
 };
 
 pub(crate) fn host(number: u8) -> HostId {
@@ -242,6 +243,22 @@ impl Bed {
     pub(crate) fn resume(&mut self) -> Effects {
         self.apply(Input::Resume { by: person("ann"), why: "seen".to_owned() })
     }
+}
+
+/// A started rollout of a plan.
+pub(crate) fn begun(plan: Plan) -> Bed {
+    let mut bed = Bed::of(plan);
+    bed.apply(Input::Start { away: Vec::new(), busy: Vec::new() });
+    bed
+}
+
+pub(crate) fn steer(steer: Steer) -> Input {
+    Input::Steer { by: person("ann"), why: "because".to_owned(), steer }
+}
+
+/// The progress of a host by its place in a wave.
+pub(crate) fn name(bed: &Bed, wave: usize, at: usize) -> ProgressName {
+    bed.progress(bed.wave(wave)[at]).name()
 }
 
 /// A host in the middle of something goes on by itself, whatever its wish.

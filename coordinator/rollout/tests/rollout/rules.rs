@@ -7,21 +7,7 @@ use groundswell_rollout::{
     generation,
 };
 
-use crate::bed::{Bed, host, person, planned};
-
-fn begun(plan: Plan) -> Bed {
-    let mut bed = Bed::of(plan);
-    bed.apply(Input::Start { away: Vec::new(), busy: Vec::new() });
-    bed
-}
-
-fn steer(steer: Steer) -> Input {
-    Input::Steer { by: person("ann"), why: "because".to_owned(), steer }
-}
-
-fn name(bed: &Bed, wave: usize, at: usize) -> ProgressName {
-    bed.progress(bed.wave(wave)[at]).name()
-}
+use crate::bed::{Bed, begun, host, name, person, planned, steer};
 
 #[test]
 fn a_rollout_may_have_fewer_failures_than_its_waves_together() {

@@ -7,25 +7,13 @@ use groundswell_common::wire::Deny;
 use groundswell_common::{Digest, Timestamp};
 use groundswell_rollout::{
     Breach, Guard, GuardKind, HaltCause, HostFact, Input, KeepOrRevert, Outcome, Parked, Phase,
-    PhaseName, Plan, Progress, ProgressName, Refusal, Steer, Window, asks_webhook, desired,
-    explain, generation, may_switch, next_deadline, plan,
+    PhaseName, Progress, ProgressName, Refusal, Steer, Window, asks_webhook, desired, explain,
+    generation, may_switch, next_deadline, plan,
 };
 
-use crate::bed::{Bed, host, hosts, person, planned, policy, reference, release};
-
-fn begun(plan: Plan) -> Bed {
-    let mut bed = Bed::of(plan);
-    bed.apply(Input::Start { away: Vec::new(), busy: Vec::new() });
-    bed
-}
-
-fn steer(steer: Steer) -> Input {
-    Input::Steer { by: person("ann"), why: "because".to_owned(), steer }
-}
-
-fn name(bed: &Bed, wave: usize, at: usize) -> ProgressName {
-    bed.progress(bed.wave(wave)[at]).name()
-}
+use crate::bed::{
+    Bed, begun, host, hosts, name, person, planned, policy, reference, release, steer,
+};
 
 fn switch() -> Action {
     Action::Switch { release: release(2) }
