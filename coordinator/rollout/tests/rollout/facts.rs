@@ -55,6 +55,11 @@ fn the_health_of_the_release_before_is_news_both_ways_and_only_of_that_release()
     assert_eq!(says(&mut bed, HostState::Committed, (OLD, None)), None, "said before");
     bed.standing(host(0)).health = Verdict::Pass;
     assert_eq!(says(&mut bed, HostState::Committed, (OLD, None)), Some(HostFact::Well));
+    // What it says while it runs the release is of that one, whatever else it says.
+    assert_eq!(says(&mut bed, HostState::Staged, (NEW, Some(NEW))), None);
+    let mut well = Bed::start("", 1);
+    well.standing(host(0)).health = Verdict::Fail;
+    assert_eq!(says(&mut well, HostState::Staged, (NEW, Some(NEW))), None);
     // Left out, it may run the release by other ways: what its probes say is then not of the one before.
     steer(&mut bed, Steer::Exclude { host: host(0) });
     bed.fact(host(0), HostFact::Committed);
