@@ -4,7 +4,8 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context as _, bail};
 use groundswell_common::Environment;
-use groundswell_common::api::{ApprovalAsk, ApproveAnswer, RolloutPage};
+use groundswell_common::api::{ApprovalAsk, ApproveAnswer, ReleasePage, RolloutPage};
+use groundswell_common::manifest::Source;
 use groundswell_common::trust::{Approval, Envelope, Purpose, RawApproval, SecretKey};
 
 use crate::args::ApproveArgs;
@@ -16,6 +17,9 @@ use crate::output::{clean, confirm, name_of};
 
 /// Seconds by which the coordinator's clock may be behind this machine's.
 const CLOCK_SLACK_SECS: u64 = 300;
+
+/// Commits that the question shows.
+const COMMITS_SHOWN: usize = 10;
 
 /// Runs `swell approve`.
 pub(crate) async fn approve(context: &Context, args: &ApproveArgs) -> anyhow::Result<Exit> {
@@ -29,7 +33,9 @@ pub(crate) async fn approve(context: &Context, args: &ApproveArgs) -> anyhow::Re
             args.rollout
         );
     };
-    for line in question(&page, ask) {
+    let release = part(&ask.release.to_string());
+    let release: ReleasePage = client.get(&format!("/v1/releases/{release}")).await?;
+    for line in question(&page, ask).into_iter().chain(changes(&release.source)) {
         context.out.note(line)?;
     }
     let what = format!("approve wave {} of {}", ask.wave + 1, args.rollout);
@@ -68,6 +74,28 @@ fn question(page: &RolloutPage, ask: &ApprovalAsk) -> Vec<String> {
         lines.push(format!("{}{mark}", wave_line(wave, false)));
     }
     lines.extend(page.why.iter().map(|why| format!("  {}", clean(why))));
+    lines
+}
+
+/// What changes: the commits since the release before, the newest first, and who wrote them.
+fn changes(source: &Source) -> Vec<String> {
+    let mut lines = Vec::new();
+    if !source.authors.is_empty() {
+        lines.push(clean(&format!("by      {}", source.authors.join(", "))));
+    }
+    if let Some(notes) = &source.notes {
+        lines.push(clean(&format!("notes   {notes}")));
+    }
+    lines.push(match source.commits.len() {
+        0 => "changes nobody told: it was published without a work tree".to_owned(),
+        1 => "changes 1 commit".to_owned(),
+        count => format!("changes {count} commits"),
+    });
+    let shown = source.commits.iter().take(COMMITS_SHOWN);
+    lines.extend(shown.map(|commit| format!("  {}", clean(commit))));
+    if source.commits.len() > COMMITS_SHOWN {
+        lines.push("  …; all of them: swell release show".to_owned());
+    }
     lines
 }
 
@@ -125,5 +153,18 @@ mod tests {
         let text = question(&page(), &ask).join("\n");
         assert!(text.contains(&ask.plan.to_string()) && text.contains("this one"), "{text}");
         assert!(text.contains("needs   1 approvals by admins"), "{text}");
+    }
+
+    #[test]
+    fn the_question_shows_what_changes_and_who_wrote_it() {
+        assert_eq!(changes(&Source::default()).len(), 1, "nothing is known, and that is said");
+        let commits = (1..=12).map(|number| format!("{number} fix the till\u{1b}[2J")).collect();
+        let authors = vec!["Ann".to_owned(), "Ben".to_owned()];
+        let lines = changes(&Source { authors, commits, ..Source::default() });
+        assert_eq!(lines[0], "by      Ann, Ben");
+        assert_eq!(lines[1], "changes 12 commits");
+        assert_eq!(lines.len(), 2 + COMMITS_SHOWN + 1);
+        assert!(lines[2].contains("1 fix the till") && !lines[2].contains('\u{1b}'), "{lines:?}");
+        assert!(lines.last().is_some_and(|last| last.contains("swell release show")));
     }
 }

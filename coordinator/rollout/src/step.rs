@@ -103,7 +103,7 @@ pub enum Refusal {
     #[error("nobody waits for a webhook's answer about wave {0} (counted from 0)")]
     NobodyAsked(u32),
     /// An approval by somebody who made the release, where four eyes are wanted.
-    #[error("{0} published or wrote this release; another person must approve it")]
+    #[error("{0} published this release; another person must approve it")]
     FourEyes(OperatorName),
     /// A fact or tick that changes nothing.
     #[error("nothing changes")]
