@@ -453,8 +453,9 @@ fn a_rehearsal_refuses_what_the_coordinator_refuses() {
     assert_eq!(text.matches("targets is empty").count(), 1, "{text}");
     let text = refused("service = \"shop\"\ntargets = \"*\"\nbake = 5\n", &[]);
     assert!(text.contains("line 3") && text.contains("unknown field `bake`"), "{text}");
-    let text = refused("service = \"shop\"\ntargets = \"*\"\nquarantine_after = 3\n", &[]);
-    assert!(text.contains("the coordinator does not do quarantine_after"), "{text}");
+    let hook = "service = \"shop\"\ntargets = \"*\"\n[[wave]]\nrest = true\ngate = \"webhook\"\n";
+    let text = refused(hook, &[]);
+    assert!(text.contains("line 3") && text.contains("needs webhook = "), "{text}");
     let text = refused(POLICY, &["--label", "role=db"]);
     assert!(text.contains("none of 10 hosts matches targets = \"role=web\""), "{text}");
     let text = refused(POLICY, &["--label", "site=a*11"]);

@@ -35,7 +35,7 @@ pub(crate) fn lane_is_shut(rollout: &Rollout) -> bool {
 
 /// Gives free slots to hosts that are ready.
 pub(crate) fn grant(rollout: &mut Rollout, step: &mut Step) {
-    if breach(rollout).is_some() || !calendar_is_open(rollout) {
+    if breach(rollout).is_some() || !calendar_is_open(rollout) || too_many_domains(rollout) {
         return;
     }
     let slots = slots(rollout);
@@ -53,6 +53,9 @@ pub(crate) fn grant(rollout: &mut Rollout, step: &mut Step) {
 
 /// Gives free slots to hosts of wave `wave` and later that must go back.
 pub(crate) fn send_back(rollout: &mut Rollout, step: &mut Step, wave: u32) {
+    if too_many_domains(rollout) {
+        return;
+    }
     let way = Way::Back { first: rollout.wave_state(wave).map_or(0, |wave| wave.first) };
     let (slots, deadline) = (back_slots(rollout, wave), back_at(rollout, step.at.now));
     while rollout.in_flight() < slots {
@@ -63,6 +66,13 @@ pub(crate) fn send_back(rollout: &mut Rollout, step: &mut Step, wave: u32) {
             None => rollout.advance(step, ordinal, Progress::Reverting { deadline }),
         }
     }
+}
+
+/// Whether the rollout before left hosts in flight in more failure domains than this one may touch:
+/// nobody is added to any of them before they are fewer.
+fn too_many_domains(rollout: &Rollout) -> bool {
+    let cap = rollout.plan.domains_at_once;
+    cap > 0 && rollout.counts.domains > cap
 }
 
 /// Lets hosts that waited for a window be looked at again.

@@ -208,3 +208,21 @@ fn standings_of_other_services_say_nothing() {
     };
     assert_eq!(fact(&bed.rollout, &id, &standing, u64::MAX), None);
 }
+
+#[test]
+fn a_host_has_its_own_deadlines_and_thirty_seconds_more() {
+    let mut bed = granted();
+    let (probe, bake) = (bed.rollout.plan().probe_deadline_secs, bed.rollout.plan().host_bake_secs);
+    assert!(probe > 1 && bake > 1);
+    let since = bed.at.now;
+    let whole = since.plus_secs(probe + bake + 30);
+    assert_eq!(bed.progress(host(0)), Progress::Granted { since, deadline: whole });
+    bed.at.now = since.plus_secs(5);
+    bed.fact(host(0), HostFact::SwitchStarted);
+    let deadline = bed.at.now.plus_secs(probe + bake + 30);
+    assert_eq!(bed.progress(host(0)), Progress::Probing { deadline });
+    bed.at.now = since.plus_secs(9);
+    bed.fact(host(0), HostFact::Passed);
+    let deadline = bed.at.now.plus_secs(bake + 30);
+    assert_eq!(bed.progress(host(0)), Progress::Baking { deadline });
+}
