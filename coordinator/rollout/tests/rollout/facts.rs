@@ -3,7 +3,7 @@
 use groundswell_common::HostId;
 use groundswell_common::limits::FAILURE_TEXT_MAX_BYTES;
 use groundswell_common::report::{FailedStep, Failure, HostState, Standing, Verdict};
-use groundswell_rollout::{HostFact, Input, Progress, Steer, fact, generation};
+use groundswell_rollout::{HostFact, Input, Progress, Refusal, Steer, fact, generation};
 
 use crate::bed::{Bed, host, person, release};
 
@@ -225,4 +225,14 @@ fn a_host_has_its_own_deadlines_and_thirty_seconds_more() {
     bed.fact(host(0), HostFact::Passed);
     let deadline = bed.at.now.plus_secs(bake + 30);
     assert_eq!(bed.progress(host(0)), Progress::Baking { deadline });
+}
+
+#[test]
+fn an_approval_that_no_gate_asks_for_is_refused() {
+    let mut bed = Bed::start("[[wave]]\ncount = 1\n[[wave]]\nrest = true\n", 3);
+    let plan = bed.rollout.plan_hash();
+    for wave in [Some(1), None] {
+        let refused = bed.refused(Input::Approve { by: person("ann"), plan, wave });
+        assert_eq!(refused, Refusal::NoGate, "{wave:?}");
+    }
 }
