@@ -69,8 +69,8 @@ pub struct Host {
     pub fuse: Option<u32>,
     /// How many times as long its work takes.
     pub slowness: u64,
-    /// When the newest bake began by its own clock.
-    pub passed_at: Option<Timestamp>,
+    /// When the probes of a release passed, of what is live and what it would go back to.
+    passed: BTreeMap<ReleaseId, Timestamp>,
     /// By how many milliseconds its clock is ahead.
     ahead: i64,
     /// What that will be at its next start: while the agent runs, its clock is steady.
@@ -106,7 +106,7 @@ impl Host {
             up: true,
             fuse: None,
             slowness,
-            passed_at: None,
+            passed: BTreeMap::new(),
             ahead: 0,
             next_ahead: 0,
             torn: false,
@@ -139,6 +139,12 @@ impl Host {
     #[must_use]
     pub fn live_is_whole(&self) -> bool {
         self.live.is_none_or(|live| self.disk.contains_key(&live))
+    }
+
+    /// When the probes of what is live passed.
+    #[must_use]
+    pub fn passed_at(&self) -> Option<Timestamp> {
+        self.passed.get(&self.live?).copied()
     }
 
     /// Whether it serves with something that has not proved itself: between its switch and its commit
@@ -227,7 +233,7 @@ impl Host {
             let previous = self.before.and_then(|before| self.disk.get(&before)).cloned();
             machine.adopt(known.clone(), previous);
             // The person vouches for what runs.
-            self.passed_at = Some(Timestamp::from_millis(0));
+            self.passed.insert(known.id, Timestamp::from_millis(0));
         }
         let (machine, actions) = machine.resume(self.live, self.local(now));
         self.keep(machine, actions, now);
@@ -312,6 +318,7 @@ impl Host {
                 self.due.push_back((now.plus_millis(millis), self.number, Due::AskAgain));
             }
             Action::Activate { target } => {
+                self.passed.remove(&target.id);
                 self.before = self.live;
                 self.live = Some(target.id);
                 let dead = self.nature(target.id) == Nature::DeadAtSwitch;
@@ -326,6 +333,8 @@ impl Host {
             Action::Restore { to, .. } => {
                 self.live = to.map(|to| to.id);
                 self.before = None;
+                let live = self.live;
+                self.passed.retain(|release, _| Some(*release) == live);
                 self.after(300, now, Event::Restored);
             }
             Action::Ensure => {}
@@ -366,7 +375,9 @@ impl Host {
             true => Event::Failed { why: "its probes do not pass".to_owned() },
             false => Event::Passed,
         };
-        self.passed_at = Some(at).filter(|_| !late);
+        if let Some(live) = self.live.filter(|_| !late) {
+            self.passed.insert(live, at);
+        }
         let at = if late { deadline.max(now) } else { at };
         self.due.push_back((at, self.number, Due::Event(event)));
     }

@@ -245,6 +245,10 @@ fn history_predicts_how_long_it_takes() {
     let keys = "max_in_flight = 2\nbake_secs = 30\n[[wave]]\ncount = 1\n[[wave]]\nrest = true";
     // One host, its bake, then four hosts by two, and a bake.
     assert_eq!(made(keys, &facts).unwrap().predicted_secs, 100 + 30 + 200 + 30);
+    let alone = "max_in_flight = 1\nbake_secs = 0\n[[wave]]\nrest = true";
+    let alike = |host| HostFacts { usual_secs: Some(100), ..host };
+    let three: Vec<HostFacts> = hosts(3).into_iter().map(alike).collect();
+    assert_eq!(made(alone, &three).unwrap().predicted_secs, 300, "one after the other");
     facts[0].usual_secs = None;
     let total = made(keys, &facts).unwrap();
     let needs: BTreeSet<u64> =

@@ -6,10 +6,10 @@ use groundswell_common::wire::Deny;
 use groundswell_rollout::calendar::zone_exists;
 use groundswell_rollout::{
     Freeze, HaltCause, HostFact, Input, Opening, Phase, PhaseName, Plan, ProgressName, Why, Window,
-    earliest, explain, generation, may_switch, opening,
+    earliest, explain, generation, may_switch, next_deadline, opening,
 };
 
-use crate::bed::{Bed, planned, release};
+use crate::bed::{Bed, person, planned, release};
 
 fn window(days: &[u8], start: &str, minutes: u32, zone: &str) -> Window {
     let (hour, minute) = start.split_once(':').unwrap();
@@ -252,4 +252,31 @@ fn who_was_away_in_the_window_gets_it_in_the_next_one() {
     bed.pass(7 * 86_400 - 3_600);
     assert!(!matches!(bed.rollout.phase(), Phase::Halted { cause: HaltCause::Breach(_), .. }));
     assert_eq!(bed.progress(last).name(), ProgressName::Granted);
+}
+
+#[test]
+fn the_calendar_wakes_only_a_rollout_that_may_switch_hosts_then() {
+    let mut bed = started();
+    assert_eq!(next_deadline(&bed.rollout), Some(Timestamp::from_secs(1_000_080)));
+    bed.apply(Input::Pause { by: person("ann"), why: String::new() });
+    assert_eq!(next_deadline(&bed.rollout), None, "a pause sleeps through windows");
+    bed.apply(Input::Resume { by: person("ann"), why: String::new() });
+    assert!(next_deadline(&bed.rollout).is_some());
+    for host in bed.wave(0) {
+        bed.fact(host, HostFact::Committed);
+    }
+    bed.pass(60);
+    assert_eq!(bed.phase(), PhaseName::Done);
+    assert_eq!(next_deadline(&bed.rollout), None, "nobody is left to switch");
+}
+
+#[test]
+fn a_stopped_rollout_still_says_which_wave_it_is_about() {
+    let mut bed = Bed::start("[[wave]]\ncount = 1\n[[wave]]\nrest = true\n", 2);
+    let canary = bed.wave(0)[0];
+    bed.fact(canary, HostFact::Committed);
+    bed.pass(120);
+    assert_eq!(bed.rollout.wave(), Some(1));
+    bed.apply(Input::Pause { by: person("ann"), why: String::new() });
+    assert_eq!(bed.rollout.wave(), Some(1));
 }
