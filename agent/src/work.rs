@@ -458,7 +458,10 @@ impl Job {
                         return Err(ProbeError::Unit(unit.clone()).into());
                     }
                 }
-                Probe::Http { .. } | Probe::Tcp { .. } | Probe::Exec { .. } => {
+                Probe::Http { .. }
+                | Probe::Tcp { .. }
+                | Probe::Exec { .. }
+                | Probe::File { .. } => {
                     self.outside.probes.once(probe, spec).await?;
                 }
             }

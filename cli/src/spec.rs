@@ -109,6 +109,11 @@ enum ProbeSpec {
         #[serde(default = "default_timeout_secs")]
         timeout_secs: u64,
     },
+    File {
+        path: String,
+        #[serde(default)]
+        max_age_secs: u64,
+    },
     Unit {
         unit: String,
     },
@@ -141,6 +146,7 @@ impl Spec {
             ProbeSpec::Http { url, timeout_secs } => Probe::Http { url, timeout_secs },
             ProbeSpec::Tcp { address, timeout_secs } => Probe::Tcp { address, timeout_secs },
             ProbeSpec::Exec { argv, timeout_secs } => Probe::Exec { argv, timeout_secs },
+            ProbeSpec::File { path, max_age_secs } => Probe::File { path, max_age_secs },
             ProbeSpec::Unit { unit } => Probe::Unit { unit },
         };
         self.probe.iter().map(probe).collect()

@@ -138,6 +138,13 @@ pub enum Probe {
         /// Seconds that one try may take.
         timeout_secs: u64,
     },
+    /// A file that is there and, where an age is given, was written lately.
+    File {
+        /// Absolute.
+        path: String,
+        /// Seconds since it was written at most, up to a week; 0 for any age.
+        max_age_secs: u64,
+    },
     /// A systemd unit that is active.
     Unit {
         /// The unit's name.
@@ -442,6 +449,9 @@ fn check_run(raw: &RawManifest) -> Result<(), ManifestError> {
     raw.probes.iter().try_for_each(check_probe)
 }
 
+/// Longest age of a file that a probe may ask for, in seconds: a week.
+const FILE_AGE_MAX_SECS: u64 = 604_800;
+
 fn check_probe(probe: &Probe) -> Result<(), ManifestError> {
     let in_time = |secs: u64| {
         if (1..=600).contains(&secs) {
@@ -482,6 +492,16 @@ fn check_probe(probe: &Probe) -> Result<(), ManifestError> {
             } else {
                 Err(ManifestError::Run(
                     "an exec probe needs 1 to 128 arguments of at most 4096 bytes, no NUL",
+                ))
+            }
+        }
+        Probe::File { path, max_age_secs } => {
+            let good = path.starts_with('/') && path.len() <= ARG_MAX_BYTES && !path.contains('\0');
+            if good && *max_age_secs <= FILE_AGE_MAX_SECS {
+                Ok(())
+            } else {
+                Err(ManifestError::Run(
+                    "a file probe needs an absolute path of at most 4096 bytes and max_age_secs of at most 604800",
                 ))
             }
         }

@@ -1,7 +1,8 @@
-//! One try of a health check: http, tcp, exec. Unit probes are answered by the supervisor. No data is a
+//! One try of a health check: http, tcp, exec, file. Unit probes are answered by the supervisor. No data is a
 //! failure of the try, never a pass.
 
 mod exec;
+mod file;
 mod http;
 
 use std::time::Duration;
@@ -41,6 +42,12 @@ pub(crate) enum ProbeError {
     /// A command that did not exit with 0.
     #[error("probe {what}: {how}: {output}")]
     Exit { what: String, how: String, output: String },
+    /// A directory or something else that is no file.
+    #[error("probe {0}: it is no file")]
+    NoFile(String),
+    /// A file that was written too long ago.
+    #[error("probe {what}: written {age} s ago, at most {max_age_secs} s")]
+    Old { what: String, age: u64, max_age_secs: u64 },
     /// A unit that is not active.
     #[error("probe {0}: the unit is not active")]
     Unit(String),
@@ -61,6 +68,9 @@ impl Probes for RealProbes {
                     within(address, *timeout_secs, open(address)).await
                 }
                 Probe::Exec { argv, timeout_secs } => exec::run(argv, *timeout_secs, spec).await,
+                Probe::File { path, max_age_secs } => {
+                    within(path, file::ANSWER_SECS, file::look(path, *max_age_secs)).await
+                }
                 Probe::Unit { unit } => Err(ProbeError::Unit(unit.clone())),
             }
         })

@@ -98,3 +98,23 @@ async fn exec_is_killed_with_its_children_at_the_time_out() {
     };
     timeout(Duration::from_secs(20), gone).await.expect("the child is killed, too");
 }
+
+#[tokio::test]
+async fn a_file_passes_while_it_is_there_and_fresh() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("alive");
+    let look = |path: &std::path::Path, max_age_secs| {
+        let path = path.to_str().unwrap().to_owned();
+        once(Probe::File { path, max_age_secs })
+    };
+    assert!(matches!(look(&path, 0).await, Err(ProbeError::Io { .. })), "not there yet");
+    std::fs::write(&path, "").unwrap();
+    look(&path, 60).await.unwrap();
+    let long_ago = std::time::SystemTime::now() - Duration::from_secs(100);
+    let file = std::fs::File::options().write(true).open(&path).unwrap();
+    file.set_modified(long_ago).unwrap();
+    look(&path, 0).await.unwrap();
+    let old = look(&path, 60).await.unwrap_err();
+    assert!(matches!(old, ProbeError::Old { age: 100.., max_age_secs: 60, .. }), "{old}");
+    assert!(matches!(look(dir.path(), 0).await, Err(ProbeError::NoFile(_))), "a directory");
+}

@@ -218,6 +218,8 @@ fn probes_that_cannot_run() {
     let tcp = "a tcp probe needs address = \"HOST:PORT\"";
     let exec = "an exec probe needs 1 to 128 arguments of at most 4096 bytes, no NUL";
     let unit = "a unit probe needs NAME.service without '/' or spaces";
+    let file = "a file probe needs an absolute path of at most 4096 bytes and max_age_secs of at most 604800";
+    let look = |path: &str, max_age_secs| Probe::File { path: path.to_owned(), max_age_secs };
     let time = "a probe's timeout_secs must be 1 to 600";
     let get = |url: &str, timeout_secs| Probe::Http { url: url.to_owned(), timeout_secs };
     let connect = |to: &str, timeout_secs| Probe::Tcp { address: to.to_owned(), timeout_secs };
@@ -245,6 +247,10 @@ fn probes_that_cannot_run() {
         (run(&["a", "b\0"], 5), exec),
         (run(&["a"], 0), time),
         (Probe::Unit { unit: "../shop.service".to_owned() }, unit),
+        (look("run/shop", 0), file),
+        (look("", 0), file),
+        (look("/run/\0", 0), file),
+        (look("/run/shop", 604_801), file),
     ] {
         let got = changed(|raw| raw.probes = vec![probe.clone()]);
         assert_eq!(got, Err(ManifestError::Run(want)), "{probe:.80?}");
