@@ -13,7 +13,7 @@ type Failure = Box<dyn std::error::Error>;
 /// Seeds within which each fault must be found.
 const SEEDS: &str = "1000";
 /// What the copy needs of the tree.
-const COPIED: [&str; 8] = [
+const COPIED: [&str; 9] = [
     "Cargo.toml",
     "Cargo.lock",
     "rust-toolchain.toml",
@@ -21,6 +21,7 @@ const COPIED: [&str; 8] = [
     "coordinator",
     "agent",
     "cli",
+    "packaging",
     "sim",
 ];
 

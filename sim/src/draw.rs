@@ -103,7 +103,8 @@ pub(crate) fn planned(
         let number = host_number(id);
         let labels = format!("rack=r{}", number % 4).parse().ok()?;
         let name = format!("host-{number}").parse().ok()?;
-        Some(HostFacts { running: runs(*id), ..HostFacts::new(*id, name, labels) })
+        let (running, fallback) = (runs(*id), Some(release(0).0));
+        Some(HostFacts { running, fallback, ..HostFacts::new(*id, name, labels) })
     };
     let facts: Vec<HostFacts> = hosts.iter().map(facts).collect::<Option<_>>()?;
     let (id, version) = release(number);

@@ -454,7 +454,7 @@ impl Service {
             return self.settle();
         };
         // What failed here is nothing to go back to, whatever the coordinator knew when it planned.
-        let to = to.filter(|to| !self.failed_here(to));
+        let (asked, to) = (to, to.filter(|to| !self.failed_here(to)));
         let staged = match &self.state {
             State::Staged { target } => Some(target.clone()),
             State::Idle {}
@@ -479,6 +479,9 @@ impl Service {
                 self.refuse_back(from, "below_floor: the release before is below the floor")
             }
             (Some(known), _) => self.enter_reverting(running, Some(known), Cause::Told {}),
+            // Better what is bad than nothing: a person must say.
+            (None, None) if asked.is_some() => self
+                .refuse_back(from, "what it should go back to failed here, and no other is known"),
             (None, None) => self.enter_reverting(running, None, Cause::Told {}),
             (None, Some(to)) => self.obtain(to),
         }

@@ -527,6 +527,24 @@ fn another_rollout_of_a_release_that_failed_is_a_new_decision() {
 }
 
 #[test]
+fn a_revert_to_what_failed_here_keeps_what_runs_where_nothing_else_is_known() {
+    let mut machine = Service { previous: None, ..committed() };
+    machine.failed.push(Failed {
+        release: id("bad"),
+        generation: 1,
+        released: true,
+        rollout: None,
+    });
+    let back = Desired::Revert { from: id("old"), to: Some(id("bad")) };
+    let (machine, actions) = machine.step(Event::Wish(wish(5, back)), NOW);
+    assert_eq!((machine.state.name(), actions.as_slice()), ("committed", [].as_slice()));
+    assert_eq!(machine.running, Some(known("old")));
+    let failure = machine.failure.unwrap();
+    assert_eq!((failure.release, failure.step), (id("old"), FailedStep::Revert));
+    assert!(failure.why.contains("failed here"), "{}", failure.why);
+}
+
+#[test]
 fn a_first_release_that_fails_leaves_nothing_live() {
     let events = [
         Event::Wish(wish(5, switch("new"))),

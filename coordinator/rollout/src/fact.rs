@@ -127,7 +127,10 @@ fn observe(
         HostState::Baking if aims || runs => Some(HostFact::Passed),
         HostState::Reverting => failed(rollout, standing),
         HostState::Stuck => stuck(rollout, standing),
-        HostState::Idle | HostState::Committed if runs => Some(committed(rollout, entry, standing)),
+        HostState::Idle | HostState::Committed if runs => {
+            let refused = refused_back(rollout, entry, standing, accepted);
+            Some(refused.unwrap_or_else(|| committed(rollout, entry, standing)))
+        }
         // It ran the release before this rollout, and has something else of an older one on its disk.
         HostState::Staged | HostState::Fetching if runs && !aims => {
             Some(committed(rollout, entry, standing))
@@ -137,6 +140,35 @@ fn observe(
         }
         HostState::Switching | HostState::Probing | HostState::Baking => None,
     }
+}
+
+/// That the host was told to go back and has nothing to go back to.
+fn refused_back(
+    rollout: &Rollout,
+    entry: &HostEntry,
+    standing: &Standing,
+    accepted: u64,
+) -> Option<HostFact> {
+    let told = match entry.progress {
+        // A report from before the order says nothing about it.
+        Progress::Reverting { .. } | Progress::Overdue => accepted >= entry.generation,
+        // It stays so until the host says something else.
+        Progress::Failed { step: FailedStep::Revert, .. } => true,
+        Progress::Pending
+        | Progress::Staging
+        | Progress::Staged
+        | Progress::Granted { .. }
+        | Progress::Probing { .. }
+        | Progress::Baking { .. }
+        | Progress::Committed
+        | Progress::Failed { .. }
+        | Progress::Lost
+        | Progress::Absent
+        | Progress::Reverted
+        | Progress::Excluded { .. } => false,
+    };
+    let news = failed(rollout, standing).filter(|_| told);
+    news.filter(|news| matches!(news, HostFact::Failed { step: FailedStep::Revert, .. }))
 }
 
 fn committed(rollout: &Rollout, entry: &HostEntry, standing: &Standing) -> HostFact {

@@ -29,6 +29,9 @@ pub struct HostFacts {
     pub labels: Labels,
     /// The release of this service that it would go back to: the one that it runs.
     pub running: Option<ReleaseId>,
+    /// What a revert puts back where it runs the planned release already: the release proven before
+    /// that one; `None` where there is none.
+    pub fallback: Option<ReleaseId>,
     /// Whether it is connected; hosts that are away come last in the order, so that a canary is
     /// chosen among those that can answer.
     pub connected: bool,
@@ -54,6 +57,7 @@ impl HostFacts {
             name,
             labels,
             running: None,
+            fallback: None,
             connected: true,
             ill: false,
             usual_secs: None,
@@ -432,7 +436,10 @@ fn fill<'a>(
     let host = |host: &&HostFacts| PlannedHost {
         id: host.id,
         name: host.name.clone(),
-        previous: host.running.filter(|running| *running != release.id),
+        previous: match host.running {
+            Some(running) if running == release.id => host.fallback,
+            other => other,
+        },
         needs_secs: needs_secs(policy, host),
         ill: host.ill,
         guards: Vec::new(),

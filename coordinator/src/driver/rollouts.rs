@@ -184,6 +184,10 @@ impl Desk {
 
     pub(super) fn make_plan(&self, policy: &Policy, release: &Release) -> Result<Plan, Refused> {
         let service = &policy.service;
+        let planned = release.published.release;
+        let proven = self.view.services.get(service).map(|service| &service.proven);
+        let mut older = proven.into_iter().flatten().rev().map(|proven| proven.release);
+        let fallback = older.find(|proven| *proven != planned);
         let facts: Vec<HostFacts> = self
             .view
             .hosts
@@ -202,7 +206,12 @@ impl Desk {
                     | HostState::Reverting
                     | HostState::Stuck => false,
                 };
-                let running = standing.filter(at_rest).and_then(|standing| standing.running);
+                // Of one in the middle of a switch nobody knows yet what it ends with.
+                let unsure = standing.filter(|standing| !at_rest(standing));
+                let running = match unsure.and_then(|standing| standing.running) {
+                    Some(_) => fallback,
+                    None => standing.and_then(|standing| standing.running),
+                };
                 let seq = |release| self.view.releases.get(&release).map(|r| r.published.seq);
                 let past = host.past.get(service);
                 HostFacts {
@@ -211,6 +220,7 @@ impl Desk {
                     failures_in_a_row: past.map_or(0, Past::failures_in_a_row),
                     failed_before: past
                         .is_some_and(|past| past.has_failed(&release.published.release)),
+                    fallback,
                     connected: self.seats.is_connected(id),
                     ill: standing.is_some_and(|standing| standing.health == Verdict::Fail),
                     running_seq: running.and_then(seq).unwrap_or(0),

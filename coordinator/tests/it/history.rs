@@ -98,6 +98,12 @@ async fn a_plan_goes_by_how_long_a_host_took_before() {
     fake.phase_is(&rollout, PhaseName::Done).await;
     let needs = preview(&fake, "1.0").await.unwrap().waves[0].hosts[0].needs_secs;
     assert!(needs <= 10, "{needs} s, as it took");
+    // Rolled out again, a revert of the second goes back to the first, though the host runs the second.
+    let (second, rollout) = fake.publish(2).await;
+    host.commits((second, Some(first))).await;
+    fake.phase_is(&rollout, PhaseName::Done).await;
+    let previous = preview(&fake, "2.0").await.unwrap().waves[0].hosts[0].previous;
+    assert_eq!(previous, Some(first));
     fake.stop().await;
 }
 

@@ -236,3 +236,26 @@ fn an_approval_that_no_gate_asks_for_is_refused() {
         assert_eq!(refused, Refusal::NoGate, "{wave:?}");
     }
 }
+
+#[test]
+fn a_host_that_has_nothing_to_go_back_to_says_so() {
+    let mut bed = granted();
+    bed.fact(host(0), HostFact::Committed);
+    bed.apply(Input::Revert { by: person("ann"), why: String::new() });
+    let why = "no room".to_owned();
+    let failure = Failure { release: release(NEW), step: FailedStep::Revert, why, reverted: false };
+    bed.standing(host(0)).failure = Some(failure);
+    let told = generation(&bed.rollout, &host(0));
+    let old = says_under(&mut bed, HostState::Committed, (NEW, None), told - 1);
+    assert_eq!(old, None, "it had not heard of it");
+    let said = says_under(&mut bed, HostState::Committed, (NEW, None), told).unwrap();
+    assert!(matches!(said, HostFact::Failed { step: FailedStep::Revert, .. }), "{said:?}");
+    bed.fact(host(0), said);
+    let failed = bed.progress(host(0));
+    assert!(matches!(failed, Progress::Failed { step: FailedStep::Revert, .. }), "{failed:?}");
+    let told = generation(&bed.rollout, &host(0));
+    for accepted in [told - 1, told] {
+        let again = says_under(&mut bed, HostState::Committed, (NEW, None), accepted);
+        assert_eq!(again, None, "said once");
+    }
+}

@@ -263,3 +263,17 @@ fn evidence_never_asks_for_more_hosts_than_a_wave_has() {
     let evidence = |hosts| Evidence { host_secs: 60, hosts };
     assert_eq!(found, [evidence(1), evidence(3)]);
 }
+
+#[test]
+fn a_revert_puts_back_what_runs_or_what_was_proven_before_the_planned_release() {
+    let facts = [Some(release(1)), Some(release(2)), None].into_iter().zip(hosts(3));
+    let facts: Vec<HostFacts> = facts
+        .map(|(running, host)| HostFacts { running, fallback: Some(release(7)), ..host })
+        .collect();
+    let plan = made("[[wave]]\nrest = true", &facts).unwrap();
+    let previous = |number: u8| {
+        let found = plan.waves[0].hosts.iter().find(|planned| planned.id == host(number));
+        found.unwrap().previous
+    };
+    assert_eq!([0, 1, 2].map(previous), [Some(release(1)), Some(release(7)), None]);
+}
