@@ -31,14 +31,7 @@ const MACHINE: &str = "agent/machine/src/step.rs";
 
 /// All of them.
 #[rustfmt::skip]
-pub const FAULTS: [Fault; 24] = [
-    fault("a clock that was set ends a bake", MACHINE, (
-        "if deadline <= now { whole } else { deadline.min(whole) }", "deadline.min(whole)")),
-    fault("a permit is given when the window has ended", DESIRED, (
-        "if !goes_forward(rollout) || !calendar_is_open(rollout) {", "if !goes_forward(rollout) {")),
-    fault("what failed in an older rollout is never tried again", MACHINE, (
-        "let decided = |failed: &Failed| wish.is_some() && wish != failed.rollout.as_ref();",
-        "let decided = |failed: &Failed| wish.is_none() && failed.rollout.is_none();")),
+pub const FAULTS: [Fault; 21] = [
     fault("slots forget what the rollout before left in flight", STEP, (
         "rollout.edit(step, ordinal, |entry| entry.busy = Some(until));",
         "rollout.edit(step, ordinal, |entry| entry.busy = None.filter(|_| until > now));")),
