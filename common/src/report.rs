@@ -76,6 +76,17 @@ pub enum HostState {
     Stuck,
 }
 
+impl HostState {
+    /// Whether what is live stays live until the host is told otherwise.
+    #[must_use]
+    pub fn is_at_rest(self) -> bool {
+        match self {
+            Self::Idle | Self::Fetching | Self::Staged | Self::Committed => true,
+            Self::Switching | Self::Probing | Self::Baking | Self::Reverting | Self::Stuck => false,
+        }
+    }
+}
+
 /// What a check says. No data is inconclusive, never pass.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]

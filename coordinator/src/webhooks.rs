@@ -7,9 +7,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use groundswell_common::chain;
 use groundswell_common::limits::TEXT_MAX_BYTES;
 use groundswell_common::report::Verdict;
+use groundswell_common::{RolloutId, chain};
 use groundswell_net::tls::{self, ClientConfig, TlsError};
 use groundswell_net::{NetError, connect};
 use http_body_util::{BodyExt as _, Full, Limited};
@@ -84,12 +84,12 @@ struct Answer {
 /// Asks whatever must be asked until `stop` is told.
 pub async fn run(handle: Handle, caller: Caller, mut stop: watch::Receiver<bool>) {
     let mut changes = handle.changes();
-    let mut next: BTreeMap<(String, u32), Instant> = BTreeMap::new();
+    let mut next: BTreeMap<(RolloutId, u32), Instant> = BTreeMap::new();
     let mut calls = JoinSet::new();
     loop {
         changes.mark_unchanged();
         let Ok(asks) = handle.query(|desk| desk.webhooks()).await else { return };
-        let key = |ask: &WebhookAsk| (ask.rollout.to_string(), ask.wave);
+        let key = |ask: &WebhookAsk| (ask.rollout.clone(), ask.wave);
         let open: Vec<_> = asks.iter().map(key).collect();
         next.retain(|asked, _| open.contains(asked));
         let now = Instant::now();
@@ -114,7 +114,7 @@ pub async fn run(handle: Handle, caller: Caller, mut stop: watch::Receiver<bool>
 }
 
 /// One question and what follows from its answer; which one it was, where it halts the rollout.
-async fn one(handle: Handle, caller: Caller, ask: WebhookAsk) -> Option<(String, u32)> {
+async fn one(handle: Handle, caller: Caller, ask: WebhookAsk) -> Option<(RolloutId, u32)> {
     let answered = timeout(ANSWER, call(&caller, &ask)).await;
     let (verdict, why) = match answered.unwrap_or(Err(CallError::Silent)) {
         Ok(Answer { verdict, why }) => (verdict, why),
@@ -127,7 +127,7 @@ async fn one(handle: Handle, caller: Caller, ask: WebhookAsk) -> Option<(String,
     let mut why = why;
     why.truncate(why.floor_char_boundary(TEXT_MAX_BYTES));
     let WebhookAsk { rollout, wave, .. } = ask;
-    let halted = (verdict == Verdict::Fail).then(|| (rollout.to_string(), wave));
+    let halted = (verdict == Verdict::Fail).then(|| (rollout.clone(), wave));
     let told = handle.change(move |desk| desk.webhook_answered(&rollout, wave, (verdict, why)));
     // The same answer again, and an answer that nobody waits for any more, change nothing.
     if let Ok(Err(refused)) = told.await {

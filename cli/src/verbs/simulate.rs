@@ -9,7 +9,7 @@ use anyhow::Context as _;
 use groundswell_common::Timestamp;
 use groundswell_common::api::{HostService, HostSummary, HostsAnswer};
 use groundswell_common::report::Verdict;
-use groundswell_rollout::{HostFacts, Policy, PolicyError};
+use groundswell_rollout::{Gate, HostFacts, Policy, PolicyError};
 use groundswell_sim::rehearse::{Case, Fleet, Pace, Rehearsal, fleet, rehearse, send_away};
 
 use crate::args::SimulateArgs;
@@ -115,9 +115,10 @@ fn assumptions(args: &SimulateArgs, policy: &Policy, away: u32) -> Vec<String> {
             format!("where the release fails, it fails {} after its probes passed", span(secs))
         }
     });
-    if policy.waves.iter().any(|wave| wave.gate.approvals > 0 || wave.gate.manual) {
+    let asks = |gate: &Gate| gate.approvals > 0 || gate.manual || gate.webhook;
+    if policy.waves.iter().any(|wave| asks(&wave.gate)) {
         said.push(format!(
-            "who opens a gate does so {} after it asked",
+            "who opens a gate, person or webhook, does so {} after it asked",
             span(args.approval_mins * 60)
         ));
     }

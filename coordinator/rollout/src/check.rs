@@ -6,7 +6,6 @@ use std::collections::BTreeSet;
 use groundswell_common::HostId;
 
 use crate::phase::PhaseName;
-use crate::plan::GuardKind;
 use crate::slots::slots;
 use crate::state::{Progress, ProgressName, Rollout, Tally, usize_of};
 
@@ -166,10 +165,7 @@ fn in_flight(rollout: &Rollout, findings: &mut Vec<Finding>) {
     let slots = caps.map(|wave| rollout.cap(wave)).max().unwrap_or(0).max(slots(rollout));
     let in_flight = rollout.sets.in_flight.len();
     let at_once = rollout.plan.domains_at_once;
-    let is_domain = |guard: &&u32| {
-        let rule = rollout.plan.guards.get(usize_of(**guard));
-        rule.is_some_and(|rule| rule.kind == GuardKind::Domain)
-    };
+    let is_domain = |guard: &&u32| rollout.is_domain(**guard);
     // What the rollout before left behind was not this one's doing.
     let holders = rollout.sets.in_flight.iter().filter_map(|host| rollout.planned_at(*host));
     let domains: BTreeSet<u32> =

@@ -44,16 +44,9 @@ pub fn fact(
 
 /// That the host is in the middle of nothing.
 fn rested(standing: &Standing) -> Option<HostFact> {
-    match standing.state {
-        HostState::Idle | HostState::Committed | HostState::Staged | HostState::Fetching => {
-            Some(HostFact::Rested)
-        }
-        // Nothing goes on there before a person has looked; its slot is freed for others.
-        HostState::Stuck => Some(HostFact::Rested),
-        HostState::Switching | HostState::Probing | HostState::Baking | HostState::Reverting => {
-            None
-        }
-    }
+    // On a stuck host nothing goes on before a person has looked; its slot is freed for others.
+    let done = standing.state.is_at_rest() || standing.state == HostState::Stuck;
+    done.then_some(HostFact::Rested)
 }
 
 /// What the report says of the release before, where that is news.

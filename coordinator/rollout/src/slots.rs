@@ -8,7 +8,6 @@ use crate::desired::calendar_is_open;
 use crate::fact::{LOST_GRACE_SECS, lost_at};
 use crate::hosts::{Step, down};
 use crate::input::Busy;
-use crate::plan::GuardKind;
 use crate::settle::breach;
 use crate::state::{HostEntry, Parked, Progress, Rollout, usize_of};
 
@@ -142,7 +141,7 @@ fn blocked_by(rollout: &Rollout, (ordinal, entry): (u32, &HostEntry), way: Way) 
         };
         let held = way == Way::Forward || state.in_flight > 0;
         let full = !is_down && state.down >= rule.max_down && held;
-        let new_domain = rule.kind == GuardKind::Domain && state.in_flight == 0;
+        let new_domain = rollout.is_domain(**guard) && state.in_flight == 0;
         full || (new_domain && cap > 0 && rollout.counts.domains >= cap)
     };
     planned.guards.iter().find(blocks).map(|guard| Parked::Guard(*guard))
@@ -186,12 +185,8 @@ fn wake(rollout: &mut Rollout, step: &mut Step, way: Way) -> bool {
     let cap = rollout.plan.domains_at_once;
     let one_more = cap == 0 || rollout.counts.domains < cap;
     let sleeping = rollout.sets.sleeping.first().filter(|_| one_more);
-    let is_domain = |guard: &u32| {
-        let rule = rollout.plan.guards.get(usize_of(*guard));
-        rule.is_some_and(|rule| rule.kind == GuardKind::Domain)
-    };
     let mut dead = rollout.sets.dead.iter().filter(|_| way != Way::Forward);
-    let dead = || dead.find(|guard| one_more || !is_domain(guard));
+    let dead = || dead.find(|guard| one_more || !rollout.is_domain(**guard));
     let guard = rollout.sets.roomy.first().or(sleeping).or_else(dead).copied();
     let Some(guard) = guard else { return false };
     let from = (Parked::Guard(guard), 0);

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::calendar::Opening;
 use crate::phase::{Course, Phase, PhaseName};
-use crate::plan::{Plan, PlannedHost, PlannedWave};
+use crate::plan::{GuardKind, Plan, PlannedHost, PlannedWave};
 
 /// One release on its way to the hosts of one plan.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -513,6 +513,12 @@ impl Rollout {
 
     pub(crate) fn last_wave(&self) -> u32 {
         u32::try_from(self.waves.len().saturating_sub(1)).unwrap_or(u32::MAX)
+    }
+
+    /// Whether this guard is a failure domain.
+    pub(crate) fn is_domain(&self, guard: u32) -> bool {
+        let rule = self.plan.guards.get(usize_of(guard));
+        rule.is_some_and(|rule| rule.kind == GuardKind::Domain)
     }
 
     /// Hosts that wave `wave` may have in flight at once.

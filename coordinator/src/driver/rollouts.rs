@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use groundswell_common::report::{HostState, Standing, Verdict};
+use groundswell_common::report::Verdict;
 use groundswell_common::trust::{Approval, Envelope, Purpose, RoleKeys, verify};
 use groundswell_common::{
     Digest, Environment, HostId, OperatorName, ReleaseId, RolloutId, ServiceName, Version,
@@ -69,7 +69,8 @@ impl Desk {
                 return Err(Waiting::Behind(current.id().clone()));
             }
         }
-        self.begin(By::Coordinator, &policy, &release).map_err(Waiting::Refused)
+        let plan = self.make_plan(&policy, &release).map_err(Waiting::Refused)?;
+        self.begin(By::Coordinator, plan).map_err(Waiting::Refused)
     }
 
     /// As [`Desk::plan_newest`], when something has changed that a release may have waited for.
@@ -112,14 +113,15 @@ impl Desk {
                 return Err(Refused::GoesDown { seq: release.published.seq, newest });
             }
         }
+        let plan = self.make_plan(&policy, &release)?;
         if let Some(shown) = shown {
-            let now = self.make_plan(&policy, &release)?.hash();
+            let now = plan.hash();
             if shown.len() < PLAN_DIGITS_MIN || !now.to_string().starts_with(shown) {
                 let shown = shown.chars().take(64).collect();
                 return Err(Refused::OtherPlan { shown, now });
             }
         }
-        self.begin(By::Operator(by.clone()), &policy, &release)
+        self.begin(By::Operator(by.clone()), plan)
     }
 
     /// The plan that would run now.
@@ -194,20 +196,9 @@ impl Desk {
             .iter()
             .map(|(id, host)| {
                 let standing = self.seats.words.get(id).and_then(|word| word.standing(service));
-                // What is not committed yet may fail, and is nothing to go back to.
-                let at_rest = |standing: &&Standing| match standing.state {
-                    HostState::Idle
-                    | HostState::Committed
-                    | HostState::Staged
-                    | HostState::Fetching => true,
-                    HostState::Switching
-                    | HostState::Probing
-                    | HostState::Baking
-                    | HostState::Reverting
-                    | HostState::Stuck => false,
-                };
-                // Of one in the middle of a switch nobody knows yet what it ends with.
-                let unsure = standing.filter(|standing| !at_rest(standing));
+                // What is not committed yet may fail, and is nothing to go back to: of a host in the
+                // middle of a switch nobody knows what it ends with.
+                let unsure = standing.filter(|standing| !standing.state.is_at_rest());
                 let running = match unsure.and_then(|standing| standing.running) {
                     Some(_) => fallback,
                     None => standing.and_then(|standing| standing.running),
@@ -253,10 +244,9 @@ impl Desk {
             .max_by_key(|(barrier, _)| *barrier)
     }
 
-    /// Plans, takes over from the rollout before, and starts.
-    fn begin(&mut self, by: By, policy: &Policy, release: &Release) -> Result<RolloutId, Refused> {
-        let plan = self.make_plan(policy, release)?;
-        let service = policy.service.clone();
+    /// Takes over from the rollout before, and starts.
+    fn begin(&mut self, by: By, plan: Plan) -> Result<RolloutId, Refused> {
+        let service = plan.service.clone();
         let before = self.view.newest_rollout(&service);
         let before = before.filter(|r| r.successor().is_none());
         let now = self.now();

@@ -205,17 +205,15 @@ impl View {
         self.rollouts_planned += 1;
         let service = self.services.entry(plan.service.clone()).or_default();
         service.rollouts.push(id.clone());
+        // Hosts of a rollout that is archived, and those that this plan leaves out, fall back to
+        // another wish, which must be newer than the one before.
+        service.wish_seq = entry.seq;
         let service = service.clone();
         self.dirty.extend([
             Key::Release(release),
             Key::Rollout(id.clone()),
             Key::Service(plan.service.clone()),
         ]);
-        // Hosts of a rollout that is archived, and those that this plan leaves out, fall back to
-        // another wish, which must be newer than the one before.
-        if let Some(service) = self.services.get_mut(&plan.service) {
-            service.wish_seq = entry.seq;
-        }
         self.archive(&plan.service, &service);
         Ok(Applied { all_hosts: true, ..Applied::default() })
     }
@@ -246,23 +244,7 @@ impl View {
         let RolloutBody::Live(rollout) = &mut record.body else { return Err(unknown()) };
         let moment = Moment { seq: entry.seq, now: entry.at };
         let was_proven = rollout.is_proven();
-        let told = match input {
-            Input::Host { host, .. } => Some(*host),
-            Input::Start { .. }
-            | Input::Approve { .. }
-            | Input::Pause { .. }
-            | Input::Resume { .. }
-            | Input::Halt { .. }
-            | Input::Abort { .. }
-            | Input::Revert { .. }
-            | Input::Steer { .. }
-            | Input::Answer { .. }
-            | Input::Removed { .. }
-            | Input::Supersede { .. }
-            | Input::Connected { .. }
-            | Input::Disconnected { .. }
-            | Input::Tick => None,
-        };
+        let told = if let Input::Host { host, .. } = input { Some(*host) } else { None };
         let before = told.and_then(|host| Some((host, rollout.host(&host)?.clone())));
         let effects = step(rollout, input, moment)
             .map_err(|source| Unfit::Step { rollout: id.clone(), source })?;

@@ -151,7 +151,7 @@ impl<'a> World<'a> {
         let mut random = Random::new(setup.seed);
         let mut hosts = Vec::new();
         for (wave, planned) in rollout.plan().waves.iter().enumerate() {
-            for planned in &wave_hosts(planned) {
+            for planned in planned.hosts.iter().map(|host| &host.id) {
                 let mut host = Host::new((*planned, wave), &setup.pace, &mut random);
                 let facts = known.get(planned);
                 host.before = facts.and_then(|facts| facts.running);
@@ -410,8 +410,4 @@ impl<'a> World<'a> {
         let news: Option<HostFact> = fact(&self.rollout, &id, &standing, host.accepted);
         news.map_or(Ok(()), |fact| self.apply(&Input::Host { host: id, fact }))
     }
-}
-
-fn wave_hosts(wave: &groundswell_rollout::PlannedWave) -> Vec<HostId> {
-    wave.hosts.iter().map(|host| host.id).collect()
 }

@@ -31,7 +31,8 @@ impl World {
         Ok(())
     }
 
-    /// Keeps in mind which hosts the rollout that is superseded has in flight.
+    /// Keeps in mind which hosts the rollout that is superseded has in flight: found out here once more, so
+    /// that a mistake of the core's own list shows.
     pub(super) fn carry(&mut self) {
         let least = self.clock().plus_secs(LOST_GRACE_SECS);
         let Some(rollout) = self.newest() else { return };
