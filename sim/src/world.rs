@@ -161,6 +161,8 @@ struct World {
     out: Outcome,
     lines: Vec<String>,
     faults_on: bool,
+    /// The kinds of faults that this seed draws from: few kinds, each often, find what many hide.
+    kinds: Vec<u64>,
 }
 
 /// Runs one seed to its end.
@@ -188,6 +190,8 @@ impl World {
             (host_id(number), Host::new(host_id(number), service, known.clone(), slowness))
         };
         let hosts = (0..count).map(|number| host(number, &mut random)).collect();
+        let some = random.one_in(2);
+        let kinds = (0..wrong::KINDS).filter(|_| !some || random.one_in(3)).collect();
         Self {
             random,
             now: Timestamp::from_secs(1_000_000),
@@ -215,6 +219,7 @@ impl World {
             out: Outcome::default(),
             lines: Vec::new(),
             faults_on: true,
+            kinds,
             hosts,
         }
     }

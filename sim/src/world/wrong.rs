@@ -7,11 +7,15 @@ use super::{AGAIN, BUTTON, CUT, DELETED, Mail, NEWER, REPLAYED, RESTORED, SET, T
 use crate::check::Finding;
 use crate::draw::host_id;
 
+/// Draws of [`World::fault`]; a kind that has more of them is drawn more often.
+pub(super) const KINDS: u64 = 14;
+
 impl World {
     pub(super) fn fault(&mut self) -> Result<(), Finding> {
         let ids: Vec<HostId> = self.hosts.keys().copied().collect();
         let Some(id) = self.random.pick(&ids).copied() else { return Ok(()) };
-        match self.random.below(14) {
+        let Some(kind) = self.random.pick(&self.kinds).copied() else { return Ok(()) };
+        match kind {
             10 => self.set_clock(id),
             11 if self.random.one_in(6) => self.delete(id),
             12 => {
