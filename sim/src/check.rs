@@ -31,6 +31,9 @@ pub enum Finding {
     /// A switch to a release that nobody wishes any more.
     #[error("host {0} began to switch to {1:?}, which no rollout brings forward")]
     SwitchedAway(HostId, ReleaseId),
+    /// A switch of a host that counts as gone back.
+    #[error("host {0} counts as gone back and began to switch")]
+    GoneBack(HostId),
     /// A switch that began while the calendar was shut.
     #[error("host {0} began to switch outside its window or in a freeze")]
     OutsideWindow(HostId),

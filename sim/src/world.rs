@@ -163,6 +163,8 @@ struct World {
     faults_on: bool,
     /// The kinds of faults that this seed draws from: few kinds, each often, find what many hide.
     kinds: Vec<u64>,
+    /// One message in so many is late.
+    late_one_in: u64,
 }
 
 /// Runs one seed to its end.
@@ -190,6 +192,7 @@ impl World {
             (host_id(number), Host::new(host_id(number), service, known.clone(), slowness))
         };
         let hosts = (0..count).map(|number| host(number, &mut random)).collect();
+        let late_one_in = if random.one_in(4) { 5 } else { 30 };
         let some = random.one_in(2);
         let kinds = (0..wrong::KINDS).filter(|_| !some || random.one_in(3)).collect();
         Self {
@@ -220,6 +223,7 @@ impl World {
             lines: Vec::new(),
             faults_on: true,
             kinds,
+            late_one_in,
             hosts,
         }
     }
@@ -274,7 +278,7 @@ impl World {
 
     fn post(&mut self, host: HostId, millis: u64, mail: Mail) {
         let session = self.sessions.get(&host).copied().unwrap_or(0);
-        let late = self.faults_on && self.random.one_in(30);
+        let late = self.faults_on && self.random.one_in(self.late_one_in);
         if late {
             self.out.faults.add(LATE);
         }

@@ -22,6 +22,10 @@ impl World {
         if ours && self.stopped_since.is_some_and(long) {
             return Err(Finding::SwitchedWhileStopped(id));
         }
+        let count = self.newest().and_then(|rollout| rollout.host(&id)).map(|e| e.progress.name());
+        if ours && count == Some(ProgressName::Reverted) {
+            return Err(Finding::GoneBack(id));
+        }
         // The same release under a permit of the rollout before was that one's business.
         let carried = self.carried.get(&id).is_some_and(|until| self.clock() < *until);
         if ours && !carried {
@@ -108,8 +112,7 @@ impl World {
         let (mut in_flight, mut unseen) = (0, 0);
         for (_, planned, _) in rollout.hosts() {
             in_flight += usize::from(flying(&planned.id));
-            let sighted = holds_slot(rollout, &planned.id);
-            unseen += usize::from(flying(&planned.id) && !sighted);
+            unseen += usize::from(flying(&planned.id) && out_of_sight(rollout, &planned.id));
         }
         let allowed = unseen + open_slots(rollout);
         if in_flight > allowed {
@@ -155,6 +158,13 @@ impl World {
             | Phase::Done { .. } => Ok(()),
         }
     }
+}
+
+/// Whether the rollout has lost sight of the host, and counts it neither as in flight nor as done.
+fn out_of_sight(rollout: &Rollout, host: &HostId) -> bool {
+    let done = |name| matches!(name, ProgressName::Committed | ProgressName::Reverted);
+    let name = rollout.host(host).map(|entry| entry.progress.name());
+    !name.is_some_and(done) && !holds_slot(rollout, host)
 }
 
 /// Slots of the open waves.

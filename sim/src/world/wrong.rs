@@ -1,18 +1,24 @@
 //! What goes wrong while a seed runs: hosts, network, clocks, coordinator and persons.
 
 use groundswell_common::{HostId, OperatorName};
+use groundswell_machine::State;
 use groundswell_rollout::{Input, KeepOrRevert, PhaseName, Rollout, Steer, step};
 
 use super::{AGAIN, BUTTON, CUT, DELETED, Mail, NEWER, REPLAYED, RESTORED, SET, TORN, World};
 use crate::check::Finding;
 use crate::draw::host_id;
+use crate::host::Host;
 
 /// Draws of [`World::fault`]; a kind that has more of them is drawn more often.
 pub(super) const KINDS: u64 = 14;
 
 impl World {
     pub(super) fn fault(&mut self) -> Result<(), Finding> {
-        let ids: Vec<HostId> = self.hosts.keys().copied().collect();
+        // Half of the time it hits a host in the middle of something, where there is one.
+        let busy = |host: &Host| host.in_flight() || matches!(host.state(), State::Staged { .. });
+        let anyone = self.random.one_in(2) || !self.hosts.values().any(busy);
+        let hosts = self.hosts.iter().filter(|(_, host)| anyone || busy(host));
+        let ids: Vec<HostId> = hosts.map(|(id, _)| *id).collect();
         let Some(id) = self.random.pick(&ids).copied() else { return Ok(()) };
         let Some(kind) = self.random.pick(&self.kinds).copied() else { return Ok(()) };
         match kind {

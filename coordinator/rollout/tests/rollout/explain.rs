@@ -1,6 +1,7 @@
 //! One sentence a reason, for every phase and every kind of progress.
 
-use groundswell_rollout::{HostFact, Input, KeepOrRevert, explain};
+use groundswell_common::{HostId, Timestamp};
+use groundswell_rollout::{HostFact, Input, KeepOrRevert, PhaseName, earliest, explain};
 
 use crate::bed::{Bed, host, person, planned};
 
@@ -88,4 +89,97 @@ fn each_host_says_where_it_is() {
     let stranger = explain(&bed.rollout, Some(&host(99)), bed.at.now);
     assert_eq!(stranger.len(), 1);
     assert!(stranger[0].to_string().ends_with("is not in this rollout's plan"));
+}
+
+#[test]
+fn an_open_wave_counts_its_hosts_by_what_they_do() {
+    let mut bed = Bed::start("max_in_flight = 9\n[[wave]]\nrest = true", 6);
+    let ids = bed.wave(0);
+    bed.fact(ids[0], HostFact::Staged);
+    for (id, facts) in [
+        (ids[1], &[HostFact::Staged, HostFact::SwitchStarted][..]),
+        (ids[2], &[HostFact::Staged, HostFact::SwitchStarted]),
+        (ids[3], &[HostFact::Staged, HostFact::SwitchStarted, HostFact::Passed]),
+        (ids[4], &[HostFact::Staged, HostFact::Passed, HostFact::Committed]),
+    ] {
+        for fact in facts {
+            bed.fact(id, fact.clone());
+        }
+    }
+    let said = whole(&bed);
+    let counts = "1 of 6 hosts committed, 4 in flight (9 slots), 1 staging, 0 ready";
+    assert!(said.contains(counts), "{said}");
+    let done = explain(&bed.rollout, Some(&ids[4]), bed.at.now);
+    assert_eq!(done.len(), 1, "a host that is done waits for nothing: {done:?}");
+}
+
+#[test]
+fn the_earliest_moment_counts_the_bakes_in_between() {
+    let keys = "bake_secs = 60\n[[wave]]\ncount = 1\n[[wave]]\ncount = 1\nbake_secs = 100\n\
+        [[wave]]\ncount = 1\n[[wave]]\nrest = true";
+    let mut bed = Bed::start(keys, 4);
+    let hosts: Vec<HostId> = (0..4).map(|wave| bed.wave(wave)[0]).collect();
+    let secs = |bed: &Bed| -> Vec<Option<u64>> {
+        let at = |id: &HostId| earliest(&bed.rollout, id, bed.at.now);
+        let since = |at: Timestamp| at.millis_since(bed.at.now) / 1_000;
+        hosts.iter().map(|id| at(id).map(since)).collect()
+    };
+    assert_eq!(secs(&bed), [Some(0), Some(60), Some(160), Some(220)]);
+    bed.obey_all();
+    assert_eq!(secs(&bed), [None, Some(60), Some(160), Some(220)], "the first wave bakes");
+    bed.apply(Input::Disconnected { host: hosts[2] });
+    assert_eq!(secs(&bed), [None, Some(60), None, Some(220)], "time alone brings nobody back");
+    bed.pass(60);
+    assert_eq!(secs(&bed), [None, Some(0), None, Some(160)], "the second wave is open");
+
+    let mut bed =
+        Bed::start("absent_after_secs = 5\n[[wave]]\ncount = 2\n[[wave]]\nrest = true", 3);
+    let late = bed.wave(0)[0];
+    bed.apply(Input::Disconnected { host: late });
+    bed.obey_all();
+    bed.pass(10);
+    assert_eq!(bed.phase(), PhaseName::Baking);
+    bed.apply(Input::Connected { host: late });
+    let now = bed.at.now;
+    assert_eq!(earliest(&bed.rollout, &late, now), Some(now), "its wave is open");
+}
+
+#[test]
+fn the_end_names_those_that_are_not_there_yet() {
+    let mut bed = Bed::start("max_in_flight = 9\nfailure_budget = 2\n[[wave]]\nrest = true", 4);
+    let ids = bed.wave(0);
+    bed.fact(ids[0], HostFact::Staged);
+    for away in [ids[0], ids[1]] {
+        bed.apply(Input::Disconnected { host: away });
+    }
+    bed.obey_all();
+    bed.pass(100_000);
+    assert_eq!(whole(&bed), "it is over: completed; not there yet: 2 hosts");
+}
+
+#[test]
+fn a_breach_and_a_guard_name_what_is_full() {
+    let mut bed = Bed::start("on_breach = \"halt\"\n[[wave]]\nrest = true", 3);
+    bed.failed_stage(bed.wave(0)[0]);
+    assert!(whole(&bed).contains("1 host of wave 1 failed, its budget is 0"), "{}", whole(&bed));
+    let keys =
+        "failure_budget = 9\nrollout_budget = 0\non_breach = \"halt\"\n[[wave]]\nrest = true";
+    let mut bed = Bed::start(keys, 3);
+    bed.failed_stage(bed.wave(0)[0]);
+    let all = "1 host failed, the budget of the whole rollout is 0";
+    assert!(whole(&bed).contains(all), "{}", whole(&bed));
+
+    for (keys, name) in [
+        ("[failure_domain]\nlabel = \"rack\"\nmin_healthy = 1\n", "failure domain r"),
+        ("quorum_label = \"rack\"\n", "quorum group r"),
+        ("min_healthy = 8\n", "wave "),
+    ] {
+        let mut bed = Bed::start(&format!("max_in_flight = 9\n{keys}[[wave]]\nrest = true"), 9);
+        for id in bed.wave(0) {
+            bed.fact(id, HostFact::Staged);
+        }
+        let waits = |id: &HostId| explain(&bed.rollout, Some(id), bed.at.now);
+        let guarded = |id: &HostId| waits(id).iter().any(|why| why.to_string().starts_with(name));
+        assert!(bed.wave(0).iter().any(guarded), "{name}");
+    }
 }
