@@ -68,8 +68,8 @@ pub const FAULTS: [Fault; 21] = [
         "shift(&mut state.down, before.down, after.down);",
         "shift(&mut state.down, false, after.down && !before.down);")),
     fault("a host that reported before its order counts as gone back", FACT, (
-        "Progress::Reverting { .. } if !runs && accepted >= entry.generation => return Some(done),",
-        "Progress::Reverting { .. } => return Some(done),")),
+        "Progress::Reverting { .. } | Progress::Overdue if !runs && accepted >= entry.generation => {",
+        "Progress::Reverting { .. } | Progress::Overdue => {")),
     fault("a permit for whoever asks", DESIRED, (
         "if !goes_forward(rollout) || !calendar_is_open(rollout) {\n        return Err(Deny::Stopped);",
         "if rollout.started.is_some() {\n        return Ok(());")),

@@ -204,8 +204,9 @@ fn elsewhere(
     let done = HostFact::RevertDone { running: standing.running };
     match &entry.progress {
         // A report from before the order to go back says nothing about whether it was obeyed.
-        Progress::Reverting { .. } if !runs && accepted >= entry.generation => return Some(done),
-        Progress::Overdue if !runs => return Some(done),
+        Progress::Reverting { .. } | Progress::Overdue if !runs && accepted >= entry.generation => {
+            return Some(done);
+        }
         Progress::Pending
         | Progress::Staging
         | Progress::Staged

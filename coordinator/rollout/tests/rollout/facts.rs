@@ -110,6 +110,9 @@ fn a_host_that_was_told_to_go_back_long_ago_has_done_so_only_when_it_runs_someth
     assert_eq!(bed.progress(host(0)), Progress::Overdue);
     assert_eq!(says(&mut bed, HostState::Fetching, (NEW, Some(NEW))), None);
     let done = HostFact::RevertDone { running: Some(release(OLD)) };
+    let told = generation(&bed.rollout, &host(0));
+    let before = says_under(&mut bed, HostState::Staged, (OLD, Some(NEW)), told - 1);
+    assert_eq!(before, None, "said before the order: it may switch yet");
     assert_eq!(says(&mut bed, HostState::Fetching, (OLD, Some(OTHER))), Some(done));
 }
 
