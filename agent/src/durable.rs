@@ -3,7 +3,7 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read as _, Write as _};
-use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
+use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _, lchown};
 use std::path::{Path, PathBuf};
 
 /// A call to the system about one path that failed.
@@ -56,6 +56,22 @@ pub(crate) fn write(path: &Path, bytes: &[u8], access: Access) -> Result<(), Fau
 fn temporary(path: &Path) -> PathBuf {
     let name = path.file_name().unwrap_or_default().to_string_lossy();
     path.with_file_name(format!(".{name}.new"))
+}
+
+/// Gives what root has written to the owner of the directory that it lies in, which is whom a side of the
+/// agent runs as. Anybody else owns what they write.
+///
+/// # Errors
+/// [`Fault`].
+pub(crate) fn hand_over(dir: &Path, paths: &[PathBuf]) -> Result<(), Fault> {
+    let owner = fs::metadata(dir).map_err(at("look at", dir))?;
+    if !rustix::process::geteuid().is_root() || owner.uid() == 0 {
+        return Ok(());
+    }
+    for path in paths {
+        lchown(path, Some(owner.uid()), Some(owner.gid())).map_err(at("give away", path))?;
+    }
+    Ok(())
 }
 
 /// Syncs the directory that holds `path`, so that its name survives a power cut.
