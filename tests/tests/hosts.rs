@@ -232,6 +232,106 @@ fn the_apply_side_may_do_three_things_to_its_own_units_and_the_network_side_noth
     });
 }
 
+/// The network side's user can change nothing that decides over what runs, and neither side reads the other's
+/// secrets. Then both are killed in the middle of a rollout, which ends as if nobody had been.
+#[test]
+fn the_two_sides_own_apart_and_either_may_be_killed_amid_a_rollout() {
+    bed("the_two_sides_own_apart_and_either_may_be_killed_amid_a_rollout", |bed| {
+        let fleet = Fleet::start(bed.dir(), &bed.addr().to_string());
+        fleet.apply(
+            "service = \"nats\"\ntargets = \"role=queue\"\nbake_secs = 1\nhost_bake_secs = 2\n",
+        );
+        let mut hosts = ["queue-1"].map(|name| bed.host(name));
+        install(bed, &mut hosts);
+        let [host] = &hosts;
+        enrol(host, &fleet.token("role=queue"));
+        publish(&fleet, bed.dir(), OLD, "good");
+        expect(&fleet, &hosts, OutcomeName::Completed, OLD);
+
+        let of = |path: &str| host.exec_ok(&["stat", "--format=%a %U %G", path]);
+        assert_eq!(of("/run/groundswell"), "750 groundswell-apply groundswell-agent");
+        assert_eq!(of("/run/groundswell/apply.sock"), "660 groundswell-apply groundswell-agent");
+        assert_eq!(of("/var/lib/groundswell-agent"), "750 groundswell-agent groundswell-agent");
+        let secrets =
+            ["root.json", "directive.json", "identity.json", "services/nats/journal.json"];
+        for name in secrets {
+            let path = format!("/var/lib/groundswell/{name}");
+            assert!(of(&path).starts_with("600 groundswell-apply "), "{path}: {}", of(&path));
+            refused(host, "groundswell-agent", &["cat", &path]);
+        }
+        for name in
+            ["root.json", "services/nats", "services/nats/current", "services/nats/releases"]
+        {
+            let path = format!("/var/lib/groundswell/{name}");
+            refused(host, "groundswell-agent", &["mv", &path, "/var/lib/groundswell-agent/away"]);
+            refused(host, "groundswell-agent", &["chmod", "777", &path]);
+            refused(
+                host,
+                "groundswell-agent",
+                &["ln", "--symbolic", "/tmp", &format!("{path}.new")],
+            );
+        }
+        refused(
+            host,
+            "groundswell-apply",
+            &["cat", "/var/lib/groundswell-agent/identity/host.key"],
+        );
+        refused(host, "groundswell-apply", &["touch", "/var/lib/groundswell-agent/spool"]);
+        refused(host, "nobody", &["ls", "/run/groundswell"]);
+
+        // So that there is a middle of the fetch.
+        let slow = b"bandwidth_bytes_per_sec = 1500000\n";
+        host.install_file("/etc/groundswell/agent.d/slow.toml", slow, 0o644);
+        host.exec_ok(&["systemctl", "restart", AGENT]);
+        publish(&fleet, bed.dir(), NEW, "good");
+        until("the middle of the fetch", ROLLOUT_BOUND, || {
+            let parts = host.exec(&["du", "--bytes", "/var/lib/groundswell-agent/spool"]).stdout;
+            let bytes = String::from_utf8_lossy(&parts).split_whitespace().next()?.parse::<u64>();
+            bytes.is_ok_and(|bytes| bytes > 500_000).then_some(())
+        });
+        kill(host, AGENT);
+        kill(host, APPLY);
+        until("the bake", ROLLOUT_BOUND, || says(host, "baking"));
+        kill(host, APPLY);
+        expect(&fleet, &hosts, OutcomeName::Completed, NEW);
+        assert!(says(host, "committed").is_some());
+        let page = host.exec_ok(&["groundswell-agent", "doctor"]);
+        assert!(
+            page.contains("the apply side runs") && page.contains("the network side runs"),
+            "{page}"
+        );
+    });
+}
+
+/// What the user of a side tries, and must be denied.
+fn refused(host: &Host, user: &str, argv: &[&str]) {
+    let reuid = format!("--reuid={user}");
+    let regid = if user == "nobody" { "--regid=nogroup" } else { "--regid=groundswell-agent" };
+    let answer = host.exec(&[&["setpriv", &reuid, regid, "--clear-groups", "--"], argv].concat());
+    let said = String::from_utf8_lossy(&answer.stderr).into_owned();
+    assert!(!answer.status.success(), "{user} may {argv:?}");
+    assert!(
+        said.contains("Permission denied") || said.contains("Operation not permitted"),
+        "{said}"
+    );
+}
+
+/// Ends a unit as a crash does, and waits until systemd has started it again.
+fn kill(host: &Host, unit: &str) {
+    let pid = || host.exec_ok(&["systemctl", "show", "--property=MainPID", "--value", unit]);
+    let before = pid();
+    host.exec_ok(&["systemctl", "kill", "--signal=KILL", unit]);
+    until(&format!("{unit} again"), ROLLOUT_BOUND, || {
+        (pid() != before && host.exec(&["systemctl", "is-active", unit]).status.success())
+            .then_some(())
+    });
+}
+
+/// Whether the state directory says that the service stands so.
+fn says(host: &Host, state: &str) -> Option<()> {
+    host.exec_ok(&["groundswell-agent", "status"]).contains(state).then_some(())
+}
+
 /// The units hold to a bound of systemd's own measure of exposure; 10 is a unit without any setting.
 #[test]
 fn the_units_expose_little() {
