@@ -95,6 +95,9 @@ pub(crate) async fn enroll(
     }
     durable::make_dir(layout.state(), 0o755)?;
     durable::make_dir(layout.net(), 0o750)?;
+    for dir in [layout.identity_dir(), layout.spool()] {
+        durable::not_a_link(&dir)?;
+    }
     durable::make_dir(&layout.identity_dir(), 0o700)?;
     let envelope = fetch_root(layout, token).await?;
     let root: Verified<_> = first_root(&envelope, &token.root).map_err(EnrollError::Root)?;

@@ -353,6 +353,7 @@ impl Part {
             .truncate(false)
             // Where two processes share the work, the one that stages is in the group of the one that fetches.
             .mode(0o640)
+            .custom_flags(durable::no_links())
             .open(path)
             .map_err(at("open", path))?;
         let (mut hasher, mut have) = (Hasher::new(), 0_u64);

@@ -22,6 +22,7 @@ use crate::durable::{self, Fault, at};
 use crate::identity::Identity;
 use crate::layout::Layout;
 use crate::link::{Heard, QUEUE_MAX, Say};
+use crate::text::head;
 
 /// What the other end is called in errors.
 const PEER: &str = "the network side";
@@ -123,6 +124,7 @@ impl Wanted {
         answer: oneshot::Sender<Option<String>>,
     ) -> Option<oneshot::Sender<Option<String>>> {
         let mut wanted = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        wanted.retain(|_, answer| !answer.is_closed());
         if wanted.len() >= FETCHES_MAX {
             return Some(answer);
         }
@@ -167,7 +169,8 @@ async fn hear(
             ToApply::Permit(answer) => Heard::Permit(Box::new(answer)),
             ToApply::Lost => Heard::Lost,
             ToApply::Fetched { number, failure } => {
-                let why = failure.map(|why| crate::text::head(&why, WHY_MAX_BYTES).to_owned());
+                let why =
+                    failure.map(|why| head(&why, WHY_MAX_BYTES).replace(char::is_control, " "));
                 if let Some(answer) = wanted.take(number) {
                     // Who no longer waits no longer wants it.
                     drop(answer.send(why));
