@@ -526,6 +526,14 @@ async fn either_side_may_go_at_any_stage() {
     host.stop().await;
 }
 
+struct Over<'a>(&'a AtomicBool);
+
+impl Drop for Over<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
 /// The file in the spool belongs to somebody else, who goes on writing while it is read: what is staged is
 /// what was hashed.
 #[test]
@@ -552,6 +560,8 @@ fn a_file_that_changes_while_it_is_read_is_never_staged_wrong() {
                 }
             }
         });
+        // The writer must end even where an assertion fails.
+        let _over = Over(&over);
         while staged + refused < 200 {
             let manifest =
                 stage::verify_manifest(&made.payload, &made.proof, &shop(), &trustee).unwrap();
@@ -575,7 +585,6 @@ fn a_file_that_changes_while_it_is_read_is_never_staged_wrong() {
                 assert!(!tree.exists(), "what is refused leaves nothing");
             }
         }
-        over.store(true, Ordering::Relaxed);
     });
     assert!(refused > 0, "the race was never lost: {staged} staged");
 }
