@@ -257,7 +257,7 @@ async fn end(mut running: Child) {
     let pid = rustix::process::Pid::from_raw(i32::try_from(running.id()).unwrap()).unwrap();
     rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
     let ended = tokio::task::spawn_blocking(move || running.wait().unwrap());
-    let ended = timeout(SOON, ended).await.expect("it ends").unwrap();
+    let ended = timeout(SOON, ended).await.unwrap().unwrap();
     assert!(ended.success(), "{ended}");
 }
 
