@@ -2,8 +2,8 @@
 
 use std::fs::File;
 use std::io;
+use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
 
 use groundswell_common::Clock;
 use groundswell_common::token::{Token, TokenError};
@@ -11,27 +11,25 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, watch};
 use tokio::time::sleep;
 
-use crate::clock::{SteadyClock, wall};
+use crate::access::Keeper;
+use crate::clock::SteadyClock;
 use crate::config::{Settings, Supervisor};
-use crate::driver::{Back, Driver, DriverError, Ends};
+use crate::driver::{Driver, DriverError, Ends};
 use crate::durable::{self, Fault, at};
 use crate::enroll::{self, EnrollError};
 use crate::fetch::HttpDepot;
-use crate::identity::{self, IdentityError, Loaded};
+use crate::identity::{self, Credentials, IdentityError, Loaded};
 use crate::layout::Layout;
-use crate::link::{self, Access, QUEUE_MAX};
-use crate::ports::Units;
+use crate::link::{self, QUEUE_MAX};
+use crate::ports::{Depot, Units};
 use crate::probe::RealProbes;
+use crate::relay::{self, Gate};
 use crate::units::{ProcessUnits, SystemdUnits};
 use crate::work::Outside;
-use groundswell_common::chain;
 use groundswell_net::Notify;
 
 /// Events of jobs and timers that may wait for the driver.
 const BACK_MAX: usize = 64;
-/// Longest sleep towards a renewal: the wall may be set meanwhile.
-const RENEW_LOOK: Duration = Duration::from_secs(6 * 3600);
-const RENEW_RETRY: Duration = Duration::from_secs(15 * 60);
 /// Blocking work (unpacking, hashing) at the same time.
 const BLOCKING_THREADS_MAX: usize = 4;
 
@@ -47,6 +45,11 @@ pub enum AppError {
     /// Another agent holds the state directory.
     #[error("lock {0}: another agent runs on this state directory; stop it first")]
     Locked(String),
+    /// One side alone, without a directory for the other.
+    #[error(
+        "start the agent: net_dir is not set; name the network side's directory, or use 'groundswell-agent run'"
+    )]
+    NotSplit,
     /// The system refuses something at start.
     #[error("start the agent")]
     System(#[source] io::Error),
@@ -101,7 +104,7 @@ impl AppError {
     #[must_use]
     pub fn exit_code(&self) -> u8 {
         let temporary = match self {
-            Self::Identity(_) | Self::Token(_) => false,
+            Self::Identity(_) | Self::Token(_) | Self::NotSplit => false,
             Self::Driver(_) | Self::Locked(_) | Self::System(_) => true,
             Self::Enroll(error) => error.0.is_temporary(),
         };
@@ -109,7 +112,7 @@ impl AppError {
     }
 }
 
-/// What the environment says to `run`.
+/// What the environment says to whatever runs.
 #[derive(Clone, Debug, Default)]
 pub struct Environment {
     /// `NOTIFY_SOCKET`.
@@ -133,7 +136,7 @@ fn runtime() -> Result<tokio::runtime::Runtime, AppError> {
 /// [`AppError`].
 pub fn enroll(settings: &Settings, line: &str) -> Result<String, AppError> {
     let token: Token = line.parse()?;
-    let layout = Layout::new(&settings.state_dir);
+    let layout = settings.layout();
     let work = enroll::enroll(&layout, &token, settings.name.clone());
     let identity = runtime()?.block_on(work)?;
     Ok(format!(
@@ -142,76 +145,130 @@ pub fn enroll(settings: &Settings, line: &str) -> Result<String, AppError> {
     ))
 }
 
-/// Runs the agent until it is told to stop.
+/// Runs the agent as one process until it is told to stop.
 ///
 /// # Errors
 /// [`AppError`].
 pub fn run(settings: &Settings, environment: &Environment) -> Result<(), AppError> {
-    let layout = Layout::new(&settings.state_dir);
+    let layout = settings.layout();
     let loaded = identity::load(&layout)?;
-    let _lock = lock(&layout)?;
-    durable::make_dir(&layout.services(), 0o755)?;
-    let notify =
-        Notify::new(environment.notify_socket.as_deref(), environment.watchdog_usec.as_deref());
+    let credentials = Credentials::load(&layout)?;
+    let _lock = lock(&layout.lock())?;
+    block_on(async {
+        let (ends, depot) = connect(settings, &loaded, credentials)?;
+        serve(settings, loaded, (ends, depot), environment).await
+    })
+}
+
+/// Runs the apply side until it is told to stop.
+///
+/// # Errors
+/// [`AppError`].
+pub fn apply(settings: &Settings, environment: &Environment) -> Result<(), AppError> {
+    let layout = split(settings)?;
+    let loaded = identity::load(&layout)?;
+    let _lock = lock(&layout.lock())?;
+    block_on(async {
+        let gate = Gate::open(&layout, &settings.socket)?;
+        let (ends, depot) = listen(layout, gate, &loaded);
+        serve(settings, loaded, (ends, depot), environment).await
+    })
+}
+
+/// Runs the network side until it is told to stop.
+///
+/// # Errors
+/// [`AppError`].
+pub fn net(settings: &Settings, environment: &Environment) -> Result<(), AppError> {
+    let layout = split(settings)?;
+    Credentials::load(&layout)?;
+    let _lock = lock(&layout.net_lock())?;
+    let notify = notify(environment);
+    block_on(async {
+        let stop = stop()?;
+        tell(&notify, "READY=1\nSTATUS=running");
+        tokio::spawn(watchdog(notify.clone()));
+        tokio::select! {
+            () = relay::net(layout, &settings.socket, settings.bandwidth_bytes_per_sec) => {}
+            () = stop => {}
+        }
+        tell(&notify, "STOPPING=1");
+        Ok(())
+    })
+}
+
+fn split(settings: &Settings) -> Result<Layout, AppError> {
+    let layout = settings.layout();
+    if layout.is_split() { Ok(layout) } else { Err(AppError::NotSplit) }
+}
+
+fn block_on(work: impl Future<Output = Result<(), AppError>>) -> Result<(), AppError> {
     let runtime = runtime()?;
-    let ended = runtime.block_on(serve(settings, layout, loaded, notify));
+    let ended = runtime.block_on(work);
     // Work in the blocking threads is cut off: every state on disk is one to resume from.
     runtime.shutdown_background();
     ended
 }
 
-pub(crate) fn lock(layout: &Layout) -> Result<File, AppError> {
+fn notify(environment: &Environment) -> Arc<Notify> {
+    let (socket, usec) = (&environment.notify_socket, &environment.watchdog_usec);
+    Arc::new(Notify::new(socket.as_deref(), usec.as_deref()))
+}
+
+pub(crate) fn lock(path: &Path) -> Result<File, AppError> {
     use rustix::fs::FlockOperation;
-    let path = layout.lock();
     let file = File::options()
         .create(true)
         .truncate(false)
         .write(true)
-        .open(&path)
-        .map_err(at("open", &path))?;
+        .open(path)
+        .map_err(at("open", path))?;
     match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
         Ok(()) => Ok(file),
         Err(_) => Err(AppError::Locked(path.display().to_string())),
     }
 }
 
-async fn serve(
-    settings: &Settings,
-    layout: Layout,
-    loaded: Loaded,
-    notify: Notify,
-) -> Result<(), AppError> {
+/// Ends with the signal to stop.
+fn stop() -> Result<impl Future<Output = ()>, AppError> {
     let mut terminate = signal(SignalKind::terminate()).map_err(AppError::System)?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(AppError::System)?;
+    Ok(async move {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+    })
+}
+
+/// Drives every service, wherever what is heard and fetched comes from.
+async fn serve(
+    settings: &Settings,
+    loaded: Loaded,
+    (ends, depot): (Ends, Arc<dyn Depot>),
+    environment: &Environment,
+) -> Result<(), AppError> {
+    let stop = stop()?;
+    let layout = settings.layout();
+    durable::make_dir(&layout.services(), 0o755)?;
     let units: Arc<dyn Units> = match settings.supervisor {
         Supervisor::Process => Arc::new(ProcessUnits::new(layout.clone())),
         Supervisor::Systemd => Arc::new(SystemdUnits::new(settings.units.clone())),
     };
-    let rate = settings.bandwidth_bytes_per_sec;
-    let depot = HttpDepot::new(layout.clone(), &loaded.identity.blobs, rate);
     let clock: Arc<dyn Clock> = Arc::new(SteadyClock::start());
     let outside = Outside {
         layout,
         units: units.clone(),
         probes: Arc::new(RealProbes),
-        depot: Arc::new(depot),
+        depot,
         clock,
         keep_free_bytes: settings.keep_free_bytes,
         allow_drift: Arc::new(settings.allow_drift.clone()),
     };
-    let (back_sender, back) = mpsc::channel(BACK_MAX);
-    let ends = connect(&loaded, (back_sender.clone(), back))?;
-    tokio::spawn(renewals(outside.layout.clone(), back_sender));
     let mut driver = Driver::start(outside, loaded, ends)?;
+    let notify = notify(environment);
     tell(&notify, "READY=1\nSTATUS=running");
-    let notify = Arc::new(notify);
     tokio::spawn(watchdog(notify.clone()));
-    let stop = async move {
-        tokio::select! {
-            _ = terminate.recv() => {}
-            _ = interrupt.recv() => {}
-        }
-    };
     let ended = driver.run(stop).await;
     tell(&notify, "STOPPING=1");
     if settings.stop_services_on_exit {
@@ -220,45 +277,47 @@ async fn serve(
     Ok(ended?)
 }
 
-/// Starts the link and returns the driver's ends.
+/// Starts the link in this process; returns the driver's ends and its depot.
 fn connect(
+    settings: &Settings,
     loaded: &Loaded,
-    back: (mpsc::Sender<Back>, mpsc::Receiver<Back>),
-) -> Result<Ends, AppError> {
-    let access = Access {
-        address: loaded.identity.agents.clone(),
-        tls: loaded.tls(&loaded.trustee.root)?,
-        hello: link::hello(loaded.identity.name.clone(), loaded.trustee.root.version),
+    credentials: Credentials,
+) -> Result<(Ends, Arc<dyn Depot>), AppError> {
+    let layout = settings.layout();
+    let identity = &loaded.identity;
+    let rate = settings.bandwidth_bytes_per_sec;
+    let depot = HttpDepot::new(layout.clone(), &identity.blobs, rate);
+    let (root, newest) = watch::channel(loaded.root.clone());
+    let mut keeper = Keeper {
+        layout,
+        agents: identity.agents.clone(),
+        api: identity.api.clone(),
+        name: identity.name.clone(),
+        credentials,
+        root: newest,
     };
-    let (access_sender, access) = watch::channel(access);
+    let (access_sender, access) = watch::channel(keeper.access()?);
+    tokio::spawn(keeper.run(access_sender));
     let (report_sender, report) = watch::channel(None);
     let (heard_sender, heard) = mpsc::channel(QUEUE_MAX);
     let (says_sender, says) = mpsc::channel(QUEUE_MAX);
     tokio::spawn(link::run(link::Ends { access, says, report, heard: heard_sender }));
-    Ok(Ends { heard, says: says_sender, report: report_sender, access: access_sender, back })
+    let back = mpsc::channel(BACK_MAX);
+    let ends = Ends { heard, says: says_sender, report: report_sender, root, back };
+    Ok((ends, Arc::new(depot)))
 }
 
-/// Renews the certificate once a third of its life is left.
-async fn renewals(layout: Layout, back: mpsc::Sender<Back>) {
-    loop {
-        let Ok(loaded) = identity::load(&layout) else { return };
-        let Some(validity) = loaded.validity() else { return };
-        let left = Duration::from_millis(validity.renew_at().millis_since(wall()));
-        if !left.is_zero() {
-            sleep(left.min(RENEW_LOOK)).await;
-            continue;
-        }
-        match enroll::renew(&loaded).await {
-            Ok(certificate_pem) => {
-                tracing::info!("the certificate is renewed");
-                if back.send(Back::Renewed(certificate_pem)).await.is_err() {
-                    return;
-                }
-            }
-            Err(error) => tracing::warn!(error = %chain(&error), "the certificate is not renewed"),
-        }
-        sleep(RENEW_RETRY).await;
-    }
+/// Waits for the network side at the gate; returns the driver's ends and its depot.
+fn listen(layout: Layout, gate: Gate, loaded: &Loaded) -> (Ends, Arc<dyn Depot>) {
+    let (root, newest) = watch::channel(loaded.root.clone());
+    let (report_sender, report) = watch::channel(None);
+    let (heard_sender, heard) = mpsc::channel(QUEUE_MAX);
+    let (says_sender, says) = mpsc::channel(QUEUE_MAX);
+    let (ours, depot) = relay::Ends::new(layout, (says, report), (newest, heard_sender));
+    tokio::spawn(relay::apply(gate, loaded.identity.clone(), ours));
+    let back = mpsc::channel(BACK_MAX);
+    let ends = Ends { heard, says: says_sender, report: report_sender, root, back };
+    (ends, Arc::new(depot))
 }
 
 async fn watchdog(notify: Arc<Notify>) {

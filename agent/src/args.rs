@@ -30,8 +30,12 @@ pub(crate) enum Verb {
         #[arg(long)]
         name: Option<HostName>,
     },
-    /// Runs the agent until it is told to stop.
+    /// Runs the agent as one process until it is told to stop.
     Run,
+    /// Runs the network side alone: talks to the coordinator and fetches, for the apply side.
+    Net,
+    /// Runs the apply side alone: verifies, stages, switches and probes what the network side brings.
+    Apply,
     /// Shows what the state directory says, without the network.
     Status {
         /// As JSON.

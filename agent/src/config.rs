@@ -8,8 +8,10 @@ use groundswell_common::{HostName, ServiceName};
 use serde::Deserialize;
 
 use crate::durable::{self, Fault, at};
+use crate::layout::Layout;
 
 const DEFAULT_STATE_DIR: &str = "/var/lib/groundswell";
+const DEFAULT_SOCKET: &str = "/run/groundswell/apply.sock";
 const DEFAULT_KEEP_FREE_BYTES: u64 = 256 * 1024 * 1024;
 const FRAGMENT_MAX_BYTES: usize = 64 * 1024;
 const UNITS_PER_SERVICE_MAX: usize = 32;
@@ -29,6 +31,8 @@ pub enum Supervisor {
 #[serde(deny_unknown_fields)]
 struct Fragment {
     state_dir: Option<PathBuf>,
+    net_dir: Option<PathBuf>,
+    socket: Option<PathBuf>,
     name: Option<HostName>,
     supervisor: Option<Supervisor>,
     stop_services_on_exit: Option<bool>,
@@ -89,6 +93,10 @@ impl From<Fault> for ConfigError {
 pub struct Settings {
     /// Where everything is kept.
     pub state_dir: PathBuf,
+    /// What the network side owns, where it is a process of its own; `None` for one process.
+    pub net_dir: Option<PathBuf>,
+    /// Where the two processes meet.
+    pub socket: PathBuf,
     /// The name to enrol under.
     pub name: HostName,
     /// Who runs the services.
@@ -114,6 +122,8 @@ pub struct Settings {
 pub fn load(file: &Path) -> Result<Settings, ConfigError> {
     let mut settings = Settings {
         state_dir: PathBuf::from(DEFAULT_STATE_DIR),
+        net_dir: None,
+        socket: PathBuf::from(DEFAULT_SOCKET),
         name: host_name().ok_or(ConfigError::HostName)?,
         supervisor: Supervisor::Systemd,
         stop_services_on_exit: false,
@@ -131,7 +141,15 @@ pub fn load(file: &Path) -> Result<Settings, ConfigError> {
         let fragment: Fragment = toml::from_slice(&bytes).map_err(form)?;
         settings.take(fragment, &path)?;
     }
-    if found { Ok(settings) } else { Err(ConfigError::Missing(file.to_owned())) }
+    if !found {
+        return Err(ConfigError::Missing(file.to_owned()));
+    }
+    // Who owns a directory can put another one in the place of those below it.
+    if settings.net_dir.as_ref().is_some_and(|net| settings.state_dir.starts_with(net)) {
+        let (path, want) = (file.to_owned(), "must neither be state_dir nor hold it");
+        return Err(ConfigError::Value { path, key: "net_dir", want });
+    }
+    Ok(settings)
 }
 
 fn host_name() -> Option<HostName> {
@@ -164,8 +182,15 @@ impl Settings {
         if fragment.bandwidth_bytes_per_sec.is_some_and(|rate| rate < 1024) {
             return Err(value("bandwidth_bytes_per_sec", "must be at least 1024"));
         }
+        for (dir, key) in [(&fragment.net_dir, "net_dir"), (&fragment.socket, "socket")] {
+            if dir.as_ref().is_some_and(|dir| !dir.is_absolute()) {
+                return Err(value(key, "must be an absolute path"));
+            }
+        }
         let mut origins = Vec::new();
         set(&mut self.state_dir, fragment.state_dir, "state_dir", &mut origins);
+        set(&mut self.net_dir, fragment.net_dir.map(Some), "net_dir", &mut origins);
+        set(&mut self.socket, fragment.socket, "socket", &mut origins);
         set(&mut self.name, fragment.name, "name", &mut origins);
         set(&mut self.supervisor, fragment.supervisor, "supervisor", &mut origins);
         let stop = fragment.stop_services_on_exit;
@@ -198,6 +223,10 @@ impl Settings {
         Ok(())
     }
 
+    pub(crate) fn layout(&self) -> Layout {
+        Layout::split(&self.state_dir, self.net_dir.as_deref().unwrap_or(&self.state_dir))
+    }
+
     /// Whether a release of any service may name this unit.
     #[must_use]
     pub fn allows(&self, unit: &str) -> bool {
@@ -211,9 +240,12 @@ impl Settings {
             Supervisor::Systemd => "\"systemd\"",
             Supervisor::Process => "\"process\"",
         };
+        let net_dir = self.net_dir.as_ref().map_or("none".to_owned(), |dir| format!("{dir:?}"));
         let rate = self.bandwidth_bytes_per_sec.map_or("none".to_owned(), |r| r.to_string());
         let mut lines = vec![
             ("state_dir".to_owned(), format!("{:?}", self.state_dir)),
+            ("net_dir".to_owned(), net_dir),
+            ("socket".to_owned(), format!("{:?}", self.socket)),
             ("name".to_owned(), format!("{:?}", self.name.as_str())),
             ("supervisor".to_owned(), supervisor.to_owned()),
             ("stop_services_on_exit".to_owned(), self.stop_services_on_exit.to_string()),
@@ -272,6 +304,9 @@ mod tests {
         for (text, want) in [
             ("colour = 1", "unknown field `colour`"),
             ("state_dir = \"relative\"", "state_dir must be an absolute path"),
+            ("net_dir = \"relative\"", "net_dir must be an absolute path"),
+            ("socket = \"relative\"", "socket must be an absolute path"),
+            ("state_dir = \"/a/b\"\nnet_dir = \"/a\"", "net_dir must neither be state_dir"),
             ("bandwidth_bytes_per_sec = 1", "must be at least 1024"),
             ("supervisor = \"init\"", "unknown variant `init`"),
             ("[services.shop]\nunits = [\"../x.service\"]", "must be at most 32 NAME.service"),

@@ -2,6 +2,7 @@
 //! while the agent runs. Reads only.
 
 use std::fs::File;
+use std::path::Path;
 
 use groundswell_common::report::{HostState, Standing, Verdict};
 use groundswell_common::{ServiceName, chain};
@@ -12,7 +13,7 @@ use crate::accepted;
 use crate::clock::wall;
 use crate::config::Settings;
 use crate::drift;
-use crate::identity::{self, IdentityError, Loaded};
+use crate::identity::{self, Credentials, IdentityError, Loaded};
 use crate::journal;
 use crate::layout::Layout;
 use crate::switch;
@@ -51,10 +52,12 @@ pub struct Diagnosis {
 /// Looks at everything that the host alone can tell.
 #[must_use]
 pub fn examine(settings: &Settings) -> Diagnosis {
-    let layout = Layout::new(&settings.state_dir);
+    let layout = settings.layout();
     let mut diagnosis = Diagnosis::default();
-    match identity::load(&layout) {
-        Ok(loaded) => diagnosis.enrolled(&loaded),
+    let enrolled = identity::load(&layout)
+        .and_then(|loaded| Credentials::load(&layout).map(|credentials| (loaded, credentials)));
+    match enrolled {
+        Ok((loaded, credentials)) => diagnosis.enrolled(&loaded, &credentials),
         Err(IdentityError::NotEnrolled) => diagnosis.bad(
             "this host is not enrolled".to_owned(),
             "ask for a line by 'swell host enroll-token' and pass it to 'groundswell-agent enroll'",
@@ -64,7 +67,12 @@ pub fn examine(settings: &Settings) -> Diagnosis {
             "are you root or the agent's user? If the file is damaged, enrol the host again",
         ),
     }
-    diagnosis.process(&layout);
+    if layout.is_split() {
+        diagnosis.process("the apply side", &layout.lock(), "groundswell-apply");
+        diagnosis.process("the network side", &layout.net_lock(), "groundswell-agent");
+    } else {
+        diagnosis.process("the agent", &layout.lock(), "groundswell-agent");
+    }
     diagnosis.room(&layout, settings.keep_free_bytes);
     diagnosis.directive(&layout);
     match accepted::services_on_disk(&layout) {
@@ -123,14 +131,14 @@ impl Diagnosis {
         self.findings.push(Finding { level: Level::Bad, what, next: Some(next.to_owned()) });
     }
 
-    fn enrolled(&mut self, loaded: &Loaded) {
+    fn enrolled(&mut self, loaded: &Loaded, credentials: &Credentials) {
         let identity = &loaded.identity;
         self.ok(format!(
             "enrolled as {} ({}) in {} of {}",
             identity.name, identity.host, identity.environment, identity.fleet
         ));
         let now = wall();
-        match loaded.validity() {
+        match credentials.validity() {
             Some(validity) if validity.until <= now => self.bad(
                 format!("its certificate ended at {}", validity.until),
                 "if the clock is right, enrol the host again; services run on meanwhile",
@@ -149,17 +157,17 @@ impl Diagnosis {
         }
     }
 
-    fn process(&mut self, layout: &Layout) {
+    fn process(&mut self, who: &str, lock: &Path, unit: &str) {
         // The lock is only looked at: making it here would make it root's.
-        let held = File::open(layout.lock()).is_ok_and(|lock| {
+        let held = File::open(lock).is_ok_and(|lock| {
             rustix::fs::flock(&lock, FlockOperation::NonBlockingLockShared).is_err()
         });
         if held {
-            self.ok("the agent runs".to_owned());
+            self.ok(format!("{who} runs"));
         } else {
             self.bad(
-                "the agent does not run".to_owned(),
-                "systemctl start groundswell-agent; 'journalctl -u groundswell-agent' says why it ended",
+                format!("{who} does not run"),
+                &format!("systemctl start {unit}; 'journalctl -u {unit}' says why it ended"),
             );
         }
     }

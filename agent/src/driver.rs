@@ -8,7 +8,8 @@ use std::time::{Duration, Instant};
 use groundswell_common::limits::{PERMIT_VALID_MS, SERVICES_PER_HOST_MAX};
 use groundswell_common::report::{FailedStep, Failure, RefusalNote, Report};
 use groundswell_common::trust::{
-    DirectiveFloor, PermitAsk, Refusal, check_approvals, check_directive, check_permit, check_step,
+    DirectiveFloor, Envelope, PermitAsk, Refusal, check_approvals, check_directive, check_permit,
+    check_step,
 };
 use groundswell_common::wire::{
     Deny, DirectiveMessage, PermitAnswer, PermitRequest, ReleaseProof, Welcome,
@@ -23,7 +24,7 @@ use crate::cancel::{self, Canceller};
 use crate::clock::wall;
 use crate::identity::{Loaded, save_root};
 use crate::journal;
-use crate::link::{Access, Heard, Say, hello};
+use crate::link::{Heard, Say};
 use crate::text::failure;
 use crate::trustee::{Trustee, walk};
 use crate::work::{Bring, Job, Outside, Under, free_bytes};
@@ -45,8 +46,6 @@ pub(crate) enum Back {
     Job { service: ServiceName, number: u64, event: Event },
     /// It is time to ask for a permit again.
     Timer { service: ServiceName, number: u64 },
-    /// The certificate was renewed.
-    Renewed(String),
 }
 
 /// The driver's ends of everything.
@@ -54,7 +53,8 @@ pub(crate) struct Ends {
     pub(crate) heard: mpsc::Receiver<Heard>,
     pub(crate) says: mpsc::Sender<Say>,
     pub(crate) report: watch::Sender<Option<Arc<Report>>>,
-    pub(crate) access: watch::Sender<Access>,
+    /// The newest root, for those who connect.
+    pub(crate) root: watch::Sender<Envelope>,
     pub(crate) back: (mpsc::Sender<Back>, mpsc::Receiver<Back>),
 }
 
@@ -80,7 +80,6 @@ struct Asked {
 /// The one owner of the host's state.
 pub(crate) struct Driver {
     outside: Outside,
-    loaded: Loaded,
     trustee: Trustee,
     accepted: Option<Accepted>,
     floor: DirectiveFloor,
@@ -108,12 +107,11 @@ pub(crate) enum DriverError {
 impl Driver {
     /// Loads every journal and resumes every service.
     pub(crate) fn start(outside: Outside, loaded: Loaded, ends: Ends) -> Result<Self, DriverError> {
-        let trustee = loaded.trustee.clone();
+        let trustee = loaded.trustee;
         let accepted = accepted::load(&outside.layout)?;
         let floor = accepted.as_ref().map(Accepted::floor).unwrap_or_default();
         let mut driver = Self {
             outside,
-            loaded,
             trustee,
             accepted,
             floor,
@@ -229,7 +227,7 @@ impl Driver {
 
     /// Walks to newer roots; `true` when the connection is made anew because of them.
     fn walk_roots(&mut self, welcome: &Welcome) -> Result<bool, DriverError> {
-        let mut walked = false;
+        let mut newest = None;
         for envelope in welcome.roots.iter().take(ROOTS_PER_WELCOME) {
             let next = match walk(&self.trustee.root, envelope) {
                 Ok(Some(next)) => next,
@@ -244,12 +242,13 @@ impl Driver {
             save_root(&self.outside.layout, envelope)?;
             tracing::info!(version = next.version, "a newer root is trusted");
             self.take_root(next)?;
-            walked = true;
+            newest = Some(envelope);
         }
-        if walked {
-            self.renew_access();
+        // The connection is made anew under it.
+        if let Some(envelope) = newest {
+            self.ends.root.send_replace(envelope.clone());
         }
-        Ok(walked)
+        Ok(newest.is_some())
     }
 
     fn take_root(
@@ -269,23 +268,7 @@ impl Driver {
             accepted::forget(&self.outside.layout)?;
         }
         self.trustee.root = next;
-        self.loaded.trustee = self.trustee.clone();
         Ok(())
-    }
-
-    /// Takes the present root and certificate for the connections to come.
-    fn renew_access(&mut self) {
-        match self.loaded.tls(&self.trustee.root) {
-            Ok(tls) => {
-                let version = self.trustee.root.version;
-                self.ends.access.send_modify(|access| {
-                    access.tls = tls;
-                    access.hello = hello(access.hello.host_name.clone(), version);
-                });
-                self.say(Say::Reconnect);
-            }
-            Err(error) => tracing::error!(error = %chain(&error), "the old connection stays"),
-        }
     }
 
     fn on_directive(&mut self, message: DirectiveMessage) -> Result<(), DriverError> {
@@ -446,13 +429,6 @@ impl Driver {
             Back::Timer { service, number } => {
                 let due = self.slots.get(&service).is_some_and(|slot| slot.timer == number);
                 if due { self.step(&service, Event::AskAgain) } else { Ok(()) }
-            }
-            Back::Renewed(certificate_pem) => {
-                match self.loaded.renewed(&self.outside.layout, certificate_pem) {
-                    Ok(()) => self.renew_access(),
-                    Err(error) => tracing::error!(error = %chain(&error), "renewal is refused"),
-                }
-                Ok(())
             }
         }
     }
@@ -684,6 +660,7 @@ impl Driver {
             self.slots.values().any(|slot| matches!(slot.machine.state, State::Fetching { .. }));
         let Some(slot) = self.slots.get_mut(service) else { return };
         let (layout, service) = (self.outside.layout.clone(), service.clone());
+        let depot = self.outside.depot.clone();
         let kept = slot.machine.kept();
         let earlier = slot.pruning.take();
         slot.pruning = Some(tokio::spawn(async move {
@@ -692,7 +669,7 @@ impl Driver {
             }
             let work = move || {
                 prune::prune(&layout, &service, &kept)?;
-                if fetching { Ok(()) } else { prune::empty_spool(&layout) }
+                if fetching { Ok(()) } else { depot.clear() }
             };
             if let Ok(Err(fault)) = tokio::task::spawn_blocking(work).await {
                 tracing::warn!(error = %chain(&fault), "old releases stay");

@@ -3,8 +3,10 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read as _, Write as _};
-use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
+use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _, lchown};
 use std::path::{Path, PathBuf};
+
+use rustix::fs::OFlags;
 
 /// A call to the system about one path that failed.
 #[derive(Debug, thiserror::Error)]
@@ -45,6 +47,7 @@ pub(crate) fn write(path: &Path, bytes: &[u8], access: Access) -> Result<(), Fau
         .create(true)
         .truncate(true)
         .mode(mode)
+        .custom_flags(no_links())
         .open(&temporary)
         .map_err(at("create", &temporary))?;
     file.write_all(bytes).map_err(at("write", &temporary))?;
@@ -53,9 +56,44 @@ pub(crate) fn write(path: &Path, bytes: &[u8], access: Access) -> Result<(), Fau
     sync_parent(path)
 }
 
+/// The flag by which opening fails where somebody has put a link: root writes into directories of others.
+pub(crate) fn no_links() -> i32 {
+    i32::try_from(OFlags::NOFOLLOW.bits()).unwrap_or_default()
+}
+
+/// Whether something else than a link lies at `path`, or nothing.
+///
+/// # Errors
+/// [`Fault`] where it is a link, or cannot be told.
+pub(crate) fn not_a_link(path: &Path) -> Result<(), Fault> {
+    match fs::symlink_metadata(path) {
+        Ok(found) if found.is_symlink() => {
+            Err(at("open", path)(io::Error::other("it is a link; remove it")))
+        }
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(at("look at", path)(error)),
+        Ok(_) | Err(_) => Ok(()),
+    }
+}
+
 fn temporary(path: &Path) -> PathBuf {
     let name = path.file_name().unwrap_or_default().to_string_lossy();
     path.with_file_name(format!(".{name}.new"))
+}
+
+/// Gives what root has written to the owner of the directory that it lies in, which is whom a side of the
+/// agent runs as. Anybody else owns what they write.
+///
+/// # Errors
+/// [`Fault`].
+pub(crate) fn hand_over(dir: &Path, paths: &[PathBuf]) -> Result<(), Fault> {
+    let owner = fs::metadata(dir).map_err(at("look at", dir))?;
+    if !rustix::process::geteuid().is_root() || owner.uid() == 0 {
+        return Ok(());
+    }
+    for path in paths {
+        lchown(path, Some(owner.uid()), Some(owner.gid())).map_err(at("give away", path))?;
+    }
+    Ok(())
 }
 
 /// Syncs the directory that holds `path`, so that its name survives a power cut.
@@ -108,5 +146,26 @@ pub(crate) fn remove_tree(path: &Path) -> Result<(), Fault> {
     match fs::remove_dir_all(path) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(at("remove", path)(error)),
         Ok(()) | Err(_) => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_link_in_the_way_is_never_written_through() {
+        let dir = tempfile::tempdir().unwrap();
+        let (path, other) = (dir.path().join("host.key"), dir.path().join("other"));
+        fs::write(&other, "theirs").unwrap();
+        std::os::unix::fs::symlink(&other, temporary(&path)).unwrap();
+        assert!(write(&path, b"ours", Access::Owner).is_err());
+        assert_eq!(fs::read(&other).unwrap(), b"theirs");
+        assert!(not_a_link(&temporary(&path)).is_err());
+        not_a_link(&other).unwrap();
+        not_a_link(&path).unwrap();
+        fs::remove_file(temporary(&path)).unwrap();
+        write(&path, b"ours", Access::Owner).unwrap();
+        assert_eq!(fs::read(&path).unwrap(), b"ours");
     }
 }

@@ -16,7 +16,7 @@ use crate::clock::SteadyClock;
 use crate::durable::{self, Access, Fault};
 use crate::fetch::{FetchError, HttpDepot};
 use crate::https::{HttpsError, post};
-use crate::identity::{Identity, IdentityError, Loaded, save_root};
+use crate::identity::{Identity, IdentityError, Tls, save_root};
 use crate::layout::Layout;
 use crate::ports::Depot as _;
 
@@ -94,6 +94,10 @@ pub(crate) async fn enroll(
         return Err(EnrollError::Expired);
     }
     durable::make_dir(layout.state(), 0o755)?;
+    durable::make_dir(layout.net(), 0o750)?;
+    for dir in [layout.identity_dir(), layout.spool()] {
+        durable::not_a_link(&dir)?;
+    }
     durable::make_dir(&layout.identity_dir(), 0o700)?;
     let envelope = fetch_root(layout, token).await?;
     let root: Verified<_> = first_root(&envelope, &token.root).map_err(EnrollError::Root)?;
@@ -122,24 +126,10 @@ pub(crate) async fn enroll(
     // The identity comes last: with it the host counts as enrolled.
     let json = serde_json::to_vec_pretty(&identity).unwrap_or_default();
     durable::write(&layout.identity(), &json, Access::Owner)?;
-    hand_over(layout)?;
+    let own = [layout.host_key(), layout.host_certificate(), layout.identity_dir(), layout.spool()];
+    durable::hand_over(layout.net(), &own)?;
+    durable::hand_over(layout.state(), &[layout.root(), layout.identity()])?;
     Ok(identity)
-}
-
-/// Gives what root has written to the owner of the state directory, which is whom the agent runs as.
-fn hand_over(layout: &Layout) -> Result<(), Fault> {
-    use std::os::unix::fs::{MetadataExt as _, lchown};
-    let state = layout.state();
-    let owner = std::fs::metadata(state).map_err(durable::at("look at", state))?;
-    let (uid, gid) = (owner.uid(), owner.gid());
-    if !rustix::process::geteuid().is_root() || uid == 0 {
-        return Ok(());
-    }
-    let files = [layout.host_key(), layout.host_certificate(), layout.identity(), layout.root()];
-    for path in files.iter().chain(&[layout.identity_dir(), layout.spool()]) {
-        lchown(path, Some(uid), Some(gid)).map_err(durable::at("give away", path))?;
-    }
-    Ok(())
 }
 
 async fn fetch_root(layout: &Layout, token: &Token) -> Result<Envelope, EnrollError> {
@@ -175,10 +165,8 @@ fn own_key(layout: &Layout) -> Result<(SecretKey, Zeroizing<String>), EnrollErro
 }
 
 /// Asks for a new certificate with the present one.
-pub(crate) async fn renew(loaded: &Loaded) -> Result<String, EnrollError> {
-    let tls = loaded.tls(&loaded.trustee.root)?;
-    let answer: RenewAnswer = post(&loaded.identity.api, "/v1/certificate/renew", Vec::new(), tls)
-        .await
-        .map_err(EnrollError::Https)?;
+pub(crate) async fn renew(api: &str, tls: Tls) -> Result<String, EnrollError> {
+    let answer: RenewAnswer =
+        post(api, "/v1/certificate/renew", Vec::new(), tls).await.map_err(EnrollError::Https)?;
     Ok(answer.certificate_pem)
 }

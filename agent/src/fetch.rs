@@ -64,6 +64,9 @@ pub(crate) enum FetchError {
     /// More bytes than the blob has.
     #[error("fetch {digest}: more than {limit_bytes} bytes came")]
     TooLarge { digest: Digest, limit_bytes: u64 },
+    /// What the network side says of its own attempt, or what it put into the spool instead of a file.
+    #[error("fetch {digest}: {why}")]
+    Relayed { digest: Digest, why: Box<str> },
     /// Other bytes than the digest names.
     #[error("fetch {0}: other bytes came; a cache or the depot is damaged")]
     Mismatch(Digest),
@@ -84,7 +87,11 @@ impl FetchError {
             | Self::Status { .. }
             | Self::Slow(_)
             | Self::Mismatch(_) => true,
-            Self::Address(_) | Self::TooLarge { .. } | Self::Fault(_) | Self::Cancelled => false,
+            Self::Relayed { .. }
+            | Self::Address(_)
+            | Self::TooLarge { .. }
+            | Self::Fault(_)
+            | Self::Cancelled => false,
         }
     }
 }
@@ -212,6 +219,10 @@ impl Depot for HttpDepot {
         }
     }
 
+    fn clear(&self) -> Result<(), Fault> {
+        durable::remove_tree(&self.layout.spool())
+    }
+
     fn set_base(&self, base: &str) {
         let mut held = self.base.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         if held.as_str() != base {
@@ -323,7 +334,7 @@ impl Part {
     /// Opens what is there and hashes it again: nothing on disk is believed.
     async fn open(layout: &Layout, digest: &Digest) -> Result<Self, FetchError> {
         let path = layout.part(digest);
-        durable::make_dir(&layout.spool(), 0o700)?;
+        durable::make_dir(&layout.spool(), 0o750)?;
         let opened = {
             let path = path.clone();
             tokio::task::spawn_blocking(move || Self::hash_again(&path))
@@ -340,7 +351,9 @@ impl Part {
             .write(true)
             .create(true)
             .truncate(false)
-            .mode(0o600)
+            // Where two processes share the work, the one that stages is in the group of the one that fetches.
+            .mode(0o640)
+            .custom_flags(durable::no_links())
             .open(path)
             .map_err(at("open", path))?;
         let (mut hasher, mut have) = (Hasher::new(), 0_u64);

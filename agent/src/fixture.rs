@@ -19,6 +19,7 @@ use groundswell_common::{Digest, HostId, ReleaseId, ServiceName};
 use zeroize::Zeroizing;
 
 use crate::cancel::Cancel;
+use crate::durable::Fault;
 use crate::fetch::FetchError;
 use crate::ports::{Depot, Work};
 use crate::trustee::{Trustee, stored_root};
@@ -250,6 +251,10 @@ impl Depot for MemoryDepot {
     }
 
     fn discard(&self, _digest: &Digest) {}
+
+    fn clear(&self) -> Result<(), Fault> {
+        Ok(())
+    }
 
     fn set_base(&self, _base: &str) {}
 }

@@ -1,5 +1,5 @@
-//! Who this host is: its key, certificate and pins, as enrolment left them. Reads and writes the files of
-//! `identity/` and the root; never talks to anybody.
+//! Who this host is, as enrolment left it: what it pinned and trusts, and apart from that the key and the
+//! certificate. Reads and writes those files; never talks to anybody.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -66,13 +66,13 @@ pub(crate) enum IdentityError {
     Tls(#[source] TlsError),
 }
 
-/// All of it.
+/// Who this host is and what it trusts: what verifying needs, and no secret.
 #[derive(Clone)]
 pub(crate) struct Loaded {
     pub(crate) identity: Identity,
     pub(crate) trustee: Trustee,
-    certificate_pem: String,
-    key_pem: Zeroizing<String>,
+    /// The root as it was signed.
+    pub(crate) root: Envelope,
 }
 
 /// Reads what enrolment left.
@@ -80,30 +80,36 @@ pub(crate) struct Loaded {
 /// # Errors
 /// [`IdentityError`].
 pub(crate) fn load(layout: &Layout) -> Result<Loaded, IdentityError> {
-    let read = |path: PathBuf, limit| -> Result<Vec<u8>, IdentityError> {
-        durable::read(&path, limit)?.ok_or(IdentityError::NotEnrolled)
-    };
     let json = read(layout.identity(), FILE_MAX_BYTES)?;
     let identity: Identity = serde_json::from_slice(&json).map_err(IdentityError::Damaged)?;
     let root = read(layout.root(), ROOT_MAX_BYTES)?;
     let root = Envelope::from_json(&root, DOCUMENT_MAX_BYTES).map_err(IdentityError::Envelope)?;
-    let root = stored_root(&root).map_err(IdentityError::Root)?;
-    let text = |bytes| String::from_utf8(bytes).map_err(|_| IdentityError::Text);
-    let certificate_pem = text(read(layout.host_certificate(), FILE_MAX_BYTES)?)?;
-    let key_pem = Zeroizing::new(text(read(layout.host_key(), FILE_MAX_BYTES)?)?);
+    let trusted = stored_root(&root).map_err(IdentityError::Root)?;
     let pin = HostPin { host: identity.host, environment: identity.environment.clone() };
-    Ok(Loaded { identity, trustee: Trustee { pin, root }, certificate_pem, key_pem })
+    Ok(Loaded { identity, trustee: Trustee { pin, root: trusted }, root })
 }
 
-impl Loaded {
-    #[cfg(test)]
-    pub(crate) fn new(
-        identity: Identity,
-        trustee: Trustee,
-        certificate_pem: String,
-        key_pem: String,
-    ) -> Self {
-        Self { identity, trustee, certificate_pem, key_pem: Zeroizing::new(key_pem) }
+fn read(path: PathBuf, limit_bytes: usize) -> Result<Vec<u8>, IdentityError> {
+    durable::read(&path, limit_bytes)?.ok_or(IdentityError::NotEnrolled)
+}
+
+/// The key and the certificate by which the coordinator knows this host; who speaks needs nothing else.
+#[derive(Clone)]
+pub(crate) struct Credentials {
+    certificate_pem: String,
+    key_pem: Zeroizing<String>,
+}
+
+impl Credentials {
+    /// Reads what enrolment or the last renewal left.
+    ///
+    /// # Errors
+    /// [`IdentityError`].
+    pub(crate) fn load(layout: &Layout) -> Result<Self, IdentityError> {
+        let text = |bytes| String::from_utf8(bytes).map_err(|_| IdentityError::Text);
+        let certificate_pem = text(read(layout.host_certificate(), FILE_MAX_BYTES)?)?;
+        let key_pem = Zeroizing::new(text(read(layout.host_key(), FILE_MAX_BYTES)?)?);
+        Ok(Self { certificate_pem, key_pem })
     }
 
     /// The TLS configuration of this host under its present root.
@@ -122,10 +128,11 @@ impl Loaded {
     pub(crate) fn renewed(
         &mut self,
         layout: &Layout,
+        root: &Root,
         certificate_pem: String,
     ) -> Result<(), IdentityError> {
         let before = std::mem::replace(&mut self.certificate_pem, certificate_pem);
-        if let Err(error) = self.tls(&self.trustee.root) {
+        if let Err(error) = self.tls(root) {
             self.certificate_pem = before;
             return Err(error);
         }

@@ -1,18 +1,30 @@
-//! Where things lie in the state directory. Names paths; touches no file.
+//! Where things lie in the state directory and in that of the network side. Names paths; touches no file.
 
 use std::path::{Path, PathBuf};
 
 use groundswell_common::{Digest, ReleaseId, ServiceName};
 
-/// The state directory of one agent.
+/// The directories of one agent. Under one process they are the same one.
 #[derive(Clone, Debug)]
 pub(crate) struct Layout {
     state: PathBuf,
+    net: PathBuf,
 }
 
 impl Layout {
+    /// One directory for all.
+    #[cfg(test)]
     pub(crate) fn new(state: &Path) -> Self {
-        Self { state: state.to_owned() }
+        Self::split(state, state)
+    }
+
+    /// The state directory, and the one that the network side owns.
+    pub(crate) fn split(state: &Path, net: &Path) -> Self {
+        Self { state: state.to_owned(), net: net.to_owned() }
+    }
+
+    pub(crate) fn is_split(&self) -> bool {
+        self.state != self.net
     }
 
     pub(crate) fn state(&self) -> &Path {
@@ -23,8 +35,16 @@ impl Layout {
         self.state.join("lock")
     }
 
+    pub(crate) fn net(&self) -> &Path {
+        &self.net
+    }
+
+    pub(crate) fn net_lock(&self) -> PathBuf {
+        self.net.join("lock")
+    }
+
     pub(crate) fn identity_dir(&self) -> PathBuf {
-        self.state.join("identity")
+        self.net.join("identity")
     }
 
     pub(crate) fn host_key(&self) -> PathBuf {
@@ -36,7 +56,7 @@ impl Layout {
     }
 
     pub(crate) fn identity(&self) -> PathBuf {
-        self.identity_dir().join("identity.json")
+        self.state.join("identity.json")
     }
 
     pub(crate) fn root(&self) -> PathBuf {
@@ -48,7 +68,7 @@ impl Layout {
     }
 
     pub(crate) fn spool(&self) -> PathBuf {
-        self.state.join("spool")
+        self.net.join("spool")
     }
 
     pub(crate) fn part(&self, blob: &Digest) -> PathBuf {

@@ -3,6 +3,7 @@
 //! coordinator.
 
 mod accepted;
+mod access;
 pub mod app;
 mod cancel;
 mod certificate;
@@ -24,6 +25,7 @@ mod link;
 mod ports;
 mod probe;
 mod prune;
+mod relay;
 mod stage;
 pub mod status;
 mod switch;

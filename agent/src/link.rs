@@ -36,8 +36,6 @@ pub(crate) enum Say {
         /// Whether the live tree was switched under it.
         used: bool,
     },
-    /// Ends this connection and opens another: the identity or the root has changed.
-    Reconnect,
 }
 
 /// What was heard.
@@ -55,7 +53,7 @@ pub(crate) enum Heard {
     Lost,
 }
 
-/// How to connect; taken anew for each connection.
+/// How to connect. A change ends the connection and opens another.
 #[derive(Clone)]
 pub(crate) struct Access {
     pub(crate) address: String,
@@ -176,7 +174,7 @@ async fn talk(
                 writer.send(&ToCoordinator::Report((*report).clone()), SEND).await?;
             }
             say = ends.says.recv() => match say {
-                None | Some(Say::Reconnect) => return Ok(()),
+                None => return Ok(()),
                 Some(Say::Ask(request)) => {
                     writer.send(&ToCoordinator::PermitRequest(request), SEND).await?;
                 }
@@ -184,6 +182,7 @@ async fn talk(
                     writer.send(&ToCoordinator::PermitDone { nonce, used }, SEND).await?;
                 }
             },
+            _ = ends.access.changed() => return Ok(()),
             () = sleep_until(said_at + beat) => {
                 writer.send(&ToCoordinator::Beat, SEND).await?;
             }

@@ -42,13 +42,9 @@ fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
     let settings = config::load(&arguments.config)?;
     match arguments.verb {
         Verb::Enroll { token, name } => enroll(settings, token, name)?,
-        Verb::Run => {
-            let environment = Environment {
-                notify_socket: std::env::var("NOTIFY_SOCKET").ok(),
-                watchdog_usec: std::env::var("WATCHDOG_USEC").ok(),
-            };
-            app::run(&settings, &environment)?;
-        }
+        Verb::Run => app::run(&settings, &environment())?,
+        Verb::Net => app::net(&settings, &environment())?,
+        Verb::Apply => app::apply(&settings, &environment())?,
         Verb::Status { json } => {
             let status = status::status(&settings)?;
             print(&if json { status.to_json() + "\n" } else { status.to_table() })?;
@@ -66,6 +62,13 @@ fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
         Verb::Config { verb: ConfigVerb::Allows { .. } } => return Ok(ExitCode::FAILURE),
     }
     Ok(ExitCode::SUCCESS)
+}
+
+fn environment() -> Environment {
+    Environment {
+        notify_socket: std::env::var("NOTIFY_SOCKET").ok(),
+        watchdog_usec: std::env::var("WATCHDOG_USEC").ok(),
+    }
 }
 
 fn enroll(mut settings: Settings, token: String, name: Option<HostName>) -> anyhow::Result<()> {

@@ -9,6 +9,7 @@ use groundswell_common::manifest::Probe;
 use groundswell_common::{Digest, ServiceName, Version};
 
 use crate::cancel::Cancel;
+use crate::durable::Fault;
 use crate::fetch::FetchError;
 use crate::probe::ProbeError;
 use crate::units::UnitError;
@@ -84,6 +85,8 @@ pub(crate) trait Depot: Send + Sync {
     ) -> Work<'a, Result<File, FetchError>>;
     /// Removes the blob from the spool.
     fn discard(&self, digest: &Digest);
+    /// Removes what interrupted transfers left in the spool; called when nothing is being fetched.
+    fn clear(&self) -> Result<(), Fault>;
     /// Takes the base address of the blobs that the coordinator names now.
     fn set_base(&self, base: &str);
 }

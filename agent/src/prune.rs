@@ -1,4 +1,4 @@
-//! Removes releases that are neither live, previous nor staged, and what interrupted work left behind.
+//! Removes releases that are neither live, previous nor staged.
 
 use std::fs;
 use std::io;
@@ -35,14 +35,6 @@ pub(crate) fn prune(
         }
     }
     Ok(())
-}
-
-/// Removes what interrupted transfers left in the spool; called when nothing is being fetched.
-///
-/// # Errors
-/// [`Fault`].
-pub(crate) fn empty_spool(layout: &Layout) -> Result<(), Fault> {
-    remove_tree(&layout.spool())
 }
 
 #[cfg(test)]

@@ -68,7 +68,7 @@ fn state(error: impl std::error::Error + Send + Sync + 'static) -> StatusError {
 /// # Errors
 /// [`StatusError::State`].
 pub fn status(settings: &Settings) -> Result<Status, StatusError> {
-    let layout = Layout::new(&settings.state_dir);
+    let layout = settings.layout();
     let identity = match identity::load(&layout) {
         Ok(loaded) => Some(loaded.identity),
         Err(identity::IdentityError::NotEnrolled) => None,
@@ -140,8 +140,8 @@ impl Status {
 /// # Errors
 /// [`StatusError`]; the old journal is kept beside the new one.
 pub fn unstick(settings: &Settings, service: &ServiceName) -> Result<(), StatusError> {
-    let layout = Layout::new(&settings.state_dir);
-    let _lock = crate::app::lock(&layout).map_err(|_| StatusError::Running)?;
+    let layout = settings.layout();
+    let _lock = crate::app::lock(&layout.lock()).map_err(|_| StatusError::Running)?;
     let live = switch::live(&layout, service).map_err(state)?;
     let mut machine = Service::new();
     if let Some(live) = live {
@@ -156,5 +156,6 @@ pub fn unstick(settings: &Settings, service: &ServiceName) -> Result<(), StatusE
         let aside = path.with_extension("json.bad");
         std::fs::rename(&path, &aside).map_err(durable::at("rename", &path)).map_err(state)?;
     }
-    journal::save(&layout, service, &machine).map_err(state)
+    journal::save(&layout, service, &machine).map_err(state)?;
+    durable::hand_over(layout.state(), &[path]).map_err(state)
 }

@@ -13,7 +13,8 @@ pub(crate) fn failure(why: &str, output: &str) -> String {
     format!("{why}{link}{}", tail(output.trim_end(), room))
 }
 
-fn head(text: &str, most_bytes: usize) -> &str {
+/// The first `most_bytes` of a text, cut between characters.
+pub(crate) fn head(text: &str, most_bytes: usize) -> &str {
     let mut end = text.len().min(most_bytes);
     while !text.is_char_boundary(end) {
         end -= 1;

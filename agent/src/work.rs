@@ -148,9 +148,10 @@ impl Job {
 
     async fn fetch_manifest(&self, digest: &Digest) -> Result<Vec<u8>, BringError> {
         let limit = u64::try_from(MANIFEST_MAX_BYTES).unwrap_or(u64::MAX);
-        let mut file = self.outside.depot.fetch(digest, limit, &self.cancel).await?;
+        let file = self.outside.depot.fetch(digest, limit, &self.cancel).await?;
         let mut payload = Vec::new();
-        let read = file.read_to_end(&mut payload);
+        // Whoever wrote the file may still write: what counts is what is read, and that is bounded.
+        let read = file.take(limit).read_to_end(&mut payload);
         read.map_err(crate::durable::at("read", &self.outside.layout.part(digest)))?;
         self.outside.depot.discard(digest);
         Ok(payload)

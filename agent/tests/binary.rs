@@ -3,7 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "tests")]
 
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output, Stdio};
+use std::process::{Child, Command, Output, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -154,7 +154,7 @@ impl Coordinator {
     }
 
     /// Takes one session up to its first report.
-    async fn first_report(&self) -> (Peer, Report) {
+    async fn session(&self) -> (Peer, Report, Session) {
         let (stream, _) = timeout(SOON, self.agents.accept()).await.unwrap().unwrap();
         let acceptor = TlsAcceptor::from(self.server(ClientAuth::Required));
         let stream = acceptor.accept(stream).await.unwrap();
@@ -172,9 +172,11 @@ impl Coordinator {
         framed.send(&ToAgent::Welcome(welcome), SOON).await.unwrap();
         let said = framed.recv::<ToCoordinator>(SOON).await.unwrap();
         let Some(ToCoordinator::Report(report)) = said else { panic!("{said:?}") };
-        (peer, report)
+        (peer, report, framed)
     }
 }
+
+type Session = Framed<tokio_rustls::server::TlsStream<tokio::net::TcpStream>>;
 
 async fn request(stream: &mut (impl AsyncRead + Unpin)) -> (String, Vec<u8>) {
     let mut bytes = Vec::new();
@@ -233,8 +235,8 @@ async fn a_host_enrols_connects_reports_and_ends_in_order() {
     assert_eq!(again.status.code(), Some(78));
     assert!(String::from_utf8_lossy(&again.stderr).contains("already"));
 
-    let mut running = agent(&config, &["run"]).stderr(Stdio::null()).spawn().unwrap();
-    let (peer, report) = coordinator.first_report().await;
+    let running = agent(&config, &["run"]).stderr(Stdio::null()).spawn().unwrap();
+    let (peer, report, session) = coordinator.session().await;
     assert_eq!(peer.role, PeerRole::Agent(HostId::of_key(asked.key.as_bytes())));
     assert_eq!((report.generation, report.services.len()), (0, 0));
     assert!(report.free_bytes > 0);
@@ -246,11 +248,65 @@ async fn a_host_enrols_connects_reports_and_ends_in_order() {
     assert_eq!(status["name"], "web-1");
     assert_eq!(status["root_version"], 1);
 
+    drop(session);
+    end(running).await;
+}
+
+/// Asks it to end, which it must do in order.
+async fn end(mut running: Child) {
     let pid = rustix::process::Pid::from_raw(i32::try_from(running.id()).unwrap()).unwrap();
     rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
     let ended = tokio::task::spawn_blocking(move || running.wait().unwrap());
-    let ended = timeout(SOON, ended).await.expect("it ends").unwrap();
+    let ended = timeout(SOON, ended).await.unwrap().unwrap();
     assert!(ended.success(), "{ended}");
+}
+
+#[tokio::test]
+async fn the_two_sides_keep_apart_and_find_each_other_again() {
+    let dir = tempfile::tempdir().unwrap();
+    let config = configure(dir.path());
+    let (net_dir, socket) = (dir.path().join("net"), dir.path().join("apply.sock"));
+    let text = std::fs::read_to_string(&config).unwrap();
+    std::fs::write(&config, format!("{text}net_dir = {net_dir:?}\nsocket = {socket:?}\n")).unwrap();
+    let coordinator = Coordinator::start().await;
+    let token = coordinator.token().to_string();
+    let enrol = finish(agent(&config, &["enroll", &token]));
+    let (_, output) = tokio::join!(coordinator.enrol_one(), enrol);
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    for (path, here) in [
+        ("state/identity.json", true),
+        ("state/root.json", true),
+        ("state/identity", false),
+        ("state/spool", false),
+        ("net/identity/host.key", true),
+        ("net/identity/host.crt", true),
+    ] {
+        assert_eq!(dir.path().join(path).exists(), here, "{path}");
+    }
+    let start = |side| agent(&config, &[side]).stderr(Stdio::null()).spawn().unwrap();
+    // In either order.
+    let mut net = start("net");
+    let mut apply = start("apply");
+    let (_, report, session) = coordinator.session().await;
+    assert_eq!((report.generation, report.services.len()), (0, 0));
+    for side in ["net", "apply"] {
+        let second = finish(agent(&config, &[side])).await;
+        assert_eq!(second.status.code(), Some(75), "{side} runs already");
+    }
+    net.kill().unwrap();
+    net.wait().unwrap();
+    drop(session);
+    let net = start("net");
+    let (_, _, mut session) = coordinator.session().await;
+    // Without an apply side there is nobody to speak for.
+    apply.kill().unwrap();
+    apply.wait().unwrap();
+    while session.recv::<ToCoordinator>(SOON).await.is_ok_and(|said| said.is_some()) {}
+    let apply = start("apply");
+    let (_, _, session) = coordinator.session().await;
+    end(apply).await;
+    end(net).await;
+    drop(session);
 }
 
 #[tokio::test]
@@ -279,6 +335,8 @@ async fn wrong_use_is_told_apart_by_exit_code() {
     let config = configure(dir.path());
     for (arguments, code, says) in [
         (vec!["run"], 78, "not enrolled"),
+        (vec!["net"], 78, "net_dir is not set"),
+        (vec!["apply"], 78, "net_dir is not set"),
         (vec!["enroll", "nonsense"], 78, "gsw1."),
         (vec!["config", "allows", "sshd.service"], 1, ""),
         (vec!["status"], 0, ""),

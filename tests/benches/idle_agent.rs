@@ -1,7 +1,7 @@
 //! What an idle agent costs. One command builds what it needs and runs it: `tests/bench-idle`.
 //!
-//! Starts a coordinator and one agent that runs one small service, built as packages ship it, and
-//! two agents of other systems from Debian (`apt-get install mender-client prometheus-node-exporter`),
+//! Starts a coordinator and both processes of one agent that runs one small service, built as packages ship it,
+//! and two agents of other systems from Debian (`apt-get install mender-client prometheus-node-exporter`),
 //! waits until all are quiet, and reads the kernel's own figures over 60 seconds.
 
 #![expect(clippy::unwrap_used, clippy::print_stdout, reason = "a benchmark prints and stops")]
@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
-use groundswell_tests::fleet::{Fleet, sleeper_tree};
+use groundswell_tests::fleet::{Fleet, end, sleeper_tree, succeed};
 
 const QUIET: Duration = Duration::from_secs(15);
 const WATCHED: Duration = Duration::from_secs(60);
@@ -22,7 +22,7 @@ fn main() {
     let dir = tempfile::tempdir().unwrap();
     let fleet = Fleet::start(dir.path(), "127.0.0.1");
     fleet.apply("service = \"shop\"\ntargets = \"role=web\"\nbake_secs = 0\nhost_bake_secs = 1\n");
-    let agent = fleet.agent_of(&program, "bench-1", "role=web");
+    let sides = sides(&fleet, &program, dir.path());
     let tree = sleeper_tree(dir.path(), "1.0.0", true);
     let tree = tree.to_string_lossy();
     fleet.swell_ok(&["publish", "--service", "shop", "--version", "1.0.0", "--wait", &tree]);
@@ -36,25 +36,51 @@ fn main() {
         ),
     ];
     std::thread::sleep(QUIET);
-    let mut rows = vec![("groundswell-agent", agent.pid(), program)];
-    rows.extend(peers.iter().map(|p| (p.name, p.child.id(), p.binary.clone())));
-    let before: Vec<Usage> = rows.iter().map(|(_, pid, _)| usage(*pid)).collect();
+    let rows: Vec<&Peer> = sides.iter().chain(&peers).collect();
+    let before: Vec<Usage> = rows.iter().map(|peer| usage(peer.child.id())).collect();
     std::thread::sleep(WATCHED);
     println!(
         "{:<26} {:>9} {:>14} {:>11} {:>13} {:>11}",
         "idle over 60 s", "RSS kB", "private kB", "CPU ms/60s", "wake-ups/60s", "binary kB"
     );
-    for ((name, pid, binary), before) in rows.iter().zip(before) {
-        let after = usage(*pid);
-        println!(
-            "{name:<26} {:>9} {:>14} {:>11} {:>13} {:>11}",
-            after.rss_kb,
-            after.private_dirty_kb,
-            (after.ticks - before.ticks) * 10,
-            after.wakeups - before.wakeups,
-            fs::metadata(binary).unwrap().len() / 1024,
-        );
+    let spent: Vec<Usage> =
+        rows.iter().zip(before).map(|(peer, before)| before.spent(peer)).collect();
+    for (peer, used) in rows.iter().zip(&spent) {
+        print(peer.name, used, &peer.binary);
     }
+    if let [net, apply, ..] = &spent[..] {
+        print("both sides", &net.and(apply), &program);
+    }
+}
+
+fn print(name: &str, used: &Usage, binary: &Path) {
+    let binary_kb = fs::metadata(binary).unwrap().len() / 1024;
+    println!(
+        "{name:<26} {:>9} {:>14} {:>11} {:>13} {binary_kb:>11}",
+        used.rss_kb,
+        used.private_dirty_kb,
+        used.ticks * 10,
+        used.wakeups,
+    );
+}
+
+/// Both processes of an agent, enrolled; the service is the apply side's child instead of systemd's.
+fn sides(fleet: &Fleet, program: &Path, dir: &Path) -> [Peer; 2] {
+    let path = |name: &str| dir.join(name);
+    let (config, net_dir) = (path("agent.toml"), path("net"));
+    let text = format!(
+        "state_dir = {:?}\nnet_dir = {net_dir:?}\nsocket = {:?}\nname = \"bench-1\"\n\
+         supervisor = \"process\"\nkeep_free_bytes = 0\nstop_services_on_exit = true\n",
+        path("state"),
+        path("apply.sock"),
+    );
+    fs::write(&config, text).unwrap();
+    let config = config.to_string_lossy();
+    let token = fleet.token("role=web");
+    succeed(Command::new(program).args(["enroll", &token, "--config", &config]));
+    let program = program.to_string_lossy();
+    let start = |name, side| Peer::start(name, &program, &[side, "--config", &config], dir);
+    [start("groundswell-agent", "net"), start("groundswell-apply", "apply")]
 }
 
 /// The daemon with a server that does not answer and its usual pauses: it waits, as an idle one does.
@@ -90,9 +116,7 @@ impl Peer {
 
 impl Drop for Peer {
     fn drop(&mut self) {
-        // It may have ended already; either way it is gone afterwards.
-        let _ = self.child.kill();
-        let _ = self.child.wait();
+        end(&mut self.child);
     }
 }
 
@@ -102,6 +126,23 @@ struct Usage {
     /// Hundredths of a second of user and system time.
     ticks: u64,
     wakeups: u64,
+}
+
+impl Usage {
+    /// What the process holds now, and what it took since then.
+    fn spent(self, peer: &Peer) -> Self {
+        let now = usage(peer.child.id());
+        Self { ticks: now.ticks - self.ticks, wakeups: now.wakeups - self.wakeups, ..now }
+    }
+
+    fn and(&self, other: &Self) -> Self {
+        Self {
+            rss_kb: self.rss_kb + other.rss_kb,
+            private_dirty_kb: self.private_dirty_kb + other.private_dirty_kb,
+            ticks: self.ticks + other.ticks,
+            wakeups: self.wakeups + other.wakeups,
+        }
+    }
 }
 
 fn usage(pid: u32) -> Usage {

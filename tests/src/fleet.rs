@@ -389,9 +389,14 @@ fn kill(child: Option<Child>) {
     child.wait().must("wait for the killed process");
 }
 
-/// Asks a process to end, and ends it when it does not.
 fn stop(child: Option<Child>) {
-    let Some(mut child) = child else { return };
+    if let Some(mut child) = child {
+        end(&mut child);
+    }
+}
+
+/// Asks a process to end, and ends it when it does not.
+pub fn end(child: &mut Child) {
     let pid = i32::try_from(child.id()).ok().and_then(rustix::process::Pid::from_raw);
     // A process that has ended cannot be asked; it is reaped below all the same.
     let _ = pid.map(|pid| rustix::process::kill_process(pid, rustix::process::Signal::TERM));

@@ -478,7 +478,7 @@ fn a_token_enrols_one_host_once() {
         assert!(first.status.success(), "{}", describe(&first));
         let not_enrolled = |output: &Output, state: &Path, want: &str| {
             contains(&fails(output, EX_CONFIG), &[want]);
-            for name in ["identity/identity.json", "identity/host.crt", "root.json"] {
+            for name in ["identity.json", "identity/host.crt", "root.json"] {
                 assert!(!state.join(name).exists(), "{name} was kept");
             }
         };

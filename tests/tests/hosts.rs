@@ -18,6 +18,8 @@ use groundswell_tests::tools::tool;
 use groundswell_tests::wait::until;
 
 const MONITOR_PORT: u16 = 8222;
+const AGENT: &str = "groundswell-agent.service";
+const APPLY: &str = "groundswell-apply.service";
 const OLD: &str = "2.15.0";
 const NEW: &str = "2.15.1";
 const SERVICE_DIR: &str = "/var/lib/groundswell/services/nats";
@@ -54,6 +56,7 @@ DynamicUser=yes
 
 const AGENT_CONFIG: &str = r#"
 state_dir = "/var/lib/groundswell"
+net_dir = "/var/lib/groundswell-agent"
 supervisor = "systemd"
 keep_free_bytes = 1048576
 
@@ -188,19 +191,20 @@ fn the_first_steps_lead_to_a_fleet() {
         deploy.exec_ok(&["systemctl", "restart", "groundswell-coordinator"]);
         publish(&fleet, bed.dir(), NEW, "good");
         expect(&fleet, &hosts, OutcomeName::Completed, NEW);
-        for unit in ["groundswell-agent", "groundswell-coordinator"] {
-            let host = if unit == "groundswell-agent" { &hosts[0] } else { &deploy };
+        for unit in ["groundswell-agent", "groundswell-apply", "groundswell-coordinator"] {
+            let host = if unit == "groundswell-coordinator" { &deploy } else { &hosts[0] };
             let user = host.exec_ok(&["systemctl", "show", "--property=User", "--value", unit]);
             assert_eq!(user, unit, "no service of ours runs as root");
         }
     });
 }
 
-/// What the agent's user may ask of systemd: three verbs on the unit that the configuration names, and
-/// nothing else. Asked as the agent runs: without a capability, unable to gain any.
+/// What the apply side's user may ask of systemd: three verbs on the unit that the configuration names, and
+/// nothing else. The network side's user may ask for nothing; what changes nothing needs no right.
 #[test]
-fn the_agent_may_do_three_things_to_its_own_units_and_nothing_else() {
-    bed("the_agent_may_do_three_things_to_its_own_units_and_nothing_else", |bed| {
+fn the_apply_side_may_do_three_things_to_its_own_units_and_the_network_side_nothing() {
+    let name = "the_apply_side_may_do_three_things_to_its_own_units_and_the_network_side_nothing";
+    bed(name, |bed| {
         let mut hosts = ["queue-1"].map(|name| bed.host(name));
         hosts[0].install_file("/etc/systemd/system/other.service", SLEEPS, 0o644);
         hosts[0].install_file("/etc/systemd/system/nats@.service", SLEEPS, 0o644);
@@ -208,25 +212,134 @@ fn the_agent_may_do_three_things_to_its_own_units_and_nothing_else() {
         let [host] = hosts;
         host.install_file("/etc/systemd/system/nats.service", SLEEPS, 0o644);
         host.exec_ok(&["systemctl", "daemon-reload"]);
-        for (allowed, argv) in ASKED {
-            let answer = host.exec(&[&AS_AGENT[..], argv].concat());
-            let said = String::from_utf8_lossy(&answer.stderr).into_owned();
-            assert_eq!(answer.status.success(), *allowed, "{argv:?}: {said}");
-            if !allowed {
-                let refused = ["ccess denied", "authentication required", "is not valid"];
-                assert!(refused.iter().any(|word| said.contains(word)), "{argv:?}: {said}");
+        for side in ["groundswell-apply", "groundswell-agent"] {
+            for (allowed, argv) in ASKED {
+                let reads = argv.contains(&"is-enabled");
+                let allowed = *allowed && (side == "groundswell-apply" || reads);
+                let answer = host.exec(&as_side(side, argv));
+                let said = String::from_utf8_lossy(&answer.stderr).into_owned();
+                assert_eq!(answer.status.success(), allowed, "{side}: {argv:?}: {said}");
+                if !allowed {
+                    let refused = ["ccess denied", "authentication required", "is not valid"];
+                    let is_refused = refused.iter().any(|word| said.contains(word));
+                    assert!(is_refused, "{side}: {argv:?}: {said}");
+                }
             }
+            let active = host.exec_ok(&["systemctl", "is-active", "nats.service"]);
+            assert_eq!(active, "active", "nobody stopped or killed it after the restart");
+            host.exec_ok(&["systemctl", "is-active", "dbus.service"]);
         }
-        let active = host.exec_ok(&["systemctl", "is-active", "nats.service"]);
-        assert_eq!(active, "active", "nobody stopped or killed it after the restart");
-        host.exec_ok(&["systemctl", "is-active", "dbus.service"]);
     });
+}
+
+/// The network side's user can change nothing that decides over what runs, and neither side reads the other's
+/// secrets. Then both are killed in the middle of a rollout, which ends as if nobody had been.
+#[test]
+fn the_two_sides_own_apart_and_either_may_be_killed_amid_a_rollout() {
+    bed("the_two_sides_own_apart_and_either_may_be_killed_amid_a_rollout", |bed| {
+        let fleet = Fleet::start(bed.dir(), &bed.addr().to_string());
+        fleet.apply(
+            "service = \"nats\"\ntargets = \"role=queue\"\nbake_secs = 1\nhost_bake_secs = 2\n",
+        );
+        let mut hosts = ["queue-1"].map(|name| bed.host(name));
+        install(bed, &mut hosts);
+        let [host] = &hosts;
+        enrol(host, &fleet.token("role=queue"));
+        publish(&fleet, bed.dir(), OLD, "good");
+        expect(&fleet, &hosts, OutcomeName::Completed, OLD);
+
+        let of = |path: &str| host.exec_ok(&["stat", "--format=%a %U %G", path]);
+        assert_eq!(of("/run/groundswell"), "750 groundswell-apply groundswell-agent");
+        assert_eq!(of("/run/groundswell/apply.sock"), "660 groundswell-apply groundswell-agent");
+        assert_eq!(of("/var/lib/groundswell-agent"), "750 groundswell-agent groundswell-agent");
+        let secrets =
+            ["root.json", "directive.json", "identity.json", "services/nats/journal.json"];
+        for name in secrets {
+            let path = format!("/var/lib/groundswell/{name}");
+            assert!(of(&path).starts_with("600 groundswell-apply "), "{path}: {}", of(&path));
+            refused(host, "groundswell-agent", &["cat", &path]);
+        }
+        for name in
+            ["root.json", "services/nats", "services/nats/current", "services/nats/releases"]
+        {
+            let path = format!("/var/lib/groundswell/{name}");
+            refused(host, "groundswell-agent", &["mv", &path, "/var/lib/groundswell-agent/away"]);
+            refused(host, "groundswell-agent", &["chmod", "777", &path]);
+            refused(
+                host,
+                "groundswell-agent",
+                &["ln", "--symbolic", "/tmp", &format!("{path}.new")],
+            );
+        }
+        refused(
+            host,
+            "groundswell-apply",
+            &["cat", "/var/lib/groundswell-agent/identity/host.key"],
+        );
+        refused(host, "groundswell-apply", &["touch", "/var/lib/groundswell-agent/spool"]);
+        refused(host, "nobody", &["ls", "/run/groundswell"]);
+
+        // So that there is a middle of the fetch.
+        let slow = b"bandwidth_bytes_per_sec = 1500000\n";
+        host.install_file("/etc/groundswell/agent.d/slow.toml", slow, 0o644);
+        host.exec_ok(&["systemctl", "restart", AGENT]);
+        publish(&fleet, bed.dir(), NEW, "good");
+        until("the middle of the fetch", ROLLOUT_BOUND, || {
+            let parts = host.exec(&["du", "--bytes", "/var/lib/groundswell-agent/spool"]).stdout;
+            let bytes = String::from_utf8_lossy(&parts).split_whitespace().next()?.parse::<u64>();
+            bytes.is_ok_and(|bytes| bytes > 500_000).then_some(())
+        });
+        kill(host, AGENT);
+        kill(host, APPLY);
+        until("the bake", ROLLOUT_BOUND, || says(host, "baking"));
+        kill(host, APPLY);
+        expect(&fleet, &hosts, OutcomeName::Completed, NEW);
+        assert!(says(host, "committed").is_some());
+        let page = host.exec_ok(&["groundswell-agent", "doctor"]);
+        assert!(
+            page.contains("the apply side runs") && page.contains("the network side runs"),
+            "{page}"
+        );
+    });
+}
+
+/// What the user of a side tries, and must be denied.
+fn refused(host: &Host, user: &str, argv: &[&str]) {
+    let reuid = format!("--reuid={user}");
+    let regid = if user == "nobody" { "--regid=nogroup" } else { "--regid=groundswell-agent" };
+    let answer = host.exec(&[&["setpriv", &reuid, regid, "--clear-groups", "--"], argv].concat());
+    let said = String::from_utf8_lossy(&answer.stderr).into_owned();
+    assert!(!answer.status.success(), "{user} may {argv:?}");
+    assert!(
+        said.contains("Permission denied") || said.contains("Operation not permitted"),
+        "{said}"
+    );
+}
+
+/// Ends a unit as a crash does, and waits until systemd has started it again.
+fn kill(host: &Host, unit: &str) {
+    let pid = || host.exec_ok(&["systemctl", "show", "--property=MainPID", "--value", unit]);
+    let before = pid();
+    host.exec_ok(&["systemctl", "kill", "--signal=KILL", unit]);
+    until(&format!("{unit} again"), ROLLOUT_BOUND, || {
+        (pid() != before && host.exec(&["systemctl", "is-active", unit]).status.success())
+            .then_some(())
+    });
+}
+
+/// Whether the state directory says that the service stands so.
+fn says(host: &Host, state: &str) -> Option<()> {
+    host.exec_ok(&["groundswell-agent", "status"]).contains(state).then_some(())
 }
 
 /// The units hold to a bound of systemd's own measure of exposure; 10 is a unit without any setting.
 #[test]
 fn the_units_expose_little() {
-    for (unit, most) in [("groundswell-agent", "15"), ("groundswell-coordinator", "15")] {
+    for (unit, most) in [
+        ("groundswell-agent", "12"),
+        ("groundswell-apply", "12"),
+        ("groundswell-coordinator", "15"),
+    ] {
         let unit = repository().join(format!("systemd/{unit}.service"));
         let threshold = format!("--threshold={most}");
         let output = tool("systemd-analyze")
@@ -247,16 +360,15 @@ fn the_units_expose_little() {
 /// A unit that does nothing, as often as it is asked to.
 const SLEEPS: &[u8] = b"[Unit]\nStartLimitIntervalSec=0\n[Service]\nExecStart=/bin/sleep inf\n";
 
-const AS_AGENT: [&str; 8] = [
-    "setpriv",
-    "--reuid=groundswell-agent",
-    "--regid=groundswell-agent",
-    "--clear-groups",
-    "--no-new-privs",
-    "--inh-caps=-all",
-    "--bounding-set=-all",
-    "--",
-];
+/// A command as one of the two sides runs: without a capability, unable to gain any.
+fn as_side<'a>(side: &'a str, argv: &[&'a str]) -> Vec<&'a str> {
+    let reuid = match side {
+        "groundswell-apply" => "--reuid=groundswell-apply",
+        _ => "--reuid=groundswell-agent",
+    };
+    let bare = ["--clear-groups", "--no-new-privs", "--inh-caps=-all", "--bounding-set=-all", "--"];
+    [&["setpriv", reuid, "--regid=groundswell-agent"], &bare[..], argv].concat()
+}
 
 /// A call of systemd's manager over the bus.
 macro_rules! call {
@@ -277,7 +389,7 @@ macro_rules! systemctl {
     ($($word:literal),+) => { &["systemctl", "--no-ask-password", $($word),+] };
 }
 
-/// Whether it is allowed, and the command.
+/// Whether the apply side may, and the command.
 #[rustfmt::skip]
 const ASKED: &[(bool, &[&str])] = &[
     (true, systemctl!("start", "nats.service")),
@@ -308,6 +420,8 @@ fn install(bed: &Bed, hosts: &mut [Host]) {
     let program = fs::read(bin("groundswell-agent")).unwrap();
     bed.install_usr("bin/groundswell-agent", &program, 0o755);
     install_units(bed, "groundswell-agent");
+    let apply = fs::read(repository().join("systemd/groundswell-apply.service")).unwrap();
+    bed.install_usr("lib/systemd/system/groundswell-apply.service", &apply, 0o644);
     for host in hosts.iter_mut() {
         host.install_file("/etc/groundswell/agent.toml", AGENT_CONFIG.as_bytes(), 0o644);
         host.install_file("/etc/systemd/system/nats.service", UNIT.as_bytes(), 0o644);
@@ -347,7 +461,7 @@ fn enrol(host: &Host, token: &str) {
         "/etc/groundswell/agent.toml",
         token,
     ]);
-    host.exec_ok(&["systemctl", "enable", "--now", "groundswell-agent.service"]);
+    host.exec_ok(&["systemctl", "enable", "--now", AGENT, APPLY]);
 }
 
 fn publish(fleet: &Fleet, dir: &Path, version: &str, kind: &str) {

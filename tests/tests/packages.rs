@@ -17,6 +17,7 @@ const PACKAGES: [&str; 3] = ["groundswell-agent", "groundswell-coordinator", "gr
 /// Where hosts find the packages.
 const SHELF: &str = "/opt/packages";
 const AGENT: &str = "groundswell-agent";
+const APPLY: &str = "groundswell-apply";
 const COORDINATOR: &str = "groundswell-coordinator";
 const COORDINATOR_STATE: &str = "/var/lib/groundswell-coordinator";
 const SERVICE_DIR: &str = "/var/lib/groundswell/services/shop";
@@ -66,6 +67,7 @@ fn packages_hold_these_files_and_no_others() {
         AGENT,
         &[
             "-rw-r--r-- /etc/groundswell/agent.toml",
+            "-rw-r--r-- /usr/lib/systemd/system/groundswell-apply.service",
             "-rw-r--r-- /usr/share/polkit-1/rules.d/50-groundswell-agent.rules",
         ],
     );
@@ -150,12 +152,15 @@ fn an_upgrade_amid_a_rollout_disturbs_neither_it_nor_the_service() {
             page.hosts.iter().find(|host| host.progress == "baking").map(|host| host.name.clone())
         });
         let runs = hosts.each_ref().map(|host| property(host, "shop", "InvocationID"));
-        let agents = hosts.each_ref().map(|host| property(host, AGENT, "MainPID"));
+        let pids = |host: &Host| [AGENT, APPLY].map(|side| property(host, side, "MainPID"));
+        let agents = hosts.each_ref().map(pids);
         upgrade_agents(&hosts);
         let page = fleet.newest_rollout("shop");
         assert_ne!(page.rollout.phase, PhaseName::Done, "the upgrade came too late: {page:?}");
         for (host, before) in hosts.iter().zip(agents) {
-            assert_ne!(property(host, AGENT, "MainPID"), before, "the new agent runs");
+            for (now, before) in pids(host).iter().zip(&before) {
+                assert_ne!(now, before, "the new agent runs");
+            }
         }
         assert_eq!(hosts.each_ref().map(|host| property(host, "shop", "InvocationID")), runs);
 
@@ -225,15 +230,26 @@ fn begin(bed: &Bed, deploy: &Host) -> Fleet {
 /// An agent from its package; the administrator changes its configuration and enrols it.
 fn enrol(host: &Host, token: &str) {
     install(host, &[AGENT]);
-    is_made(host, AGENT, "/var/lib/groundswell", "755");
-    host.exec_ok(&["systemctl", "start", AGENT]);
-    assert_eq!(property(host, AGENT, "ActiveState"), "inactive", "nothing runs unenrolled");
+    is_made(host, AGENT, "/var/lib/groundswell-agent", "750");
+    let state = host.exec_ok(&["stat", "--format=%a %U %G", "/var/lib/groundswell"]);
+    assert_eq!(state, format!("755 {APPLY} {AGENT}"));
+    is_sound(host, APPLY);
+    host.exec_ok(&["systemctl", "start", AGENT, APPLY]);
+    for side in [AGENT, APPLY] {
+        assert_eq!(property(host, side, "ActiveState"), "inactive", "nothing runs unenrolled");
+    }
     let config = "/etc/groundswell/agent.toml";
     let shipped = String::from_utf8(host.read_file(config).unwrap()).unwrap();
     host.install_file(config, format!("{shipped}\n{ALLOWED}").as_bytes(), 0o644);
     host.exec_ok(&[AGENT, "enroll", token]);
-    host.exec_ok(&["systemctl", "start", AGENT]);
-    assert_eq!(property(host, AGENT, "ActiveState"), "active");
+    host.exec_ok(&["systemctl", "start", AGENT, APPLY]);
+    both_are(host, "active");
+}
+
+fn both_are(host: &Host, state: &str) {
+    for side in [AGENT, APPLY] {
+        assert_eq!(property(host, side, "ActiveState"), state, "{side}");
+    }
 }
 
 fn install(host: &Host, names: &[&str]) {
@@ -246,11 +262,15 @@ fn install(host: &Host, names: &[&str]) {
 fn is_made(host: &Host, name: &str, state: &str, mode: &str) {
     let state = host.exec_ok(&["stat", "--format=%a %U %G", state]);
     assert_eq!(state, format!("{mode} {name} {name}"));
+    is_sound(host, name);
+    assert_eq!(host.exec_ok(&[name, "--version"]).split(' ').next(), Some(name));
+}
+
+fn is_sound(host: &Host, name: &str) {
     assert_eq!(host.exec_ok(&["systemctl", "is-enabled", name]), "enabled");
     assert_eq!(property(host, name, "ActiveState"), "inactive");
     let found = host.exec(&["systemd-analyze", "verify", "--man=no", &format!("{name}.service")]);
     assert!(found.status.success() && found.stderr.is_empty(), "{}", describe(&found));
-    assert_eq!(host.exec_ok(&[name, "--version"]).split(' ').next(), Some(name));
 }
 
 /// As unattended upgrades do it: what the administrator wrote stays.
@@ -262,7 +282,7 @@ fn upgrade_agents(hosts: &[Host]) {
         let config = host.exec_ok(&["cat", "/etc/groundswell/agent.toml"]);
         assert!(config.ends_with(ALLOWED.trim_end()), "{config}");
         assert!(is_there(host, "/etc/groundswell/agent.toml.dpkg-dist"));
-        assert_eq!(property(host, AGENT, "ActiveState"), "active");
+        both_are(host, "active");
     }
 }
 
@@ -270,7 +290,7 @@ fn upgrade_agents(hosts: &[Host]) {
 fn remove_and_come_back(host: &Host) {
     let before = property(host, "shop", "InvocationID");
     dpkg(host, &["--remove", AGENT]);
-    assert_eq!(property(host, AGENT, "ActiveState"), "inactive");
+    both_are(host, "inactive");
     assert!(!is_there(host, "/usr/bin/groundswell-agent"));
     assert!(is_there(host, "/etc/groundswell/agent.toml"));
     assert_eq!(property(host, "shop", "InvocationID"), before);
@@ -278,8 +298,8 @@ fn remove_and_come_back(host: &Host) {
 
     install(host, &["next"]);
     assert_eq!(host.exec_ok(&["systemctl", "is-enabled", AGENT]), "enabled");
-    host.exec_ok(&["systemctl", "start", AGENT]);
-    assert_eq!(property(host, AGENT, "ActiveState"), "active");
+    host.exec_ok(&["systemctl", "start", AGENT, APPLY]);
+    both_are(host, "active");
     assert_eq!(property(host, "shop", "InvocationID"), before);
 }
 
@@ -288,9 +308,12 @@ fn purge(host: &Host) {
     dpkg(host, &["--purge", AGENT]);
     for path in [
         "/var/lib/groundswell",
+        "/var/lib/groundswell-agent",
         "/etc/groundswell",
         "/etc/systemd/system/multi-user.target.wants/groundswell-agent.service",
         "/etc/systemd/system/groundswell-agent.service",
+        "/etc/systemd/system/multi-user.target.wants/groundswell-apply.service",
+        "/etc/systemd/system/groundswell-apply.service",
     ] {
         assert!(!is_there(host, path), "{path} is left");
     }

@@ -17,7 +17,7 @@ struct Pair {
     report: watch::Sender<Option<Arc<Report>>>,
     says: mpsc::Sender<Say>,
     heard: mpsc::Receiver<Heard>,
-    _access: watch::Sender<Access>,
+    access: watch::Sender<Access>,
 }
 
 fn certificate(
@@ -63,7 +63,7 @@ async fn pair() -> Pair {
         report: report_receiver,
         heard: heard_sender,
     }));
-    Pair { listener, tls, report, says, heard, _access: access }
+    Pair { listener, tls, report, says, heard, access }
 }
 
 type Server = Framed<tokio_rustls::server::TlsStream<TcpStream>>;
@@ -138,10 +138,10 @@ async fn questions_and_returns_go_out_and_answers_come_in_order() {
     server.send(&ToAgent::Permit(denied.clone()), SOON).await.unwrap();
     assert!(matches!(pair.next().await, Heard::Ack(4)));
     assert!(matches!(pair.next().await, Heard::Permit(answer) if *answer == denied));
-    pair.says.send(Say::Reconnect).await.unwrap();
+    pair.access.send_modify(|access| access.hello.root_version = 2);
     assert!(matches!(pair.next().await, Heard::Lost));
     let (_, hello) = pair.accept().await;
-    assert_eq!((hello.host_name.as_str(), hello.root_version), ("web-1", 1));
+    assert_eq!((hello.host_name.as_str(), hello.root_version), ("web-1", 2));
 }
 
 #[tokio::test]
