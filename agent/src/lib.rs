@@ -16,6 +16,7 @@ mod enroll;
 mod fetch;
 #[cfg(test)]
 mod fixture;
+pub mod hand;
 mod https;
 mod identity;
 mod journal;
@@ -30,4 +31,5 @@ mod switch;
 mod text;
 mod trustee;
 mod units;
+pub mod why;
 mod work;
