@@ -65,6 +65,7 @@ impl Accepted {
                 probe_deadline_secs: wish.probe_deadline_secs,
                 bake_secs: wish.bake_secs,
                 probe_interval_secs: wish.probe_interval_secs,
+                confirm_by_contact: wish.confirm_by_contact,
                 rollout: wish.rollout.clone(),
             };
             (wish.service.clone(), made)

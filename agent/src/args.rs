@@ -48,6 +48,35 @@ pub(crate) enum Verb {
         #[arg(long)]
         json: bool,
     },
+    /// Says what holds a service now, without the network.
+    Why {
+        /// One service only.
+        service: Option<ServiceName>,
+        /// As JSON.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Puts the release before back, without the coordinator; what runs is not tried again here by itself.
+    Revert {
+        /// The service.
+        service: ServiceName,
+        /// For the report.
+        #[arg(long)]
+        reason: String,
+    },
+    /// Starts no switch on this host, or of one service, until "resume"; what is live goes on baking or reverting.
+    Pause {
+        /// One service only.
+        service: Option<ServiceName>,
+        /// For those who wonder.
+        #[arg(long)]
+        reason: String,
+    },
+    /// Ends a pause of this host, or of one service.
+    Resume {
+        /// One service only.
+        service: Option<ServiceName>,
+    },
     /// Writes a new journal for a stuck service from what is live; the agent must not run.
     Unstick {
         /// The service.

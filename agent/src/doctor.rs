@@ -13,6 +13,7 @@ use crate::accepted;
 use crate::clock::wall;
 use crate::config::Settings;
 use crate::drift;
+use crate::hand;
 use crate::identity::{self, Credentials, IdentityError, Loaded};
 use crate::journal;
 use crate::layout::Layout;
@@ -197,6 +198,12 @@ impl Diagnosis {
     }
 
     fn service(&mut self, layout: &Layout, service: &ServiceName) {
+        if let Some(why) = hand::paused(layout, service) {
+            self.warn(
+                format!("{service} is paused on this host: {why}"),
+                "'groundswell-agent resume' lets it switch again",
+            );
+        }
         let live = match switch::live(layout, service) {
             Ok(live) => live,
             Err(error) => return self.stuck(service, &chain(&error)),

@@ -17,7 +17,7 @@ use groundswell_common::wire::{
 use groundswell_common::{Digest, ReleaseId, ServiceName};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
-use tokio::time::sleep;
+use tokio::time::{MissedTickBehavior, interval, sleep};
 
 use crate::accepted::{self, Accepted};
 use crate::cancel::{self, Canceller};
@@ -28,7 +28,7 @@ use crate::link::{Heard, Say};
 use crate::text::failure;
 use crate::trustee::{Trustee, walk};
 use crate::work::{Bring, Job, Outside, Under, free_bytes};
-use crate::{prune, switch};
+use crate::{hand, prune, switch};
 use groundswell_common::chain;
 use groundswell_machine::{Action, Again, Event, Service, State, StuckCause, Wish};
 
@@ -36,6 +36,8 @@ const SOON: Duration = Duration::from_secs(1);
 const LATER: Duration = Duration::from_secs(30);
 /// A question that was not answered for this long is asked again under a new nonce.
 const ANSWER: Duration = Duration::from_secs(10);
+/// How often a person's requests are looked for.
+const LOOK: Duration = Duration::from_secs(2);
 /// Roots that one Welcome carries at most; as many mean that there may be more.
 const ROOTS_PER_WELCOME: usize = 16;
 
@@ -67,6 +69,8 @@ struct Slot {
     number: u64,
     timer: u64,
     asked: Option<Asked>,
+    /// The first report that says of the newest switch that it is done.
+    probing_since: u64,
     pruning: Option<JoinHandle<()>>,
 }
 
@@ -123,6 +127,7 @@ impl Driver {
         };
         for service in accepted::services_on_disk(&driver.outside.layout)? {
             driver.resume(&service)?;
+            driver.look(&service)?;
         }
         driver.pursue_accepted()?;
         driver.report();
@@ -176,6 +181,7 @@ impl Driver {
                 return Ok(());
             }
             self.slots.insert(service.clone(), Slot::new(Service::new(), false));
+            self.look(&service)?;
         }
         self.step(&service, Event::Wish(wish))
     }
@@ -183,6 +189,8 @@ impl Driver {
     /// Takes whatever happens next, until `stop` ends.
     pub(crate) async fn run(&mut self, stop: impl Future<Output = ()>) -> Result<(), DriverError> {
         let mut stop = std::pin::pin!(stop);
+        let mut looks = interval(LOOK);
+        looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             tokio::select! {
                 heard = self.ends.heard.recv() => match heard {
@@ -193,6 +201,11 @@ impl Driver {
                     Some(back) => self.on_back(back)?,
                     None => return Ok(()),
                 },
+                _ = looks.tick() => {
+                    for service in self.services() {
+                        self.look(&service)?;
+                    }
+                }
                 () = &mut stop => return Ok(()),
             }
             self.report();
@@ -203,14 +216,49 @@ impl Driver {
         match heard {
             Heard::Welcome(welcome) => self.on_welcome(&welcome),
             Heard::Directive(message) => self.on_directive(*message),
-            // Reports are whole and sent again after each connect: an acknowledgement changes nothing here.
-            Heard::Ack(seq) => {
-                tracing::trace!(seq, "reports are safe");
-                Ok(())
-            }
+            Heard::Ack(seq) => self.on_ack(seq),
             Heard::Permit(answer) => self.on_permit(&answer),
             Heard::Lost => self.on_lost(),
         }
+    }
+
+    /// Takes up what a person on the host asks for.
+    fn look(&mut self, service: &ServiceName) -> Result<(), DriverError> {
+        let layout = self.outside.layout.clone();
+        let paused = hand::paused(&layout, service);
+        if self.slots.get(service).is_some_and(|slot| slot.machine.paused != paused) {
+            self.step(service, Event::Paused(paused))?;
+        }
+        let Some(leave) = hand::asked(&layout, service) else { return Ok(()) };
+        let Some(slot) = self.slots.get(service) else { return Ok(()) };
+        if !slot.machine.takes_revert_by_hand() {
+            return Ok(());
+        }
+        // It was asked of what was live then; another release is not left for it.
+        if slot.machine.running.as_ref().is_some_and(|known| known.id == leave.release) {
+            self.step(service, Event::RevertByHand(leave.why))?;
+        }
+        Ok(hand::done(&layout, service)?)
+    }
+
+    /// What the report says of a pause that holds a switch.
+    fn pause_note(&self) -> Option<RefusalNote> {
+        let held = |slot: &Slot| slot.machine.paused.is_some();
+        let code = "paused_on_host".to_owned();
+        let generation = self.floor.generation;
+        self.slots.values().any(held).then_some(RefusalNote { generation, code })
+    }
+
+    /// An acknowledged report that left after a switch is contact since that switch. A new session counts
+    /// by this as well: the whole report follows each Welcome.
+    fn on_ack(&mut self, seq: u64) -> Result<(), DriverError> {
+        for service in self.services() {
+            let slot = self.slots.get(&service);
+            if slot.is_some_and(|slot| slot.machine.wants_contact() && seq >= slot.probing_since) {
+                self.step(&service, Event::Contact)?;
+            }
+        }
+        Ok(())
     }
 
     fn on_welcome(&mut self, welcome: &Welcome) -> Result<(), DriverError> {
@@ -460,6 +508,7 @@ impl Driver {
         if next != slot.machine {
             let (from, to) = (slot.machine.state.name(), next.state.name());
             if from != to {
+                slot.probing_since = self.seq + 1;
                 let release = next.target().or(next.running.as_ref().map(|known| known.id));
                 let release = release.map(|id| id.digest().short()).unwrap_or_default();
                 tracing::info!(%service, from, to, why, release, "transition");
@@ -699,7 +748,7 @@ impl Driver {
             generation: self.floor.generation,
             services: self.slots.iter().map(standing).collect(),
             free_bytes: free_bytes(layout).unwrap_or(0),
-            refusal: self.refusal.clone(),
+            refusal: self.refusal.clone().or_else(|| self.pause_note()),
         };
         let same = self.ends.report.borrow().as_ref().is_some_and(|before| {
             let before = (&before.services, &before.refusal, before.generation);
@@ -715,8 +764,9 @@ impl Driver {
 
 impl Slot {
     fn new(machine: Service, frozen: bool) -> Self {
-        let (number, timer) = (0, 0);
-        Self { machine, frozen, work: None, number, timer, asked: None, pruning: None }
+        let (number, timer, probing_since) = (0, 0, 1);
+        let (work, asked, pruning) = (None, None, None);
+        Self { machine, frozen, work, number, timer, asked, probing_since, pruning }
     }
 
     /// Tells the job under way to stop; its result no longer counts.

@@ -179,6 +179,7 @@ pub(crate) fn directive_with(
         probe_deadline_secs: 3,
         bake_secs: 1,
         probe_interval_secs: 1,
+        confirm_by_contact: false,
         rollout: None,
     };
     let mut raw = RawDirective {

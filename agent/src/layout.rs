@@ -103,6 +103,20 @@ impl Layout {
         self.service(service).join("journal.json")
     }
 
+    /// Pauses every service.
+    pub(crate) fn pause(&self) -> PathBuf {
+        self.state.join("pause.json")
+    }
+
+    pub(crate) fn service_pause(&self, service: &ServiceName) -> PathBuf {
+        self.service(service).join("pause.json")
+    }
+
+    /// A person's request to leave what is live.
+    pub(crate) fn leave(&self, service: &ServiceName) -> PathBuf {
+        self.service(service).join("revert.json")
+    }
+
     pub(crate) fn process(&self, service: &ServiceName) -> PathBuf {
         self.service(service).join("process.json")
     }

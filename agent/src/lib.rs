@@ -17,6 +17,7 @@ mod enroll;
 mod fetch;
 #[cfg(test)]
 mod fixture;
+pub mod hand;
 mod https;
 mod identity;
 mod journal;
@@ -32,4 +33,5 @@ mod switch;
 mod text;
 mod trustee;
 mod units;
+pub mod why;
 mod work;

@@ -8,7 +8,7 @@ use std::process::ExitCode;
 use clap::Parser as _;
 use groundswell_agent::app::{self, AppError, Environment};
 use groundswell_agent::config::{self, Settings};
-use groundswell_agent::{doctor, status};
+use groundswell_agent::{doctor, hand, status, why};
 use groundswell_common::HostName;
 use tracing_subscriber::filter::LevelFilter;
 
@@ -56,6 +56,21 @@ fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
                 return Ok(ExitCode::FAILURE);
             }
         }
+        Verb::Why { service, json } => {
+            let held = why::why(&settings, service.as_ref())?;
+            let text = if json {
+                serde_json::to_string_pretty(&held)? + "\n"
+            } else {
+                why::to_text(&held)
+            };
+            print(&text)?;
+        }
+        Verb::Revert { service, reason } => {
+            hand::revert(&settings, &service, &reason)?;
+            print("noted; the agent goes back within seconds, or when it starts\n")?;
+        }
+        Verb::Pause { service, reason } => hand::pause(&settings, service.as_ref(), &reason)?,
+        Verb::Resume { service } => hand::resume(&settings, service.as_ref())?,
         Verb::Unstick { service } => status::unstick(&settings, &service)?,
         Verb::Config { verb: ConfigVerb::Show } => print(&settings.show())?,
         Verb::Config { verb: ConfigVerb::Allows { unit } } if settings.allows(&unit) => {}

@@ -8,6 +8,7 @@ use serde::Serialize;
 use crate::accepted::{self, Accepted};
 use crate::config::Settings;
 use crate::durable;
+use crate::hand;
 use crate::identity;
 use crate::journal;
 use crate::layout::Layout;
@@ -46,6 +47,8 @@ pub struct ServiceStatus {
     pub standing: Option<Standing>,
     /// Why it cannot be read.
     pub error: Option<String>,
+    /// Why a person on this host has paused it.
+    pub paused: Option<String>,
 }
 
 /// Why there is no status, or a service cannot be freed.
@@ -59,7 +62,7 @@ pub enum StatusError {
     Running,
 }
 
-fn state(error: impl std::error::Error + Send + Sync + 'static) -> StatusError {
+pub(crate) fn state(error: impl std::error::Error + Send + Sync + 'static) -> StatusError {
     StatusError::State(Box::new(error))
 }
 
@@ -96,7 +99,8 @@ fn service_status(layout: &Layout, service: &ServiceName) -> ServiceStatus {
     let live = live.ok().flatten();
     let manifest = live.and_then(|live| stage::reopen(layout, service, &live).ok());
     let version = manifest.map(|manifest| manifest.version.to_string());
-    ServiceStatus { service: service.clone(), live, version, standing, error }
+    let paused = hand::paused(layout, service);
+    ServiceStatus { service: service.clone(), live, version, standing, error, paused }
 }
 
 impl Status {
@@ -129,7 +133,9 @@ impl Status {
                 }
                 (None, None) => "new".to_owned(),
             };
-            text.push_str(&format!("{}  {version}  {state}\n", service.service));
+            let paused = service.paused.as_ref().map(|why| format!("; paused: {why}"));
+            let paused = paused.unwrap_or_default();
+            text.push_str(&format!("{}  {version}  {state}{paused}\n", service.service));
         }
         text
     }

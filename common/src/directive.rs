@@ -39,6 +39,8 @@ pub struct ServiceWish {
     pub bake_secs: u64,
     /// Seconds between two tries of a probe.
     pub probe_interval_secs: u64,
+    /// Whether the host must have reached the coordinator since the switch before it commits.
+    pub confirm_by_contact: bool,
     /// The rollout behind the wish, for logs and people.
     #[serde(deserialize_with = "written")]
     pub rollout: Option<RolloutId>,

@@ -128,6 +128,7 @@ bake_secs = 60
 host_bake_secs = 10
 probe_deadline_secs = 60
 probe_interval_secs = 1
+confirm_by_contact = true
 progress_deadline_secs = 600
 absent_after_secs = 30
 when_newer = \"queue\"

@@ -50,6 +50,9 @@ pub enum Finding {
     /// A success that no host has earned.
     #[error("host {0} counts as committed and has not baked the release")]
     Unearned(HostId),
+    /// A commit that its policy makes depend on contact, without it.
+    #[error("host {0} goes on to its bake or commit without contact since its switch")]
+    Unconfirmed(HostId),
     /// More failures than allowed, and the rollout goes on.
     #[error("wave {wave} has {failures} failures, its budget is {budget}, and it goes on")]
     Budget {

@@ -56,6 +56,9 @@ fn policy_text(random: &mut Random) -> String {
         1 + random.below(2),
         random.one_in(3),
     );
+    if random.one_in(4) {
+        text += "confirm_by_contact = true\n";
+    }
     if random.one_in(3) {
         text += "rollout_budget = 2\n";
     }

@@ -28,10 +28,11 @@ const FACT: &str = "coordinator/rollout/src/fact.rs";
 const STEP: &str = "coordinator/rollout/src/step.rs";
 const GATE: &str = "coordinator/rollout/src/gate.rs";
 const MACHINE: &str = "agent/machine/src/step.rs";
+const CONTACT: &str = "agent/machine/src/contact.rs";
 
 /// All of them.
 #[rustfmt::skip]
-pub const FAULTS: [Fault; 21] = [
+pub const FAULTS: [Fault; 22] = [
     fault("slots forget what the rollout before left in flight", STEP, (
         "rollout.edit(step, ordinal, |entry| entry.busy = Some(until));",
         "rollout.edit(step, ordinal, |entry| entry.busy = None.filter(|_| until > now));")),
@@ -88,6 +89,8 @@ pub const FAULTS: [Fault; 21] = [
         "if have < needed {", "if have <= needed && needed > 0 {")),
     fault("a host commits without a bake", MACHINE, (
         "if until == now {", "if until >= now {")),
+    fault("a host commits though nobody was heard", CONTACT, (
+        "Self::Missing | Self::Awaited => true,", "Self::Missing | Self::Awaited => false,")),
     fault("a host forgets where it came from", MACHINE, (
         "self.previous = self.running.take();", "drop(self.running.take());")),
 ];

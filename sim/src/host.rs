@@ -81,6 +81,10 @@ pub struct Host {
     frozen: bool,
     natures: BTreeMap<ReleaseId, Nature>,
     asks: Vec<Ask>,
+    /// Reports that it sent since its agent started.
+    reports: u64,
+    /// The first of them that says of the newest switch that it is done.
+    probing_since: u64,
     seqs: BTreeMap<ReleaseId, (u64, Version)>,
 }
 
@@ -113,6 +117,8 @@ impl Host {
             frozen: false,
             natures: BTreeMap::new(),
             asks: Vec::new(),
+            reports: 0,
+            probing_since: 1,
             seqs: BTreeMap::from([(first.id, (first.seq, first.version))]),
         }
     }
@@ -176,6 +182,7 @@ impl Host {
             probe_deadline_secs: wish.probe_deadline_secs,
             bake_secs: wish.bake_secs,
             probe_interval_secs: wish.probe_interval_secs,
+            confirm_by_contact: wish.confirm_by_contact,
             rollout: wish.rollout.clone(),
         };
         self.step(Event::Wish(wish), now);
@@ -191,6 +198,31 @@ impl Host {
         self.step(event, now);
     }
 
+    /// The number of the report that it sends now.
+    pub fn number_report(&mut self) -> u64 {
+        self.reports += 1;
+        self.reports
+    }
+
+    /// The coordinator has one of its reports.
+    pub fn acknowledged(&mut self, report: u64, now: Timestamp) {
+        if self.machine.wants_contact() && report >= self.probing_since {
+            self.step(Event::Contact, now);
+        }
+    }
+
+    /// Whether contact with the coordinator would bring it on.
+    #[must_use]
+    pub fn wants_contact(&self) -> bool {
+        self.machine.wants_contact()
+    }
+
+    /// Whether the newest wish asks for contact after a switch.
+    #[must_use]
+    pub fn confirms_by_contact(&self) -> bool {
+        self.machine.wish.as_ref().is_some_and(|wish| wish.confirm_by_contact)
+    }
+
     /// Its network is back.
     pub fn linked(&mut self, now: Timestamp) {
         self.step(Event::Linked, now);
@@ -202,12 +234,14 @@ impl Host {
         self.machine = self.journal.clone();
         self.due.clear();
         self.asks.clear();
+        self.reports = 0;
         self.number += 1;
     }
 
     /// The agent starts again.
     pub fn restart(&mut self, now: Timestamp) {
         self.up = true;
+        self.probing_since = 1;
         self.ahead = self.next_ahead;
         if std::mem::take(&mut self.torn) || self.frozen {
             self.frozen = true;
@@ -281,6 +315,9 @@ impl Host {
     }
 
     fn keep(&mut self, machine: Service, actions: Vec<Action>, now: Timestamp) {
+        if self.machine.state.name() != machine.state.name() {
+            self.probing_since = self.reports + 1;
+        }
         self.machine = machine;
         self.journal = self.machine.clone();
         for action in actions {

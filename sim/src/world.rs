@@ -1,6 +1,7 @@
 //! The world of one seed: coordinator, hosts, the network between them, persons and faults, on one
 //! clock. Owns the order of events; [`crate::check`] says what must hold.
 
+mod contact;
 mod hold;
 mod wrong;
 
@@ -21,6 +22,7 @@ use crate::check::Finding;
 use crate::draw::{host_id, nature, planned, release};
 use crate::host::{Ask, Host};
 use crate::random::Random;
+use contact::{Sent, Unconfirmed};
 
 /// Lines of the trace that a failure shows.
 const TRACE_MAX: usize = 40;
@@ -115,7 +117,8 @@ pub struct Outcome {
 #[derive(Clone, Debug)]
 enum Mail {
     Directive { generation: u64, wish: ServiceWish },
-    Report { standing: Standing, accepted: u64 },
+    Report { standing: Standing, accepted: u64, sent: Sent },
+    Ack(Sent),
     Ask { ask: Ask, void_at: Timestamp },
     Answer { ask: Ask, granted: bool, void_at: Timestamp },
     Reconnect,
@@ -156,6 +159,8 @@ struct World {
     stopped_since: Option<Timestamp>,
     /// Hosts that a rollout before had in flight, and until when they count.
     carried: BTreeMap<HostId, Timestamp>,
+    /// Hosts whose switch must be followed by contact.
+    unconfirmed: BTreeMap<HostId, Unconfirmed>,
     /// Hosts whose wish changed.
     told: BTreeSet<HostId>,
     out: Outcome,
@@ -218,6 +223,7 @@ impl World {
             newest_release: 0,
             stopped_since: None,
             carried: BTreeMap::new(),
+            unconfirmed: BTreeMap::new(),
             told: BTreeSet::new(),
             out: Outcome::default(),
             lines: Vec::new(),
@@ -302,7 +308,11 @@ impl World {
             Mail::Directive { generation, wish } if linked => {
                 self.host(id, |host, now| host.directive(generation, &wish, now))
             }
-            Mail::Report { standing, accepted } if linked => self.heard(id, standing, accepted),
+            Mail::Report { standing, accepted, sent } if linked => {
+                self.acknowledge(id, sent);
+                self.heard(id, standing, accepted)
+            }
+            Mail::Ack(sent) if linked => self.acknowledged(id, sent),
             Mail::Ask { ask, void_at } if linked => {
                 let granted = self.newest().is_some_and(|rollout| {
                     may_switch(rollout, &id, &ask.release, ask.generation).is_ok()
@@ -317,6 +327,7 @@ impl World {
             Mail::Restart
             | Mail::Directive { .. }
             | Mail::Report { .. }
+            | Mail::Ack(_)
             | Mail::Ask { .. }
             | Mail::Answer { .. } => Ok(()),
         }
@@ -351,6 +362,7 @@ impl World {
                 self.carried.remove(&id);
             }
         }
+        self.confirmed(id, &before, &after)?;
         self.in_flight()?;
         for ask in asks {
             let void_at = now.plus_millis(PERMIT_VALID_MS);
@@ -362,7 +374,7 @@ impl World {
 
     /// The host reports where that is new; reports of one session arrive in their order.
     fn say(&mut self, id: HostId) {
-        let Some(host) = self.hosts.get(&id).filter(|host| host.connected && host.up) else {
+        let Some(host) = self.hosts.get_mut(&id).filter(|host| host.connected && host.up) else {
             return;
         };
         let word = (host.standing(), host.accepted);
@@ -370,12 +382,14 @@ impl World {
         if said.as_ref() == Some(&word) {
             return;
         }
+        let sent = Sent { number: host.number_report(), at: self.now };
         let late = if self.faults_on && self.random.one_in(30) { 5_000 } else { 30 };
         let at = self.now.plus_millis(late).max(last);
         self.order += 1;
         let session = self.sessions.get(&id).copied().unwrap_or(0);
         let (standing, accepted) = word.clone();
-        self.mail.insert((at, self.order), (id, session, Mail::Report { standing, accepted }));
+        let mail = Mail::Report { standing, accepted, sent };
+        self.mail.insert((at, self.order), (id, session, mail));
         self.reported.insert(id, (at, Some(word)));
     }
 

@@ -1,9 +1,12 @@
 //! The machine of one service on one host: pure. Takes events and the time as values, returns the next
 //! state and what is to be done. Must never do IO, read a clock or name a port.
 
+mod contact;
+mod hand;
 mod state;
 mod step;
 
+pub use contact::Contact;
 pub use state::{Known, Service, State, StuckCause, Wish};
 pub use step::{Action, Again, Event, GUARD_SECS};
 

@@ -5,6 +5,8 @@ use groundswell_common::report::{FailedStep, Failure, HostState, Standing, Switc
 use groundswell_common::{ReleaseId, RolloutId, ServiceName, Timestamp, Version};
 use serde::{Deserialize, Serialize};
 
+use super::contact::Contact;
+
 /// Times that the agent may start again inside one state before it gives that state up.
 pub(crate) const RESUMES_MAX: u32 = 8;
 /// Failed releases that are remembered; the oldest is forgotten first.
@@ -40,6 +42,9 @@ pub struct Wish {
     pub bake_secs: u64,
     /// Seconds between two tries of a probe.
     pub probe_interval_secs: u64,
+    /// Whether the coordinator must have been reached since the switch before the release commits.
+    #[serde(default)]
+    pub confirm_by_contact: bool,
     /// The rollout behind it.
     pub rollout: Option<RolloutId>,
 }
@@ -193,6 +198,12 @@ pub struct Service {
     /// The rollout under which it began.
     #[serde(default)]
     pub switched_for: Option<RolloutId>,
+    /// Whether the coordinator was reached since then.
+    #[serde(default)]
+    pub contact: Contact,
+    /// Why a person on the host has paused it; no switch begins meanwhile.
+    #[serde(default)]
+    pub paused: Option<String>,
     /// What the probes say of what is live.
     pub health: Verdict,
     /// Restarts of the agent inside the present state.
@@ -218,6 +229,8 @@ impl Service {
             failure: None,
             switched: None,
             switched_for: None,
+            contact: Contact::default(),
+            paused: None,
             health: Verdict::Inconclusive,
             resumes: 0,
         }

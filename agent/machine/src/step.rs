@@ -4,6 +4,7 @@ use groundswell_common::directive::Action as Desired;
 use groundswell_common::report::{FailedStep, Failure, SwitchTimes, Verdict};
 use groundswell_common::{ReleaseId, RolloutId, Timestamp};
 
+use super::contact::Contact;
 use super::state::{
     Cause, FAILED_MAX, Failed, Known, RESUMES_MAX, Service, State, StuckCause, Wish,
 };
@@ -51,6 +52,12 @@ pub enum Event {
     },
     /// All probes passed: before the deadline, or for the whole bake time.
     Passed,
+    /// The coordinator has acknowledged a report that was sent after the switch.
+    Contact,
+    /// A person on the host wants the release before back, for this reason.
+    RevertByHand(String),
+    /// A person on the host pauses it for this reason, or lets it go on.
+    Paused(Option<String>),
     /// Probes failed.
     Failed {
         /// What happened, at most 4 KiB.
@@ -89,6 +96,10 @@ impl Event {
             Self::Switched => "switched",
             Self::SwitchFailed { .. } => "switch failed",
             Self::Passed => "passed",
+            Self::Contact => "contact",
+            Self::RevertByHand(_) => "revert by hand",
+            Self::Paused(Some(_)) => "paused by hand",
+            Self::Paused(None) => "resumed by hand",
             Self::Failed { .. } => "failed",
             Self::Ill { .. } => "ill",
             Self::Well => "well",
@@ -196,6 +207,9 @@ impl Service {
             Event::Switched => self.on_switched(now),
             Event::SwitchFailed { why } => self.on_failed(why, true),
             Event::Passed => self.on_passed(now),
+            Event::Contact => self.on_contact(now),
+            Event::RevertByHand(why) => self.on_revert_by_hand(&why),
+            Event::Paused(why) => self.on_paused(why),
             Event::Failed { why } => self.on_failed(why, false),
             Event::Ill { why } => self.on_health(Verdict::Fail, Some(why), now),
             Event::Well => self.on_health(Verdict::Pass, None, now),
@@ -231,6 +245,7 @@ impl Service {
             }
             State::Probing { target, deadline } if live == Some(target.id) && !worn_out => {
                 let deadline = held(deadline, now, probe_secs);
+                self.contact = self.contact.after_restart();
                 self.state = State::Probing { target, deadline };
                 vec![Action::Probe { deadline, interval_secs }]
             }
@@ -386,7 +401,7 @@ impl Service {
     }
 
     /// Whether the release is not to be tried again by itself.
-    fn refuses(&self, release: &ReleaseId) -> bool {
+    pub fn refuses(&self, release: &ReleaseId) -> bool {
         let wish = self.wish.as_ref().and_then(|wish| wish.rollout.as_ref());
         // Another rollout that brings it is a new decision.
         let decided = |failed: &Failed| wish.is_some() && wish != failed.rollout.as_ref();
@@ -498,12 +513,12 @@ impl Service {
     }
 
     /// Asks for a permit where that is what is missing.
-    fn ask(&mut self) -> Vec<Action> {
+    pub(crate) fn ask(&mut self) -> Vec<Action> {
         match (&self.state, &self.wish) {
             (
                 State::Staged { target },
                 Some(Wish { action: Desired::Switch { release }, generation, .. }),
-            ) if target.id == *release => {
+            ) if target.id == *release && self.paused.is_none() => {
                 vec![Action::Ask { release: *release, generation: *generation }]
             }
             (
@@ -566,13 +581,16 @@ impl Service {
 
     fn on_permitted(&mut self, release: ReleaseId, generation: u64, now: Timestamp) -> Vec<Action> {
         let wished = self.wish.as_ref().is_some_and(|wish| {
-            wish.generation == generation && wish.action == Desired::Switch { release }
+            self.paused.is_none()
+                && wish.generation == generation
+                && wish.action == Desired::Switch { release }
         });
         match &self.state {
             State::Staged { target } if wished && target.id == release => {
                 let target = target.clone();
                 self.switched = Some(SwitchTimes { started: now, passed: None });
                 self.switched_for = self.wish.as_ref().and_then(|wish| wish.rollout.clone());
+                self.contact = Contact::since_switch(self.wish.as_ref());
                 self.enter(State::Switching { target: target.clone() });
                 vec![Action::Activate { target }]
             }
@@ -666,18 +684,13 @@ impl Service {
 
     fn on_passed(&mut self, now: Timestamp) -> Vec<Action> {
         match &self.state {
+            State::Probing { deadline, .. } if self.contact.is_missing() => {
+                let deadline = *deadline;
+                self.wait_for_contact(deadline, now)
+            }
             State::Probing { target, .. } => {
                 let target = target.clone();
-                self.health = Verdict::Pass;
-                if let Some(times) = &mut self.switched {
-                    times.passed = Some(now);
-                }
-                let until = now.plus_secs(self.wish.as_ref().map_or(0, |wish| wish.bake_secs));
-                if until == now {
-                    return self.commit(&target, now);
-                }
-                self.enter(State::Baking { target, until });
-                vec![Action::Watch { until, interval_secs: self.interval() }]
+                self.bake(target, now)
             }
             State::Baking { target, .. } => {
                 let target = target.clone();
@@ -693,6 +706,19 @@ impl Service {
         }
     }
 
+    pub(crate) fn bake(&mut self, target: Known, now: Timestamp) -> Vec<Action> {
+        self.health = Verdict::Pass;
+        if let Some(times) = &mut self.switched {
+            times.passed = Some(now);
+        }
+        let until = now.plus_secs(self.wish.as_ref().map_or(0, |wish| wish.bake_secs));
+        if until == now {
+            return self.commit(&target, now);
+        }
+        self.enter(State::Baking { target, until });
+        vec![Action::Watch { until, interval_secs: self.interval() }]
+    }
+
     fn commit(&mut self, target: &Known, now: Timestamp) -> Vec<Action> {
         self.health = Verdict::Pass;
         self.failure = None;
@@ -705,7 +731,7 @@ impl Service {
         actions
     }
 
-    fn on_failed(&mut self, why: String, at_switch: bool) -> Vec<Action> {
+    pub(crate) fn on_failed(&mut self, why: String, at_switch: bool) -> Vec<Action> {
         let (target, step) = match &self.state {
             State::Switching { target } => (target.clone(), FailedStep::Switch),
             State::Probing { target, .. } if !at_switch => (target.clone(), FailedStep::Probe),
@@ -730,7 +756,7 @@ impl Service {
         self.revert(target, Cause::Failed { step, why })
     }
 
-    fn remember(&mut self, release: ReleaseId, rollout: Option<RolloutId>) {
+    pub(crate) fn remember(&mut self, release: ReleaseId, rollout: Option<RolloutId>) {
         let generation = self.wish.as_ref().map_or(0, |wish| wish.generation);
         // A wish that has already moved on has let the release go.
         let released = self.wish.as_ref().and_then(Wish::names) != Some(release);
@@ -742,7 +768,7 @@ impl Service {
     }
 
     /// Goes back from what has just been made live to what ran before.
-    fn revert(&mut self, from: Known, cause: Cause) -> Vec<Action> {
+    pub(crate) fn revert(&mut self, from: Known, cause: Cause) -> Vec<Action> {
         let to = self.previous.clone();
         self.enter_reverting(from, to, cause)
     }
@@ -821,11 +847,11 @@ impl Service {
         Vec::new()
     }
 
-    fn probe_secs(&self) -> u64 {
+    pub(crate) fn probe_secs(&self) -> u64 {
         self.wish.as_ref().map_or(DEFAULT_PROBE_SECS, |wish| wish.probe_deadline_secs)
     }
 
-    fn interval(&self) -> u64 {
+    pub(crate) fn interval(&self) -> u64 {
         self.wish.as_ref().map_or(DEFAULT_INTERVAL_SECS, |wish| wish.probe_interval_secs)
     }
 }

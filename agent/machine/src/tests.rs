@@ -5,6 +5,9 @@ use groundswell_common::{Digest, ReleaseId, Timestamp};
 use super::state::{Cause, FAILED_MAX, Failed, RESUMES_MAX};
 use super::*;
 
+mod contact;
+mod hand;
+
 const NOW: Timestamp = Timestamp::from_secs(1_000);
 
 fn id(name: &str) -> ReleaseId {
@@ -30,6 +33,7 @@ fn wish(generation: u64, action: Desired) -> Wish {
         probe_deadline_secs: 30,
         bake_secs: 10,
         probe_interval_secs: 2,
+        confirm_by_contact: false,
         rollout: None,
     }
 }

@@ -16,6 +16,9 @@ use crate::probe::RealProbes;
 use crate::units::ProcessUnits;
 use crate::units::simulated::SimulatedUnits;
 
+mod contact;
+mod hand;
+
 const SOON: Duration = Duration::from_secs(20);
 
 /// One host and the coordinator that the test plays.

@@ -124,6 +124,7 @@ fn wish(service: &str, action: Action) -> ServiceWish {
         probe_deadline_secs: 60,
         bake_secs: 10,
         probe_interval_secs: 1,
+        confirm_by_contact: false,
         rollout: Some("shop-1".parse().unwrap()),
     }
 }

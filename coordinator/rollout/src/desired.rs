@@ -41,6 +41,7 @@ pub fn desired(rollout: &Rollout, host: &HostId) -> Option<ServiceWish> {
         probe_deadline_secs: rollout.plan.probe_deadline_secs,
         bake_secs: rollout.plan.host_bake_secs,
         probe_interval_secs: rollout.plan.probe_interval_secs,
+        confirm_by_contact: rollout.plan.confirm_by_contact,
         rollout: Some(rollout.id.clone()),
     })
 }

@@ -112,6 +112,8 @@ pub struct Plan {
     pub probe_deadline_secs: u64,
     /// Seconds between two tries of a probe.
     pub probe_interval_secs: u64,
+    /// Whether a host must have reached the coordinator since its switch before it commits.
+    pub confirm_by_contact: bool,
     /// Seconds that an open wave may go without a host that commits.
     pub progress_deadline_secs: u64,
     /// Seconds after which a host that is away no longer holds its wave.
@@ -375,6 +377,7 @@ pub fn plan(
         host_bake_secs: policy.host_bake_secs,
         probe_deadline_secs: policy.probe_deadline_secs,
         probe_interval_secs: policy.probe_interval_secs,
+        confirm_by_contact: policy.confirm_by_contact,
         progress_deadline_secs: policy.progress_deadline_secs,
         absent_after_secs: policy.absent_after_secs,
         rollout_budget: policy.rollout_budget.map(|budget| budget.of(total)),

@@ -269,6 +269,7 @@ impl View {
             probe_deadline_secs: policy.probe_deadline_secs,
             bake_secs: policy.host_bake_secs,
             probe_interval_secs: policy.probe_interval_secs,
+            confirm_by_contact: policy.confirm_by_contact,
             rollout: None,
         };
         Some((wish, service.wish_seq.max(record.seq)))

@@ -72,6 +72,7 @@ pub struct Host {
     place: Place,
     port: Port,
     shares: BTreeMap<String, PathBuf>,
+    owns_network: bool,
     running: Option<Running>,
 }
 
@@ -89,8 +90,8 @@ impl Host {
         let file = File::create_new(&image).must(format_args!("make the disk of {name}"));
         file.set_len(disk_bytes).must(format_args!("set the size of the disk of {name}"));
         run(tool("mkfs.ext4").args(["-q", "-F", "-m", "0", "-d"]).arg(&place.base).arg(&image));
-        let host =
-            Self { name: name.to_owned(), place, port, shares: BTreeMap::new(), running: None };
+        let (name, shares) = (name.to_owned(), BTreeMap::new());
+        let host = Self { name, place, port, shares, owns_network: false, running: None };
         if host.place.writable == Writable::Everything {
             host.mount_disk();
             base::add_packages(&host.root());
@@ -116,6 +117,15 @@ impl Host {
     pub fn share(&mut self, folder: &Path, path_in_host: &str) {
         assert!(self.running.is_none(), "{} is on: share folders before", self.name);
         self.shares.insert(path_in_host.to_owned(), folder.to_owned());
+    }
+
+    /// Lets root in the host change the host's own network, from the next power-on.
+    ///
+    /// # Panics
+    /// When the host is on.
+    pub fn own_network(&mut self) {
+        assert!(self.running.is_none(), "{} is on: give it its network before", self.name);
+        self.owns_network = true;
     }
 
     /// Writes a file, its missing parent folders too, owned by root. On or off, it is durable when
@@ -349,6 +359,9 @@ impl Host {
         command.arg(self.overlay());
         command.arg(option("directory", &self.root()));
         command.arg(option("network-namespace-path", &self.port.namespace()));
+        if self.owns_network {
+            command.arg("--capability=CAP_NET_ADMIN");
+        }
         for (inside, outside) in &self.shares {
             command.arg(format!("--bind-ro={}:{inside}", outside.display()));
         }

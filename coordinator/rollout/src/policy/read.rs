@@ -84,6 +84,7 @@ struct RawPolicy {
     host_bake_secs: Option<Spanned<u64>>,
     probe_deadline_secs: Option<Spanned<u64>>,
     probe_interval_secs: Option<Spanned<u64>>,
+    confirm_by_contact: Option<bool>,
     progress_deadline_secs: Option<Spanned<u64>>,
     absent_after_secs: Option<Spanned<u64>>,
     when_newer: Option<WhenNewer>,
@@ -203,6 +204,7 @@ impl Reader<'_> {
                 raw.probe_interval_secs,
                 (1, 1, PROBE_MAX_SECS),
             )?,
+            confirm_by_contact: raw.confirm_by_contact.unwrap_or(false),
             progress_deadline_secs: self.secs(
                 "progress_deadline_secs",
                 raw.progress_deadline_secs.clone(),

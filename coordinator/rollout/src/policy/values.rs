@@ -87,6 +87,8 @@ pub struct Policy {
     pub probe_deadline_secs: u64,
     /// Seconds between two tries of a probe.
     pub probe_interval_secs: u64,
+    /// Whether a host must have reached the coordinator since its switch before it commits.
+    pub confirm_by_contact: bool,
     /// Seconds that an open wave may go without a host that commits.
     pub progress_deadline_secs: u64,
     /// Seconds after which a host that is away no longer holds its wave.

@@ -46,6 +46,7 @@ fn two_keys_are_a_policy_and_the_rest_has_defaults() {
         host_bake_secs: 10,
         probe_deadline_secs: 60,
         probe_interval_secs: 1,
+        confirm_by_contact: false,
         progress_deadline_secs: 600,
         absent_after_secs: 30,
         when_newer: WhenNewer::Supersede,
@@ -69,6 +70,7 @@ fn every_key_is_read() {
         host_bake_secs = 20
         probe_deadline_secs = 30
         probe_interval_secs = 2
+        confirm_by_contact = true
         progress_deadline_secs = 51
         absent_after_secs = 5
         when_newer = "queue"

@@ -1,0 +1,64 @@
+//! What a person on the host may do to a service without the coordinator: put the release before back,
+//! pause it, let it go on.
+
+use groundswell_common::report::{FailedStep, Failure};
+
+use super::state::{Cause, Service, State};
+use super::step::Action;
+
+impl Service {
+    /// Whether a revert by hand can be taken up now.
+    pub fn takes_revert_by_hand(&self) -> bool {
+        match &self.state {
+            State::Switching { .. } | State::Reverting { .. } => false,
+            State::Idle {}
+            | State::Fetching { .. }
+            | State::Staged { .. }
+            | State::Probing { .. }
+            | State::Baking { .. }
+            | State::Committed {}
+            | State::Stuck { .. } => true,
+        }
+    }
+
+    /// Why the release before cannot be put back.
+    fn no_way_back(&self) -> Option<&'static str> {
+        let running = self.running.as_ref()?;
+        match &self.previous {
+            _ if running.one_way => Some("the running release is one-way; publish a newer one"),
+            None => Some("no release before it is known on this host"),
+            Some(previous) if previous.seq < self.floor => {
+                Some("below_floor: the release before is below the floor")
+            }
+            Some(_) => None,
+        }
+    }
+
+    /// The release before comes back; what runs counts as failed here, so that nothing brings it again by
+    /// itself.
+    pub(crate) fn on_revert_by_hand(&mut self, reason: &str) -> Vec<Action> {
+        let stuck = matches!(self.state, State::Stuck { .. });
+        let Some(running) = self.running.clone().filter(|_| !stuck) else { return Vec::new() };
+        if !self.takes_revert_by_hand() {
+            return Vec::new();
+        }
+        let release = running.id;
+        if let Some(not) = self.no_way_back() {
+            let why = format!("a person asked to go back ({reason}), and it stays: {not}");
+            let step = FailedStep::Revert;
+            self.failure = Some(Failure { release, step, why, reverted: false });
+            return Vec::new();
+        }
+        let wish = self.wish.as_ref().filter(|wish| wish.names() == Some(release));
+        let rollout = wish.map_or_else(|| self.switched_for.clone(), |wish| wish.rollout.clone());
+        self.remember(release, rollout);
+        let (step, why) = (FailedStep::Bake, format!("put back by a person on the host: {reason}"));
+        self.failure = Some(Failure { release, step, why: why.clone(), reverted: false });
+        self.revert(running, Cause::Failed { step, why })
+    }
+
+    pub(crate) fn on_paused(&mut self, why: Option<String>) -> Vec<Action> {
+        self.paused = why;
+        self.ask()
+    }
+}

@@ -1,0 +1,134 @@
+//! What holds a service of this host now: from its journal and the accepted directive, offline.
+
+use groundswell_common::directive::Action as Desired;
+use groundswell_common::{ServiceName, chain};
+use groundswell_machine::{Service, State, StuckCause, Wish};
+use serde::Serialize;
+
+use crate::accepted::{self, Accepted};
+use crate::config::Settings;
+use crate::hand;
+use crate::journal;
+use crate::layout::Layout;
+use crate::status::{StatusError, state};
+
+/// One service. The JSON form is an interface: fields are only added.
+#[derive(Debug, Serialize)]
+pub struct Held {
+    /// Its name.
+    pub service: ServiceName,
+    /// What holds it, the nearest reason first.
+    pub why: Vec<String>,
+}
+
+/// What holds each service, or the one named.
+///
+/// # Errors
+/// [`StatusError::State`].
+pub fn why(settings: &Settings, only: Option<&ServiceName>) -> Result<Vec<Held>, StatusError> {
+    let layout = Layout::new(&settings.state_dir);
+    let accepted = accepted::load(&layout).map_err(state)?;
+    let wishes = accepted.as_ref().map(Accepted::wishes);
+    let mut services = accepted::services_on_disk(&layout).map_err(state)?;
+    let named = wishes.iter().flatten().map(|(service, _)| service.clone());
+    services.extend(named);
+    services.extend(only.cloned());
+    services.sort();
+    services.dedup();
+    services.retain(|service| only.is_none_or(|only| only == service));
+    let held = |service: ServiceName| {
+        let wish = wishes.iter().flatten().find(|(name, _)| *name == service);
+        let mut why: Vec<String> = Vec::new();
+        why.extend(hand::paused(&layout, &service).map(|reason| {
+            format!("paused on this host: {reason}; 'groundswell-agent resume' lets it go on")
+        }));
+        match journal::load(&layout, &service) {
+            Err(error) => why.push(format!("stuck: {}", chain(&error))),
+            Ok(machine) => {
+                let machine = machine.unwrap_or_default();
+                why.extend(stands(&machine));
+                why.push(match (&wishes, wish) {
+                    (None, _) => {
+                        "no directive was ever accepted: see 'groundswell-agent doctor'".to_owned()
+                    }
+                    (Some(_), None) => {
+                        "the directive says nothing of it: it is left alone".to_owned()
+                    }
+                    (Some(_), Some((_, wish))) => wished(&machine, wish),
+                });
+            }
+        }
+        Held { service, why }
+    };
+    Ok(services.into_iter().map(held).collect())
+}
+
+/// What the machine is doing by itself.
+fn stands(machine: &Service) -> Option<String> {
+    match &machine.state {
+        State::Idle {} | State::Committed {} | State::Staged { .. } => None,
+        State::Fetching { .. } => Some("it fetches a release".to_owned()),
+        State::Switching { .. } => Some("it switches now".to_owned()),
+        State::Probing { deadline, .. } if machine.wants_contact() => Some(format!(
+            "what is live must pass its probes and reach the coordinator until {deadline}"
+        )),
+        State::Probing { deadline, .. } => {
+            Some(format!("what is live must pass its probes until {deadline}"))
+        }
+        State::Baking { until, .. } => Some(format!("what is live bakes until {until}")),
+        State::Reverting { .. } => Some("it goes back to the release before".to_owned()),
+        State::Stuck { cause, .. } => Some(
+            match cause {
+                StuckCause::Journal | StuckCause::Tree => {
+                    "stuck: look at what is live, stop the agent, run 'groundswell-agent unstick'"
+                }
+                StuckCause::Revert | StuckCause::Loop => {
+                    "stuck: going back failed; repair it here, or publish another release"
+                }
+            }
+            .to_owned(),
+        ),
+    }
+}
+
+/// What the wish means for it now.
+fn wished(machine: &Service, wish: &Wish) -> String {
+    let runs = machine.running.as_ref().map(|known| known.id);
+    match wish.action {
+        Desired::Hold {} => "the directive says hold: nothing new is started".to_owned(),
+        Desired::Stage { release } | Desired::Switch { release } if runs == Some(release) => {
+            "it has the release that is wished for".to_owned()
+        }
+        Desired::Stage { release } | Desired::Switch { release } if machine.refuses(&release) => {
+            let failure = machine.failure.as_ref().filter(|failure| failure.release == release);
+            let why = failure.map_or("its reason is forgotten", |failure| failure.why.as_str());
+            format!(
+                "the wished release failed here ({why}); it is not tried again before another \
+                 rollout brings it, or a directive stops naming it and a later one names it"
+            )
+        }
+        Desired::Stage { .. } => {
+            "the wished release is to be staged; its wave is not open".to_owned()
+        }
+        Desired::Switch { .. } if matches!(machine.state, State::Staged { .. }) => {
+            "the wished release is staged and waits for a permit of the coordinator".to_owned()
+        }
+        Desired::Switch { .. } => "another release is wished for".to_owned(),
+        Desired::Revert { from, .. } if runs == Some(from) => {
+            "the directive orders it to go back".to_owned()
+        }
+        Desired::Revert { .. } => "it has gone back as the directive orders".to_owned(),
+    }
+}
+
+/// For people.
+#[must_use]
+pub fn to_text(held: &[Held]) -> String {
+    let mut text = String::new();
+    for Held { service, why } in held {
+        for line in why {
+            text.push_str(&format!("{service}  {line}\n"));
+        }
+    }
+    text
+}

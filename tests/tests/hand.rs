@@ -1,0 +1,119 @@
+//! A person on the host, with the real programs: back without the coordinator, pause, resume, why.
+
+#![expect(clippy::unwrap_used, reason = "tests")]
+
+use std::process::Output;
+
+use groundswell_common::api::PhaseName;
+use groundswell_tests::fleet::{Agent, Fleet, ROLLOUT_BOUND, describe, sleeper_tree, succeed};
+use groundswell_tests::private::{Private, inside};
+use groundswell_tests::wait::until;
+
+const POLICY: &str = r#"
+service = "shop"
+targets = "role=web"
+failure_budget = 0
+on_breach = "halt"
+bake_secs = 0
+host_bake_secs = 1
+probe_deadline_secs = 20
+progress_deadline_secs = 120
+"#;
+
+fn fleet(private: &Private) -> (Fleet, Agent) {
+    let fleet = Fleet::start(private.dir(), "127.0.0.1");
+    fleet.apply(POLICY);
+    let agent = fleet.agent("web-1", "role=web");
+    (fleet, agent)
+}
+
+fn publish(fleet: &Fleet, private: &Private, version: &str) {
+    let tree = sleeper_tree(private.dir(), version, true);
+    let tree = tree.to_string_lossy();
+    fleet.swell_ok(&["publish", "--service", "shop", "--version", version, &tree]);
+}
+
+fn bring(fleet: &Fleet, private: &Private, version: &str) {
+    publish(fleet, private, version);
+    fleet.wait_for_version("shop", version, &["web-1"]);
+    until("the end of the rollout", ROLLOUT_BOUND, || {
+        (fleet.newest_rollout("shop").rollout.phase == PhaseName::Done).then_some(())
+    });
+}
+
+fn asked(agent: &Agent, verb: &[&str]) -> Output {
+    agent.command(verb).output().unwrap()
+}
+
+fn says(agent: &Agent, verb: &[&str], words: &str) -> Option<()> {
+    let output = asked(agent, verb);
+    String::from_utf8_lossy(&output.stdout).contains(words).then_some(())
+}
+
+fn why_of_host(fleet: &Fleet) -> String {
+    let output = fleet.swell(&["why", "web-1"]).output().unwrap();
+    describe(&output)
+}
+
+#[test]
+fn a_person_goes_back_without_the_coordinator_and_without_the_agent() {
+    inside("a_person_goes_back_without_the_coordinator_and_without_the_agent", |private| {
+        let (mut fleet, mut agent) = fleet(private);
+        for version in ["1.0.0", "1.1.0"] {
+            bring(&fleet, private, version);
+        }
+        fleet.kill_coordinator();
+        let refused = asked(&agent, &["revert", "shop", "--reason", " "]);
+        assert_eq!(refused.status.code(), Some(78), "{}", describe(&refused));
+        succeed(&mut agent.command(&["revert", "shop", "--reason", "it eats the disk"]));
+        let back = |agent: &Agent, version: &str| {
+            until(&format!("{version} again"), ROLLOUT_BOUND, || {
+                (agent.live_version("shop").as_deref() == Some(version)).then_some(())
+            });
+        };
+        back(&agent, "1.0.0");
+        until("the reason", ROLLOUT_BOUND, || {
+            says(&agent, &["status"], "put back by a person on the host: it eats the disk")
+        });
+        // The coordinator is back, hears why, and its old wish brings nothing back.
+        fleet.serve();
+        until("the report", ROLLOUT_BOUND, || {
+            why_of_host(&fleet).contains("it eats the disk").then_some(())
+        });
+        assert_eq!(agent.live_version("shop").as_deref(), Some("1.0.0"));
+        until("why", ROLLOUT_BOUND, || says(&agent, &["why", "shop"], "failed here"));
+
+        // The next release takes its place; then the same with an agent that does not run.
+        bring(&fleet, private, "1.2.0");
+        agent.kill();
+        succeed(&mut agent.command(&["revert", "shop", "--reason", "again"]));
+        assert_eq!(agent.live_version("shop").as_deref(), Some("1.2.0"), "nobody is there to do it");
+        agent.run();
+        back(&agent, "1.0.0");
+    });
+}
+
+#[test]
+fn a_pause_on_the_host_holds_a_switch_that_the_coordinator_wants() {
+    inside("a_pause_on_the_host_holds_a_switch_that_the_coordinator_wants", |private| {
+        let (fleet, agent) = fleet(private);
+        bring(&fleet, private, "1.0.0");
+        succeed(&mut agent.command(&["pause", "--reason", "hands off"]));
+        until("the pause in the report", ROLLOUT_BOUND, || {
+            why_of_host(&fleet).contains("paused_on_host").then_some(())
+        });
+        publish(&fleet, private, "1.1.0");
+        until("the release, staged", ROLLOUT_BOUND, || {
+            says(&agent, &["why", "shop"], "waits for a permit")
+        });
+        assert!(says(&agent, &["why"], "paused on this host: hands off").is_some());
+        assert!(says(&agent, &["status"], "paused: hands off").is_some());
+        assert!(says(&agent, &["doctor"], "shop is paused on this host: hands off").is_some());
+        assert_eq!(agent.live_version("shop").as_deref(), Some("1.0.0"));
+        succeed(&mut agent.command(&["resume"]));
+        fleet.wait_for_version("shop", "1.1.0", &["web-1"]);
+        let json = succeed(&mut agent.command(&["why", "--json"]));
+        let held: serde_json::Value = serde_json::from_str(&json).unwrap();
+        assert_eq!(held[0]["service"], "shop", "{json}");
+    });
+}
