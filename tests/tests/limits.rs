@@ -57,6 +57,10 @@ fn starts_that_are_used_up_say_what_to_set() {
         publish(&fleet, bed.dir(), "1.0.1", HANGS);
         let why = ended(&fleet, "1.0.1");
         assert!(why.contains("StartLimitBurst="), "what to set: {why:?}");
+        // Going back is a start, too: nothing runs, and a person is asked.
+        let config = ["--config", "/etc/groundswell/agent.toml"];
+        let status = host.exec_ok(&[&["groundswell-agent", "status"][..], &config].concat());
+        assert!(status.contains("stuck") && status.contains("StartLimitBurst="), "{status}");
     });
 }
 
