@@ -13,7 +13,9 @@ use std::time::Duration;
 use groundswell_common::api::{OutcomeName, PhaseName, RolloutPage};
 use groundswell_tests::bins::bin;
 use groundswell_tests::fleet::{Fleet, ROLLOUT_BOUND, describe};
-use groundswell_tests::hosts::{Bed, Host, bed};
+use groundswell_tests::hosts::{
+    Bed, Host, bed, configure, enrol, finish, install_agent, install_units,
+};
 use groundswell_tests::tools::tool;
 use groundswell_tests::wait::until;
 
@@ -417,51 +419,15 @@ const ASKED: &[(bool, &[&str])] = &[
 
 /// The agent and its units, where a package would put them; then boots.
 fn install(bed: &Bed, hosts: &mut [Host]) {
-    let program = fs::read(bin("groundswell-agent")).unwrap();
-    bed.install_usr("bin/groundswell-agent", &program, 0o755);
-    install_units(bed, "groundswell-agent");
-    let apply = fs::read(repository().join("systemd/groundswell-apply.service")).unwrap();
-    bed.install_usr("lib/systemd/system/groundswell-apply.service", &apply, 0o644);
+    install_agent(bed);
     for host in hosts.iter_mut() {
-        host.install_file("/etc/groundswell/agent.toml", AGENT_CONFIG.as_bytes(), 0o644);
+        configure(host, AGENT_CONFIG);
         host.install_file("/etc/systemd/system/nats.service", UNIT.as_bytes(), 0o644);
-        let polkit = repository().join("systemd/groundswell-agent.rules");
-        host.install_file(
-            "/etc/polkit-1/rules.d/50-groundswell-agent.rules",
-            &fs::read(polkit).unwrap(),
-            0o644,
-        );
         host.power_on();
     }
     for host in hosts {
-        host.wait_up();
-        host.exec_ok(&["systemd-sysusers"]);
-        host.exec_ok(&["systemd-tmpfiles", "--create"]);
+        finish(host);
     }
-}
-
-/// The unit of a program and what goes with it, at the places that a package gives them.
-fn install_units(bed: &Bed, program: &str) {
-    for (ending, place) in [
-        ("service", format!("lib/systemd/system/{program}.service")),
-        ("sysusers", format!("lib/sysusers.d/{program}.conf")),
-        ("tmpfile", format!("lib/tmpfiles.d/{program}.conf")),
-    ] {
-        let file = repository().join(format!("systemd/{program}.{ending}"));
-        bed.install_usr(&place, &fs::read(file).unwrap(), 0o644);
-    }
-}
-
-/// What the owner of a host types: one enrolment line, then the service.
-fn enrol(host: &Host, token: &str) {
-    host.exec_ok(&[
-        "groundswell-agent",
-        "enroll",
-        "--config",
-        "/etc/groundswell/agent.toml",
-        token,
-    ]);
-    host.exec_ok(&["systemctl", "enable", "--now", AGENT, APPLY]);
 }
 
 fn publish(fleet: &Fleet, dir: &Path, version: &str, kind: &str) {

@@ -5,11 +5,13 @@
 //! switch, with a leg of its own at [`SWITCH_ADDRESS`]: a coordinator started by the test listens
 //! there. Everything lives in the namespaces of [`crate::private`] and ends with the test.
 
+mod agent;
 mod base;
 mod bed;
 mod host;
 mod net;
 
+pub use agent::{boot_with_agent, configure, enrol, finish, install_agent, install_units};
 pub use bed::{Bed, bed};
 pub use host::{CutFlag, Host};
 pub use net::SWITCH_ADDRESS;
