@@ -274,9 +274,18 @@ impl Fleet {
     /// When a step fails.
     #[track_caller]
     pub fn agent_of(&self, program: &Path, name: &str, labels: &str) -> Agent {
+        let state = self.dir.join("agents").join(name).join("state");
+        self.agent_in(program, (name, labels), &state)
+    }
+
+    /// As [`Fleet::agent_of`], with a state folder elsewhere.
+    ///
+    /// # Panics
+    /// When a step fails.
+    #[track_caller]
+    pub fn agent_in(&self, program: &Path, (name, labels): (&str, &str), state: &Path) -> Agent {
         let dir = self.dir.join("agents").join(name);
         fs::create_dir_all(&dir).must("make the agent's folder");
-        let state = dir.join("state");
         let config = dir.join("agent.toml");
         let text = format!(
             "state_dir = {:?}\nname = {name:?}\nsupervisor = \"process\"\nkeep_free_bytes = 0\n\
@@ -285,7 +294,8 @@ impl Fleet {
         );
         fs::write(&config, text).must("write the agent's configuration");
         let (name, program) = (name.to_owned(), program.to_owned());
-        let mut agent = Agent { name, program, dir, config, child: None };
+        let state = state.to_owned();
+        let mut agent = Agent { name, program, dir, state, config, child: None };
         succeed(agent.command(&["enroll"]).arg(self.token(labels)));
         agent.run();
         agent
@@ -303,6 +313,7 @@ pub struct Agent {
     name: String,
     program: PathBuf,
     dir: PathBuf,
+    state: PathBuf,
     config: PathBuf,
     child: Option<Child>,
 }
@@ -315,7 +326,7 @@ impl Agent {
 
     /// The agent's state folder.
     pub fn state(&self) -> PathBuf {
-        self.dir.join("state")
+        self.state.clone()
     }
 
     /// Starts it.
@@ -323,12 +334,35 @@ impl Agent {
     /// # Panics
     /// When it runs already.
     pub fn run(&mut self) {
+        self.run_as(self.command(&["run"]));
+    }
+
+    /// Starts it below `tracer`, which is given the whole command of the agent.
+    ///
+    /// # Panics
+    /// When it runs already.
+    pub fn run_below(&mut self, mut tracer: Command) {
+        let command = self.command(&["run"]);
+        tracer.arg(command.get_program()).args(command.get_args());
+        self.run_as(tracer);
+    }
+
+    fn run_as(&mut self, mut command: Command) {
         assert!(self.child.is_none(), "agent {} runs already", self.name);
         let log = append(&self.dir.join("log"));
         let copy = log.try_clone().must("share the agent's log");
-        let mut command = self.command(&["run"]);
         command.stdin(Stdio::null()).stdout(log).stderr(copy);
         self.child = Some(command.spawn().must("start the agent"));
+    }
+
+    /// Whether it, or what it was started below, has ended by itself; it may be started again then.
+    pub fn has_ended(&mut self) -> bool {
+        let ended = |child: &mut Child| matches!(child.try_wait(), Ok(Some(_)));
+        let ended = self.child.as_mut().is_none_or(ended);
+        if ended {
+            self.child = None;
+        }
+        ended
     }
 
     /// Ends it by SIGKILL.

@@ -103,6 +103,11 @@ impl CutDisk {
         self.mount()
     }
 
+    /// Where it is mounted.
+    pub fn mounted(&self) -> &Path {
+        &self.mounted
+    }
+
     /// The image below, which holds what is durable. For looking only.
     pub fn image(&self) -> &Path {
         &self.image
