@@ -572,8 +572,11 @@ impl World {
     }
 
     fn at_rest(&self) -> bool {
+        let fetches = |host: &Host| host.up && matches!(host.state(), State::Fetching { .. });
         self.mail.is_empty()
             && !self.hosts.values().any(Host::in_flight)
+            // A host may fetch what it is to go back to.
+            && !self.hosts.values().any(fetches)
             && self.newest().is_none_or(|rollout| rollout.in_flight() == 0)
     }
 
