@@ -5,7 +5,7 @@ use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
-use groundswell_common::Clock;
+use groundswell_common::{Clock, ReleaseId};
 use groundswell_common::token::{Token, TokenError};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, watch};
@@ -119,6 +119,8 @@ pub struct Environment {
     pub notify_socket: Option<String>,
     /// `WATCHDOG_USEC`.
     pub watchdog_usec: Option<String>,
+    /// The release that this program is of, where it is not the one that the package installed.
+    pub release: Option<ReleaseId>,
 }
 
 fn runtime() -> Result<tokio::runtime::Runtime, AppError> {
@@ -263,6 +265,7 @@ async fn serve(
         depot,
         clock,
         keep_free_bytes: settings.keep_free_bytes,
+        program: environment.release,
         allow_drift: Arc::new(settings.allow_drift.clone()),
     };
     let mut driver = Driver::start(outside, loaded, ends)?;

@@ -31,6 +31,11 @@ impl Layout {
         &self.state
     }
 
+    /// What is known of the programs that the agent itself was updated to.
+    pub(crate) fn own(&self) -> PathBuf {
+        self.state.join("own.json")
+    }
+
     pub(crate) fn lock(&self) -> PathBuf {
         self.state.join("lock")
     }

@@ -23,6 +23,7 @@ mod identity;
 mod journal;
 mod layout;
 mod link;
+pub mod own;
 mod ports;
 mod probe;
 mod prune;

@@ -3,11 +3,14 @@
 mod args;
 
 use std::io::Write as _;
-use std::process::ExitCode;
+use std::os::unix::process::CommandExt as _;
+use std::process::{Command, ExitCode};
 
+use anyhow::Context as _;
 use clap::Parser as _;
 use groundswell_agent::app::{self, AppError, Environment};
 use groundswell_agent::config::{self, Settings};
+use groundswell_agent::own::{self, RELEASE_VARIABLE, Side};
 use groundswell_agent::{doctor, hand, status, why};
 use groundswell_common::HostName;
 use tracing_subscriber::filter::LevelFilter;
@@ -43,8 +46,14 @@ fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
     match arguments.verb {
         Verb::Enroll { token, name } => enroll(settings, token, name)?,
         Verb::Run => app::run(&settings, &environment())?,
-        Verb::Net => app::net(&settings, &environment())?,
-        Verb::Apply => app::apply(&settings, &environment())?,
+        Verb::Net => {
+            hand_over(&settings, Side::Net)?;
+            app::net(&settings, &environment())?;
+        }
+        Verb::Apply => {
+            hand_over(&settings, Side::Apply)?;
+            app::apply(&settings, &environment())?;
+        }
         Verb::Status { json } => {
             let status = status::status(&settings)?;
             print(&if json { status.to_json() + "\n" } else { status.to_table() })?;
@@ -79,10 +88,30 @@ fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
+/// Becomes the released program, where there is one to become; returns where this is the one to run.
+fn hand_over(settings: &Settings, side: Side) -> anyhow::Result<()> {
+    if std::env::var_os(RELEASE_VARIABLE).is_some() {
+        return Ok(());
+    }
+    let found = match own::successor(settings, side) {
+        Ok(found) => found,
+        Err(error) => {
+            tracing::error!("failed to tell which program is to run: {error:#}; the installed one goes on");
+            None
+        }
+    };
+    let Some((program, release)) = found else { return Ok(()) };
+    let mut command = Command::new(&program);
+    command.args(std::env::args_os().skip(1)).env(RELEASE_VARIABLE, release);
+    // It returns only where it failed.
+    Err(AppError::System(command.exec())).with_context(|| format!("run {}", program.display()))
+}
+
 fn environment() -> Environment {
     Environment {
         notify_socket: std::env::var("NOTIFY_SOCKET").ok(),
         watchdog_usec: std::env::var("WATCHDOG_USEC").ok(),
+        release: std::env::var(RELEASE_VARIABLE).ok().and_then(|id| id.parse().ok()),
     }
 }
 

@@ -53,6 +53,9 @@ pub(crate) enum StageError {
         "stage the release: unit {0} is not allowed here; add it to [services.NAME] units of the agent"
     )]
     Unit(String),
+    /// A release of the agent itself that it cannot become.
+    #[error("stage the release of the agent itself: {0}")]
+    Own(&'static str),
 }
 
 /// A complete, verified release directory. Made here and nowhere else.

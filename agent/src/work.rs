@@ -21,6 +21,7 @@ use crate::durable::Fault;
 use crate::fetch::FetchError;
 use crate::layout::Layout;
 use crate::link::Say;
+use crate::own;
 use crate::ports::{Alive, Depot, Probes, RunSpec, Units};
 use crate::probe::ProbeError;
 use crate::stage::{self, StageError, StagedRelease, Unpack};
@@ -43,6 +44,8 @@ pub(crate) struct Outside {
     pub(crate) depot: Arc<dyn Depot>,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) keep_free_bytes: u64,
+    /// The release that this program is of; `None` for the one that the package installed.
+    pub(crate) program: Option<ReleaseId>,
     /// Services that go on though files of their live release were changed.
     pub(crate) allow_drift: Arc<BTreeSet<ServiceName>>,
 }
@@ -162,6 +165,9 @@ impl Job {
         let running_seq = bring.running.as_ref().map(|known| known.seq);
         check_step(manifest.seq, bring.floor, running_seq, bring.back)
             .map_err(StageError::Refused)?;
+        if own::is_own(&self.service) {
+            own::fits(manifest, &self.outside.layout).map_err(StageError::Own)?;
+        }
         let allowed_by_root = bring.trustee.root.units.iter().find(|e| e.service == self.service);
         let beyond_root = allowed_by_root.and_then(|entry| {
             manifest.units.iter().find(|unit| !entry.units.contains(unit)).cloned()
@@ -480,15 +486,22 @@ impl Job {
         let failed = |why: &str, back| Event::RestoreFailed { why: failure(why, ""), back };
         let layout = &self.outside.layout;
         let Some(to) = to else {
-            if let Ok(spec) = self.live_spec(&from.id)
-                && let Err(error) = self.outside.units.stop(&spec).await
+            let spec = self.live_spec(&from.id).ok();
+            if let Some(spec) = &spec
+                && let Err(error) = self.outside.units.stop(spec).await
             {
                 return failed(&chain(&error), false);
             }
-            return match switch::restore(layout, &self.service, None) {
-                Ok(()) => Event::Restored,
-                Err(fault) => failed(&chain(&fault), false),
-            };
+            if let Err(fault) = switch::restore(layout, &self.service, None) {
+                return failed(&chain(&fault), false);
+            }
+            // Without a release the agent is what its package installed; it is never left stopped.
+            if let Some(spec) = spec.filter(|_| own::is_own(&self.service))
+                && let Err(error) = self.outside.units.restart(&spec).await
+            {
+                return failed(&chain(&error), true);
+            }
+            return Event::Restored;
         };
         let manifest = match stage::reopen(layout, &self.service, &to.id) {
             Ok(manifest) => manifest,

@@ -81,6 +81,7 @@ impl Host {
             depot: self.depot.clone(),
             clock: Arc::new(SteadyClock::start()),
             keep_free_bytes: 0,
+            program: None,
             allow_drift: self.allow_drift.clone(),
         };
         let loaded = Self::loaded();

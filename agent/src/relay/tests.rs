@@ -352,6 +352,7 @@ impl Host {
             depot: Arc::new(depot),
             clock: Arc::new(SteadyClock::start()),
             keep_free_bytes: 0,
+            program: None,
             allow_drift: Arc::new(BTreeSet::new()),
         };
         let back = mpsc::channel(8);
