@@ -2,10 +2,11 @@
 
 use std::fs;
 use std::io;
+use std::path::{Path, PathBuf};
 
 use groundswell_common::{ReleaseId, ServiceName};
 
-use crate::durable::{Fault, at, remove_tree};
+use crate::durable::{Fault, at, remove_tree, sync_parent};
 use crate::layout::Layout;
 
 /// Removes every release directory of `service` but those in `kept`.
@@ -31,10 +32,21 @@ pub(crate) fn prune(
             kept.iter().any(|kept| name == kept || name.strip_suffix(".tmp") == Some(kept))
         });
         if !is_kept {
-            remove_tree(&entry.path())?;
+            remove_tree(&take_name(&entry.path())?)?;
         }
     }
     Ok(())
+}
+
+/// Takes a release's name away before any of it goes: what has the name is complete, whenever a removal ends.
+fn take_name(path: &Path) -> Result<PathBuf, Fault> {
+    let gone = path.with_extension("gone");
+    if gone != path {
+        remove_tree(&gone)?;
+        fs::rename(path, &gone).map_err(at("rename", path))?;
+        sync_parent(&gone)?;
+    }
+    Ok(gone)
 }
 
 #[cfg(test)]
@@ -61,5 +73,20 @@ mod tests {
             assert_eq!(layout.release(&service, id).exists(), at < 2, "{at}");
         }
         assert!(!half.exists());
+    }
+
+    #[test]
+    fn a_removal_that_ends_early_leaves_nothing_under_the_name_of_a_release() {
+        let dir = tempfile::tempdir().unwrap();
+        let layout = Layout::new(dir.path());
+        let service: ServiceName = "shop".parse().unwrap();
+        let release = layout.release(&service, &ReleaseId::from_digest(Digest::of(b"old")));
+        fs::create_dir_all(release.join("tree")).unwrap();
+        let gone = take_name(&release).unwrap();
+        assert!(!release.exists() && gone.join("tree").exists());
+        // It came back meanwhile; both go, and the next prune finishes what the first began.
+        fs::create_dir_all(release.join("tree")).unwrap();
+        prune(&layout, &service, &[]).unwrap();
+        assert!(!release.exists() && !gone.exists());
     }
 }
