@@ -34,6 +34,9 @@ use groundswell_machine::{Event, Known};
 
 /// A probe that fails while a release bakes is tried once more after this time before it counts.
 const SECOND_TRY: Duration = Duration::from_millis(250);
+/// Tries to change the links on the way back, and the wait between two.
+const PUT_BACK_TRIES_MAX: u32 = 5;
+const PUT_BACK_WAIT: Duration = Duration::from_secs(1);
 
 /// Everything outside that jobs use.
 #[derive(Clone)]
@@ -492,7 +495,7 @@ impl Job {
             {
                 return failed(&chain(&error), false);
             }
-            if let Err(fault) = switch::restore(layout, &self.service, None) {
+            if let Err(fault) = self.put_back(None).await {
                 return failed(&chain(&fault), false);
             }
             // Without a release the agent is what its package installed; it is never left stopped.
@@ -508,7 +511,7 @@ impl Job {
             Err(error) => return failed(&chain(&error), false),
         };
         let leftover = self.leftover(Some(&from.id), &manifest.units);
-        if let Err(fault) = switch::restore(layout, &self.service, Some(&to.id)) {
+        if let Err(fault) = self.put_back(Some(&to.id)).await {
             return failed(&chain(&fault), false);
         }
         let spec = self.spec(&manifest);
@@ -520,6 +523,21 @@ impl Job {
         match self.pass_by(&spec, &manifest.probes, deadline, interval).await {
             Ok(()) => Event::Restored,
             Err(why) => failed(&why, true),
+        }
+    }
+
+    /// Changes the links back. A disk that fails once is no reason to leave the host to a person.
+    async fn put_back(&self, to: Option<&ReleaseId>) -> Result<(), Fault> {
+        let mut tries = 1;
+        loop {
+            match switch::restore(&self.outside.layout, &self.service, to) {
+                Err(fault) if tries < PUT_BACK_TRIES_MAX => {
+                    tracing::warn!(service = %self.service, error = %chain(&fault), "tries again");
+                    tries += 1;
+                    sleep(PUT_BACK_WAIT).await;
+                }
+                done => return done,
+            }
         }
     }
 }

@@ -213,7 +213,10 @@ impl<'a> Lane<'a> {
         let status = String::from_utf8(self.agent.command(&["status"]).output().unwrap().stdout);
         let status = status.unwrap();
         let (live, log) = (self.live(), self.agent.log());
-        assert!(arrived.is_some(), "{what}: {live:?} is live, not {end:?}; {page:?}\n{status}\n{log}");
+        assert!(
+            arrived.is_some(),
+            "{what}: {live:?} is live, not {end:?}; {page:?}\n{status}\n{log}"
+        );
         assert!(!status.contains("stuck"), "{what}: it is stuck\n{status}\n{log}");
         self.end_agent();
         came
