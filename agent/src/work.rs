@@ -487,37 +487,20 @@ impl Job {
         (probe, interval): (Duration, Duration),
     ) -> Event {
         let failed = |why: &str, back| Event::RestoreFailed { why: failure(why, ""), back };
-        let layout = &self.outside.layout;
-        let Some(to) = to else {
-            let spec = self.live_spec(&from.id).ok();
-            if let Some(spec) = &spec
-                && let Err(error) = self.outside.units.stop(spec).await
-            {
-                return failed(&chain(&error), false);
+        let mut tries = 1;
+        let put_back = loop {
+            match self.put_back(&from, to.as_ref()).await {
+                Ok(done) => break done,
+                // A disk that fails once is no reason to leave the host to a person.
+                Err((error, _)) if error.is_of_the_disk() && tries < PUT_BACK_TRIES_MAX => {
+                    tracing::warn!(service = %self.service, error = %chain(&error), "tries again");
+                    tries += 1;
+                    sleep(PUT_BACK_WAIT).await;
+                }
+                Err((error, back)) => return failed(&chain(&error), back),
             }
-            if let Err(fault) = self.put_back(None).await {
-                return failed(&chain(&fault), false);
-            }
-            // Without a release the agent is what its package installed; it is never left stopped.
-            if let Some(spec) = spec.filter(|_| own::is_own(&self.service))
-                && let Err(error) = self.outside.units.restart(&spec).await
-            {
-                return failed(&chain(&error), true);
-            }
-            return Event::Restored;
         };
-        let manifest = match stage::reopen(layout, &self.service, &to.id) {
-            Ok(manifest) => manifest,
-            Err(error) => return failed(&chain(&error), false),
-        };
-        let leftover = self.leftover(Some(&from.id), &manifest.units);
-        if let Err(fault) = self.put_back(Some(&to.id)).await {
-            return failed(&chain(&fault), false);
-        }
-        let spec = self.spec(&manifest);
-        if let Err(error) = self.bring_up(&spec, leftover).await {
-            return failed(&chain(&error), true);
-        }
+        let Some((spec, manifest)) = put_back else { return Event::Restored };
         let millis = u64::try_from(probe.as_millis()).unwrap_or(u64::MAX);
         let deadline = self.outside.clock.now().plus_millis(millis);
         match self.pass_by(&spec, &manifest.probes, deadline, interval).await {
@@ -526,19 +509,57 @@ impl Job {
         }
     }
 
-    /// Changes the links back. A disk that fails once is no reason to leave the host to a person.
-    async fn put_back(&self, to: Option<&ReleaseId>) -> Result<(), Fault> {
-        let mut tries = 1;
-        loop {
-            match switch::restore(&self.outside.layout, &self.service, to) {
-                Err(fault) if tries < PUT_BACK_TRIES_MAX => {
-                    tracing::warn!(service = %self.service, error = %chain(&fault), "tries again");
-                    tries += 1;
-                    sleep(PUT_BACK_WAIT).await;
-                }
-                done => return done,
+    /// Changes the links back and restarts what they name; what must now pass its probes. An error says whether
+    /// the links are back.
+    async fn put_back(
+        &self,
+        from: &Known,
+        to: Option<&Known>,
+    ) -> Result<Option<(RunSpec, Manifest)>, (PutBackError, bool)> {
+        let before = |error: PutBackError| (error, false);
+        let after = |error: UnitError| (PutBackError::Units(error), true);
+        let layout = &self.outside.layout;
+        let Some(to) = to else {
+            let spec = self.live_spec(&from.id).ok();
+            if let Some(spec) = &spec {
+                self.outside.units.stop(spec).await.map_err(|error| before(error.into()))?;
             }
-        }
+            switch::restore(layout, &self.service, None).map_err(|fault| before(fault.into()))?;
+            // Without a release the agent is what its package installed; it is never left stopped.
+            if let Some(spec) = spec.filter(|_| own::is_own(&self.service)) {
+                self.outside.units.restart(&spec).await.map_err(after)?;
+            }
+            return Ok(None);
+        };
+        let reopened = stage::reopen(layout, &self.service, &to.id);
+        let manifest = reopened.map_err(|error| before(error.into()))?;
+        let leftover = self.leftover(Some(&from.id), &manifest.units);
+        let restored = switch::restore(layout, &self.service, Some(&to.id));
+        restored.map_err(|fault| before(fault.into()))?;
+        let spec = self.spec(&manifest);
+        self.bring_up(&spec, leftover).await.map_err(after)?;
+        Ok(Some((spec, manifest)))
+    }
+}
+
+/// Why what ran before is not back.
+#[derive(Debug, thiserror::Error)]
+enum PutBackError {
+    #[error(transparent)]
+    Stage(#[from] StageError),
+    #[error(transparent)]
+    Fault(#[from] Fault),
+    #[error(transparent)]
+    Units(#[from] UnitError),
+}
+
+impl PutBackError {
+    /// Whether another try may end otherwise.
+    fn is_of_the_disk(&self) -> bool {
+        matches!(
+            self,
+            Self::Fault(_) | Self::Stage(StageError::Fault(_)) | Self::Units(UnitError::Fault(_))
+        )
     }
 }
 
