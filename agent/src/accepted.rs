@@ -10,6 +10,7 @@ use groundswell_common::{ReleaseId, ServiceName};
 
 use crate::durable::{self, Access, Fault, at};
 use crate::layout::Layout;
+use crate::own;
 use groundswell_machine::Wish;
 
 /// An envelope and the proofs of up to 512 releases.
@@ -65,7 +66,8 @@ impl Accepted {
                 probe_deadline_secs: wish.probe_deadline_secs,
                 bake_secs: wish.bake_secs,
                 probe_interval_secs: wish.probe_interval_secs,
-                confirm_by_contact: wish.confirm_by_contact,
+                // The agent itself is good for nothing without contact.
+                confirm_by_contact: wish.confirm_by_contact || own::is_own(&wish.service),
                 rollout: wish.rollout.clone(),
             };
             (wish.service.clone(), made)

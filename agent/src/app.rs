@@ -5,8 +5,8 @@ use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
-use groundswell_common::{Clock, ReleaseId};
 use groundswell_common::token::{Token, TokenError};
+use groundswell_common::{Clock, ReleaseId};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, watch};
 use tokio::time::sleep;

@@ -1,6 +1,8 @@
 //! One task owns every machine of this host: takes an event, steps, saves, acts. In that order; nothing
 //! is done and nothing reported before the state behind it is durable.
 
+mod updates;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -25,6 +27,7 @@ use crate::clock::wall;
 use crate::identity::{Loaded, save_root};
 use crate::journal;
 use crate::link::{Heard, Say};
+use crate::own;
 use crate::text::failure;
 use crate::trustee::{Trustee, walk};
 use crate::work::{Bring, Job, Outside, Under, free_bytes};
@@ -92,6 +95,7 @@ pub(crate) struct Driver {
     connected: bool,
     refusal: Option<RefusalNote>,
     seq: u64,
+    own: own::Record,
 }
 
 /// Why the driver ends.
@@ -103,6 +107,12 @@ pub(crate) enum DriverError {
     /// The directive or root cannot be kept.
     #[error("keep the agent's state; it stops here and systemd starts it again")]
     Fault(#[from] crate::durable::Fault),
+    /// This program is of a new release and found no coordinator.
+    #[error(
+        "hear from the coordinator within 60 s of the start of a new release of the agent; it is tried \
+             once more, then the release before goes on"
+    )]
+    Unproven,
     /// The directive on disk cannot be read.
     #[error("start the agent")]
     Accepted(#[from] accepted::AcceptedError),
@@ -114,6 +124,7 @@ impl Driver {
         let trustee = loaded.trustee;
         let accepted = accepted::load(&outside.layout)?;
         let floor = accepted.as_ref().map(Accepted::floor).unwrap_or_default();
+        let own = own::load(&outside.layout)?;
         let mut driver = Self {
             outside,
             trustee,
@@ -124,11 +135,13 @@ impl Driver {
             connected: false,
             refusal: None,
             seq: 0,
+            own,
         };
         for service in accepted::services_on_disk(&driver.outside.layout)? {
             driver.resume(&service)?;
             driver.look(&service)?;
         }
+        driver.leave_own_failure()?;
         driver.pursue_accepted()?;
         driver.report();
         Ok(driver)
@@ -191,7 +204,14 @@ impl Driver {
         let mut stop = std::pin::pin!(stop);
         let mut looks = interval(LOOK);
         looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut trial = std::pin::pin!(sleep(own::TRIAL));
         loop {
+            if self.hands_over() {
+                tracing::info!(
+                    "this program ends, and the one of the agent's newest release begins"
+                );
+                return Ok(());
+            }
             tokio::select! {
                 heard = self.ends.heard.recv() => match heard {
                     Some(heard) => self.on_heard(heard)?,
@@ -207,6 +227,7 @@ impl Driver {
                     }
                 }
                 () = &mut stop => return Ok(()),
+                () = &mut trial, if self.is_on_trial() => return Err(DriverError::Unproven),
             }
             self.report();
         }
@@ -263,6 +284,7 @@ impl Driver {
 
     fn on_welcome(&mut self, welcome: &Welcome) -> Result<(), DriverError> {
         self.connected = true;
+        self.prove_own()?;
         self.outside.depot.set_base(&welcome.blobs);
         if self.walk_roots(welcome)? {
             return Ok(());
@@ -639,6 +661,10 @@ impl Driver {
             .as_ref()
             .is_some_and(|asked| asked.ask.generation == generation && asked.at.elapsed() < ANSWER);
         if !self.connected || same {
+            return Ok(());
+        }
+        if !self.leaves_room(service) {
+            self.ask_after(service, Again::Soon);
             return Ok(());
         }
         if let Err(refusal) = self.may_ask(service, slot, &release) {

@@ -96,7 +96,9 @@ fn hand_over(settings: &Settings, side: Side) -> anyhow::Result<()> {
     let found = match own::successor(settings, side) {
         Ok(found) => found,
         Err(error) => {
-            tracing::error!("failed to tell which program is to run: {error:#}; the installed one goes on");
+            tracing::error!(
+                "failed to tell which program is to run: {error:#}; the installed one goes on"
+            );
             None
         }
     };

@@ -2,6 +2,7 @@
 //! (docs/agent.md A11). Must never leave the host without an agent that works.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use groundswell_common::manifest::{Manifest, Mode};
 use groundswell_common::{ReleaseId, ServiceName};
@@ -119,10 +120,7 @@ pub(crate) fn choose(machine: &Service, record: &Record) -> Option<ReleaseId> {
 ///
 /// # Errors
 /// [`OwnError`].
-pub(crate) fn next(
-    layout: &Layout,
-    side: Side,
-) -> Result<Option<(PathBuf, ReleaseId)>, OwnError> {
+pub(crate) fn next(layout: &Layout, side: Side) -> Result<Option<(PathBuf, ReleaseId)>, OwnError> {
     let Some(service) = service() else { return Ok(None) };
     let release = match side {
         Side::Net => switch::live(layout, &service)?,
@@ -162,10 +160,16 @@ pub(crate) fn fits(manifest: &Manifest, layout: &Layout) -> Result<(), &'static 
 ///
 /// # Errors
 /// What cannot be read.
-pub fn successor(settings: &Settings, side: Side) -> Result<Option<(PathBuf, String)>, AnyOwnError> {
+pub fn successor(
+    settings: &Settings,
+    side: Side,
+) -> Result<Option<(PathBuf, String)>, AnyOwnError> {
     let found = next(&settings.layout(), side)?;
     Ok(found.map(|(path, release)| (path, release.to_string())))
 }
+
+/// How long a program on trial waits for contact with the coordinator before it gives way to the one before.
+pub(crate) const TRIAL: Duration = Duration::from_secs(60);
 
 /// The name of the agent's own service.
 pub(crate) fn service() -> Option<ServiceName> {

@@ -87,7 +87,11 @@ fn a_person_goes_back_without_the_coordinator_and_without_the_agent() {
         bring(&fleet, private, "1.2.0");
         agent.kill();
         succeed(&mut agent.command(&["revert", "shop", "--reason", "again"]));
-        assert_eq!(agent.live_version("shop").as_deref(), Some("1.2.0"), "nobody is there to do it");
+        assert_eq!(
+            agent.live_version("shop").as_deref(),
+            Some("1.2.0"),
+            "nobody is there to do it"
+        );
         agent.run();
         back(&agent, "1.0.0");
     });

@@ -107,7 +107,11 @@ const LANES: usize = 4;
 fn enumerate(lane: &mut Lane<'_>, journey: Journey) -> Vec<Case> {
     let log = lane.dir.join(format!("calls-{}-{journey:?}", lane.service));
     let mut tracer = Command::new(locate("strace"));
-    tracer.args(["-f", "-qq", "-o"]).arg(&log).arg("-e").arg(format!("trace={}", CALLS.join(",")));
+    tracer
+        .args(["-D", "-f", "-qq", "-o"])
+        .arg(&log)
+        .arg("-e")
+        .arg(format!("trace={}", CALLS.join(",")));
     lane.prepare(journey);
     lane.agent.run_below(tracer);
     lane.go(journey);
@@ -161,7 +165,7 @@ impl<'a> Lane<'a> {
             Fault::Enospc => "error=ENOSPC",
         };
         let mut tracer = Command::new(locate("strace"));
-        tracer.args(["-f", "-qq", "-o"]).arg(&log);
+        tracer.args(["-D", "-f", "-qq", "-o"]).arg(&log);
         tracer.arg("-e").arg(format!("trace={call}"));
         tracer.arg("-e").arg(format!("inject={call}:{how}:when={number}"));
         self.agent.run_below(tracer);
@@ -174,10 +178,6 @@ impl<'a> Lane<'a> {
                 return Some(true);
             }
             self.is_over().is_some().then_some(false)
-        });
-        let came = fs::read_to_string(&log).unwrap().contains(match fault {
-            Fault::Kill => "killed by SIGKILL",
-            Fault::Eio | Fault::Enospc => "(INJECTED)",
         });
         let live = self.live();
         assert!(
@@ -212,14 +212,17 @@ impl<'a> Lane<'a> {
         });
         let status = String::from_utf8(self.agent.command(&["status"]).output().unwrap().stdout);
         let status = status.unwrap();
-        let (live, log) = (self.live(), self.agent.log());
+        let (live, said) = (self.live(), self.agent.log());
         assert!(
             arrived.is_some(),
-            "{what}: {live:?} is live, not {end:?}; {page:?}\n{status}\n{log}"
+            "{what}: {live:?} is live, not {end:?}; {page:?}\n{status}\n{said}"
         );
-        assert!(!status.contains("stuck"), "{what}: it is stuck\n{status}\n{log}");
+        assert!(!status.contains("stuck"), "{what}: it is stuck\n{status}\n{said}");
         self.end_agent();
-        came
+        fs::read_to_string(&log).unwrap().contains(match fault {
+            Fault::Kill => "killed by SIGKILL",
+            Fault::Eio | Fault::Enospc => "(INJECTED)",
+        })
     }
 
     /// Brings the host where the journey begins, with the agent stopped.
@@ -283,15 +286,10 @@ impl<'a> Lane<'a> {
 
     /// Ends the agent, below a tracer or not, and its service, as an orderly stop does.
     fn end_agent(&mut self) {
-        let config = format!("{}/agent.toml", self.agent.name());
-        for entry in fs::read_dir("/proc").unwrap().flatten() {
-            let Ok(number) = entry.file_name().to_string_lossy().parse::<i32>() else { continue };
-            let words = fs::read(entry.path().join("cmdline")).unwrap_or_default();
-            let words = String::from_utf8_lossy(&words).into_owned();
-            let is_agent = words.contains(&config) && !words.contains("strace");
-            if let Some(pid) = Pid::from_raw(number).filter(|_| is_agent) {
-                let _ = kill_process(pid, Signal::TERM);
-            }
+        if !self.agent.has_ended() {
+            let pid = i32::try_from(self.agent.pid()).ok().and_then(Pid::from_raw).unwrap();
+            // It may end by itself in between.
+            let _ = kill_process(pid, Signal::TERM);
         }
         until("the end of the agent", CASE_BOUND, || self.agent.has_ended().then_some(()));
     }

@@ -4,12 +4,11 @@
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use groundswell_common::api::{OutcomeName, PhaseName, RolloutPage};
-use groundswell_tests::bins::bin;
 use groundswell_tests::fleet::{Fleet, ROLLOUT_BOUND};
-use groundswell_tests::hosts::{Bed, Host, bed};
+use groundswell_tests::hosts::{Bed, Host, bed, configure, enrol, finish, install_agent};
 use groundswell_tests::wait::until;
 
 const JOURNAL: &str = "/var/lib/groundswell/services/firewall/journal.json";
@@ -23,6 +22,7 @@ ExecStart=/var/lib/groundswell/services/firewall/current/tree/bin/start
 
 const AGENT_CONFIG: &str = r#"
 state_dir = "/var/lib/groundswell"
+net_dir = "/var/lib/groundswell-agent"
 supervisor = "systemd"
 keep_free_bytes = 1048576
 
@@ -69,10 +69,7 @@ fn a_host_that_cuts_its_own_network_takes_itself_back() {
         let mut hosts = ["edge-1", "edge-2"].map(|name| bed.host(name));
         install(bed, &mut hosts);
         for host in &hosts {
-            let config = "/etc/groundswell/agent.toml";
-            let token = fleet.token("role=edge");
-            host.exec_ok(&["groundswell-agent", "enroll", "--config", config, &token]);
-            host.exec_ok(&["systemctl", "enable", "--now", "groundswell-agent.service"]);
+            enrol(host, &fleet.token("role=edge"));
         }
         // With contact a release commits as ever.
         publish(&fleet, bed.dir(), "1.0", OPEN);
@@ -132,30 +129,14 @@ fn publish(fleet: &Fleet, dir: &Path, version: &str, start: &str) {
 
 /// The agent where a package would put it, and the unit of the service; then boots.
 fn install(bed: &Bed, hosts: &mut [Host]) {
-    let program = fs::read(bin("groundswell-agent")).unwrap();
-    bed.install_usr("bin/groundswell-agent", &program, 0o755);
-    for (ending, place) in [
-        ("service", "lib/systemd/system/groundswell-agent.service"),
-        ("sysusers", "lib/sysusers.d/groundswell-agent.conf"),
-        ("tmpfile", "lib/tmpfiles.d/groundswell-agent.conf"),
-        ("rules", "share/polkit-1/rules.d/50-groundswell-agent.rules"),
-    ] {
-        let file = repository().join(format!("systemd/groundswell-agent.{ending}"));
-        bed.install_usr(place, &fs::read(file).unwrap(), 0o644);
-    }
+    install_agent(bed);
     for host in hosts.iter_mut() {
-        host.install_file("/etc/groundswell/agent.toml", AGENT_CONFIG.as_bytes(), 0o644);
+        configure(host, AGENT_CONFIG);
         host.install_file("/etc/systemd/system/firewall.service", UNIT.as_bytes(), 0o644);
         host.own_network();
         host.power_on();
     }
     for host in hosts {
-        host.wait_up();
-        host.exec_ok(&["systemd-sysusers"]);
-        host.exec_ok(&["systemd-tmpfiles", "--create"]);
+        finish(host);
     }
-}
-
-fn repository() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().to_path_buf()
 }

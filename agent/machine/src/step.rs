@@ -70,6 +70,11 @@ pub enum Event {
     },
     /// What is live and committed passes its probes.
     Well,
+    /// What is live must be left for what ran before, though its probes may pass.
+    TakenBack {
+        /// Who says so and why, at most 4 KiB.
+        why: String,
+    },
     /// The release before is live again and passes its probes, or nothing is live as before.
     Restored,
     /// Going back failed; `back` says whether the live link is back.
@@ -103,6 +108,7 @@ impl Event {
             Self::Failed { .. } => "failed",
             Self::Ill { .. } => "ill",
             Self::Well => "well",
+            Self::TakenBack { .. } => "taken back",
             Self::Restored => "restored",
             Self::RestoreFailed { .. } => "going back failed",
         }
@@ -213,6 +219,7 @@ impl Service {
             Event::Failed { why } => self.on_failed(why, false),
             Event::Ill { why } => self.on_health(Verdict::Fail, Some(why), now),
             Event::Well => self.on_health(Verdict::Pass, None, now),
+            Event::TakenBack { why } => self.on_taken_back(why),
             Event::Restored => self.on_restored(),
             Event::RestoreFailed { why, back } => self.on_restore_failed(&why, back),
         };
@@ -754,6 +761,37 @@ impl Service {
             return self.stick(StuckCause::Revert);
         }
         self.revert(target, Cause::Failed { step, why })
+    }
+
+    /// Leaves what runs as a release that failed here: it does not come back by itself (A2.8).
+    fn on_taken_back(&mut self, why: String) -> Vec<Action> {
+        match (&self.state, &self.running) {
+            (State::Probing { .. } | State::Baking { .. }, _) => self.on_failed(why, false),
+            (
+                State::Idle {}
+                | State::Fetching { .. }
+                | State::Staged { .. }
+                | State::Committed {},
+                Some(running),
+            ) if !running.one_way => {
+                let (from, step) = (running.clone(), FailedStep::Bake);
+                self.health = Verdict::Fail;
+                self.remember(from.id, self.switched_for.clone());
+                let release = from.id;
+                self.failure = Some(Failure { release, step, why: why.clone(), reverted: false });
+                self.revert(from, Cause::Failed { step, why })
+            }
+            (
+                State::Idle {}
+                | State::Fetching { .. }
+                | State::Staged { .. }
+                | State::Switching { .. }
+                | State::Committed {}
+                | State::Reverting { .. }
+                | State::Stuck { .. },
+                _,
+            ) => Vec::new(),
+        }
     }
 
     pub(crate) fn remember(&mut self, release: ReleaseId, rollout: Option<RolloutId>) {
