@@ -76,7 +76,7 @@ pub fn pause(
     service: Option<&ServiceName>,
     reason: &str,
 ) -> Result<(), HandError> {
-    let layout = Layout::new(&settings.state_dir);
+    let layout = settings.layout();
     let why = checked(reason)?;
     if let Some(service) = service {
         exists(&layout, service)?;
@@ -90,7 +90,7 @@ pub fn pause(
 /// # Errors
 /// [`HandError`].
 pub fn resume(settings: &Settings, service: Option<&ServiceName>) -> Result<(), HandError> {
-    let layout = Layout::new(&settings.state_dir);
+    let layout = settings.layout();
     let path = pause_file(&layout, service);
     durable::remove(&path).and_then(|()| durable::sync_parent(&path)).map_err(state)
 }
@@ -100,7 +100,7 @@ pub fn resume(settings: &Settings, service: Option<&ServiceName>) -> Result<(), 
 /// # Errors
 /// [`HandError`].
 pub fn revert(settings: &Settings, service: &ServiceName, reason: &str) -> Result<(), HandError> {
-    let layout = Layout::new(&settings.state_dir);
+    let layout = settings.layout();
     let why = checked(reason)?;
     exists(&layout, service)?;
     let live = switch::live(&layout, service).map_err(state)?;

@@ -9,7 +9,6 @@ use crate::accepted::{self, Accepted};
 use crate::config::Settings;
 use crate::hand;
 use crate::journal;
-use crate::layout::Layout;
 use crate::status::{StatusError, state};
 
 /// One service. The JSON form is an interface: fields are only added.
@@ -26,7 +25,7 @@ pub struct Held {
 /// # Errors
 /// [`StatusError::State`].
 pub fn why(settings: &Settings, only: Option<&ServiceName>) -> Result<Vec<Held>, StatusError> {
-    let layout = Layout::new(&settings.state_dir);
+    let layout = settings.layout();
     let accepted = accepted::load(&layout).map_err(state)?;
     let wishes = accepted.as_ref().map(Accepted::wishes);
     let mut services = accepted::services_on_disk(&layout).map_err(state)?;
