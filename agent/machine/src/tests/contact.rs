@@ -20,7 +20,8 @@ fn switched() -> Service {
 #[test]
 fn a_release_commits_only_with_contact_since_its_switch() {
     use Event::{Contact as C, Linked as L, Passed as P};
-    let rows: &[(&str, &[(Event, u64)], &str)] = &[
+    type Row<'a> = (&'a str, &'a [(Event, u64)], &'a str);
+    let rows: &[Row<'_>] = &[
         ("nothing", &[], "probing"),
         ("contact alone proves nothing", &[(C, 1)], "probing"),
         ("passed alone waits", &[(P, 1)], "probing"),

@@ -93,6 +93,7 @@ fn every_key_is_read() {
     assert_eq!((policy.auto, policy.on_breach), (false, OnBreach::Halt));
     assert_eq!(policy.when_newer, WhenNewer::Queue);
     assert_eq!(policy.failure_budget, Amount::Percent(5));
+    assert!(policy.confirm_by_contact);
     let [canary, three, all] = policy.waves.as_slice() else { panic!("{:?}", policy.waves) };
     assert_eq!(canary.take, Take::Selector("canary".parse::<Selector>().unwrap()));
     assert_eq!(
