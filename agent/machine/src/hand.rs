@@ -1,7 +1,7 @@
 //! What a person on the host may do to a service without the coordinator: put the release before back,
 //! pause it, let it go on.
 
-use groundswell_common::report::{FailedStep, Failure};
+use groundswell_common::report::{FailedStep, Failure, Verdict};
 
 use super::state::{Cause, Service, State};
 use super::step::Action;
@@ -55,6 +55,37 @@ impl Service {
         let (step, why) = (FailedStep::Bake, format!("put back by a person on the host: {reason}"));
         self.failure = Some(Failure { release, step, why: why.clone(), reverted: false });
         self.revert(running, Cause::Failed { step, why })
+    }
+
+    /// Leaves what runs as a release that failed here: it does not come back by itself (A2.8).
+    pub(crate) fn on_taken_back(&mut self, why: String) -> Vec<Action> {
+        match (&self.state, &self.running) {
+            (State::Probing { .. } | State::Baking { .. }, _) => self.on_failed(why, false),
+            (
+                State::Idle {}
+                | State::Fetching { .. }
+                | State::Staged { .. }
+                | State::Committed {},
+                Some(running),
+            ) if !running.one_way => {
+                let (from, step) = (running.clone(), FailedStep::Bake);
+                self.health = Verdict::Fail;
+                self.remember(from.id, self.switched_for.clone());
+                let release = from.id;
+                self.failure = Some(Failure { release, step, why: why.clone(), reverted: false });
+                self.revert(from, Cause::Failed { step, why })
+            }
+            (
+                State::Idle {}
+                | State::Fetching { .. }
+                | State::Staged { .. }
+                | State::Switching { .. }
+                | State::Committed {}
+                | State::Reverting { .. }
+                | State::Stuck { .. },
+                _,
+            ) => Vec::new(),
+        }
     }
 
     pub(crate) fn on_paused(&mut self, why: Option<String>) -> Vec<Action> {

@@ -763,37 +763,6 @@ impl Service {
         self.revert(target, Cause::Failed { step, why })
     }
 
-    /// Leaves what runs as a release that failed here: it does not come back by itself (A2.8).
-    fn on_taken_back(&mut self, why: String) -> Vec<Action> {
-        match (&self.state, &self.running) {
-            (State::Probing { .. } | State::Baking { .. }, _) => self.on_failed(why, false),
-            (
-                State::Idle {}
-                | State::Fetching { .. }
-                | State::Staged { .. }
-                | State::Committed {},
-                Some(running),
-            ) if !running.one_way => {
-                let (from, step) = (running.clone(), FailedStep::Bake);
-                self.health = Verdict::Fail;
-                self.remember(from.id, self.switched_for.clone());
-                let release = from.id;
-                self.failure = Some(Failure { release, step, why: why.clone(), reverted: false });
-                self.revert(from, Cause::Failed { step, why })
-            }
-            (
-                State::Idle {}
-                | State::Fetching { .. }
-                | State::Staged { .. }
-                | State::Switching { .. }
-                | State::Committed {}
-                | State::Reverting { .. }
-                | State::Stuck { .. },
-                _,
-            ) => Vec::new(),
-        }
-    }
-
     pub(crate) fn remember(&mut self, release: ReleaseId, rollout: Option<RolloutId>) {
         let generation = self.wish.as_ref().map_or(0, |wish| wish.generation);
         // A wish that has already moved on has let the release go.
