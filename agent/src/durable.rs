@@ -6,6 +6,11 @@ use std::io::{self, Read as _, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
+use rustix::fs::{CWD, RenameFlags, renameat_with};
+
+/// What a file that must always be written is filled up to a multiple of: room for two failure texts in JSON.
+const ROOM_BYTES: usize = 64 * 1024;
+
 /// A call to the system about one path that failed.
 #[derive(Debug, thiserror::Error)]
 #[error("{verb} {}", path.display())]
@@ -50,6 +55,34 @@ pub(crate) fn write(path: &Path, bytes: &[u8], access: Access) -> Result<(), Fau
     file.write_all(bytes).map_err(at("write", &temporary))?;
     file.sync_all().map_err(at("sync", &temporary))?;
     fs::rename(&temporary, path).map_err(at("replace", path))?;
+    sync_parent(path)
+}
+
+/// As [`write`], readable for the owner only, for JSON that must be written on a full disk too: each write goes
+/// into the blocks of the file before the last one, which is kept beside it. Spaces fill it up, so that those
+/// blocks are enough for the next one.
+///
+/// # Errors
+/// [`Fault`]; the old content stands.
+pub(crate) fn write_json(path: &Path, mut json: Vec<u8>) -> Result<(), Fault> {
+    json.resize(json.len().next_multiple_of(ROOM_BYTES), b' ');
+    let spare = temporary(path);
+    let mut file = OpenOptions::new()
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .mode(0o600)
+        .open(&spare)
+        .map_err(at("create", &spare))?;
+    file.write_all(&json).map_err(at("write", &spare))?;
+    let length = u64::try_from(json.len()).unwrap_or(u64::MAX);
+    file.set_len(length).map_err(at("write", &spare))?;
+    file.sync_all().map_err(at("sync", &spare))?;
+    match renameat_with(CWD, &spare, CWD, path, RenameFlags::EXCHANGE) {
+        Ok(()) => {}
+        // The first one, or a file system that cannot exchange names.
+        Err(_) => fs::rename(&spare, path).map_err(at("replace", path))?,
+    }
     sync_parent(path)
 }
 

@@ -9,6 +9,7 @@ pub mod bins;
 pub mod cutdisk;
 pub mod fleet;
 pub mod hosts;
+pub mod installed;
 mod mounts;
 pub mod must;
 pub mod private;

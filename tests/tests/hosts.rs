@@ -14,6 +14,7 @@ use groundswell_common::api::{OutcomeName, PhaseName, RolloutPage};
 use groundswell_tests::bins::bin;
 use groundswell_tests::fleet::{Fleet, ROLLOUT_BOUND, describe};
 use groundswell_tests::hosts::{Bed, Host, bed};
+use groundswell_tests::installed::{boot_with_agent, enrol, install_units, repository};
 use groundswell_tests::tools::tool;
 use groundswell_tests::wait::until;
 
@@ -303,51 +304,9 @@ const ASKED: &[(bool, &[&str])] = &[
     (false, call!("BindMountUnit", "sssbb", "nats.service", "/etc", "/mnt", "0", "0")),
 ];
 
-/// The agent and its units, where a package would put them; then boots.
+/// The agent with the server's unit, on hosts that are then up.
 fn install(bed: &Bed, hosts: &mut [Host]) {
-    let program = fs::read(bin("groundswell-agent")).unwrap();
-    bed.install_usr("bin/groundswell-agent", &program, 0o755);
-    install_units(bed, "groundswell-agent");
-    for host in hosts.iter_mut() {
-        host.install_file("/etc/groundswell/agent.toml", AGENT_CONFIG.as_bytes(), 0o644);
-        host.install_file("/etc/systemd/system/nats.service", UNIT.as_bytes(), 0o644);
-        let polkit = repository().join("systemd/groundswell-agent.rules");
-        host.install_file(
-            "/etc/polkit-1/rules.d/50-groundswell-agent.rules",
-            &fs::read(polkit).unwrap(),
-            0o644,
-        );
-        host.power_on();
-    }
-    for host in hosts {
-        host.wait_up();
-        host.exec_ok(&["systemd-sysusers"]);
-        host.exec_ok(&["systemd-tmpfiles", "--create"]);
-    }
-}
-
-/// The unit of a program and what goes with it, at the places that a package gives them.
-fn install_units(bed: &Bed, program: &str) {
-    for (ending, place) in [
-        ("service", format!("lib/systemd/system/{program}.service")),
-        ("sysusers", format!("lib/sysusers.d/{program}.conf")),
-        ("tmpfile", format!("lib/tmpfiles.d/{program}.conf")),
-    ] {
-        let file = repository().join(format!("systemd/{program}.{ending}"));
-        bed.install_usr(&place, &fs::read(file).unwrap(), 0o644);
-    }
-}
-
-/// What the owner of a host types: one enrolment line, then the service.
-fn enrol(host: &Host, token: &str) {
-    host.exec_ok(&[
-        "groundswell-agent",
-        "enroll",
-        "--config",
-        "/etc/groundswell/agent.toml",
-        token,
-    ]);
-    host.exec_ok(&["systemctl", "enable", "--now", "groundswell-agent.service"]);
+    boot_with_agent(bed, hosts, AGENT_CONFIG, &[("nats.service", UNIT)]);
 }
 
 fn publish(fleet: &Fleet, dir: &Path, version: &str, kind: &str) {
@@ -405,8 +364,4 @@ fn answers(host: &Host, version: &str) -> Option<()> {
     let mut text = String::new();
     line.read_to_string(&mut text).ok()?;
     text.contains(&format!("\"version\": \"{version}\"")).then_some(())
-}
-
-fn repository() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().to_path_buf()
 }
