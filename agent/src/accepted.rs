@@ -8,7 +8,7 @@ use groundswell_common::trust::{DirectiveFloor, Document as _, Envelope, Verifie
 use groundswell_common::wire::{DirectiveMessage, ReleaseProof};
 use groundswell_common::{ReleaseId, ServiceName};
 
-use crate::durable::{self, Access, Fault, at};
+use crate::durable::{self, Fault, at};
 use crate::layout::Layout;
 use crate::own;
 use groundswell_machine::Wish;
@@ -79,7 +79,7 @@ impl Accepted {
 /// Makes an accepted directive durable; nothing is done under it before.
 pub(crate) fn save(layout: &Layout, accepted: &Accepted) -> Result<(), Fault> {
     let json = serde_json::to_vec(&accepted.message).unwrap_or_default();
-    durable::write(&layout.directive(), &json, Access::Owner)
+    durable::write_json(&layout.directive(), json)
 }
 
 /// Drops the floor, which a root with a new director allows.

@@ -6,7 +6,10 @@ use std::io::{self, Read as _, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _, lchown};
 use std::path::{Path, PathBuf};
 
-use rustix::fs::OFlags;
+use rustix::fs::{CWD, OFlags, RenameFlags, renameat_with};
+
+/// What a file that must always be written is filled up to a multiple of: room for two failure texts in JSON.
+const ROOM_BYTES: usize = 64 * 1024;
 
 /// A call to the system about one path that failed.
 #[derive(Debug, thiserror::Error)]
@@ -73,6 +76,35 @@ pub(crate) fn not_a_link(path: &Path) -> Result<(), Fault> {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(at("look at", path)(error)),
         Ok(_) | Err(_) => Ok(()),
     }
+}
+
+/// As [`write`], readable for the owner only, for JSON that must be written on a full disk too: each write goes
+/// into the blocks of the file before the last one, which is kept beside it. Spaces fill it up, so that those
+/// blocks are enough for the next one.
+///
+/// # Errors
+/// [`Fault`]; the old content stands.
+pub(crate) fn write_json(path: &Path, mut json: Vec<u8>) -> Result<(), Fault> {
+    json.resize(json.len().next_multiple_of(ROOM_BYTES), b' ');
+    let spare = temporary(path);
+    let mut file = OpenOptions::new()
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .mode(0o600)
+        .custom_flags(no_links())
+        .open(&spare)
+        .map_err(at("create", &spare))?;
+    file.write_all(&json).map_err(at("write", &spare))?;
+    let length = u64::try_from(json.len()).unwrap_or(u64::MAX);
+    file.set_len(length).map_err(at("write", &spare))?;
+    file.sync_all().map_err(at("sync", &spare))?;
+    match renameat_with(CWD, &spare, CWD, path, RenameFlags::EXCHANGE) {
+        Ok(()) => {}
+        // The first one, or a file system that cannot exchange names.
+        Err(_) => fs::rename(&spare, path).map_err(at("replace", path))?,
+    }
+    sync_parent(path)
 }
 
 fn temporary(path: &Path) -> PathBuf {

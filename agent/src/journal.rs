@@ -4,7 +4,7 @@
 use groundswell_common::ServiceName;
 use serde::{Deserialize, Serialize};
 
-use crate::durable::{self, Access, Fault};
+use crate::durable::{self, Fault};
 use crate::layout::Layout;
 use groundswell_machine::Service;
 
@@ -60,7 +60,7 @@ pub(crate) fn save(
     durable::make_dir(&layout.releases(name), 0o755)?;
     // A service holds text, numbers and lists only: nothing in it can fail to become JSON.
     let json = serde_json::to_vec(&Out { version: VERSION, service }).unwrap_or_default();
-    Ok(durable::write(&layout.journal(name), &json, Access::Owner)?)
+    Ok(durable::write_json(&layout.journal(name), json)?)
 }
 
 /// Reads the journal of a service; `None` for a service that never had one.
@@ -101,7 +101,7 @@ mod tests {
         let (_dir, layout, name) = place();
         save(&layout, &name, &Service::new()).unwrap();
         let path = layout.journal(&name);
-        let good = std::fs::read(&path).unwrap();
+        let good = std::fs::read(&path).unwrap().trim_ascii_end().to_vec();
         for at in 0..good.len() {
             std::fs::write(&path, &good[..at]).unwrap();
             assert!(matches!(load(&layout, &name), Err(JournalError::Damaged(_))), "cut at {at}");
@@ -114,6 +114,24 @@ mod tests {
         std::fs::remove_file(&path).unwrap();
         std::os::unix::fs::symlink("releases/x", layout.current(&name)).unwrap();
         assert!(matches!(load(&layout, &name), Err(JournalError::Missing)));
+    }
+
+    #[test]
+    fn a_journal_goes_into_the_blocks_of_the_one_before_the_last() {
+        let (_dir, layout, name) = place();
+        let inode = || {
+            let found = std::fs::metadata(layout.journal(&name)).unwrap();
+            std::os::unix::fs::MetadataExt::ino(&found)
+        };
+        let (mut inodes, mut service) = (Vec::new(), Service::new());
+        for floor in 1..=5 {
+            service.floor = floor;
+            save(&layout, &name, &service).unwrap();
+            assert_eq!(load(&layout, &name).unwrap().unwrap().floor, floor);
+            inodes.push(inode());
+        }
+        assert_ne!(inodes[3], inodes[4]);
+        assert_eq!(inodes[2], inodes[4], "two files take turns: none is made, none is freed");
     }
 
     #[test]

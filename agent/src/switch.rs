@@ -29,6 +29,8 @@ enum Op {
     Prepare { link: PathBuf, target: PathBuf },
     /// Puts it in place of the old one.
     Replace { link: PathBuf },
+    /// Puts the link of the release before in place of the live one; needs no room on the disk.
+    Promote { before: PathBuf, link: PathBuf },
     /// Takes a link away.
     Remove { link: PathBuf },
     /// Makes the directory's names durable.
@@ -44,6 +46,7 @@ impl Op {
                 std::os::unix::fs::symlink(target, &new).map_err(at("link", &new))
             }
             Self::Replace { link } => fs::rename(beside(link), link).map_err(at("replace", link)),
+            Self::Promote { before, link } => fs::rename(before, link).map_err(at("replace", link)),
             Self::Remove { link } => remove(link),
             Self::Sync { link } => sync_parent(link),
         }
@@ -131,7 +134,15 @@ pub(crate) fn restore(
     service: &ServiceName,
     to: Option<&ReleaseId>,
 ) -> Result<(), Fault> {
-    let mut ops = set(layout.current(service), to);
+    let (link, before) = (layout.current(service), layout.previous(service));
+    let names = |link: &Path| to.is_some() && named(link).is_ok_and(|named| named.as_ref() == to);
+    let mut ops = if names(&link) {
+        Vec::new()
+    } else if names(&before) {
+        vec![Op::Promote { before, link: link.clone() }, Op::Sync { link }]
+    } else {
+        set(link, to)
+    };
     ops.extend(set(layout.previous(service), None));
     ops.iter().try_for_each(Op::run)
 }

@@ -98,6 +98,10 @@ enum ProbeSpec {
         url: String,
         #[serde(default = "default_timeout_secs")]
         timeout_secs: u64,
+        #[serde(default)]
+        status: u16,
+        #[serde(default)]
+        ca: String,
     },
     Tcp {
         address: String,
@@ -143,7 +147,9 @@ impl Spec {
     /// The probes as the manifest holds them.
     pub(crate) fn probes(&self) -> Vec<Probe> {
         let probe = |spec: &ProbeSpec| match spec.clone() {
-            ProbeSpec::Http { url, timeout_secs } => Probe::Http { url, timeout_secs },
+            ProbeSpec::Http { url, timeout_secs, status, ca } => {
+                Probe::Http { url, timeout_secs, status, ca }
+            }
             ProbeSpec::Tcp { address, timeout_secs } => Probe::Tcp { address, timeout_secs },
             ProbeSpec::Exec { argv, timeout_secs } => Probe::Exec { argv, timeout_secs },
             ProbeSpec::File { path, max_age_secs } => Probe::File { path, max_age_secs },
@@ -173,7 +179,10 @@ mod tests {
         let argv = vec!["bin/check".to_owned()];
         assert_eq!(
             spec.probes(),
-            [Probe::Http { url, timeout_secs: 5 }, Probe::Exec { argv, timeout_secs: 9 }]
+            [
+                Probe::Http { url, timeout_secs: 5, status: 0, ca: String::new() },
+                Probe::Exec { argv, timeout_secs: 9 }
+            ]
         );
     }
 

@@ -117,12 +117,17 @@ pub enum BlobKind {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "kebab-case", deny_unknown_fields)]
 pub enum Probe {
-    /// GET of an `http://` URL; a status from 200 to 299 passes.
+    /// GET of an `http://` or `https://` URL.
     Http {
-        /// The URL; only `http` with a host of this machine makes sense.
+        /// The URL; only a host of this machine makes sense.
         url: String,
         /// Seconds that one try may take.
         timeout_secs: u64,
+        /// The status that passes; 0 for any from 200 to 299.
+        status: u16,
+        /// Of an `https://` URL the PEM file of the authorities that its certificate is checked against,
+        /// in the tree where it is relative; empty for `http://`.
+        ca: String,
     },
     /// A TCP connection that opens.
     Tcp {
@@ -461,16 +466,9 @@ fn check_probe(probe: &Probe) -> Result<(), ManifestError> {
         }
     };
     match probe {
-        Probe::Http { url, timeout_secs } => {
+        Probe::Http { url, timeout_secs, status, ca } => {
             in_time(*timeout_secs)?;
-            if url.starts_with("http://")
-                && url.len() <= ARG_MAX_BYTES
-                && !url.contains(|c: char| c.is_whitespace() || c.is_control())
-            {
-                Ok(())
-            } else {
-                Err(ManifestError::Run("an http probe needs an http:// URL of at most 4096 bytes"))
-            }
+            check_http(url, *status, ca)
         }
         Probe::Tcp { address, timeout_secs } => {
             in_time(*timeout_secs)?;
@@ -510,6 +508,27 @@ fn check_probe(probe: &Probe) -> Result<(), ManifestError> {
             Err(ManifestError::Run("a unit probe needs NAME.service without '/' or spaces"))
         }
     }
+}
+
+fn check_http(url: &str, status: u16, ca: &str) -> Result<(), ManifestError> {
+    let secure = url.starts_with("https://");
+    if !(secure || url.starts_with("http://"))
+        || url.len() > ARG_MAX_BYTES
+        || url.contains(|c: char| c.is_whitespace() || c.is_control())
+    {
+        return Err(ManifestError::Run(
+            "an http probe needs an http:// or https:// URL of at most 4096 bytes",
+        ));
+    }
+    if status != 0 && !(100..=599).contains(&status) {
+        return Err(ManifestError::Run("an http probe's status must be 100 to 599, or 0 for any"));
+    }
+    if secure == ca.is_empty() || ca.len() > ARG_MAX_BYTES || ca.contains('\0') {
+        return Err(ManifestError::Run(
+            "an http probe needs ca, a path of at most 4096 bytes, for an https:// URL and no other",
+        ));
+    }
+    Ok(())
 }
 
 fn is_argv(argv: &[String]) -> bool {

@@ -33,7 +33,29 @@ pub(crate) enum ProbeError {
         #[source]
         source: hyper::Error,
     },
-    /// An HTTP status that is no success.
+    /// The file of authorities of an `https://` probe.
+    #[error("probe {what}: read {}", path.display())]
+    Authority {
+        what: String,
+        path: std::path::PathBuf,
+        #[source]
+        source: std::io::Error,
+    },
+    /// Authorities that are none.
+    #[error("probe {what}")]
+    Tls {
+        what: String,
+        #[source]
+        source: groundswell_net::tls::TlsError,
+    },
+    /// Nobody is there, or it is not who its certificate should name.
+    #[error("probe {what}")]
+    Net {
+        what: String,
+        #[source]
+        source: groundswell_net::NetError,
+    },
+    /// An HTTP status that is not the one wanted.
     #[error("probe {what}: status {status}")]
     Status { what: String, status: u16 },
     /// A URL without a host.
@@ -61,8 +83,12 @@ impl Probes for RealProbes {
     fn once<'a>(&'a self, probe: &'a Probe, spec: &'a RunSpec) -> Work<'a, Result<(), ProbeError>> {
         Box::pin(async move {
             match probe {
-                Probe::Http { url, timeout_secs } => {
-                    within(url, *timeout_secs, http::get(url)).await
+                Probe::Http { url, timeout_secs, status, ca } => {
+                    // An absolute path stands for itself.
+                    let ca = (!ca.is_empty()).then(|| spec.tree.join(ca));
+                    let time = Duration::from_secs(*timeout_secs);
+                    let get = http::Get { url, status: *status, ca: ca.as_deref(), time };
+                    within(url, *timeout_secs, http::get(get)).await
                 }
                 Probe::Tcp { address, timeout_secs } => {
                     within(address, *timeout_secs, open(address)).await

@@ -13,6 +13,9 @@ use crate::durable::Fault;
 pub(crate) use process::ProcessUnits;
 pub(crate) use systemd::SystemdUnits;
 
+/// Crashes after which a service is said not to come up; it is still started again and again.
+const HOPELESS_CRASHES: u64 = 3;
+
 /// Why a supervisor could not do what was asked.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum UnitError {

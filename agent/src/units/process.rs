@@ -21,8 +21,8 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep, timeout};
 
-use super::UnitError;
 use super::proc_table::{self, ProcessId};
+use super::{HOPELESS_CRASHES, UnitError};
 use crate::durable::{self, Access, at};
 use crate::layout::Layout;
 use crate::ports::{Alive, RunSpec, Units, Work};
@@ -33,8 +33,6 @@ const KILL: Duration = Duration::from_secs(5);
 /// A run that lasted this long resets the waits between restarts.
 const SETTLED: Duration = Duration::from_secs(60);
 const CRASHES: Backoff = Backoff { base_ms: 500, cap_ms: 30_000 };
-/// Crashes after which a service is said not to come up; it is still started again and again.
-const HOPELESS_CRASHES: u64 = 3;
 /// The variable that marks a process as one of this state directory, by the path of its service.
 const MARK: &str = "GROUNDSWELL_SERVICE_DIR";
 /// Output that is kept; above it the file is emptied at the next start.

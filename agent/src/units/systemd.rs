@@ -12,8 +12,8 @@ use tokio::time::timeout;
 use zbus::message::Type;
 use zbus::{Connection, MatchRule, MessageStream, ObjectPath, OwnedObjectPath, OwnedVariant};
 
-use super::UnitError;
 use super::log::last_lines;
+use super::{HOPELESS_CRASHES, UnitError};
 use crate::ports::{Alive, RunSpec, Units, Work};
 
 const SYSTEMD: &str = "org.freedesktop.systemd1";
@@ -161,7 +161,9 @@ impl SystemdUnits {
             // A unit that systemd starts again by itself is "activating" meanwhile.
             hopeless |= state == "failed";
             let restarts = self.raw_property(&bus, unit, SERVICE, "NRestarts").await?;
-            crashes += u64::from(u32::try_from(restarts).unwrap_or(0));
+            let restarts = u64::from(u32::try_from(restarts).unwrap_or(0));
+            hopeless |= restarts >= HOPELESS_CRASHES;
+            crashes += restarts;
         }
         Ok(Alive { running, crashes, hopeless })
     }

@@ -214,21 +214,39 @@ fn platforms_units_and_commands_that_cannot_run() {
 
 #[test]
 fn probes_that_cannot_run() {
-    let http = "an http probe needs an http:// URL of at most 4096 bytes";
+    let http = "an http probe needs an http:// or https:// URL of at most 4096 bytes";
     let tcp = "a tcp probe needs address = \"HOST:PORT\"";
     let exec = "an exec probe needs 1 to 128 arguments of at most 4096 bytes, no NUL";
     let unit = "a unit probe needs NAME.service without '/' or spaces";
     let file = "a file probe needs an absolute path of at most 4096 bytes and max_age_secs of at most 604800";
     let look = |path: &str, max_age_secs| Probe::File { path: path.to_owned(), max_age_secs };
     let time = "a probe's timeout_secs must be 1 to 600";
-    let get = |url: &str, timeout_secs| Probe::Http { url: url.to_owned(), timeout_secs };
+    let status = "an http probe's status must be 100 to 599, or 0 for any";
+    let ca =
+        "an http probe needs ca, a path of at most 4096 bytes, for an https:// URL and no other";
+    let ask = |url: &str, status, ca: &str| {
+        let (url, ca) = (url.to_owned(), ca.to_owned());
+        Probe::Http { url, timeout_secs: 5, status, ca }
+    };
+    let get = |url: &str, timeout_secs| Probe::Http {
+        url: url.to_owned(),
+        timeout_secs,
+        status: 0,
+        ca: String::new(),
+    };
     let connect = |to: &str, timeout_secs| Probe::Tcp { address: to.to_owned(), timeout_secs };
     let run = |argv: &[&str], timeout_secs| Probe::Exec {
         argv: argv.iter().map(|arg| (*arg).to_owned()).collect(),
         timeout_secs,
     };
+    let long = "x".repeat(ARG_MAX_BYTES + 1);
     for (probe, want) in [
-        (get("https://a/", 5), http),
+        (get("https://a/", 5), ca),
+        (ask("http://a/", 0, "ca.pem"), ca),
+        (ask("https://a/", 0, "a\0"), ca),
+        (ask("https://a/", 0, &long), ca),
+        (ask("https://a/", 99, "ca.pem"), status),
+        (ask("http://a/", 600, ""), status),
         (get("file:///etc/passwd", 5), http),
         (get("http://a/\r\nHost: b", 5), http),
         (get("http://a/\0", 5), http),

@@ -96,7 +96,12 @@ pub(crate) fn manifest() -> RawManifest {
         units: vec!["shop.service".to_owned()],
         command: vec!["bin/shop".to_owned(), "--serve".to_owned()],
         probes: vec![
-            Probe::Http { url: "http://127.0.0.1:80/".to_owned(), timeout_secs: 5 },
+            Probe::Http {
+                url: "https://127.0.0.1:443/".to_owned(),
+                timeout_secs: 5,
+                status: 204,
+                ca: "etc/ca.pem".to_owned(),
+            },
             Probe::Tcp { address: "127.0.0.1:80".to_owned(), timeout_secs: 5 },
             Probe::Exec { argv: vec!["bin/check".to_owned()], timeout_secs: 5 },
             Probe::Unit { unit: "shop.service".to_owned() },
