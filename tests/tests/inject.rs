@@ -19,7 +19,7 @@ use rustix::process::{Pid, Signal, kill_process};
 /// How long one case may take; a stuck host would take for ever.
 const CASE_BOUND: Duration = Duration::from_secs(60);
 /// The calls by which state is changed.
-const CALLS: [&str; 6] = ["write", "fsync", "rename", "unlink", "symlink", "mkdir"];
+const CALLS: [&str; 7] = ["write", "fsync", "rename", "renameat2", "unlink", "symlink", "mkdir"];
 
 /// What happens at a call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
