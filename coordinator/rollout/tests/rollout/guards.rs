@@ -1,7 +1,8 @@
 //! Guards on the way forward and back.
 
 use groundswell_rollout::{
-    Guard, GuardKind, Input, Parked, PhaseName, Plan, Progress, ProgressName, Why, explain,
+    Busy, Guard, GuardKind, HostFact, Input, Parked, PhaseName, Plan, Progress, ProgressName, Why,
+    explain,
 };
 
 use crate::bed::{Bed, person, planned};
@@ -65,6 +66,27 @@ fn one_rack_at_a_time() {
     assert_eq!(racks, [0, 2, 4]);
     bed.obey_all();
     assert_eq!(named(&bed, ProgressName::Committed), 6);
+}
+
+#[test]
+fn while_the_rollout_before_is_in_more_racks_than_allowed_nobody_joins_them() {
+    let mut plan = planned("max_in_flight = 9\n[[wave]]\nrest = true", 6);
+    plan.domains_at_once = 1;
+    let guard =
+        |rack| Guard { kind: GuardKind::Domain, name: format!("r{rack}"), hosts: 0, max_down: 3 };
+    plan.guards = (0..2).map(guard).collect();
+    for (host, number) in plan.waves[0].hosts.iter_mut().zip(0_u32..) {
+        host.guards = vec![number % 2];
+    }
+    let mut bed = Bed::of(plan);
+    let until = bed.at.now.plus_secs(90);
+    let busy = [0, 1].map(|number| Busy { host: bed.wave(0)[number], until }).to_vec();
+    bed.apply(Input::Start { away: Vec::new(), busy });
+    let third = bed.wave(0)[2];
+    bed.obey(third, None);
+    assert_eq!(bed.progress(third).name(), ProgressName::Staged, "two racks, one is allowed");
+    bed.fact(bed.wave(0)[1], HostFact::Rested);
+    assert_eq!(bed.progress(third).name(), ProgressName::Granted, "its rack alone is left");
 }
 
 #[test]

@@ -212,6 +212,26 @@ fn a_host_that_cannot_be_done_in_time_waits_for_a_longer_window() {
 }
 
 #[test]
+fn a_host_that_just_fits_goes_and_one_that_does_not_goes_in_the_longer_window() {
+    let mut plan = with_window();
+    plan.windows.push(window(&[0], "14:10", 30, "UTC"));
+    plan.waves[0].hosts[0].needs_secs = 601;
+    plan.waves[0].hosts[1].needs_secs = 600;
+    let mut bed = Bed::of(plan);
+    bed.apply(Input::Start { away: Vec::new(), busy: Vec::new() });
+    bed.obey_all();
+    bed.pass(80);
+    let (long, fits) = (bed.wave(0)[0], bed.wave(0)[1]);
+    assert_eq!(bed.progress(fits).name(), ProgressName::Granted, "ten minutes are left");
+    assert_eq!(bed.progress(long).name(), ProgressName::Staged);
+    bed.obey_all();
+    assert_eq!(bed.progress(fits).name(), ProgressName::Committed);
+    // 14:10 is 1,320 s after 13:48.
+    bed.pass(1_320);
+    assert_eq!(bed.progress(long).name(), ProgressName::Granted);
+}
+
+#[test]
 fn the_progress_deadline_counts_from_the_opening() {
     let mut bed = started();
     bed.obey_all();
