@@ -383,7 +383,10 @@ impl Host {
     }
 
     /// Waits for nspawn's word that the host's systemd has finished its start.
-    fn wait_ready(&mut self) {
+    ///
+    /// # Panics
+    /// When it is off, dies, or takes more than two minutes.
+    pub fn wait_ready(&mut self) {
         let start = Instant::now();
         loop {
             let running = self.running.as_mut().must(format_args!("wait for {}", self.name));
@@ -415,7 +418,10 @@ impl Host {
     }
 
     /// Where a path of the host is for us: below its process 1 when it is up, else on its disk.
-    fn outside_path(&self, path_in_host: &str) -> PathBuf {
+    ///
+    /// # Panics
+    /// While the host starts, and where the path is not absolute.
+    pub fn outside_path(&self, path_in_host: &str) -> PathBuf {
         let inner = path_in_host.strip_prefix('/');
         let inner = inner.must(format_args!("use `{path_in_host}`: it must be absolute"));
         match self.running.as_ref().map(|running| running.leader) {
