@@ -6,6 +6,7 @@
 //! crate, and nothing here may touch the machine outside of the namespaces it made.
 
 pub mod bins;
+pub mod busy;
 pub mod cutdisk;
 pub mod fleet;
 pub mod hosts;

@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use groundswell_common::api::{OutcomeName, PhaseName};
 use groundswell_tests::bins::bin;
+use groundswell_tests::busy::{POLICY, keep_busy};
 use groundswell_tests::cutdisk::CutDisk;
 use groundswell_tests::fleet::{Fleet, ROLLOUT_BOUND, live_version, sleeper_tree};
 use groundswell_tests::private::inside;
@@ -21,21 +22,6 @@ const DISK_BYTES: u64 = 128 * 1024 * 1024;
 
 /// Every cut drops what was not flushed: all of it, half, or a tenth, block by block at random.
 const KEEP: [f64; 3] = [0.0, 0.5, 0.9];
-
-/// A host that is cut off counts as lost; one may be.
-const POLICY: &str = r#"
-service = "shop"
-targets = "role=web"
-failure_budget = 1
-bake_secs = 0
-host_bake_secs = 0
-probe_deadline_secs = 20
-progress_deadline_secs = 60
-absent_after_secs = 1
-
-[[wave]]
-rest = true
-"#;
 
 #[test]
 fn power_cuts_leave_the_old_release_or_the_new_one() {
@@ -52,7 +38,8 @@ fn power_cuts_leave_the_old_release_or_the_new_one() {
         let over = AtomicBool::new(false);
         let (dir, service) = (private.dir().to_owned(), state.join("services/shop"));
         let (dropped, changed, published) = std::thread::scope(|scope| {
-            let people = scope.spawn(|| keep_busy(&fleet, &dir, &over));
+            let people =
+                scope.spawn(|| keep_busy(&fleet, &over, |version| publish(&fleet, &dir, version)));
             let (mut dropped, mut changed, mut before) = (0, 0, String::new());
             for round in 0..CUTS {
                 // The bound is the length of the experiment, not a wait for a condition.
@@ -90,23 +77,6 @@ fn power_cuts_leave_the_old_release_or_the_new_one() {
              published, {changed} cuts saw another release than the one before"
         );
     });
-}
-
-/// Publishes the next release as soon as a rollout is over, and has every third reverted on its way.
-fn keep_busy(fleet: &Fleet, dir: &Path, over: &AtomicBool) -> u32 {
-    let mut number = 0;
-    while !over.load(Ordering::Relaxed) {
-        let Some(page) = fleet.try_newest_rollout("shop") else { continue };
-        if page.rollout.phase == PhaseName::Done {
-            number += 1;
-            publish(fleet, dir, &format!("2.0.{number}"));
-        } else if number % 3 == 0 || page.rollout.phase == PhaseName::Halted {
-            // It may be over by now.
-            let mut revert = fleet.swell(&["revert", "shop", "--yes", "--why", "to and fro"]);
-            revert.output().unwrap();
-        }
-    }
-    number
 }
 
 fn publish(fleet: &Fleet, dir: &Path, version: &str) {

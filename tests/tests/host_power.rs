@@ -10,6 +10,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use groundswell_common::api::{OutcomeName, PhaseName};
+use groundswell_tests::busy::{POLICY, keep_busy};
 use groundswell_tests::fleet::{Fleet, ROLLOUT_BOUND, live_version};
 use groundswell_tests::hosts::{CutFlag, bed, configure, enrol, finish, install_agent};
 use groundswell_tests::wait::until;
@@ -18,21 +19,6 @@ use groundswell_tests::wait::until;
 const CUTS: u32 = 6;
 const CUTS_VARIABLE: &str = "GROUNDSWELL_HOST_CUTS";
 const SERVICE_DIR: &str = "/var/lib/groundswell/services/shop";
-
-/// A host that is cut off counts as lost; one may be.
-const POLICY: &str = r#"
-service = "shop"
-targets = "role=web"
-failure_budget = 1
-bake_secs = 0
-host_bake_secs = 0
-probe_deadline_secs = 20
-progress_deadline_secs = 60
-absent_after_secs = 1
-
-[[wave]]
-rest = true
-"#;
 
 const CONFIG: &str = r#"
 net_dir = "/var/lib/groundswell-agent"
@@ -65,7 +51,8 @@ fn a_host_without_power_boots_into_the_old_release_or_the_new_one() {
         let over = AtomicBool::new(false);
         let dir = bed.dir().to_owned();
         let (changed, published) = std::thread::scope(|scope| {
-            let people = scope.spawn(|| keep_busy(&fleet, &dir, &over));
+            let people =
+                scope.spawn(|| keep_busy(&fleet, &over, |version| publish(&fleet, &dir, version)));
             let (mut changed, mut before) = (0, String::new());
             for round in 0..cuts {
                 // The bound is the length of the experiment, not a wait for a condition.
@@ -98,24 +85,6 @@ fn a_host_without_power_boots_into_the_old_release_or_the_new_one() {
              than the one before"
         );
     });
-}
-
-/// Publishes the next release as soon as a rollout is over, and has every third reverted on its way.
-fn keep_busy(fleet: &Fleet, dir: &Path, over: &AtomicBool) -> u32 {
-    let mut number = 0;
-    while !over.load(Ordering::Relaxed) {
-        let Some(page) = fleet.try_newest_rollout("shop") else { continue };
-        if page.rollout.phase == PhaseName::Done {
-            number += 1;
-            publish(fleet, dir, &format!("2.0.{number}"));
-        } else if number % 3 == 0 || page.rollout.phase == PhaseName::Halted {
-            // It may be over by now.
-            let mut revert = fleet.swell(&["revert", "shop", "--yes", "--why", "to and fro"]);
-            revert.output().unwrap();
-        }
-        std::thread::sleep(Duration::from_millis(100));
-    }
-    number
 }
 
 fn publish(fleet: &Fleet, dir: &Path, version: &str) {
