@@ -447,9 +447,19 @@ pub fn end(child: &mut Child) {
 #[track_caller]
 pub fn live_version(service: &Path) -> Option<String> {
     // The link is read once: a switch under our eyes must not mix two releases.
-    let release = service.join(fs::read_link(service.join("current")).ok()?);
-    let bytes = fs::read(release.join("manifest.json")).must("read the live manifest");
-    let manifest: RawManifest = serde_json::from_slice(&bytes).must("parse the live manifest");
+    Some(release_version(&service.join(fs::read_link(service.join("current")).ok()?)))
+}
+
+/// The version of a release's folder, after every file of its tree was compared with its manifest.
+///
+/// # Panics
+/// When it is not a complete release.
+#[track_caller]
+pub fn release_version(release: &Path) -> String {
+    let bytes = fs::read(release.join("manifest.json"))
+        .must(format_args!("read the manifest of {}", release.display()));
+    let manifest: RawManifest =
+        serde_json::from_slice(&bytes).must("parse the manifest of a release");
     for file in &manifest.files {
         let path = release.join("tree").join(file.path.as_str());
         let content = fs::read(&path).must(format_args!("read {}", path.display()));
@@ -458,7 +468,7 @@ pub fn live_version(service: &Path) -> Option<String> {
         let want = if file.mode == Mode::Plain { 0o644 } else { 0o755 };
         assert_eq!(mode, want, "{} has another mode", path.display());
     }
-    Some(manifest.version.to_string())
+    manifest.version.to_string()
 }
 
 /// Writes a release tree of a service that sleeps, with a probe that passes or fails at once.
