@@ -17,7 +17,7 @@ use rustix::io::Errno;
 use rustix::process::{Pid, PidfdFlags, Signal, kill_process_group, pidfd_open};
 use tokio::io::unix::AsyncFd;
 use tokio::process::{Child, Command};
-use tokio::sync::watch;
+use tokio::sync::{OwnedMutexGuard, watch};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep, timeout};
 
@@ -52,6 +52,7 @@ const NOT_INHERITED: [&str; 6] = [
 pub(crate) struct ProcessUnits {
     layout: Layout,
     running: Mutex<BTreeMap<ServiceName, Arc<Keeper>>>,
+    turns: Mutex<BTreeMap<ServiceName, Arc<tokio::sync::Mutex<()>>>>,
 }
 
 /// The task that keeps one service running.
@@ -73,7 +74,18 @@ struct Status {
 
 impl ProcessUnits {
     pub(crate) fn new(layout: Layout) -> Self {
-        Self { layout, running: Mutex::new(BTreeMap::new()) }
+        Self { layout, running: Mutex::default(), turns: Mutex::default() }
+    }
+
+    /// Whoever starts or stops a service waits for its turn: two starts side by side would leave two
+    /// processes, one of them of another release. What takes time in a turn is the end of processes, which
+    /// has its bounds.
+    async fn turn(&self, service: &ServiceName) -> OwnedMutexGuard<()> {
+        let turn = {
+            let mut turns = self.turns.lock().unwrap_or_else(PoisonError::into_inner);
+            Arc::clone(turns.entry(service.clone()).or_default())
+        };
+        turn.lock_owned().await
     }
 
     fn keepers(&self) -> std::sync::MutexGuard<'_, BTreeMap<ServiceName, Arc<Keeper>>> {
@@ -160,6 +172,7 @@ impl ProcessUnits {
 impl Units for ProcessUnits {
     fn restart<'a>(&'a self, spec: &'a RunSpec) -> Work<'a, Result<(), UnitError>> {
         Box::pin(async move {
+            let _turn = self.turn(&spec.service).await;
             self.stop_service(&spec.service).await?;
             self.start_service(spec).await
         })
@@ -167,6 +180,7 @@ impl Units for ProcessUnits {
 
     fn ensure<'a>(&'a self, spec: &'a RunSpec) -> Work<'a, Result<(), UnitError>> {
         Box::pin(async move {
+            let _turn = self.turn(&spec.service).await;
             if self.keeper(&spec.service).is_some() {
                 return Ok(());
             }
@@ -175,7 +189,10 @@ impl Units for ProcessUnits {
     }
 
     fn stop<'a>(&'a self, spec: &'a RunSpec) -> Work<'a, Result<(), UnitError>> {
-        Box::pin(self.stop_service(&spec.service))
+        Box::pin(async move {
+            let _turn = self.turn(&spec.service).await;
+            self.stop_service(&spec.service).await
+        })
     }
 
     fn alive<'a>(&'a self, spec: &'a RunSpec) -> Work<'a, Result<Alive, UnitError>> {
@@ -217,6 +234,7 @@ impl Units for ProcessUnits {
         Box::pin(async move {
             let services: Vec<ServiceName> = self.keepers().keys().cloned().collect();
             for service in services {
+                let _turn = self.turn(&service).await;
                 if let Err(error) = self.stop_service(&service).await {
                     tracing::error!(%service, error = %groundswell_common::chain(&error), "not stopped");
                 }

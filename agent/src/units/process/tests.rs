@@ -127,6 +127,29 @@ async fn a_process_whose_record_was_lost_is_ended_before_another_is_started() {
 }
 
 #[tokio::test]
+async fn a_start_that_is_under_way_leaves_no_process_beside_that_of_a_restart() {
+    let place = place("exec sleep 600");
+    let first = place.units();
+    first.restart(&place.spec).await.unwrap();
+    let keeper = first.keeper(&place.spec.service).unwrap();
+    keeper.task.lock().unwrap().take().unwrap().abort();
+    std::fs::remove_file(place.layout.process(&place.spec.service)).unwrap();
+    let second = place.units();
+    let newer = RunSpec { version: "2.0".parse().unwrap(), ..place.spec.clone() };
+    // Both find the stray process, and wait for its end.
+    let (ensured, restarted) = tokio::join!(second.ensure(&place.spec), second.restart(&newer));
+    ensured.unwrap();
+    restarted.unwrap();
+    let running = proc_table::marked(&second.mark(&place.spec.service));
+    assert_eq!(running, [place.process()], "one process, and the recorded one");
+    let environment = std::fs::read(format!("/proc/{}/environ", running[0].pid)).unwrap();
+    let version = b"GROUNDSWELL_VERSION=2.0";
+    assert!(environment.split(|byte| *byte == 0).any(|variable| variable == version));
+    second.stop_all().await;
+    assert!(proc_table::marked(&second.mark(&place.spec.service)).is_empty());
+}
+
+#[tokio::test]
 async fn another_process_with_the_recorded_number_is_not_adopted() {
     let place = place("exec sleep 600");
     let pid = i32::try_from(std::process::id()).unwrap();
