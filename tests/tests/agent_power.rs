@@ -14,7 +14,7 @@ use groundswell_tests::busy::{POLICY, keep_busy};
 use groundswell_tests::cutdisk::CutDisk;
 use groundswell_tests::fleet::{Fleet, ROLLOUT_BOUND, live_version, sleeper_tree};
 use groundswell_tests::private::inside;
-use groundswell_tests::wait::until;
+use groundswell_tests::wait::{until, within};
 use rustix::process::{Pid, Signal, kill_process};
 
 const CUTS: u32 = 204;
@@ -22,6 +22,8 @@ const DISK_BYTES: u64 = 128 * 1024 * 1024;
 
 /// Every cut drops what was not flushed: all of it, half, or a tenth, block by block at random.
 const KEEP: [f64; 3] = [0.0, 0.5, 0.9];
+/// Every second cut comes when a flush is asked for, up to so many flushes later: about what two releases need.
+const FLUSHES_MAX: u32 = 120;
 
 #[test]
 fn power_cuts_leave_the_old_release_or_the_new_one() {
@@ -37,16 +39,25 @@ fn power_cuts_leave_the_old_release_or_the_new_one() {
 
         let over = AtomicBool::new(false);
         let (dir, service) = (private.dir().to_owned(), state.join("services/shop"));
-        let (dropped, changed, published) = std::thread::scope(|scope| {
+        let (lost, changed, published) = std::thread::scope(|scope| {
             let people =
                 scope.spawn(|| keep_busy(&fleet, &over, |version| publish(&fleet, &dir, version)));
-            let (mut dropped, mut changed, mut before) = (0, 0, String::new());
+            let (mut dropped, mut kept, mut at_flushes) = (0, 0, 0);
+            let (mut changed, mut before) = (0, String::new());
             for round in 0..CUTS {
                 // The bound is the length of the experiment, not a wait for a condition.
                 let pause = 100 + u64::from(getrandom::u32().unwrap() % 700);
-                std::thread::sleep(Duration::from_millis(pause));
-                let keep = KEEP[usize::try_from(round).unwrap() % KEEP.len()];
-                dropped += disk.cut(keep).dropped;
+                let pause = Duration::from_millis(pause);
+                let keep = KEEP[usize::try_from(round / 2).unwrap() % KEEP.len()];
+                if round % 2 == 0 {
+                    std::thread::sleep(pause);
+                } else {
+                    disk.cut_at_flush(1 + getrandom::u32().unwrap() % FLUSHES_MAX, keep);
+                    at_flushes +=
+                        u32::from(within(pause, || (!disk.has_power()).then_some(())).is_some());
+                }
+                let report = disk.cut(keep);
+                (dropped, kept) = (dropped + report.dropped, kept + report.kept);
                 agent.kill();
                 end_what_runs_in(disk.mounted());
                 disk.unmount();
@@ -58,7 +69,7 @@ fn power_cuts_leave_the_old_release_or_the_new_one() {
                 agent.run();
             }
             over.store(true, Ordering::Relaxed);
-            (dropped, changed, people.join().unwrap())
+            ((dropped, kept, at_flushes), changed, people.join().unwrap())
         });
 
         // It is not stuck: a last release goes all the way.
@@ -72,9 +83,12 @@ fn power_cuts_leave_the_old_release_or_the_new_one() {
         assert_eq!(page.rollout.outcome, Some(OutcomeName::Completed), "{page:?}");
         assert_eq!(live_version(&service).as_deref(), Some("9.0.0"));
         assert!(changed > CUTS / 10, "{changed} cuts saw another release than the cut before");
+        let (dropped, kept, at_flushes) = lost;
+        assert!(at_flushes > CUTS / 4, "{at_flushes} cuts came at a flush");
+        assert!(dropped > u64::from(CUTS), "{dropped} unflushed writes were lost");
         eprintln!(
-            "seed {seed}: {CUTS} cuts, 0 bad; {dropped} unflushed writes dropped, {published} releases \
-             published, {changed} cuts saw another release than the one before"
+            "seed {seed}: {CUTS} cuts, {at_flushes} at a flush, 0 bad; {dropped} unflushed writes dropped, \
+             {kept} kept, {published} releases published, {changed} cuts saw another release than the one before"
         );
     });
 }

@@ -35,6 +35,10 @@ pub struct Cache {
     /// Every unflushed write in order, since at a cut an older one can survive a newer one.
     pending: VecDeque<(u64, Arc<[u8]>)>,
     has_power: bool,
+    /// Flushes until the power goes by itself, and the `keep` of that cut.
+    armed: Option<(u32, f64)>,
+    /// What the last cut did.
+    last: CutReport,
     random: SplitMix,
 }
 
@@ -51,6 +55,8 @@ impl Cache {
             newest: HashMap::new(),
             pending: VecDeque::new(),
             has_power: true,
+            armed: None,
+            last: CutReport { kept: 0, dropped: 0 },
             random: SplitMix(seed),
         })
     }
@@ -98,12 +104,21 @@ impl Cache {
         self.overflow()
     }
 
-    /// Makes everything written so far durable: the disk's FLUSH.
+    /// Makes everything written so far durable: the disk's FLUSH. Where [`Cache::cut_at_flush`] says so, the
+    /// power goes instead.
     ///
     /// # Errors
     /// EIO while the power is off, or what writing the image gave.
     pub fn flush(&mut self) -> io::Result<()> {
         self.require_power()?;
+        match self.armed {
+            Some((0 | 1, keep)) => {
+                self.cut(keep)?;
+                return self.require_power();
+            }
+            Some((flushes, keep)) => self.armed = Some((flushes - 1, keep)),
+            None => {}
+        }
         for (block, data) in &self.newest {
             self.store(*block, data)?;
         }
@@ -113,11 +128,16 @@ impl Cache {
     }
 
     /// The power goes: each unflushed write reaches the disk with probability `keep` (0 to 1), all
-    /// else is lost, and everything fails until [`Cache::power_on`]. A second cut does nothing.
+    /// else is lost, and everything fails until [`Cache::power_on`]. A second cut does nothing, and tells what
+    /// the first one did.
     ///
     /// # Errors
     /// What writing the image gave.
     pub fn cut(&mut self, keep: f64) -> io::Result<CutReport> {
+        self.armed = None;
+        if !self.has_power {
+            return Ok(self.last);
+        }
         self.has_power = false;
         let mut report = CutReport { kept: 0, dropped: 0 };
         self.newest.clear();
@@ -129,7 +149,19 @@ impl Cache {
                 report.dropped += 1;
             }
         }
+        self.last = report;
         Ok(report)
+    }
+
+    /// As [`Cache::cut`], when the flush with this number from now, 1 for the next, is asked for: at no other
+    /// moment is as much unflushed.
+    pub fn cut_at_flush(&mut self, flushes: u32, keep: f64) {
+        self.armed = Some((flushes, keep));
+    }
+
+    /// Whether the power is on.
+    pub fn has_power(&self) -> bool {
+        self.has_power
     }
 
     /// The power is back, and the disk holds what survived.
@@ -291,6 +323,23 @@ mod tests {
         cache.cut(0.5).unwrap();
         let left = survivors(cache);
         assert!(left.contains(&0) && left.contains(&1) && left.contains(&2), "{left:?}");
+    }
+
+    #[test]
+    fn the_power_can_go_at_a_flush_and_a_later_cut_tells_what_was_lost() {
+        let mut cache = cache(1);
+        cache.cut_at_flush(2, 0.0);
+        write_all_blocks(&mut cache, 1);
+        cache.flush().unwrap();
+        write_all_blocks(&mut cache, 2);
+        assert!(cache.has_power());
+        let error = cache.flush().unwrap_err();
+        assert_eq!(error.raw_os_error(), Some(Errno::IO.raw_os_error()));
+        assert!(!cache.has_power());
+        assert_eq!(cache.cut(1.0).unwrap(), CutReport { kept: 0, dropped: 64 });
+        cache.power_on();
+        cache.flush().unwrap();
+        assert_eq!(survivors(cache), [1; BLOCKS]);
     }
 
     #[test]

@@ -85,6 +85,24 @@ impl CutDisk {
         }
     }
 
+    /// As [`CutDisk::cut`], when the flush with this number from now is asked for; a later cut tells what was
+    /// lost.
+    ///
+    /// # Panics
+    /// When the server of the disk is gone.
+    pub fn cut_at_flush(&mut self, flushes: u32, keep: f64) {
+        let answer = self.command(&format!("arm {flushes} {keep}"));
+        assert_eq!(answer, "armed", "the server of the disk does not take the cut");
+    }
+
+    /// Whether the power is on.
+    ///
+    /// # Panics
+    /// When the server of the disk is gone.
+    pub fn has_power(&mut self) -> bool {
+        self.command("power") == "on"
+    }
+
     /// Unmounts the disk and waits until nothing holds it. With power on this flushes everything.
     ///
     /// # Panics

@@ -37,7 +37,7 @@ pub enum ServeError {
     #[error("carry out a control line")]
     Control(#[source] io::Error),
     /// A line that is no command.
-    #[error("understand the control line `{line}`: use `cut P` or `on`")]
+    #[error("understand the control line `{line}`: use `cut P`, `arm N P`, `power` or `on`")]
     Unknown {
         /// The line as it came.
         line: String,
@@ -45,7 +45,8 @@ pub enum ServeError {
 }
 
 /// Serves `image` as `mount_point`/disk until `lines` ends. Writes `ready`, then one answer a line:
-/// `cut P` gives `kept K dropped D`, `on` gives `on`.
+/// `cut P` gives `kept K dropped D`, `arm N P` (a cut at the Nth flush) `armed`, `power` `on` or `off`, and
+/// `on` gives `on`.
 ///
 /// # Errors
 /// See [`ServeError`]; each ends the serving.
@@ -84,6 +85,12 @@ fn obey(cache: &Mutex<Cache>, line: &str) -> Result<String, ServeError> {
             let report = lock(cache).cut(keep).map_err(ServeError::Control)?;
             Ok(format!("kept {} dropped {}", report.kept, report.dropped))
         }
+        ["arm", flushes, keep] => {
+            let flushes = flushes.parse().map_err(|_| unknown())?;
+            lock(cache).cut_at_flush(flushes, keep.parse().map_err(|_| unknown())?);
+            Ok("armed".to_owned())
+        }
+        ["power"] => Ok(if lock(cache).has_power() { "on" } else { "off" }.to_owned()),
         ["on"] => {
             lock(cache).power_on();
             Ok("on".to_owned())
