@@ -59,6 +59,7 @@ const CALLS: [&str; 34] = [
     "chown",
     "lchown",
 ];
+const LANES: usize = 2;
 /// What sends a message to the coordinator.
 const SEND: &str = "writev";
 /// Of the calls of a recorded run, how many may not come again: one in so many.
@@ -170,8 +171,6 @@ fn a_kill_or_an_error_at_any_call_leaves_the_old_release_or_the_new_one() {
         assert!(missed * MISSED_ONE_IN < count, "{missed} of {count} calls never came");
     });
 }
-
-const LANES: usize = 2;
 
 /// Every case of a journey, from a run in which calls are only counted.
 fn enumerate(lane: &mut Lane<'_>, journey: Journey) -> Vec<Case> {
@@ -351,6 +350,11 @@ impl<'a> Lane<'a> {
             self.agent.run();
             self.publish();
             self.wait_done();
+            // Ended while it removes an older release, it would go on with that below the tracer.
+            until("the end of the older releases", CASE_BOUND, || {
+                let releases = fs::read_dir(self.service_dir().join("releases")).unwrap();
+                (releases.count() == 2).then_some(())
+            });
             self.end_agent();
         }
         assert!(self.service_dir().join("previous").symlink_metadata().is_ok(), "one release only");
