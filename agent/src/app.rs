@@ -6,7 +6,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use groundswell_common::token::{Token, TokenError};
-use groundswell_common::{Clock, ReleaseId};
+use groundswell_common::{Clock, ReleaseId, ServiceName};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, watch};
 use tokio::time::sleep;
@@ -18,6 +18,7 @@ use crate::driver::{Driver, DriverError, Ends};
 use crate::durable::{self, Fault, at};
 use crate::enroll::{self, EnrollError};
 use crate::fetch::HttpDepot;
+use crate::hooks::{self, RunError};
 use crate::identity::{self, Credentials, IdentityError, Loaded};
 use crate::layout::Layout;
 use crate::link::{self, QUEUE_MAX};
@@ -59,6 +60,9 @@ pub enum AppError {
     /// Enrolment failed.
     #[error(transparent)]
     Enroll(#[from] AnyEnrollError),
+    /// A hook failed.
+    #[error(transparent)]
+    Hook(#[from] AnyHookError),
 }
 
 macro_rules! opaque {
@@ -87,6 +91,11 @@ opaque!(
     DriverError
 );
 opaque!(
+    /// A [`RunError`], whose cases are of no use outside.
+    AnyHookError,
+    RunError
+);
+opaque!(
     /// An [`EnrollError`], whose cases are of no use outside.
     AnyEnrollError,
     EnrollError
@@ -105,7 +114,7 @@ impl AppError {
     pub fn exit_code(&self) -> u8 {
         let temporary = match self {
             Self::Identity(_) | Self::Token(_) | Self::NotSplit => false,
-            Self::Driver(_) | Self::Locked(_) | Self::System(_) => true,
+            Self::Driver(_) | Self::Locked(_) | Self::System(_) | Self::Hook(_) => true,
             Self::Enroll(error) => error.0.is_temporary(),
         };
         if temporary { 75 } else { 78 }
@@ -145,6 +154,14 @@ pub fn enroll(settings: &Settings, line: &str) -> Result<String, AppError> {
         "enrolled {} as {} in {} ({})",
         identity.name, identity.host, identity.fleet, identity.environment
     ))
+}
+
+/// Runs the hook that is due for a service, in this process' own sandbox.
+///
+/// # Errors
+/// [`AppError`].
+pub fn hook(settings: &Settings, service: &ServiceName) -> Result<(), AppError> {
+    Ok(runtime()?.block_on(hooks::run_due(&settings.layout(), service))?)
 }
 
 /// Runs the agent as one process until it is told to stop.

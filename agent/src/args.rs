@@ -77,6 +77,12 @@ pub(crate) enum Verb {
         /// One service only.
         service: Option<ServiceName>,
     },
+    /// Runs the hook that the agent wrote down for a service; the command of groundswell-hook@SERVICE.service.
+    #[command(hide = true)]
+    Hook {
+        /// The service.
+        service: ServiceName,
+    },
     /// Writes a new journal for a stuck service from what is live; the agent must not run.
     Unstick {
         /// The service.

@@ -9,6 +9,7 @@ use serde::Deserialize;
 
 use crate::durable::{self, Fault, at};
 use crate::layout::Layout;
+use crate::units::hook_unit;
 
 const DEFAULT_STATE_DIR: &str = "/var/lib/groundswell";
 const DEFAULT_SOCKET: &str = "/run/groundswell/apply.sock";
@@ -227,10 +228,11 @@ impl Settings {
         Layout::split(&self.state_dir, self.net_dir.as_deref().unwrap_or(&self.state_dir))
     }
 
-    /// Whether a release of any service may name this unit.
+    /// Whether the agent may start and stop this unit: one that releases may name, or that of a service's hooks.
     #[must_use]
     pub fn allows(&self, unit: &str) -> bool {
         self.units.values().flatten().any(|allowed| allowed == unit)
+            || self.units.keys().any(|service| hook_unit(service) == unit)
     }
 
     /// Every key with its value and the file that set it, one a line.
@@ -294,6 +296,19 @@ mod tests {
         let units = "services.shop.units = [\"shop.service\"]  # ";
         assert!(shown.contains(units) && shown.contains("20-b.toml"), "{shown}");
         assert!(shown.contains("stop_services_on_exit = false  # default"), "{shown}");
+    }
+
+    #[test]
+    fn units_of_services_and_of_their_hooks_are_allowed_and_no_others() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("agent.toml");
+        std::fs::write(&file, "[services.shop]\nunits = [\"web.service\"]\n").unwrap();
+        let settings = load(&file).unwrap();
+        assert!(settings.allows("web.service"));
+        assert!(settings.allows("groundswell-hook@shop.service"));
+        for other in ["shop.service", "groundswell-hook@web.service", "groundswell-hook@.service"] {
+            assert!(!settings.allows(other), "{other}");
+        }
     }
 
     #[test]

@@ -598,9 +598,9 @@ impl Driver {
                 }
             }
             Action::Restore { to, probe_secs, interval_secs } => {
-                if let State::Reverting { from, .. } = slot.machine.state.clone() {
+                if let State::Reverting { from, cause, .. } = slot.machine.state.clone() {
                     let times = (secs(probe_secs), secs(interval_secs));
-                    self.launch(service, |job| job.restore(from, to, times));
+                    self.launch(service, |job| job.restore((from, cause), to, times));
                 }
             }
             Action::Ensure => {

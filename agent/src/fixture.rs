@@ -150,6 +150,7 @@ pub(crate) fn release(
         units: Vec::new(),
         command: vec!["bin/shop".to_owned()],
         probes: Vec::new(),
+        hooks: Vec::new(),
         source: Source::default(),
     };
     change(&mut raw);

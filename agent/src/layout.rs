@@ -126,6 +126,16 @@ impl Layout {
         self.service(service).join("process.json")
     }
 
+    /// The hook that is due.
+    pub(crate) fn hook(&self, service: &ServiceName) -> PathBuf {
+        self.service(service).join("hook.json")
+    }
+
+    /// There while what runs was drained, and neither it nor another release was started since.
+    pub(crate) fn drained(&self, service: &ServiceName) -> PathBuf {
+        self.service(service).join("drained")
+    }
+
     pub(crate) fn output(&self, service: &ServiceName) -> PathBuf {
         self.service(service).join("output.log")
     }

@@ -14,10 +14,12 @@ mod drift;
 mod driver;
 mod durable;
 mod enroll;
+mod exec;
 mod fetch;
 #[cfg(test)]
 mod fixture;
 pub mod hand;
+mod hooks;
 mod https;
 mod identity;
 mod journal;

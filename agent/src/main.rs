@@ -80,6 +80,7 @@ fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
         }
         Verb::Pause { service, reason } => hand::pause(&settings, service.as_ref(), &reason)?,
         Verb::Resume { service } => hand::resume(&settings, service.as_ref())?,
+        Verb::Hook { service } => app::hook(&settings, &service)?,
         Verb::Unstick { service } => status::unstick(&settings, &service)?,
         Verb::Config { verb: ConfigVerb::Show } => print(&settings.show())?,
         Verb::Config { verb: ConfigVerb::Allows { unit } } if settings.allows(&unit) => {}

@@ -1,5 +1,5 @@
 //! The agent as a service of its own host: which program of it runs, and when the next one takes over
-//! (docs/agent.md A11). Must never leave the host without an agent that works.
+//! (docs/agent.md A12). Must never leave the host without an agent that works.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -152,6 +152,9 @@ pub(crate) fn fits(manifest: &Manifest, layout: &Layout) -> Result<(), &'static 
     }
     if manifest.units != [UNIT] {
         return Err("its units must be groundswell-agent.service alone");
+    }
+    if !manifest.hooks.is_empty() {
+        return Err("it cannot have hooks; leave them out");
     }
     Ok(())
 }

@@ -11,6 +11,7 @@ use groundswell_common::{Digest, ServiceName, Version};
 use crate::cancel::Cancel;
 use crate::durable::Fault;
 use crate::fetch::FetchError;
+use crate::hooks::{HookError, Order};
 use crate::probe::ProbeError;
 use crate::units::UnitError;
 
@@ -61,6 +62,8 @@ pub(crate) trait Units: Send + Sync {
     ) -> Work<'a, Result<bool, UnitError>>;
     /// The last lines that the service wrote, for the failure report.
     fn last_output<'a>(&'a self, spec: &'a RunSpec) -> Work<'a, String>;
+    /// Runs a hook to its end, in a place of its own of which nothing is left then.
+    fn hook<'a>(&'a self, order: &'a Order) -> Work<'a, Result<(), HookError>>;
     /// Whether the units that a release names are allowed on this host; the first that is not.
     fn refused_unit(&self, service: &ServiceName, units: &[String]) -> Option<String>;
     /// Stops every service, when the agent ends and is configured to.

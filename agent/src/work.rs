@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use groundswell_common::limits::MANIFEST_MAX_BYTES;
-use groundswell_common::manifest::{Manifest, Probe};
+use groundswell_common::manifest::{HookPoint, Manifest, Probe};
 use groundswell_common::trust::{Verified, check_approvals, check_step};
 use groundswell_common::wire::ReleaseProof;
 use groundswell_common::{Clock, Digest, ReleaseId, ServiceName, Timestamp};
@@ -17,7 +17,7 @@ use tokio::time::sleep;
 use crate::cancel::Cancel;
 use crate::clock::wall;
 use crate::drift::{self, DriftError};
-use crate::durable::Fault;
+use crate::durable::{self, Access, Fault};
 use crate::fetch::FetchError;
 use crate::layout::Layout;
 use crate::link::Say;
@@ -30,7 +30,7 @@ use crate::text::failure;
 use crate::trustee::Trustee;
 use crate::units::UnitError;
 use groundswell_common::chain;
-use groundswell_machine::{Event, Known};
+use groundswell_machine::{Cause, Event, Known};
 
 /// A probe that fails while a release bakes is tried once more after this time before it counts.
 const SECOND_TRY: Duration = Duration::from_millis(250);
@@ -225,18 +225,67 @@ impl Job {
         };
         let before = under.running.as_ref().map(|known| known.id);
         let leftover = self.leftover(before.as_ref(), &staged.manifest().units);
-        // The last thing before the link is touched: a permit that ran out is none.
+        // The last thing before the switch begins: a permit that ran out is none.
         if Instant::now() >= under.void_at {
             under.give_back(false);
             return Event::PermitLate;
         }
+        let old = before.and_then(|id| self.reopened(&id));
+        let drains = old.as_ref().is_some_and(|(_, old)| old.hook(HookPoint::Drain).is_some());
+        let hooked = drains || staged.manifest().hook(HookPoint::PreSwitch).is_some();
+        if hooked {
+            // Hooks may take longer than a permit lasts: the switch begins with the first of them.
+            under.give_back(true);
+            if let Err(why) = self.prepare(old.filter(|_| drains), &staged).await {
+                return Event::StageFailed { release, why };
+            }
+        }
         let switched = switch::activate(layout, &staged, before.as_ref());
-        under.give_back(switched.is_ok());
+        if !hooked {
+            under.give_back(switched.is_ok());
+        }
         if let Err(fault) = switched {
             return Event::SwitchFailed { why: failure(&chain(&fault), "") };
         }
-        let spec = self.spec(staged.manifest());
-        self.restart(&spec, leftover).await
+        self.restart((&release, staged.manifest()), leftover).await
+    }
+
+    /// Drains what runs and prepares the switch. Where the release that comes is not ready, what runs is
+    /// started again, and nothing was switched.
+    async fn prepare(
+        &self,
+        drained: Option<(ReleaseId, Manifest)>,
+        staged: &StagedRelease,
+    ) -> Result<(), String> {
+        if let Some((id, manifest)) = &drained {
+            let mark = self.outside.layout.drained(&self.service);
+            durable::write(&mark, b"", Access::Owner).map_err(|fault| chain(&fault))?;
+            // A release that cannot be drained must be left all the same.
+            self.try_hook(HookPoint::Drain, (id, manifest)).await;
+        }
+        let new = (&staged.known().id, staged.manifest());
+        let Err(error) = self.hook(HookPoint::PreSwitch, new).await else { return Ok(()) };
+        self.try_hook(HookPoint::Failed, new).await;
+        if let Some((id, _)) = drained {
+            self.undrain(&id).await;
+        }
+        Err(failure(&chain(&error), &error.output))
+    }
+
+    /// Starts what was drained and not replaced.
+    async fn undrain(&self, release: &ReleaseId) {
+        let Some((id, manifest)) = self.reopened(release) else { return };
+        match self.bring_up(&self.spec(&manifest), Vec::new()).await {
+            Ok(()) => self.try_hook(HookPoint::PostSwitch, (&id, &manifest)).await,
+            Err(error) => {
+                tracing::error!(service = %self.service, error = %chain(&error), "does not run");
+            }
+        }
+    }
+
+    fn reopened(&self, release: &ReleaseId) -> Option<(ReleaseId, Manifest)> {
+        let manifest = stage::reopen(&self.outside.layout, &self.service, release);
+        manifest.ok().map(|manifest| (*release, manifest))
     }
 
     /// Checks 4, 5 and 7 again, at the moment of the switch.
@@ -257,22 +306,24 @@ impl Job {
     /// Restarts the service on what is live, after a restart of the agent in the middle of a switch
     /// away from `before`, whose units may still run.
     pub(crate) async fn start(self, release: ReleaseId, before: Option<ReleaseId>) -> Event {
-        match self.live_spec(&release) {
-            Ok(spec) => {
-                let leftover = self.leftover(before.as_ref(), &spec.units);
-                self.restart(&spec, leftover).await
+        match stage::reopen(&self.outside.layout, &self.service, &release) {
+            Ok(manifest) => {
+                let leftover = self.leftover(before.as_ref(), &manifest.units);
+                self.restart((&release, &manifest), leftover).await
             }
             Err(error) => Event::SwitchFailed { why: failure(&chain(&error), "") },
         }
     }
 
-    async fn restart(&self, spec: &RunSpec, leftover: Vec<String>) -> Event {
-        match self.bring_up(spec, leftover).await {
+    async fn restart(&self, live: (&ReleaseId, &Manifest), leftover: Vec<String>) -> Event {
+        let spec = self.spec(live.1);
+        if let Err(error) = self.bring_up(&spec, leftover).await {
+            let output = self.outside.units.last_output(&spec).await;
+            return Event::SwitchFailed { why: failure(&chain(&error), &output) };
+        }
+        match self.hook(HookPoint::PostSwitch, live).await {
             Ok(()) => Event::Switched,
-            Err(error) => {
-                let output = self.outside.units.last_output(spec).await;
-                Event::SwitchFailed { why: failure(&chain(&error), &output) }
-            }
+            Err(error) => Event::SwitchFailed { why: failure(&chain(&error), &error.output) },
         }
     }
 
@@ -280,7 +331,8 @@ impl Job {
         if !leftover.is_empty() {
             self.outside.units.stop(&RunSpec { units: leftover, ..spec.clone() }).await?;
         }
-        self.outside.units.restart(spec).await
+        self.outside.units.restart(spec).await?;
+        Ok(durable::remove(&self.outside.layout.drained(&self.service))?)
     }
 
     /// Units that only the release before has: they must not run on.
@@ -318,6 +370,10 @@ impl Job {
                 return;
             }
         };
+        // The agent ended between a drain and the switch after it.
+        if self.outside.layout.drained(&self.service).exists() {
+            return self.undrain(&release).await;
+        }
         if let Err(error) = self.outside.units.ensure(&spec).await {
             tracing::error!(service = %self.service, error = %chain(&error), "does not run");
         }
@@ -482,11 +538,14 @@ impl Job {
     /// Makes the release before live again, or nothing; restarts and probes it. Needs nobody.
     pub(crate) async fn restore(
         self,
-        from: Known,
+        (from, cause): (Known, Cause),
         to: Option<Known>,
         (probe, interval): (Duration, Duration),
     ) -> Event {
         let failed = |why: &str, back| Event::RestoreFailed { why: failure(why, ""), back };
+        if let (Cause::Failed { .. }, Some((id, manifest))) = (cause, self.reopened(&from.id)) {
+            self.try_hook(HookPoint::Failed, (&id, &manifest)).await;
+        }
         let mut tries = 1;
         let put_back = loop {
             match self.put_back(&from, to.as_ref()).await {
@@ -500,7 +559,8 @@ impl Job {
                 Err((error, back)) => return failed(&chain(&error), back),
             }
         };
-        let Some((spec, manifest)) = put_back else { return Event::Restored };
+        let (Some((spec, manifest)), Some(to)) = (put_back, to) else { return Event::Restored };
+        self.try_hook(HookPoint::PostSwitch, (&to.id, &manifest)).await;
         let millis = u64::try_from(probe.as_millis()).unwrap_or(u64::MAX);
         let deadline = self.outside.clock.now().plus_millis(millis);
         match self.pass_by(&spec, &manifest.probes, deadline, interval).await {

@@ -6,7 +6,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use groundswell_common::ServiceName;
-use groundswell_common::manifest::Probe;
+use groundswell_common::manifest::{Hook, Probe};
 use groundswell_common::selector::Selector;
 use serde::Deserialize;
 
@@ -51,6 +51,9 @@ pub(crate) struct Spec {
     /// Health checks.
     #[serde(default)]
     probe: Vec<ProbeSpec>,
+    /// What else runs around a switch, written as in the manifest.
+    #[serde(default)]
+    pub(crate) hook: Vec<Hook>,
 }
 
 /// How a release is run.

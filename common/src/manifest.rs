@@ -47,6 +47,8 @@ pub struct RawManifest {
     pub command: Vec<String>,
     /// Health checks that must pass after a switch.
     pub probes: Vec<Probe>,
+    /// What else runs on the host around a switch; each point at most once.
+    pub hooks: Vec<Hook>,
     /// Where the release comes from.
     pub source: Source,
     /// What must hold for the labels of a host that gets it. This and the next two are for the
@@ -155,6 +157,51 @@ pub enum Probe {
         /// The unit's name.
         unit: String,
     },
+}
+
+/// A program of the release that runs around a switch.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Hook {
+    /// When it runs.
+    pub at: HookPoint,
+    /// Argument vector; the first argument is a path in the tree.
+    pub argv: Vec<String>,
+    /// Seconds that it may take.
+    pub timeout_secs: u64,
+}
+
+/// When a hook runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum HookPoint {
+    /// Of the release that runs: before another one takes its place.
+    Drain,
+    /// Of the new release: before it takes the place of the one that runs.
+    PreSwitch,
+    /// Of the release that was started: before it is probed.
+    PostSwitch,
+    /// Of the release that failed: before the one before it is put back.
+    Failed,
+}
+
+impl HookPoint {
+    /// As manifests and hooks see it.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Drain => "drain",
+            Self::PreSwitch => "pre-switch",
+            Self::PostSwitch => "post-switch",
+            Self::Failed => "failed",
+        }
+    }
+}
+
+impl std::fmt::Display for HookPoint {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.as_str())
+    }
 }
 
 /// Where a release comes from; shown to people, decides nothing.
@@ -268,6 +315,12 @@ impl Manifest {
     #[must_use]
     pub fn unpacked_bytes(&self) -> u64 {
         self.0.files.iter().map(|file| file.size).sum()
+    }
+
+    /// The hook that runs at this point.
+    #[must_use]
+    pub fn hook(&self, at: HookPoint) -> Option<&Hook> {
+        self.0.hooks.iter().find(|hook| hook.at == at)
     }
 
     /// The distinct contents in bundle order: by the path at which each first appears.
@@ -451,7 +504,37 @@ fn check_run(raw: &RawManifest) -> Result<(), ManifestError> {
             "the command must be 1 to 128 arguments of at most 4096 bytes, no NUL",
         ));
     }
+    check_hooks(&raw.hooks)?;
     raw.probes.iter().try_for_each(check_probe)
+}
+
+/// Longest time of a hook, in seconds.
+const HOOK_MAX_SECS: u64 = 240;
+/// Longest time of a hook that a host's way back waits for, in seconds.
+const FAILED_HOOK_MAX_SECS: u64 = 30;
+
+fn check_hooks(hooks: &[Hook]) -> Result<(), ManifestError> {
+    for (number, hook) in hooks.iter().enumerate() {
+        if hooks.iter().take(number).any(|before| before.at == hook.at) {
+            return Err(ManifestError::Run("each hook may be there once"));
+        }
+        let most = match hook.at {
+            HookPoint::Drain | HookPoint::PreSwitch | HookPoint::PostSwitch => HOOK_MAX_SECS,
+            HookPoint::Failed => FAILED_HOOK_MAX_SECS,
+        };
+        if !(1..=most).contains(&hook.timeout_secs) {
+            return Err(ManifestError::Run(
+                "a hook's timeout_secs must be 1 to 240, of hook failed 1 to 30",
+            ));
+        }
+        let in_tree = hook.argv.first().is_some_and(|first| first.parse::<TreePath>().is_ok());
+        if !is_argv(&hook.argv) || !in_tree {
+            return Err(ManifestError::Run(
+                "a hook needs 1 to 128 arguments of at most 4096 bytes, no NUL, the first a path in the tree",
+            ));
+        }
+    }
+    Ok(())
 }
 
 /// Longest age of a file that a probe may ask for, in seconds: a week.

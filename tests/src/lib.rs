@@ -13,5 +13,6 @@ pub mod hosts;
 mod mounts;
 pub mod must;
 pub mod private;
+pub mod shop;
 pub mod tools;
 pub mod wait;

@@ -3,22 +3,17 @@
 
 #![expect(clippy::unwrap_used, reason = "tests")]
 
-use std::fs;
-use std::io::{Read, Write};
-use std::net::{SocketAddr, TcpStream};
-use std::os::unix::fs::PermissionsExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use groundswell_common::api::{OutcomeName, PhaseName, RolloutPage};
-use groundswell_tests::bins::bin;
-use groundswell_tests::fleet::{Fleet, ROLLOUT_BOUND, describe};
-use groundswell_tests::hosts::{Bed, Host, bed, boot_with_agent, enrol, install_agent};
+use groundswell_common::api::OutcomeName;
+use groundswell_tests::fleet::{Fleet, ROLLOUT_BOUND};
+use groundswell_tests::hosts::{Bed, Host, bed};
+use groundswell_tests::shop::{Shop, answer, one_host};
 use groundswell_tests::wait::until;
 
-const PORT: u16 = 8080;
 const SERVICE_DIR: &str = "/var/lib/groundswell/services/shop";
 /// Seconds from the switch to a pass of all probes, and of the bake.
 const DEADLINE_SECS: u64 = 6;
@@ -37,30 +32,6 @@ progress_deadline_secs = 120
 [[wave]]
 name = "all"
 percent = 100
-"#;
-
-/// As people write it: systemd starts it again and again, has a bound of memory for it, and stops it within 5 s.
-const UNIT: &str = "[Unit]
-StartLimitIntervalSec=0
-[Service]
-ExecStart=/var/lib/groundswell/services/shop/current/tree/bin/faulty
-DynamicUser=yes
-StateDirectory=shop
-LimitAS=400M
-LimitCORE=0
-Restart=always
-RestartSec=200ms
-TimeoutStopSec=5
-";
-
-const AGENT_CONFIG: &str = r#"
-state_dir = "/var/lib/groundswell"
-net_dir = "/var/lib/groundswell-agent"
-supervisor = "systemd"
-keep_free_bytes = 67108864
-
-[services.shop]
-units = ["shop.service"]
 "#;
 
 /// A release that breaks, and what follows from it.
@@ -156,11 +127,11 @@ fn a_release_that_fills_the_disk_goes_back_on_the_full_disk() {
         assert!(free.parse::<u64>().unwrap() < 16 * 1024, "the disk is still full: {free} blocks");
 
         // Too full for another release, and it says so; with room again, the next one goes through.
-        let page = publish(&fleet, bed.dir(), "3.0", ("none", 0));
+        let page = Shop::good("3.0").publish(&fleet, bed.dir());
         let why = page.hosts.first().unwrap().why.clone().unwrap_or_default();
         assert!(why.contains("make room"), "{why}");
         host.exec_ok(&["rm", "/var/lib/private/shop/filling"]);
-        let page = publish(&fleet, bed.dir(), "3.1", ("none", 0));
+        let page = Shop::good("3.1").publish(&fleet, bed.dir());
         assert_eq!(page.rollout.outcome, Some(OutcomeName::Completed), "{page:?}");
         assert_eq!(answer(&host).as_deref(), Some("3.1"));
     });
@@ -168,14 +139,8 @@ fn a_release_that_fills_the_disk_goes_back_on_the_full_disk() {
 
 /// A fleet of one host on which version 1.0 is well.
 fn start(bed: &mut Bed) -> (Fleet, Host) {
-    let fleet = Fleet::start(bed.dir(), &bed.addr().to_string());
-    fleet.apply(POLICY);
-    install_agent(bed);
-    let mut host = bed.host("web-1");
-    host.install_file("/etc/systemd/system/shop.service", UNIT.as_bytes(), 0o644);
-    boot_with_agent(&mut host, AGENT_CONFIG);
-    enrol(&host, &fleet.token("role=web"));
-    let page = publish(&fleet, bed.dir(), "1.0", ("none", 0));
+    let (fleet, host) = one_host(bed, POLICY);
+    let page = Shop::good("1.0").publish(&fleet, bed.dir());
     assert_eq!(page.rollout.outcome, Some(OutcomeName::Completed), "{page:?}");
     assert_eq!(answer(&host).as_deref(), Some("1.0"));
     (fleet, host)
@@ -186,7 +151,9 @@ fn goes_back(fleet: &Fleet, dir: &Path, host: &Host, broken: &Broken, version: &
     let (page, seen) = thread::scope(|scope| {
         let seen = scope.spawn(|| timeline(host, &watch));
         let end = End(&watch);
-        let page = publish(fleet, dir, version, (broken.fault, broken.after_secs));
+        let shop =
+            Shop { fault: broken.fault, after_secs: broken.after_secs, ..Shop::good(version) };
+        let page = shop.publish(fleet, dir);
         until("the old release", ROLLOUT_BOUND, || {
             (answer(host).as_deref() == Some("1.0")).then_some(())
         });
@@ -254,46 +221,4 @@ fn timeline(host: &Host, watch: &AtomicBool) -> Vec<(Instant, Option<String>)> {
         thread::sleep(Duration::from_millis(20));
     }
     seen
-}
-
-/// The version that answers well on the host; `None` for no or a bad answer.
-fn answer(host: &Host) -> Option<String> {
-    let address = SocketAddr::from((host.addr(), PORT));
-    let patience = Duration::from_millis(300);
-    let mut line = TcpStream::connect_timeout(&address, patience).ok()?;
-    line.set_read_timeout(Some(patience)).ok()?;
-    line.write_all(b"GET / HTTP/1.0\r\n\r\n").ok()?;
-    let mut text = String::new();
-    line.read_to_string(&mut text).ok()?;
-    let (head, version) = text.split_once("\r\n\r\n")?;
-    head.contains(" 200 ").then(|| version.to_owned())
-}
-
-/// Publishes a release with this fault and waits for the end of its rollout.
-fn publish(fleet: &Fleet, dir: &Path, version: &str, fault: (&str, u64)) -> RolloutPage {
-    let tree = tree(dir, version, fault);
-    let mut command = fleet.swell(&["publish", "--service", "shop", "--version", version]);
-    let output = command.arg(&tree).output().unwrap();
-    assert!(output.status.success(), "{}", describe(&output));
-    until("the end of the rollout", ROLLOUT_BOUND, || {
-        let page = fleet.newest_rollout("shop");
-        let over =
-            page.rollout.phase == PhaseName::Done && page.rollout.version.as_str() == version;
-        over.then_some(page)
-    })
-}
-
-fn tree(dir: &Path, version: &str, (fault, after_secs): (&str, u64)) -> PathBuf {
-    let tree = dir.join(format!("shop-{version}"));
-    fs::create_dir_all(tree.join("bin")).unwrap();
-    fs::create_dir_all(tree.join("etc")).unwrap();
-    fs::copy(bin("faulty"), tree.join("bin/faulty")).unwrap();
-    fs::set_permissions(tree.join("bin/faulty"), fs::Permissions::from_mode(0o755)).unwrap();
-    fs::write(tree.join("etc/fault"), format!("{version} {fault} {after_secs}\n")).unwrap();
-    let spec = format!(
-        "[release]\nunits = [\"shop.service\"]\nplatform = \"linux-x86_64\"\n\n\
-         [[probe]]\nkind = \"http\"\nurl = \"http://127.0.0.1:{PORT}/\"\ntimeout_secs = 1\n"
-    );
-    fs::write(tree.join("groundswell.toml"), spec).unwrap();
-    tree
 }

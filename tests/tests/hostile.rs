@@ -339,6 +339,7 @@ fn release(content: &[u8]) -> (RawManifest, Vec<u8>) {
         units: Vec::new(),
         command: vec!["bin/run".to_owned()],
         probes: Vec::new(),
+        hooks: Vec::new(),
         source: Source::default(),
     };
     (manifest, bundle)

@@ -340,6 +340,7 @@ fn the_units_expose_little() {
     for (unit, most) in [
         ("groundswell-agent", "12"),
         ("groundswell-apply", "12"),
+        ("groundswell-hook@", "14"),
         ("groundswell-coordinator", "15"),
     ] {
         let unit = repository().join(format!("systemd/{unit}.service"));
@@ -400,6 +401,7 @@ const ASKED: &[(bool, &[&str])] = &[
     (true, systemctl!("is-enabled", "dbus.socket")),
     (false, systemctl!("restart", "other.service")),
     (false, systemctl!("start", "nats@evil.service")),
+    (false, systemctl!("start", "groundswell-hook@other.service")),
     (false, call!("RestartUnit", "ss", "../nats.service", "replace")),
     (false, call!("StartTransientUnit", "ssa(sv)a(sa(sv))", "nats.service", "replace", "0", "0")),
     (false, call!("StartTransientUnit", "ssa(sv)a(sa(sv))", "ghost.service", "replace", "1",

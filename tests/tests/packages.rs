@@ -68,6 +68,7 @@ fn packages_hold_these_files_and_no_others() {
         &[
             "-rw-r--r-- /etc/groundswell/agent.toml",
             "-rw-r--r-- /usr/lib/systemd/system/groundswell-apply.service",
+            "-rw-r--r-- /usr/lib/systemd/system/groundswell-hook@.service",
             "-rw-r--r-- /usr/share/polkit-1/rules.d/50-groundswell-agent.rules",
         ],
     );

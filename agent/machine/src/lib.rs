@@ -7,7 +7,7 @@ mod state;
 mod step;
 
 pub use contact::Contact;
-pub use state::{Known, Service, State, StuckCause, Wish};
+pub use state::{Cause, Known, Service, State, StuckCause, Wish};
 pub use step::{Action, Again, Event, GUARD_SECS};
 
 #[cfg(test)]

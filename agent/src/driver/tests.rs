@@ -18,6 +18,7 @@ use crate::units::simulated::SimulatedUnits;
 
 mod contact;
 mod hand;
+mod hooks;
 
 const SOON: Duration = Duration::from_secs(20);
 

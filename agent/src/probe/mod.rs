@@ -93,7 +93,7 @@ impl Probes for RealProbes {
                 Probe::Tcp { address, timeout_secs } => {
                     within(address, *timeout_secs, open(address)).await
                 }
-                Probe::Exec { argv, timeout_secs } => exec::run(argv, *timeout_secs, spec).await,
+                Probe::Exec { argv, timeout_secs } => exec::probe(argv, *timeout_secs, spec).await,
                 Probe::File { path, max_age_secs } => {
                     within(path, file::ANSWER_SECS, file::look(path, *max_age_secs)).await
                 }

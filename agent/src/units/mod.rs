@@ -11,7 +11,7 @@ mod systemd;
 use crate::durable::Fault;
 
 pub(crate) use process::ProcessUnits;
-pub(crate) use systemd::SystemdUnits;
+pub(crate) use systemd::{SystemdUnits, hook_unit};
 
 /// Crashes after which a service is said not to come up; it is still started again and again.
 const HOPELESS_CRASHES: u64 = 3;

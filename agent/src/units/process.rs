@@ -24,6 +24,8 @@ use tokio::time::{Instant, sleep, timeout};
 use super::proc_table::{self, ProcessId};
 use super::{HOPELESS_CRASHES, UnitError};
 use crate::durable::{self, Access, at};
+use crate::exec::Output;
+use crate::hooks::{HookError, Order};
 use crate::layout::Layout;
 use crate::ports::{Alive, RunSpec, Units, Work};
 
@@ -224,6 +226,13 @@ impl Units for ProcessUnits {
             Ok(String::from_utf8_lossy(&bytes).into_owned())
         };
         Box::pin(std::future::ready(read().unwrap_or_default()))
+    }
+
+    fn hook<'a>(&'a self, order: &'a Order) -> Work<'a, Result<(), HookError>> {
+        Box::pin(async move {
+            let ran = order.run(Output::Kept).await;
+            ran.map_err(|error| order.failed(groundswell_common::chain(&error), error.output()))
+        })
     }
 
     fn refused_unit(&self, _service: &ServiceName, _units: &[String]) -> Option<String> {

@@ -6,9 +6,10 @@ use std::sync::Mutex;
 use groundswell_common::ServiceName;
 
 use super::UnitError;
+use crate::hooks::{HookError, Order};
 use crate::ports::{Alive, RunSpec, Units, Work};
 
-/// Versions that do not start are in `broken`.
+/// Versions that do not start, and titles of hooks that fail, are in `broken`.
 #[derive(Debug, Default)]
 pub(crate) struct SimulatedUnits {
     pub(crate) broken: Mutex<BTreeSet<String>>,
@@ -57,6 +58,13 @@ impl Units for SimulatedUnits {
 
     fn last_output<'a>(&'a self, _spec: &'a RunSpec) -> Work<'a, String> {
         Box::pin(std::future::ready("the last line".to_owned()))
+    }
+
+    fn hook<'a>(&'a self, order: &'a Order) -> Work<'a, Result<(), HookError>> {
+        self.calls.lock().unwrap().push(order.title());
+        let failed = order.failed("it is broken".to_owned(), "its last line");
+        let broken = self.broken.lock().unwrap().contains(&order.title());
+        Box::pin(std::future::ready(if broken { Err(failed) } else { Ok(()) }))
     }
 
     fn refused_unit(&self, _service: &ServiceName, units: &[String]) -> Option<String> {

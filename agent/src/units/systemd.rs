@@ -6,7 +6,7 @@ use std::num::NonZeroUsize;
 use std::time::Duration;
 
 use futures_util::StreamExt as _;
-use groundswell_common::ServiceName;
+use groundswell_common::{ServiceName, chain};
 use tokio::sync::Mutex;
 use tokio::time::timeout;
 use zbus::message::Type;
@@ -14,6 +14,7 @@ use zbus::{Connection, MatchRule, MessageStream, ObjectPath, OwnedObjectPath, Ow
 
 use super::log::last_lines;
 use super::{HOPELESS_CRASHES, UnitError};
+use crate::hooks::{HookError, Order};
 use crate::ports::{Alive, RunSpec, Units, Work};
 
 const SYSTEMD: &str = "org.freedesktop.systemd1";
@@ -176,6 +177,11 @@ impl SystemdUnits {
     }
 }
 
+/// The unit in which the hooks of a service run.
+pub(crate) fn hook_unit(service: &ServiceName) -> String {
+    format!("groundswell-hook@{service}.service")
+}
+
 /// How the job ended, once its own removal is signalled.
 async fn job_result(mut ends: MessageStream, job: &OwnedObjectPath) -> Option<String> {
     while let Some(message) = ends.next().await {
@@ -246,6 +252,22 @@ impl Units for SystemdUnits {
 
     fn last_output<'a>(&'a self, spec: &'a RunSpec) -> Work<'a, String> {
         Box::pin(last_lines(&spec.units))
+    }
+
+    fn hook<'a>(&'a self, order: &'a Order) -> Work<'a, Result<(), HookError>> {
+        Box::pin(async move {
+            let unit = hook_unit(&order.service);
+            // One that an agent before this one started may still run; and what a hook left behind must end.
+            let ran = match self.job("StopUnit", &unit).await {
+                Ok(()) => self.job("StartUnit", &unit).await,
+                Err(error) => Err(error),
+            };
+            let stopped = self.job("StopUnit", &unit).await;
+            let Err(error) = ran.and(stopped) else { return Ok(()) };
+            let lines = last_lines(&[unit]).await;
+            let output = lines.rsplit_once(&order.title()).map_or(lines.as_str(), |(_, own)| own);
+            Err(order.failed(chain(&error), output.trim_start()))
+        })
     }
 
     fn refused_unit(&self, service: &ServiceName, units: &[String]) -> Option<String> {

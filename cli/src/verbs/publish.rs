@@ -58,6 +58,7 @@ pub(crate) async fn publish(context: &Context, args: &PublishArgs) -> anyhow::Re
         units: spec.release.units.clone(),
         command: spec.release.command.clone(),
         probes: spec.probes(),
+        hooks: spec.hook.clone(),
         source: source(args, found.commit.as_deref()),
     };
     Manifest::check(raw.clone())?;

@@ -6,7 +6,8 @@ use groundswell_common::Digest;
 use groundswell_common::bundle::{BundleError, BundleWriter, ContentError, check_bundle};
 use groundswell_common::limits::{ARG_MAX_BYTES, JSON_INTEGER_MAX, MANIFEST_FILES_MAX};
 use groundswell_common::manifest::{
-    BlobEntry, FileEntry, LinkEntry, Manifest, ManifestError, Mode, Probe, RawManifest, tree_digest,
+    BlobEntry, FileEntry, Hook, HookPoint, LinkEntry, Manifest, ManifestError, Mode, Probe,
+    RawManifest, tree_digest,
 };
 use groundswell_common::path::TreePath;
 use groundswell_common::trust::Document;
@@ -210,6 +211,30 @@ fn platforms_units_and_commands_that_cannot_run() {
         assert_eq!(changed(|raw| raw.command = bad.clone()), command, "{bad:.40?}");
     }
     changed(|raw| raw.command.clear()).unwrap();
+}
+
+#[test]
+fn hooks_that_cannot_run() {
+    let argv = "a hook needs 1 to 128 arguments of at most 4096 bytes, no NUL, the first a path in the tree";
+    let time = "a hook's timeout_secs must be 1 to 240, of hook failed 1 to 30";
+    let hook = |at, argv: &[&str], timeout_secs| {
+        vec![Hook { at, argv: argv.iter().map(|arg| (*arg).to_owned()).collect(), timeout_secs }]
+    };
+    let good = hook(HookPoint::Drain, &["bin/drain", "--soft"], 240);
+    for (hooks, want) in [
+        (hook(HookPoint::Drain, &[], 5), argv),
+        (hook(HookPoint::Drain, &["/bin/sh"], 5), argv),
+        (hook(HookPoint::Drain, &["../sh"], 5), argv),
+        (hook(HookPoint::Drain, &["a", "b\0"], 5), argv),
+        (hook(HookPoint::Drain, &["a"], 0), time),
+        (hook(HookPoint::PostSwitch, &["a"], 241), time),
+        (hook(HookPoint::Failed, &["a"], 31), time),
+        ([good.clone(), good.clone()].concat(), "each hook may be there once"),
+    ] {
+        let shown = format!("{hooks:?}");
+        assert_eq!(changed(|raw| raw.hooks = hooks), Err(ManifestError::Run(want)), "{shown}");
+    }
+    changed(|raw| raw.hooks = good).unwrap();
 }
 
 #[test]

@@ -3,7 +3,8 @@
 
 use groundswell_common::directive::{Action, RawDirective, RawPermit, ServiceWish};
 use groundswell_common::manifest::{
-    BlobEntry, BlobKind, FileEntry, LinkEntry, Mode, Probe, RawManifest, Source, tree_digest,
+    BlobEntry, BlobKind, FileEntry, Hook, HookPoint, LinkEntry, Mode, Probe, RawManifest, Source,
+    tree_digest,
 };
 use groundswell_common::report::{
     FailedStep, Failure, HostState, RefusalNote, Report, Standing, SwitchTimes, Verdict,
@@ -106,6 +107,11 @@ pub(crate) fn manifest() -> RawManifest {
             Probe::Exec { argv: vec!["bin/check".to_owned()], timeout_secs: 5 },
             Probe::Unit { unit: "shop.service".to_owned() },
         ],
+        hooks: vec![Hook {
+            at: HookPoint::PostSwitch,
+            argv: vec!["bin/warm".to_owned(), "--all".to_owned()],
+            timeout_secs: 20,
+        }],
         source: Source {
             commit: Some("c0ffee".to_owned()),
             commit_time: Some(1_700_000_000),

@@ -31,6 +31,8 @@ fn main() -> Result<()> {
     let [version, fault, secs] = text.split_whitespace().collect::<Vec<_>>()[..] else {
         bail!("etc/fault must hold a version, a fault and seconds");
     };
+    // Where nobody reads it, it starts all the same.
+    let _ = writeln!(std::io::stderr(), "{version} starts");
     let after = Duration::from_secs(secs.parse().context("read the seconds")?);
     match fault {
         "none" | "hang" => {}

@@ -12,8 +12,10 @@ pub fn install_agent(bed: &Bed) {
     let program = fs::read(bin("groundswell-agent")).must("read the agent");
     bed.install_usr("bin/groundswell-agent", &program, 0o755);
     install_units(bed, "groundswell-agent");
-    let apply = fs::read(systemd("groundswell-apply.service")).must("read the apply side's unit");
-    bed.install_usr("lib/systemd/system/groundswell-apply.service", &apply, 0o644);
+    for unit in ["groundswell-apply.service", "groundswell-hook@.service"] {
+        let file = fs::read(systemd(unit)).must("read a unit");
+        bed.install_usr(&format!("lib/systemd/system/{unit}"), &file, 0o644);
+    }
 }
 
 /// Configures a host that is off, boots it and makes the agent's user.

@@ -1,0 +1,133 @@
+//! Owns a service on hosts whose releases are broken as they say: unit, configuration, releases, and what it answers.
+
+use std::fs;
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use groundswell_common::api::{PhaseName, RolloutPage};
+
+use crate::bins::bin;
+use crate::fleet::{Fleet, ROLLOUT_BOUND, describe};
+use crate::hosts::{Bed, Host, boot_with_agent, enrol, install_agent};
+use crate::must::Must;
+use crate::wait::until;
+
+/// Where it answers; see `src/bin/faulty.rs`.
+pub const PORT: u16 = 8080;
+
+/// As people write it: systemd starts it again and again, has a bound of memory for it, and stops it within 5 s.
+const UNIT: &str = "[Unit]
+StartLimitIntervalSec=0
+[Service]
+ExecStart=/var/lib/groundswell/services/shop/current/tree/bin/faulty
+DynamicUser=yes
+StateDirectory=shop
+LimitAS=400M
+LimitCORE=0
+Restart=always
+RestartSec=200ms
+TimeoutStopSec=5
+";
+
+const AGENT_CONFIG: &str = r#"
+state_dir = "/var/lib/groundswell"
+net_dir = "/var/lib/groundswell-agent"
+supervisor = "systemd"
+keep_free_bytes = 67108864
+
+[services.shop]
+units = ["shop.service"]
+"#;
+
+/// One release of the service.
+#[derive(Clone, Copy, Debug)]
+pub struct Shop<'a> {
+    /// What it answers.
+    pub version: &'a str,
+    /// What breaks it: `none`, `exit`, `die`, `hang`, `ill`, `leak`, `fill`.
+    pub fault: &'a str,
+    /// How many seconds after its start.
+    pub after_secs: u64,
+    /// More of its description, and programs for it: name below `bin/`, and script.
+    pub more: (&'a str, &'a [(&'a str, &'a str)]),
+}
+
+impl<'a> Shop<'a> {
+    /// A release that is well.
+    pub fn good(version: &'a str) -> Self {
+        Self { version, fault: "none", after_secs: 0, more: ("", &[]) }
+    }
+
+    /// Publishes it and waits for the end of its rollout.
+    ///
+    /// # Panics
+    /// When a step fails.
+    #[track_caller]
+    pub fn publish(&self, fleet: &Fleet, dir: &Path) -> RolloutPage {
+        let mut command = fleet.swell(&["publish", "--service", "shop", "--version", self.version]);
+        let output = command.arg(self.tree(dir)).output().must("run swell");
+        assert!(output.status.success(), "{}", describe(&output));
+        until("the end of the rollout", ROLLOUT_BOUND, || {
+            let page = fleet.newest_rollout("shop");
+            let own = page.rollout.version.as_str() == self.version;
+            (own && page.rollout.phase == PhaseName::Done).then_some(page)
+        })
+    }
+
+    fn tree(&self, dir: &Path) -> PathBuf {
+        let tree = dir.join(format!("shop-{}", self.version));
+        let what = "make a release's tree";
+        for folder in ["bin", "etc"] {
+            fs::create_dir_all(tree.join(folder)).must(what);
+        }
+        fs::copy(bin("faulty"), tree.join("bin/faulty")).must(what);
+        for (name, script) in self.more.1 {
+            fs::write(tree.join("bin").join(name), script).must(what);
+        }
+        let programs = self.more.1.iter().map(|(name, _)| *name);
+        for name in programs.chain(["faulty"]) {
+            let mode = fs::Permissions::from_mode(0o755);
+            fs::set_permissions(tree.join("bin").join(name), mode).must(what);
+        }
+        let fault = format!("{} {} {}\n", self.version, self.fault, self.after_secs);
+        fs::write(tree.join("etc/fault"), fault).must(what);
+        let spec = format!(
+            "[release]\nunits = [\"shop.service\"]\nplatform = \"linux-x86_64\"\n\n\
+             [[probe]]\nkind = \"http\"\nurl = \"http://127.0.0.1:{PORT}/\"\ntimeout_secs = 1\n\n{}",
+            self.more.0
+        );
+        fs::write(tree.join("groundswell.toml"), spec).must(what);
+        tree
+    }
+}
+
+/// A fleet of one host under this policy.
+///
+/// # Panics
+/// When a step fails.
+pub fn one_host(bed: &mut Bed, policy: &str) -> (Fleet, Host) {
+    let fleet = Fleet::start(bed.dir(), &bed.addr().to_string());
+    fleet.apply(policy);
+    install_agent(bed);
+    let mut host = bed.host("web-1");
+    host.install_file("/etc/systemd/system/shop.service", UNIT.as_bytes(), 0o644);
+    boot_with_agent(&mut host, AGENT_CONFIG);
+    enrol(&host, &fleet.token("role=web"));
+    (fleet, host)
+}
+
+/// The version that answers well on the host; `None` for no or a bad answer.
+pub fn answer(host: &Host) -> Option<String> {
+    let address = SocketAddr::from((host.addr(), PORT));
+    let patience = Duration::from_millis(300);
+    let mut line = TcpStream::connect_timeout(&address, patience).ok()?;
+    line.set_read_timeout(Some(patience)).ok()?;
+    line.write_all(b"GET / HTTP/1.0\r\n\r\n").ok()?;
+    let mut text = String::new();
+    line.read_to_string(&mut text).ok()?;
+    let (head, version) = text.split_once("\r\n\r\n")?;
+    head.contains(" 200 ").then(|| version.to_owned())
+}
