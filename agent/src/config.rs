@@ -9,7 +9,7 @@ use serde::Deserialize;
 
 use crate::durable::{self, Fault, at};
 use crate::layout::Layout;
-use crate::units::hook_unit;
+use crate::units::{hook_unit, named};
 
 const DEFAULT_STATE_DIR: &str = "/var/lib/groundswell";
 const DEFAULT_SOCKET: &str = "/run/groundswell/apply.sock";
@@ -231,7 +231,8 @@ impl Settings {
     /// Whether the agent may start and stop this unit: one that releases may name, or that of a service's hooks.
     #[must_use]
     pub fn allows(&self, unit: &str) -> bool {
-        self.units.values().flatten().any(|allowed| allowed == unit)
+        let release_unit = named(unit);
+        self.units.values().flatten().any(|allowed| *allowed == release_unit)
             || self.units.keys().any(|service| hook_unit(service) == unit)
     }
 

@@ -9,8 +9,8 @@ use groundswell_common::bundle::BundleWriter;
 use groundswell_common::directive::{Action, RawDirective, RawPermit, ServiceWish};
 use groundswell_common::directive::{Directive, Permit};
 use groundswell_common::manifest::{
-    BlobEntry, BlobKind, FileEntry, LinkEntry, Manifest, Mode, RawManifest, Source, contents,
-    tree_digest,
+    BlobEntry, BlobKind, FileEntry, LinkEntry, Manifest, Mode, RawManifest, Source, Switch,
+    contents, tree_digest,
 };
 use groundswell_common::selector::Selector;
 use groundswell_common::trust::{Envelope, HostPin, RawRoot, Role, RoleEntry, Root, SecretKey};
@@ -148,6 +148,7 @@ pub(crate) fn release(
             size: bundle.len() as u64,
         }],
         units: Vec::new(),
+        switch: Switch::default(),
         command: vec!["bin/shop".to_owned()],
         probes: Vec::new(),
         hooks: Vec::new(),

@@ -4,7 +4,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use groundswell_common::manifest::{Manifest, Mode};
+use groundswell_common::manifest::{Manifest, Mode, Switch};
 use groundswell_common::{ReleaseId, ServiceName};
 use groundswell_machine::{Service, State};
 use serde::{Deserialize, Serialize};
@@ -150,8 +150,8 @@ pub(crate) fn fits(manifest: &Manifest, layout: &Layout) -> Result<(), &'static 
     if !files.any(|file| file.path.as_str() == PROGRAM && file.mode == Mode::Executable) {
         return Err("its tree has no executable file groundswell-agent at the top; add it");
     }
-    if manifest.units != [UNIT] {
-        return Err("its units must be groundswell-agent.service alone");
+    if manifest.units != [UNIT] || manifest.switch != Switch::Restart {
+        return Err("its units must be groundswell-agent.service alone, restarted");
     }
     if !manifest.hooks.is_empty() {
         return Err("it cannot have hooks; leave them out");

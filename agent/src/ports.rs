@@ -5,7 +5,7 @@ use std::fs::File;
 use std::path::PathBuf;
 use std::pin::Pin;
 
-use groundswell_common::manifest::Probe;
+use groundswell_common::manifest::{Probe, Switch};
 use groundswell_common::{Digest, ServiceName, Version};
 
 use crate::cancel::Cancel;
@@ -48,6 +48,8 @@ pub(crate) struct Alive {
 pub(crate) trait Units: Send + Sync {
     /// Stops what runs and starts what is live now.
     fn restart<'a>(&'a self, spec: &'a RunSpec) -> Work<'a, Result<(), UnitError>>;
+    /// Tells what runs to read its files again, and starts what does not run.
+    fn reload<'a>(&'a self, spec: &'a RunSpec) -> Work<'a, Result<(), UnitError>>;
     /// Starts what is live, unless it runs already.
     fn ensure<'a>(&'a self, spec: &'a RunSpec) -> Work<'a, Result<(), UnitError>>;
     /// Stops the service.
@@ -66,6 +68,8 @@ pub(crate) trait Units: Send + Sync {
     fn hook<'a>(&'a self, order: &'a Order) -> Work<'a, Result<(), HookError>>;
     /// Whether the units that a release names are allowed on this host; the first that is not.
     fn refused_unit(&self, service: &ServiceName, units: &[String]) -> Option<String>;
+    /// Whether it can switch so.
+    fn switches(&self, switch: Switch) -> bool;
     /// Stops every service, when the agent ends and is configured to.
     fn stop_all(&self) -> Work<'_, ()>;
 }

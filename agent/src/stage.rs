@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 
 use groundswell_common::bundle::{BundleError, BundleReader};
 use groundswell_common::limits::MANIFEST_MAX_BYTES;
-use groundswell_common::manifest::{FileEntry, Manifest, Mode};
+use groundswell_common::manifest::{FileEntry, Manifest, Mode, Switch};
 use groundswell_common::path::TreePath;
 use groundswell_common::trust::{Document as _, Refusal, Verified, check_release};
 use groundswell_common::wire::ReleaseProof;
@@ -53,6 +53,11 @@ pub(crate) enum StageError {
         "stage the release: unit {0} is not allowed here; add it to [services.NAME] units of the agent"
     )]
     Unit(String),
+    /// A switch that the host's supervisor does not know.
+    #[error(
+        "stage the release: a switch by {0:?} needs supervisor = \"systemd\" in the agent's configuration"
+    )]
+    Switch(Switch),
     /// A release of the agent itself that it cannot become.
     #[error("stage the release of the agent itself: {0}")]
     Own(&'static str),

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use groundswell_common::limits::MANIFEST_MAX_BYTES;
-use groundswell_common::manifest::{HookPoint, Manifest, Probe};
+use groundswell_common::manifest::{HookPoint, Manifest, Probe, Switch};
 use groundswell_common::trust::{Verified, check_approvals, check_step};
 use groundswell_common::wire::ReleaseProof;
 use groundswell_common::{Clock, Digest, ReleaseId, ServiceName, Timestamp};
@@ -28,7 +28,7 @@ use crate::stage::{self, StageError, StagedRelease, Unpack};
 use crate::switch;
 use crate::text::failure;
 use crate::trustee::Trustee;
-use crate::units::UnitError;
+use crate::units::{UnitError, instance};
 use groundswell_common::chain;
 use groundswell_machine::{Cause, Event, Known};
 
@@ -168,6 +168,9 @@ impl Job {
         let running_seq = bring.running.as_ref().map(|known| known.seq);
         check_step(manifest.seq, bring.floor, running_seq, bring.back)
             .map_err(StageError::Refused)?;
+        if !self.outside.units.switches(manifest.switch) {
+            return Err(StageError::Switch(manifest.switch));
+        }
         if own::is_own(&self.service) {
             own::fits(manifest, &self.outside.layout).map_err(StageError::Own)?;
         }
@@ -224,7 +227,7 @@ impl Job {
             }
         };
         let before = under.running.as_ref().map(|known| known.id);
-        let leftover = self.leftover(before.as_ref(), &staged.manifest().units);
+        let leftover = self.leftover(before.as_ref(), (&release, staged.manifest()));
         // The last thing before the switch begins: a permit that ran out is none.
         if Instant::now() >= under.void_at {
             under.give_back(false);
@@ -275,7 +278,8 @@ impl Job {
     /// Starts what was drained and not replaced.
     async fn undrain(&self, release: &ReleaseId) {
         let Some((id, manifest)) = self.reopened(release) else { return };
-        match self.bring_up(&self.spec(&manifest), Vec::new()).await {
+        // Drained, it may run and yet not serve.
+        match self.bring_up(&self.spec((&id, &manifest)), Vec::new(), Switch::Restart).await {
             Ok(()) => self.try_hook(HookPoint::PostSwitch, (&id, &manifest)).await,
             Err(error) => {
                 tracing::error!(service = %self.service, error = %chain(&error), "does not run");
@@ -308,7 +312,7 @@ impl Job {
     pub(crate) async fn start(self, release: ReleaseId, before: Option<ReleaseId>) -> Event {
         match stage::reopen(&self.outside.layout, &self.service, &release) {
             Ok(manifest) => {
-                let leftover = self.leftover(before.as_ref(), &manifest.units);
+                let leftover = self.leftover(before.as_ref(), (&release, &manifest));
                 self.restart((&release, &manifest), leftover).await
             }
             Err(error) => Event::SwitchFailed { why: failure(&chain(&error), "") },
@@ -316,8 +320,8 @@ impl Job {
     }
 
     async fn restart(&self, live: (&ReleaseId, &Manifest), leftover: Vec<String>) -> Event {
-        let spec = self.spec(live.1);
-        if let Err(error) = self.bring_up(&spec, leftover).await {
+        let spec = self.spec(live);
+        if let Err(error) = self.bring_up(&spec, leftover, live.1.switch).await {
             let output = self.outside.units.last_output(&spec).await;
             return Event::SwitchFailed { why: failure(&chain(&error), &output) };
         }
@@ -327,38 +331,58 @@ impl Job {
         }
     }
 
-    async fn bring_up(&self, spec: &RunSpec, leftover: Vec<String>) -> Result<(), UnitError> {
-        if !leftover.is_empty() {
-            self.outside.units.stop(&RunSpec { units: leftover, ..spec.clone() }).await?;
+    /// Runs what is live, and stops the units that only the release before has.
+    async fn bring_up(
+        &self,
+        spec: &RunSpec,
+        leftover: Vec<String>,
+        switch: Switch,
+    ) -> Result<(), UnitError> {
+        let units = &self.outside.units;
+        let leftover = RunSpec { units: leftover, ..spec.clone() };
+        let stop = async || match leftover.units.is_empty() {
+            true => Ok(()),
+            false => units.stop(&leftover).await,
+        };
+        match switch {
+            Switch::Restart => {
+                stop().await?;
+                units.restart(spec).await?;
+            }
+            Switch::Reload => {
+                stop().await?;
+                units.reload(spec).await?;
+            }
+            Switch::Overlap => {
+                // An instance is of one release: one that runs is the right one.
+                units.ensure(spec).await?;
+                stop().await?;
+            }
         }
-        self.outside.units.restart(spec).await?;
         Ok(durable::remove(&self.outside.layout.drained(&self.service))?)
     }
 
     /// Units that only the release before has: they must not run on.
-    fn leftover(&self, before: Option<&ReleaseId>, units: &[String]) -> Vec<String> {
-        let keep: BTreeSet<&String> = units.iter().collect();
-        let manifest = before.map(|id| stage::reopen(&self.outside.layout, &self.service, id));
-        match manifest {
-            Some(Ok(manifest)) => {
-                manifest.units.iter().filter(|unit| !keep.contains(unit)).cloned().collect()
-            }
-            Some(Err(_)) | None => Vec::new(),
-        }
+    fn leftover(&self, before: Option<&ReleaseId>, live: (&ReleaseId, &Manifest)) -> Vec<String> {
+        let keep = self.spec(live).units;
+        let before = before.and_then(|id| self.live_spec(id).ok());
+        let units = before.into_iter().flat_map(|before| before.units);
+        units.filter(|unit| !keep.contains(unit)).collect()
     }
 
-    fn spec(&self, manifest: &Manifest) -> RunSpec {
+    fn spec(&self, (release, manifest): (&ReleaseId, &Manifest)) -> RunSpec {
         RunSpec {
             service: self.service.clone(),
             version: manifest.version.clone(),
-            units: manifest.units.clone(),
+            units: manifest.units.iter().map(|unit| instance(unit, release)).collect(),
             command: manifest.command.clone(),
             tree: self.outside.layout.current(&self.service).join("tree"),
         }
     }
 
     fn live_spec(&self, release: &ReleaseId) -> Result<RunSpec, StageError> {
-        stage::reopen(&self.outside.layout, &self.service, release).map(|m| self.spec(&m))
+        stage::reopen(&self.outside.layout, &self.service, release)
+            .map(|manifest| self.spec((release, &manifest)))
     }
 
     /// Sees to it that what is live runs.
@@ -494,7 +518,7 @@ impl Job {
     async fn running(&self, release: &ReleaseId) -> Result<(RunSpec, Manifest), String> {
         let manifest = stage::reopen(&self.outside.layout, &self.service, release)
             .map_err(|error| failure(&chain(&error), ""))?;
-        let spec = self.spec(&manifest);
+        let spec = self.spec((release, &manifest));
         self.outside.units.ensure(&spec).await.map_err(|error| failure(&chain(&error), ""))?;
         Ok((spec, manifest))
     }
@@ -543,12 +567,13 @@ impl Job {
         (probe, interval): (Duration, Duration),
     ) -> Event {
         let failed = |why: &str, back| Event::RestoreFailed { why: failure(why, ""), back };
-        if let (Cause::Failed { .. }, Some((id, manifest))) = (cause, self.reopened(&from.id)) {
+        let has_failed = matches!(cause, Cause::Failed { .. });
+        if let (true, Some((id, manifest))) = (has_failed, self.reopened(&from.id)) {
             self.try_hook(HookPoint::Failed, (&id, &manifest)).await;
         }
         let mut tries = 1;
         let put_back = loop {
-            match self.put_back(&from, to.as_ref()).await {
+            match self.put_back((&from, has_failed), to.as_ref()).await {
                 Ok(done) => break done,
                 // A disk that fails once is no reason to leave the host to a person.
                 Err((error, _)) if error.is_of_the_disk() && tries < PUT_BACK_TRIES_MAX => {
@@ -573,7 +598,7 @@ impl Job {
     /// the links are back.
     async fn put_back(
         &self,
-        from: &Known,
+        (from, has_failed): (&Known, bool),
         to: Option<&Known>,
     ) -> Result<Option<(RunSpec, Manifest)>, (PutBackError, bool)> {
         let before = |error: PutBackError| (error, false);
@@ -593,11 +618,14 @@ impl Job {
         };
         let reopened = stage::reopen(layout, &self.service, &to.id);
         let manifest = reopened.map_err(|error| before(error.into()))?;
-        let leftover = self.leftover(Some(&from.id), &manifest.units);
+        let leftover = self.leftover(Some(&from.id), (&to.id, &manifest));
         let restored = switch::restore(layout, &self.service, Some(&to.id));
         restored.map_err(|fault| before(fault.into()))?;
-        let spec = self.spec(&manifest);
-        self.bring_up(&spec, leftover).await.map_err(after)?;
+        let spec = self.spec((&to.id, &manifest));
+        // What failed may not obey.
+        let obeys = !(has_failed && manifest.switch == Switch::Reload);
+        let switch = if obeys { manifest.switch } else { Switch::Restart };
+        self.bring_up(&spec, leftover, switch).await.map_err(after)?;
         Ok(Some((spec, manifest)))
     }
 }

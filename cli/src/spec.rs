@@ -6,7 +6,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use groundswell_common::ServiceName;
-use groundswell_common::manifest::{Hook, Probe};
+use groundswell_common::manifest::{Hook, Probe, Switch};
 use groundswell_common::selector::Selector;
 use serde::Deserialize;
 
@@ -64,8 +64,10 @@ pub(crate) struct ReleaseSpec {
     pub(crate) service: Option<ServiceName>,
     /// What to run, relative to the tree.
     pub(crate) command: Vec<String>,
-    /// systemd units to restart.
+    /// systemd units of the service.
     pub(crate) units: Vec<String>,
+    /// What a switch does to them.
+    pub(crate) switch: Switch,
     /// `any` or `OS-ARCH`.
     pub(crate) platform: String,
     /// Whether it cannot be reverted once it ran.
@@ -84,6 +86,7 @@ impl Default for ReleaseSpec {
             service: None,
             command: Vec::new(),
             units: Vec::new(),
+            switch: Switch::default(),
             platform: "any".to_owned(),
             one_way: false,
             requires: Selector::default(),

@@ -41,8 +41,10 @@ pub struct RawManifest {
     pub links: Vec<LinkEntry>,
     /// Where the bytes come from; exactly one entry of kind `full` must be there.
     pub blobs: Vec<BlobEntry>,
-    /// systemd units to restart on a switch (`supervisor = "systemd"`).
+    /// systemd units of the service (`supervisor = "systemd"`); templates run as instances of the release.
     pub units: Vec<String>,
+    /// What a switch does to the units.
+    pub switch: Switch,
     /// The command to run, relative to the tree (`supervisor = "process"`); empty for none.
     pub command: Vec<String>,
     /// Health checks that must pass after a switch.
@@ -157,6 +159,19 @@ pub enum Probe {
         /// The unit's name.
         unit: String,
     },
+}
+
+/// How units come to run another release.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Switch {
+    /// They are stopped and started.
+    #[default]
+    Restart,
+    /// Those that run are told to read their files again.
+    Reload,
+    /// Those of the new release are started before those of the one before are stopped.
+    Overlap,
 }
 
 /// A program of the release that runs around a switch.
@@ -504,8 +519,29 @@ fn check_run(raw: &RawManifest) -> Result<(), ManifestError> {
             "the command must be 1 to 128 arguments of at most 4096 bytes, no NUL",
         ));
     }
+    check_switch(raw)?;
     check_hooks(&raw.hooks)?;
     raw.probes.iter().try_for_each(check_probe)
+}
+
+fn is_template(unit: &str) -> bool {
+    unit.ends_with("@.service")
+}
+
+fn check_switch(raw: &RawManifest) -> Result<(), ManifestError> {
+    let mut units = raw.units.iter();
+    let (any, all) =
+        (units.clone().any(|unit| is_template(unit)), units.all(|unit| is_template(unit)));
+    match raw.switch {
+        Switch::Restart => Ok(()),
+        Switch::Reload if raw.units.is_empty() || any => Err(ManifestError::Run(
+            "switch = \"reload\" needs units, none of them a template NAME@.service",
+        )),
+        Switch::Overlap if raw.units.is_empty() || !all => Err(ManifestError::Run(
+            "switch = \"overlap\" needs units, each of them a template NAME@.service",
+        )),
+        Switch::Reload | Switch::Overlap => Ok(()),
+    }
 }
 
 /// Longest time of a hook, in seconds.
@@ -620,10 +656,12 @@ fn is_argv(argv: &[String]) -> bool {
         && argv.first().is_some_and(|program| !program.is_empty())
 }
 
-/// Whether `unit` is a plain service unit name; template instances are allowed, paths are not.
+/// Whether `unit` is a plain service unit name; templates and their instances are allowed, paths are not.
 fn is_unit_name(unit: &str) -> bool {
     let inner = |b: u8| b.is_ascii_alphanumeric() || b":-_.@".contains(&b);
-    unit.len() <= 255
+    // The instance of a template is a digest in hexadecimal.
+    let most = if is_template(unit) { 255 - 64 } else { 255 };
+    unit.len() <= most
         && unit.strip_suffix(".service").is_some_and(|stem| {
             !stem.is_empty() && !stem.starts_with(['-', '.']) && stem.bytes().all(inner)
         })

@@ -2,6 +2,7 @@
 //!
 //! Tests never sleep for a guessed time; the short pause between two looks is in here alone.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 /// Pause between two looks at a condition: short against the 0.1 s and more of what tests await,
@@ -31,6 +32,16 @@ pub fn within<T>(bound: Duration, mut probe: impl FnMut() -> Option<T>) -> Optio
             return None;
         }
         std::thread::sleep(PAUSE);
+    }
+}
+
+/// Says that it is over when it is dropped, by a panic too: threads that work beside a test end with it.
+#[derive(Debug)]
+pub struct Over<'a>(pub &'a AtomicBool);
+
+impl Drop for Over<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
     }
 }
 

@@ -5,7 +5,7 @@
 
 use std::fs;
 use std::path::Path;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use groundswell_common::api::{OutcomeName, PhaseName};
@@ -14,7 +14,7 @@ use groundswell_tests::busy::{POLICY, keep_busy};
 use groundswell_tests::cutdisk::CutDisk;
 use groundswell_tests::fleet::{Fleet, ROLLOUT_BOUND, live_version, sleeper_tree};
 use groundswell_tests::private::inside;
-use groundswell_tests::wait::{until, within};
+use groundswell_tests::wait::{Over, until, within};
 use rustix::process::{Pid, Signal, kill_process};
 
 const CUTS: u32 = 204;
@@ -42,6 +42,7 @@ fn power_cuts_leave_the_old_release_or_the_new_one() {
         let (lost, changed, published) = std::thread::scope(|scope| {
             let people =
                 scope.spawn(|| keep_busy(&fleet, &over, |version| publish(&fleet, &dir, version)));
+            let end = Over(&over);
             let (mut dropped, mut kept, mut at_flushes) = (0, 0, 0);
             let (mut changed, mut before) = (0, String::new());
             for round in 0..CUTS {
@@ -68,7 +69,7 @@ fn power_cuts_leave_the_old_release_or_the_new_one() {
                 before = live;
                 agent.run();
             }
-            over.store(true, Ordering::Relaxed);
+            drop(end);
             ((dropped, kept, at_flushes), changed, people.join().unwrap())
         });
 

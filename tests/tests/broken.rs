@@ -12,7 +12,7 @@ use groundswell_common::api::OutcomeName;
 use groundswell_tests::fleet::{Fleet, ROLLOUT_BOUND};
 use groundswell_tests::hosts::{Bed, Host, bed};
 use groundswell_tests::shop::{Shop, answer, one_host};
-use groundswell_tests::wait::until;
+use groundswell_tests::wait::{Over, until};
 
 const SERVICE_DIR: &str = "/var/lib/groundswell/services/shop";
 /// Seconds from the switch to a pass of all probes, and of the bake.
@@ -147,10 +147,10 @@ fn start(bed: &mut Bed) -> (Fleet, Host) {
 }
 
 fn goes_back(fleet: &Fleet, dir: &Path, host: &Host, broken: &Broken, version: &str) {
-    let watch = AtomicBool::new(true);
+    let over = AtomicBool::new(false);
     let (page, seen) = thread::scope(|scope| {
-        let seen = scope.spawn(|| timeline(host, &watch));
-        let end = End(&watch);
+        let seen = scope.spawn(|| timeline(host, &over));
+        let end = Over(&over);
         let shop =
             Shop { fault: broken.fault, after_secs: broken.after_secs, ..Shop::good(version) };
         let page = shop.publish(fleet, dir);
@@ -180,15 +180,6 @@ fn goes_back(fleet: &Fleet, dir: &Path, host: &Host, broken: &Broken, version: &
     assert!(times.whole <= most, "{name}: {:?}", times.whole);
 }
 
-/// Ends the watch, also where an assertion fails meanwhile.
-struct End<'a>(&'a AtomicBool);
-
-impl Drop for End<'_> {
-    fn drop(&mut self) {
-        self.0.store(false, Ordering::Relaxed);
-    }
-}
-
 /// What callers saw of one broken release.
 struct Times {
     /// The longest time without a good answer.
@@ -212,10 +203,10 @@ impl Times {
     }
 }
 
-/// What the host answers, from now until `watch` is taken back.
-fn timeline(host: &Host, watch: &AtomicBool) -> Vec<(Instant, Option<String>)> {
+/// What the host answers, from now until it is over.
+fn timeline(host: &Host, over: &AtomicBool) -> Vec<(Instant, Option<String>)> {
     let mut seen = Vec::new();
-    while watch.load(Ordering::Relaxed) {
+    while !over.load(Ordering::Relaxed) {
         let answer = answer(host);
         seen.push((Instant::now(), answer));
         thread::sleep(Duration::from_millis(20));

@@ -6,14 +6,14 @@
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use groundswell_common::api::{OutcomeName, PhaseName};
 use groundswell_tests::busy::{POLICY, keep_busy};
 use groundswell_tests::fleet::{Fleet, ROLLOUT_BOUND, live_version};
 use groundswell_tests::hosts::{CutFlag, bed, configure, enrol, finish, install_agent};
-use groundswell_tests::wait::until;
+use groundswell_tests::wait::{Over, until};
 
 /// Cuts, where [`CUTS_VARIABLE`] says nothing else.
 const CUTS: u32 = 6;
@@ -53,6 +53,7 @@ fn a_host_without_power_boots_into_the_old_release_or_the_new_one() {
         let (changed, published) = std::thread::scope(|scope| {
             let people =
                 scope.spawn(|| keep_busy(&fleet, &over, |version| publish(&fleet, &dir, version)));
+            let end = Over(&over);
             let (mut changed, mut before) = (0, String::new());
             for round in 0..cuts {
                 // The bound is the length of the experiment, not a wait for a condition.
@@ -67,7 +68,7 @@ fn a_host_without_power_boots_into_the_old_release_or_the_new_one() {
                 host.power_on();
                 host.wait_ready();
             }
-            over.store(true, Ordering::Relaxed);
+            drop(end);
             (changed, people.join().unwrap())
         });
 

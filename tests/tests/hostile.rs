@@ -13,7 +13,8 @@ use groundswell_common::Digest;
 use groundswell_common::api::{ErrorAnswer, PhaseName, Profile};
 use groundswell_common::codec::to_frame;
 use groundswell_common::manifest::{
-    BlobEntry, BlobKind, FileEntry, LinkEntry, Manifest, Mode, RawManifest, Source, tree_digest,
+    BlobEntry, BlobKind, FileEntry, LinkEntry, Manifest, Mode, RawManifest, Source, Switch,
+    tree_digest,
 };
 use groundswell_common::selector::Selector;
 use groundswell_common::token::Token;
@@ -337,6 +338,7 @@ fn release(content: &[u8]) -> (RawManifest, Vec<u8>) {
         links: Vec::new(),
         blobs: vec![full],
         units: Vec::new(),
+        switch: Switch::default(),
         command: vec!["bin/run".to_owned()],
         probes: Vec::new(),
         hooks: Vec::new(),

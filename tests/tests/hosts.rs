@@ -204,8 +204,8 @@ fn the_first_steps_lead_to_a_fleet() {
 /// What the apply side's user may ask of systemd: three verbs on the unit that the configuration names, and
 /// nothing else. The network side's user may ask for nothing; what changes nothing needs no right.
 #[test]
-fn the_apply_side_may_do_three_things_to_its_own_units_and_the_network_side_nothing() {
-    let name = "the_apply_side_may_do_three_things_to_its_own_units_and_the_network_side_nothing";
+fn the_apply_side_may_do_five_things_to_its_own_units_and_the_network_side_nothing() {
+    let name = "the_apply_side_may_do_five_things_to_its_own_units_and_the_network_side_nothing";
     bed(name, |bed| {
         let mut hosts = ["queue-1"].map(|name| bed.host(name));
         hosts[0].install_file("/etc/systemd/system/other.service", SLEEPS, 0o644);
@@ -361,7 +361,8 @@ fn the_units_expose_little() {
 }
 
 /// A unit that does nothing, as often as it is asked to.
-const SLEEPS: &[u8] = b"[Unit]\nStartLimitIntervalSec=0\n[Service]\nExecStart=/bin/sleep inf\n";
+const SLEEPS: &[u8] = b"[Unit]\nStartLimitIntervalSec=0\n[Service]\nExecStart=/bin/sleep inf\n\
+    ExecReload=/bin/true\n";
 
 /// A command as one of the two sides runs: without a capability, unable to gain any.
 fn as_side<'a>(side: &'a str, argv: &[&'a str]) -> Vec<&'a str> {
@@ -398,6 +399,8 @@ const ASKED: &[(bool, &[&str])] = &[
     (true, systemctl!("start", "nats.service")),
     (true, systemctl!("stop", "nats.service")),
     (true, systemctl!("restart", "nats.service")),
+    (true, systemctl!("reload", "nats.service")),
+    (true, systemctl!("reset-failed", "nats.service")),
     (true, systemctl!("is-enabled", "dbus.socket")),
     (false, systemctl!("restart", "other.service")),
     (false, systemctl!("start", "nats@evil.service")),
@@ -409,8 +412,8 @@ const ASKED: &[(bool, &[&str])] = &[
     (false, &["systemd-run", "--no-ask-password", "--unit=pwn", "/bin/true"]),
     (false, systemctl!("set-property", "--runtime", "nats.service", "CPUWeight=1")),
     (false, systemctl!("kill", "nats.service")),
-    (false, systemctl!("reset-failed", "nats.service")),
-    (false, systemctl!("reload", "nats.service")),
+    (false, systemctl!("reset-failed", "dbus.service")),
+    (false, systemctl!("reload", "other.service")),
     (false, systemctl!("enable", "other.service")),
     (false, systemctl!("link", "/etc/systemd/system/other.service")),
     (false, systemctl!("daemon-reload")),

@@ -1,5 +1,6 @@
 //! What clients lose over switches and a revert on a host with a real systemd: a service that gets its
-//! socket from systemd, and beside it the same program under the same load that opens its own.
+//! socket from systemd, restarted or with releases that overlap, and beside it the same program under the same
+//! load that opens its own.
 
 #![expect(clippy::unwrap_used, reason = "tests")]
 
@@ -10,11 +11,12 @@ use std::net::{SocketAddr, TcpStream};
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use groundswell_tests::bins::bin;
-use groundswell_tests::fleet::{Fleet, describe};
+use groundswell_tests::fleet::{Fleet, ROLLOUT_BOUND, describe};
 use groundswell_tests::hosts::{bed, boot_with_agent, enrol, install_agent};
+use groundswell_tests::wait::{Over, until};
 
 /// Clients of each kind: one connection a request, and connections that are kept.
 const CLIENTS: usize = 8;
@@ -32,6 +34,9 @@ keep_free_bytes = 1048576
 [services.handed]
 units = ["handed.service"]
 
+[services.overlap]
+units = ["overlap@.service"]
+
 [services.plain]
 units = ["plain.service"]
 "#;
@@ -45,6 +50,19 @@ StandardInput=socket
 StandardOutput=journal
 DynamicUser=yes
 ";
+const OVERLAP_SOCKET: &str = "[Socket]\nListenStream=8003\n";
+/// Keeps systemd from looking at the socket, which is for the instances.
+const OVERLAP_KEEPER: &str = "[Service]\nType=oneshot\nRemainAfterExit=yes\nExecStart=/bin/true\n";
+const OVERLAP: &str = "[Unit]
+StartLimitIntervalSec=0
+[Service]
+Type=exec
+ExecStart=/usr/bin/drain /var/lib/groundswell/services/overlap/releases/%i/tree/version
+Sockets=overlap.socket
+StandardInput=socket
+StandardOutput=journal
+DynamicUser=yes
+";
 const PLAIN: &str = "[Unit]
 StartLimitIntervalSec=0
 [Service]
@@ -53,41 +71,74 @@ DynamicUser=yes
 ";
 
 #[test]
-fn a_service_with_a_socket_of_systemd_loses_no_request_over_switches_and_a_revert() {
-    let name = "a_service_with_a_socket_of_systemd_loses_no_request_over_switches_and_a_revert";
+fn services_with_a_socket_of_systemd_lose_no_request_over_switches_and_a_revert() {
+    let name = "services_with_a_socket_of_systemd_lose_no_request_over_switches_and_a_revert";
     bed(name, |bed| {
         let fleet = Fleet::start(bed.dir(), &bed.addr().to_string());
         install_agent(bed);
         bed.install_usr("bin/drain", &fs::read(bin("drain")).unwrap(), 0o755);
         let mut host = bed.host("web-1");
-        host.install_file("/etc/systemd/system/handed.socket", SOCKET.as_bytes(), 0o644);
-        host.install_file("/etc/systemd/system/handed.service", HANDED.as_bytes(), 0o644);
-        host.install_file("/etc/systemd/system/plain.service", PLAIN.as_bytes(), 0o644);
+        for (unit, text) in [
+            ("handed.socket", SOCKET),
+            ("handed.service", HANDED),
+            ("overlap.socket", OVERLAP_SOCKET),
+            ("overlap.service", OVERLAP_KEEPER),
+            ("overlap@.service", OVERLAP),
+            ("plain.service", PLAIN),
+        ] {
+            host.install_file(&format!("/etc/systemd/system/{unit}"), text.as_bytes(), 0o644);
+        }
         boot_with_agent(&mut host, AGENT_CONFIG);
-        host.exec_ok(&["systemctl", "start", "handed.socket"]);
+        host.exec_ok(&["systemctl", "start", "handed.socket", "overlap.socket"]);
         enrol(&host, &fleet.token("role=web"));
 
-        let measure = |service: &str, port: u16| {
-            fleet.apply(&policy(service));
-            publish(&fleet, bed.dir(), service, "1.0.0", "good");
-            let address = SocketAddr::from((host.addr(), port));
+        let measure = |service: &Service| {
+            fleet.apply(&policy(service.name));
+            service.publish(&fleet, bed.dir(), "1.0.0", "good");
+            let address = SocketAddr::from((host.addr(), service.port));
             let seen = under_load(address, || {
-                publish(&fleet, bed.dir(), service, "1.0.1", "good");
-                publish(&fleet, bed.dir(), service, "1.0.2", "good");
-                publish(&fleet, bed.dir(), service, "1.0.3", "broken");
+                service.publish(&fleet, bed.dir(), "1.0.1", "good");
+                service.publish(&fleet, bed.dir(), "1.0.2", "good");
+                service.publish(&fleet, bed.dir(), "1.0.3", "broken");
             });
-            eprintln!("{service}: {} requests, {} failed", seen.asked, seen.errors.len());
+            eprintln!(
+                "{}: {} requests, {} failed, the longest took {} ms",
+                service.name,
+                seen.asked,
+                seen.errors.len(),
+                seen.longest.as_millis()
+            );
             seen
         };
-        let plain = measure("plain", 8002);
-        let handed = measure("handed", 8001);
-        for seen in [&plain, &handed] {
+        let plain = measure(&PLAINLY);
+        let handed = measure(&HANDED_ON);
+        let overlap = measure(&OVERLAPPING);
+        for seen in [&plain, &handed, &overlap] {
             let versions: Vec<&str> = seen.versions.iter().map(String::as_str).collect();
             let all = ["1.0.0 good", "1.0.1 good", "1.0.2 good", "1.0.3 broken"];
             assert_eq!(versions, all, "the load ran over every switch");
             assert!(seen.asked > 1000, "a load: {} requests", seen.asked);
         }
-        assert!(handed.errors.is_empty(), "{:?}", handed.errors.first());
+        for seen in [&handed, &overlap] {
+            assert!(seen.errors.is_empty(), "{:?}", seen.errors.first());
+        }
+        // One instance runs, and it is of the release before the broken one.
+        let instances = || {
+            let list = ["systemctl", "list-units", "--plain", "--no-legend", "overlap@*.service"];
+            let listed = host.exec_ok(&list);
+            let running = listed.lines().filter(|line| line.contains(" active running "));
+            running.map(|line| line.split('.').next().unwrap().to_owned()).collect::<Vec<_>>()
+        };
+        let live = host.exec_ok(&["readlink", "/var/lib/groundswell/services/overlap/current"]);
+        let live = format!("overlap@{}", live.trim().trim_start_matches("releases/"));
+        assert_eq!(instances(), [live.as_str()]);
+        // The agent starts it, as after a boot.
+        host.exec_ok(&["systemctl", "stop", &format!("{live}.service"), "groundswell-apply"]);
+        assert!(instances().is_empty());
+        host.exec_ok(&["systemctl", "start", "groundswell-apply"]);
+        until("the live instance", ROLLOUT_BOUND, || {
+            (instances() == [live.as_str()]).then_some(())
+        });
     });
 }
 
@@ -99,21 +150,39 @@ fn policy(service: &str) -> String {
     )
 }
 
-/// Publishes and waits for the end: a broken release must have been reverted.
-fn publish(fleet: &Fleet, dir: &Path, service: &str, version: &str, kind: &str) {
-    let tree = dir.join(format!("{service}-{version}"));
-    fs::create_dir_all(&tree).unwrap();
-    fs::write(tree.join("version"), format!("{version} {kind}")).unwrap();
-    let port = if service == "handed" { 8001 } else { 8002 };
-    let spec = format!(
-        "[release]\nunits = [\"{service}.service\"]\n\n[[probe]]\nkind = \"http\"\n\
-         url = \"http://127.0.0.1:{port}/healthz\"\n"
-    );
-    fs::write(tree.join("groundswell.toml"), spec).unwrap();
-    let mut command = fleet.swell(&["publish", "--service", service, "--version", version]);
-    let output = command.arg("--wait").arg(&tree).output().unwrap();
-    let code = if kind == "good" { 0 } else { 3 };
-    assert_eq!(output.status.code(), Some(code), "{}", describe(&output));
+struct Service {
+    name: &'static str,
+    port: u16,
+    /// How its releases say that they are run.
+    run: &'static str,
+}
+
+const HANDED_ON: Service =
+    Service { name: "handed", port: 8001, run: "units = [\"handed.service\"]" };
+const PLAINLY: Service = Service { name: "plain", port: 8002, run: "units = [\"plain.service\"]" };
+const OVERLAPPING: Service = Service {
+    name: "overlap",
+    port: 8003,
+    run: "units = [\"overlap@.service\"]\nswitch = \"overlap\"",
+};
+
+impl Service {
+    /// Publishes and waits for the end: a broken release must have been reverted.
+    fn publish(&self, fleet: &Fleet, dir: &Path, version: &str, kind: &str) {
+        let Self { name, port, run } = self;
+        let tree = dir.join(format!("{name}-{version}"));
+        fs::create_dir_all(&tree).unwrap();
+        fs::write(tree.join("version"), format!("{version} {kind}")).unwrap();
+        let spec = format!(
+            "[release]\n{run}\n\n[[probe]]\nkind = \"http\"\n\
+             url = \"http://127.0.0.1:{port}/healthz\"\n"
+        );
+        fs::write(tree.join("groundswell.toml"), spec).unwrap();
+        let mut command = fleet.swell(&["publish", "--service", name, "--version", version]);
+        let output = command.arg("--wait").arg(&tree).output().unwrap();
+        let code = if kind == "good" { 0 } else { 3 };
+        assert_eq!(output.status.code(), Some(code), "{}", describe(&output));
+    }
 }
 
 /// What clients saw.
@@ -122,24 +191,18 @@ struct Seen {
     asked: usize,
     errors: Vec<String>,
     versions: BTreeSet<String>,
+    longest: Duration,
 }
 
 /// Runs `work` while all clients ask.
 fn under_load(address: SocketAddr, work: impl FnOnce()) -> Seen {
-    /// Ends the clients also where `work` panics: the scope waits for them.
-    struct End<'a>(&'a AtomicBool);
-    impl Drop for End<'_> {
-        fn drop(&mut self) {
-            self.0.store(true, Ordering::Relaxed);
-        }
-    }
     let over = AtomicBool::new(false);
     thread::scope(|scope| {
         let over = &over;
         let clients: Vec<_> = (0..2 * CLIENTS)
             .map(|number| scope.spawn(move || client(address, number % 2 == 0, over)))
             .collect();
-        let end = End(over);
+        let end = Over(over);
         work();
         drop(end);
         clients.into_iter().fold(Seen::default(), |mut all, client| {
@@ -147,6 +210,7 @@ fn under_load(address: SocketAddr, work: impl FnOnce()) -> Seen {
             all.asked += one.asked;
             all.errors.extend(one.errors);
             all.versions.extend(one.versions);
+            all.longest = all.longest.max(one.longest);
             all
         })
     })
@@ -158,6 +222,7 @@ fn client(address: SocketAddr, keep: bool, over: &AtomicBool) -> Seen {
     let mut kept: Option<TcpStream> = None;
     while !over.load(Ordering::Relaxed) {
         seen.asked += 1;
+        let start = Instant::now();
         match ask(address, kept.take()) {
             Ok((version, line)) => {
                 seen.versions.insert(version);
@@ -165,6 +230,7 @@ fn client(address: SocketAddr, keep: bool, over: &AtomicBool) -> Seen {
             }
             Err(error) => seen.errors.push(error.to_string()),
         }
+        seen.longest = seen.longest.max(start.elapsed());
         thread::sleep(PACE);
     }
     seen

@@ -13,7 +13,7 @@ use groundswell_common::api::{
 };
 use groundswell_tests::fleet::{Agent, Fleet, ROLLOUT_BOUND, describe, sleeper_tree};
 use groundswell_tests::private::{Private, inside};
-use groundswell_tests::wait::until;
+use groundswell_tests::wait::{Over, until};
 
 const HOST: &str = "127.0.0.1";
 
@@ -202,8 +202,9 @@ fn two_hundred_kills_lose_nothing_that_was_acknowledged() {
                 }
                 (acknowledged, work.rollouts)
             });
+            let end = Over(&over);
             let killed = kill_at_random(&fleet, &mut agents, &mut seed);
-            over.store(true, Ordering::Relaxed);
+            drop(end);
             eprintln!("{} kills of the coordinator, {} of agents", killed.0, killed.1);
             people.join().unwrap()
         });

@@ -19,6 +19,7 @@ use crate::units::simulated::SimulatedUnits;
 mod contact;
 mod hand;
 mod hooks;
+mod switches;
 
 const SOON: Duration = Duration::from_secs(20);
 

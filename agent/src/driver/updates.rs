@@ -1,4 +1,4 @@
-//! The driver's part in updates of the agent itself (docs/agent.md A11).
+//! The driver's part in updates of the agent itself (docs/agent.md A12).
 
 use groundswell_machine::{Event, State};
 

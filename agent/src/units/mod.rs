@@ -8,6 +8,8 @@ mod process;
 pub(crate) mod simulated;
 mod systemd;
 
+use groundswell_common::ReleaseId;
+
 use crate::durable::Fault;
 
 pub(crate) use process::ProcessUnits;
@@ -15,6 +17,23 @@ pub(crate) use systemd::{SystemdUnits, hook_unit};
 
 /// Crashes after which a service is said not to come up; it is still started again and again.
 const HOPELESS_CRASHES: u64 = 3;
+
+/// The unit that runs a release where it names `unit`: of a template, the release's own instance.
+pub(crate) fn instance(unit: &str, release: &ReleaseId) -> String {
+    match unit.strip_suffix("@.service") {
+        Some(stem) => format!("{stem}@{release}.service"),
+        None => unit.to_owned(),
+    }
+}
+
+/// What a release names where `unit` runs: of a release's instance, the template.
+pub(crate) fn named(unit: &str) -> String {
+    let parts = unit.strip_suffix(".service").and_then(|stem| stem.split_once('@'));
+    match parts.map(|(stem, instance)| (stem, instance.parse::<ReleaseId>())) {
+        Some((stem, Ok(_))) => format!("{stem}@.service"),
+        Some((_, Err(_))) | None => unit.to_owned(),
+    }
+}
 
 /// Why a supervisor could not do what was asked.
 #[derive(Debug, thiserror::Error)]
@@ -52,23 +71,22 @@ pub(crate) enum UnitError {
         #[source]
         source: Box<zbus::Error>,
     },
-    /// The unit's start limit is used up.
-    #[error(
-        "restart {0}: its start limit is hit; run 'systemctl reset-failed {0}' or raise StartLimitBurst= in the unit"
-    )]
-    StartLimit(String),
     /// A job that systemd finished otherwise than done.
-    #[error("restart {unit}: the job ended as {result:?}; see 'systemctl status {unit}'")]
+    #[error("{verb} {unit}: the job ended as {result:?}; see 'systemctl status {unit}'")]
     Job {
-        /// The unit.
+        /// What was asked.
+        verb: &'static str,
+        /// Of which unit.
         unit: String,
         /// `failed`, `timeout`, `dependency`, ...
         result: String,
     },
     /// A job whose end was not heard of.
-    #[error("restart {unit}: no result within {secs} s; see 'systemctl list-jobs'")]
+    #[error("{verb} {unit}: no result within {secs} s; see 'systemctl list-jobs'")]
     JobSilent {
-        /// The unit.
+        /// What was asked.
+        verb: &'static str,
+        /// Of which unit.
         unit: String,
         /// The bound.
         secs: u64,

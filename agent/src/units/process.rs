@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use groundswell_common::ServiceName;
 use groundswell_common::limits::FAILURE_TEXT_MAX_BYTES;
+use groundswell_common::manifest::Switch;
 use groundswell_common::wire::Backoff;
 use groundswell_net::Retry;
 use rustix::io::Errno;
@@ -180,6 +181,11 @@ impl Units for ProcessUnits {
         })
     }
 
+    fn reload<'a>(&'a self, spec: &'a RunSpec) -> Work<'a, Result<(), UnitError>> {
+        // Such releases are refused here, unless this was another supervisor's host when they came.
+        self.restart(spec)
+    }
+
     fn ensure<'a>(&'a self, spec: &'a RunSpec) -> Work<'a, Result<(), UnitError>> {
         Box::pin(async move {
             let _turn = self.turn(&spec.service).await;
@@ -237,6 +243,10 @@ impl Units for ProcessUnits {
 
     fn refused_unit(&self, _service: &ServiceName, _units: &[String]) -> Option<String> {
         None
+    }
+
+    fn switches(&self, switch: Switch) -> bool {
+        switch == Switch::Restart
     }
 
     fn stop_all(&self) -> Work<'_, ()> {

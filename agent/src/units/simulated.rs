@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::sync::Mutex;
 
 use groundswell_common::ServiceName;
+use groundswell_common::manifest::Switch;
 
 use super::UnitError;
 use crate::hooks::{HookError, Order};
@@ -24,7 +25,7 @@ impl SimulatedUnits {
         self.calls.lock().unwrap().push(format!("{verb} {}{units}", spec.version));
         if self.broken.lock().unwrap().contains(spec.version.as_str()) {
             let (unit, result) = (spec.service.to_string(), "failed".to_owned());
-            return Err(UnitError::Job { unit, result });
+            return Err(UnitError::Job { verb: "start", unit, result });
         }
         Ok(())
     }
@@ -33,6 +34,10 @@ impl SimulatedUnits {
 impl Units for SimulatedUnits {
     fn restart<'a>(&'a self, spec: &'a RunSpec) -> Work<'a, Result<(), UnitError>> {
         Box::pin(std::future::ready(self.start("restart", spec)))
+    }
+
+    fn reload<'a>(&'a self, spec: &'a RunSpec) -> Work<'a, Result<(), UnitError>> {
+        Box::pin(std::future::ready(self.start("reload", spec)))
     }
 
     fn ensure<'a>(&'a self, spec: &'a RunSpec) -> Work<'a, Result<(), UnitError>> {
@@ -69,6 +74,10 @@ impl Units for SimulatedUnits {
 
     fn refused_unit(&self, _service: &ServiceName, units: &[String]) -> Option<String> {
         units.iter().find(|unit| unit.starts_with("forbidden")).cloned()
+    }
+
+    fn switches(&self, _switch: Switch) -> bool {
+        true
     }
 
     fn stop_all(&self) -> Work<'_, ()> {

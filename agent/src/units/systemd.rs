@@ -6,6 +6,7 @@ use std::num::NonZeroUsize;
 use std::time::Duration;
 
 use futures_util::StreamExt as _;
+use groundswell_common::manifest::Switch;
 use groundswell_common::{ServiceName, chain};
 use tokio::sync::Mutex;
 use tokio::time::timeout;
@@ -13,7 +14,7 @@ use zbus::message::Type;
 use zbus::{Connection, MatchRule, MessageStream, ObjectPath, OwnedObjectPath, OwnedVariant};
 
 use super::log::last_lines;
-use super::{HOPELESS_CRASHES, UnitError};
+use super::{HOPELESS_CRASHES, UnitError, named};
 use crate::hooks::{HookError, Order};
 use crate::ports::{Alive, RunSpec, Units, Work};
 
@@ -23,8 +24,6 @@ const MANAGER: &str = "org.freedesktop.systemd1.Manager";
 const UNIT: &str = "org.freedesktop.systemd1.Unit";
 const SERVICE: &str = "org.freedesktop.systemd1.Service";
 const PROPERTIES: &str = "org.freedesktop.DBus.Properties";
-/// systemd's own answer to a unit that was started too often.
-const START_LIMIT: &str = "start-limit-hit";
 /// Longest job: systemd's default start time-out is 90 s, its stop time-out as much again.
 const JOB: Duration = Duration::from_secs(300);
 const CALL: Duration = Duration::from_secs(30);
@@ -67,9 +66,12 @@ impl SystemdUnits {
         Ok(bus)
     }
 
-    /// Runs one job to its end: RestartUnit, StartUnit or StopUnit.
+    /// Runs one job to its end: RestartUnit, ReloadUnit, StartUnit or StopUnit.
     async fn job(&self, verb: &'static str, unit: &str) -> Result<(), UnitError> {
         let bus = self.bus().await?;
+        if verb != "StopUnit" {
+            self.forget_starts(&bus, unit).await;
+        }
         let ran = self.job_on(&bus, verb, unit).await;
         if matches!(ran, Err(UnitError::Bus { .. } | UnitError::JobSilent { .. })) {
             // Perhaps the bus has gone: the next job connects again.
@@ -98,19 +100,28 @@ impl SystemdUnits {
             .map_err(failed)?;
         let asked = (unit, "replace");
         let answer = bus.call_method(Some(SYSTEMD), MANAGER_PATH, Some(MANAGER), verb, &asked);
-        let late = || UnitError::JobSilent { unit: unit.to_owned(), secs: CALL.as_secs() };
+        let late = || UnitError::JobSilent { verb, unit: unit.to_owned(), secs: CALL.as_secs() };
         let answer = timeout(CALL, answer).await.map_err(|_| late())?.map_err(failed)?;
         let job: OwnedObjectPath = answer.body().deserialize().map_err(failed)?;
-        let silent = || UnitError::JobSilent { unit: unit.to_owned(), secs: JOB.as_secs() };
+        let silent = || UnitError::JobSilent { verb, unit: unit.to_owned(), secs: JOB.as_secs() };
         let result = timeout(JOB, job_result(ends, &job)).await.map_err(|_| silent())?;
         let Some(result) = result else { return Err(silent()) };
         if result == "done" || (verb == "StopUnit" && result == "skipped") {
             return Ok(());
         }
-        if self.property(bus, unit, SERVICE, "Result").await? == Some(START_LIMIT.to_owned()) {
-            return Err(UnitError::StartLimit(unit.to_owned()));
+        Err(UnitError::Job { verb, unit: unit.to_owned(), result })
+    }
+
+    /// What another release used up of the unit's start limit, or a person, is not held against the start that
+    /// comes, which may be the way back. Whether it was used up cannot be told beforehand, nor always afterwards.
+    async fn forget_starts(&self, bus: &Connection, unit: &str) {
+        let asked = (unit,);
+        let verb = "ResetFailedUnit";
+        let answer = bus.call_method(Some(SYSTEMD), MANAGER_PATH, Some(MANAGER), verb, &asked);
+        if let Ok(Err(error)) = timeout(CALL, answer).await {
+            // A unit that is not loaded was not started.
+            tracing::debug!(unit, error = %chain(&error), "starts are not forgotten");
         }
-        Err(UnitError::Job { unit: unit.to_owned(), result })
     }
 
     async fn property(
@@ -169,6 +180,20 @@ impl SystemdUnits {
         Ok(Alive { running, crashes, hopeless })
     }
 
+    /// How units ended that do not run, a line each: the journal may not have it yet.
+    async fn ends(&self, spec: &RunSpec) -> String {
+        let mut lines = String::new();
+        let Ok(bus) = self.bus().await else { return lines };
+        for unit in &spec.units {
+            let result = self.property(&bus, unit, SERVICE, "Result").await.ok().flatten();
+            let Some(result) = result.filter(|result| result != "success") else { continue };
+            let status = self.raw_property(&bus, unit, SERVICE, "ExecMainStatus").await.ok();
+            let status = status.and_then(|status| i32::try_from(status).ok()).unwrap_or_default();
+            lines.push_str(&format!("\n{unit}: {result}, status {status}"));
+        }
+        lines
+    }
+
     async fn all(&self, verb: &'static str, spec: &RunSpec) -> Result<(), UnitError> {
         for unit in &spec.units {
             self.job(verb, unit).await?;
@@ -209,6 +234,17 @@ impl Units for SystemdUnits {
         })
     }
 
+    fn reload<'a>(&'a self, spec: &'a RunSpec) -> Work<'a, Result<(), UnitError>> {
+        Box::pin(async move {
+            self.check(spec)?;
+            for unit in &spec.units {
+                let verb = if self.active(unit).await? { "ReloadUnit" } else { "StartUnit" };
+                self.job(verb, unit).await?;
+            }
+            Ok(())
+        })
+    }
+
     fn ensure<'a>(&'a self, spec: &'a RunSpec) -> Work<'a, Result<(), UnitError>> {
         Box::pin(async move {
             self.check(spec)?;
@@ -242,6 +278,8 @@ impl Units for SystemdUnits {
         spec: &'a RunSpec,
         unit: &'a str,
     ) -> Work<'a, Result<bool, UnitError>> {
+        let running = spec.units.iter().find(|running| named(running) == unit);
+        let unit = running.map_or(unit, String::as_str);
         Box::pin(async move {
             match self.refused_unit(&spec.service, &[unit.to_owned()]) {
                 Some(unit) => Err(UnitError::NotAllowed(unit)),
@@ -251,7 +289,7 @@ impl Units for SystemdUnits {
     }
 
     fn last_output<'a>(&'a self, spec: &'a RunSpec) -> Work<'a, String> {
-        Box::pin(last_lines(&spec.units))
+        Box::pin(async move { last_lines(&spec.units).await + &self.ends(spec).await })
     }
 
     fn hook<'a>(&'a self, order: &'a Order) -> Work<'a, Result<(), HookError>> {
@@ -272,8 +310,13 @@ impl Units for SystemdUnits {
 
     fn refused_unit(&self, service: &ServiceName, units: &[String]) -> Option<String> {
         let allowed = self.allowed.get(service);
-        let is_allowed = |unit: &&String| allowed.is_some_and(|allowed| allowed.contains(unit));
+        let is_allowed =
+            |unit: &&String| allowed.is_some_and(|allowed| allowed.contains(&named(unit)));
         units.iter().find(|unit| !is_allowed(unit)).cloned()
+    }
+
+    fn switches(&self, _switch: Switch) -> bool {
+        true
     }
 
     fn stop_all(&self) -> Work<'_, ()> {

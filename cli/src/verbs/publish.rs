@@ -56,6 +56,7 @@ pub(crate) async fn publish(context: &Context, args: &PublishArgs) -> anyhow::Re
         links: packed.tree.links.clone(),
         blobs: vec![packed.blob.clone()],
         units: spec.release.units.clone(),
+        switch: spec.release.switch,
         command: spec.release.command.clone(),
         probes: spec.probes(),
         hooks: spec.hook.clone(),

@@ -7,7 +7,7 @@ use groundswell_common::bundle::{BundleError, BundleWriter, ContentError, check_
 use groundswell_common::limits::{ARG_MAX_BYTES, JSON_INTEGER_MAX, MANIFEST_FILES_MAX};
 use groundswell_common::manifest::{
     BlobEntry, FileEntry, Hook, HookPoint, LinkEntry, Manifest, ManifestError, Mode, Probe,
-    RawManifest, tree_digest,
+    RawManifest, Switch, tree_digest,
 };
 use groundswell_common::path::TreePath;
 use groundswell_common::trust::Document;
@@ -211,6 +211,32 @@ fn platforms_units_and_commands_that_cannot_run() {
         assert_eq!(changed(|raw| raw.command = bad.clone()), command, "{bad:.40?}");
     }
     changed(|raw| raw.command.clear()).unwrap();
+}
+
+#[test]
+fn switches_that_do_not_fit_the_units() {
+    let reload = "switch = \"reload\" needs units, none of them a template NAME@.service";
+    let overlap = "switch = \"overlap\" needs units, each of them a template NAME@.service";
+    for (switch, units, want) in [
+        (Switch::Restart, &["shop@.service", "shop.service"][..], None),
+        (Switch::Reload, &["shop.service", "shop@eu.service"], None),
+        (Switch::Reload, &[], Some(reload)),
+        (Switch::Reload, &["shop.service", "shop@.service"], Some(reload)),
+        (Switch::Overlap, &["shop@.service"], None),
+        (Switch::Overlap, &[], Some(overlap)),
+        (Switch::Overlap, &["shop.service", "shop@.service"], Some(overlap)),
+        (Switch::Overlap, &["shop@eu.service"], Some(overlap)),
+    ] {
+        let checked = changed(|raw| {
+            raw.units = units.iter().map(|unit| (*unit).to_owned()).collect();
+            raw.switch = switch;
+        });
+        assert_eq!(checked.err(), want.map(ManifestError::Run), "{switch:?} of {units:?}");
+    }
+    // The name of the instance must fit, too.
+    let long = |length: usize| format!("{}@.service", "x".repeat(length - "@.service".len()));
+    changed(|raw| (raw.units, raw.switch) = (vec![long(191)], Switch::Overlap)).unwrap();
+    changed(|raw| (raw.units, raw.switch) = (vec![long(192)], Switch::Overlap)).unwrap_err();
 }
 
 #[test]

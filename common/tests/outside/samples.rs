@@ -4,7 +4,7 @@
 use groundswell_common::directive::{Action, RawDirective, RawPermit, ServiceWish};
 use groundswell_common::manifest::{
     BlobEntry, BlobKind, FileEntry, Hook, HookPoint, LinkEntry, Mode, Probe, RawManifest, Source,
-    tree_digest,
+    Switch, tree_digest,
 };
 use groundswell_common::report::{
     FailedStep, Failure, HostState, RefusalNote, Report, Standing, SwitchTimes, Verdict,
@@ -95,6 +95,7 @@ pub(crate) fn manifest() -> RawManifest {
         // Fixed, because a bundle's bytes may change with the packer while a message's must not.
         blobs: vec![BlobEntry { kind: BlobKind::Full, sha256: Digest::of(b"bundle"), size: 100 }],
         units: vec!["shop.service".to_owned()],
+        switch: Switch::Reload,
         command: vec!["bin/shop".to_owned(), "--serve".to_owned()],
         probes: vec![
             Probe::Http {
