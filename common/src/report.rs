@@ -77,13 +77,19 @@ pub enum HostState {
 }
 
 impl HostState {
+    /// Whether the host is between one live release and another, or watches what it switched to.
+    #[must_use]
+    pub fn is_busy(self) -> bool {
+        match self {
+            Self::Switching | Self::Probing | Self::Baking | Self::Reverting => true,
+            Self::Idle | Self::Fetching | Self::Staged | Self::Committed | Self::Stuck => false,
+        }
+    }
+
     /// Whether what is live stays live until the host is told otherwise.
     #[must_use]
     pub fn is_at_rest(self) -> bool {
-        match self {
-            Self::Idle | Self::Fetching | Self::Staged | Self::Committed => true,
-            Self::Switching | Self::Probing | Self::Baking | Self::Reverting | Self::Stuck => false,
-        }
+        !self.is_busy() && self != Self::Stuck
     }
 }
 

@@ -1,9 +1,10 @@
 //! What a person on the host may do to a service without the coordinator: put the release before back,
 //! pause it, let it go on.
 
+use groundswell_common::RolloutId;
 use groundswell_common::report::{FailedStep, Failure, Verdict};
 
-use super::state::{Cause, Service, State};
+use super::state::{Cause, Known, Service, State};
 use super::step::Action;
 
 impl Service {
@@ -51,41 +52,29 @@ impl Service {
         }
         let wish = self.wish.as_ref().filter(|wish| wish.names() == Some(release));
         let rollout = wish.map_or_else(|| self.switched_for.clone(), |wish| wish.rollout.clone());
-        self.remember(release, rollout);
-        let (step, why) = (FailedStep::Bake, format!("put back by a person on the host: {reason}"));
-        self.failure = Some(Failure { release, step, why: why.clone(), reverted: false });
-        self.revert(running, Cause::Failed { step, why })
+        self.leave(running, rollout, format!("put back by a person on the host: {reason}"))
     }
 
     /// Leaves what runs as a release that failed here: it does not come back by itself (A2.8).
     pub(crate) fn on_taken_back(&mut self, why: String) -> Vec<Action> {
-        match (&self.state, &self.running) {
-            (State::Probing { .. } | State::Baking { .. }, _) => self.on_failed(why, false),
-            (
-                State::Idle {}
-                | State::Fetching { .. }
-                | State::Staged { .. }
-                | State::Committed {},
-                Some(running),
-            ) if !running.one_way => {
-                let (from, step) = (running.clone(), FailedStep::Bake);
-                self.health = Verdict::Fail;
-                self.remember(from.id, self.switched_for.clone());
-                let release = from.id;
-                self.failure = Some(Failure { release, step, why: why.clone(), reverted: false });
-                self.revert(from, Cause::Failed { step, why })
-            }
-            (
-                State::Idle {}
-                | State::Fetching { .. }
-                | State::Staged { .. }
-                | State::Switching { .. }
-                | State::Committed {}
-                | State::Reverting { .. }
-                | State::Stuck { .. },
-                _,
-            ) => Vec::new(),
+        if let State::Probing { .. } | State::Baking { .. } = self.state {
+            return self.on_failed(why, false);
         }
+        match self.running.clone().filter(|running| !running.one_way) {
+            Some(running) if self.state.seen().is_at_rest() => {
+                self.health = Verdict::Fail;
+                self.leave(running, self.switched_for.clone(), why)
+            }
+            Some(_) | None => Vec::new(),
+        }
+    }
+
+    /// Goes back from what runs, remembered as failed under `rollout`.
+    fn leave(&mut self, running: Known, rollout: Option<RolloutId>, why: String) -> Vec<Action> {
+        let (release, step) = (running.id, FailedStep::Bake);
+        self.remember(release, rollout);
+        self.failure = Some(Failure { release, step, why: why.clone(), reverted: false });
+        self.revert(running, Cause::Failed { step, why })
     }
 
     pub(crate) fn on_paused(&mut self, why: Option<String>) -> Vec<Action> {

@@ -115,6 +115,21 @@ pub enum State {
 }
 
 impl State {
+    /// What the report says of it.
+    pub fn seen(&self) -> HostState {
+        match self {
+            Self::Idle {} => HostState::Idle,
+            Self::Fetching { .. } => HostState::Fetching,
+            Self::Staged { .. } => HostState::Staged,
+            Self::Switching { .. } => HostState::Switching,
+            Self::Probing { .. } => HostState::Probing,
+            Self::Baking { .. } => HostState::Baking,
+            Self::Committed {} => HostState::Committed,
+            Self::Reverting { .. } => HostState::Reverting,
+            Self::Stuck { .. } => HostState::Stuck,
+        }
+    }
+
     /// Its name in logs.
     pub fn name(&self) -> &'static str {
         match self {
@@ -245,6 +260,11 @@ impl Service {
         self.state = State::Committed {};
     }
 
+    /// The rollout behind the newest wish.
+    pub(crate) fn wished_for(&self) -> Option<RolloutId> {
+        self.wish.as_ref().and_then(|wish| wish.rollout.clone())
+    }
+
     /// The state that is returned to when there is nothing to do.
     pub(crate) fn rest(&self) -> State {
         if self.running.is_some() { State::Committed {} } else { State::Idle {} }
@@ -288,24 +308,13 @@ impl Service {
 
     /// What the report says of this service.
     pub fn standing(&self, service: &ServiceName) -> Standing {
-        let state = match &self.state {
-            State::Idle {} => HostState::Idle,
-            State::Fetching { .. } => HostState::Fetching,
-            State::Staged { .. } => HostState::Staged,
-            State::Switching { .. } => HostState::Switching,
-            State::Probing { .. } => HostState::Probing,
-            State::Baking { .. } => HostState::Baking,
-            State::Committed {} => HostState::Committed,
-            State::Reverting { .. } => HostState::Reverting,
-            State::Stuck { .. } => HostState::Stuck,
-        };
         Standing {
             service: service.clone(),
-            state,
+            state: self.state.seen(),
             running: self.running.as_ref().map(|known| known.id),
             previous: self.previous.as_ref().map(|known| known.id),
             target: self.target(),
-            rollout: self.wish.as_ref().and_then(|wish| wish.rollout.clone()),
+            rollout: self.wished_for(),
             health: self.health,
             failure: self.failure.clone(),
             switched: self.switched,

@@ -567,7 +567,7 @@ impl Service {
         match &self.state {
             // From Switching: what was staged turned out damaged before the live link was touched.
             State::Fetching { .. } | State::Switching { .. } if self.target() == Some(release) => {
-                let rollout = self.wish.as_ref().and_then(|wish| wish.rollout.clone());
+                let rollout = self.wished_for();
                 self.remember(release, rollout);
                 let step = FailedStep::Stage;
                 self.failure = Some(Failure { release, step, why, reverted: false });
@@ -596,7 +596,7 @@ impl Service {
             State::Staged { target } if wished && target.id == release => {
                 let target = target.clone();
                 self.switched = Some(SwitchTimes { started: now, passed: None });
-                self.switched_for = self.wish.as_ref().and_then(|wish| wish.rollout.clone());
+                self.switched_for = self.wished_for();
                 self.contact = Contact::since_switch(self.wish.as_ref());
                 self.enter(State::Switching { target: target.clone() });
                 vec![Action::Activate { target }]

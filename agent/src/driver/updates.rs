@@ -1,6 +1,6 @@
 //! The driver's part in updates of the agent itself (docs/agent.md A12).
 
-use groundswell_machine::{Event, State};
+use groundswell_machine::Event;
 
 use super::{Driver, DriverError, Slot};
 use crate::own;
@@ -40,7 +40,7 @@ impl Driver {
         let next = own::choose(&slot.machine, &self.own);
         self.outside.layout.is_split()
             && next != self.outside.program
-            && self.slots.values().all(is_at_rest)
+            && !self.slots.values().any(is_busy)
     }
 
     /// Whether the service may switch beside the others: the agent is not updated in the middle of a
@@ -50,20 +50,10 @@ impl Driver {
         self.slots
             .iter()
             .filter(|(other, _)| *other != service)
-            .all(|(other, slot)| is_at_rest(slot) || (!own && !own::is_own(other)))
+            .all(|(other, slot)| !is_busy(slot) || (!own && !own::is_own(other)))
     }
 }
 
-fn is_at_rest(slot: &Slot) -> bool {
-    match &slot.machine.state {
-        State::Idle {}
-        | State::Fetching { .. }
-        | State::Staged { .. }
-        | State::Committed {}
-        | State::Stuck { .. } => true,
-        State::Switching { .. }
-        | State::Probing { .. }
-        | State::Baking { .. }
-        | State::Reverting { .. } => false,
-    }
+fn is_busy(slot: &Slot) -> bool {
+    slot.machine.state.seen().is_busy()
 }

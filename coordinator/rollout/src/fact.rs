@@ -45,8 +45,7 @@ pub fn fact(
 /// That the host is in the middle of nothing.
 fn rested(standing: &Standing) -> Option<HostFact> {
     // On a stuck host nothing goes on before a person has looked; its slot is freed for others.
-    let done = standing.state.is_at_rest() || standing.state == HostState::Stuck;
-    done.then_some(HostFact::Rested)
+    (!standing.state.is_busy()).then_some(HostFact::Rested)
 }
 
 /// What the report says of the release before, where that is news.
