@@ -91,6 +91,7 @@ impl Bed {
         match &result {
             Ok(effects) => {
                 assert_eq!(check(&self.rollout), [], "after {input:?}");
+                assert_totals(&self.rollout);
                 assert_ne!(self.rollout, before, "{input:?} changed nothing and was accepted");
                 assert_wishes(&before, &self.rollout, effects, self.at);
                 self.log.push((input, self.at));
@@ -285,6 +286,14 @@ fn fail(standing: &mut Standing, release: ReleaseId, step: FailedStep) {
     standing.running = standing.previous.or(standing.running);
     standing.target = None;
     standing.state = HostState::Committed;
+}
+
+/// Every host of a wave is counted once, whatever becomes of it.
+fn assert_totals(rollout: &Rollout) {
+    for (planned, wave) in rollout.plan().waves.iter().zip(0_u32..) {
+        let total = rollout.tally(wave).unwrap().total();
+        assert_eq!(usize::try_from(total).unwrap(), planned.hosts.len(), "wave {wave}");
+    }
 }
 
 /// Each wish that changed is listed and has the entry's number; no other wish has changed.

@@ -3,7 +3,8 @@
 use groundswell_rollout::{Finding, HostFact, ProgressName, Rollout, check};
 use serde_json::{Value, json};
 
-use crate::bed::{Bed, person};
+use crate::bed::{Bed, person, planned};
+use crate::guards::racked;
 
 /// Four hosts of which two are in flight, one is ready and one is staging.
 fn sound() -> Bed {
@@ -31,7 +32,9 @@ fn each_broken_invariant_is_found() {
     let second = bed.wave(1);
     assert_eq!(check(&bed.rollout), []);
     assert_eq!(broken("/plan/waves/0/bake_secs", |_| json!(1)), [Finding::PlanHash]);
-    assert_eq!(broken("/waves", |_| json!([])), [Finding::Shape { state: 6, plan: 6 }]);
+    let shape = [Finding::Shape { state: 6, plan: 6 }];
+    assert_eq!(broken("/waves", |_| json!([])), shape);
+    assert_eq!(broken("/by_id", |by_id| json!([by_id[0]])), shape);
     let swapped = |by_id: &Value| {
         let mut by_id = by_id.as_array().unwrap().clone();
         by_id.reverse();
@@ -57,6 +60,32 @@ fn each_broken_invariant_is_found() {
     assert!(closed.contains(&Finding::PhaseWave(0)), "{closed:?}");
     let order = broken("/waves/1/opened", |_| json!(5));
     assert!(order.contains(&Finding::ClosedWave(second[0])), "{order:?}");
+}
+
+#[test]
+fn hosts_in_flight_in_too_many_racks_are_found() {
+    let mut plan = planned("max_in_flight = 9\n[[wave]]\nrest = true", 2);
+    plan.domains_at_once = 2;
+    let mut bed = racked(plan, (2, 1));
+    for host in bed.wave(0) {
+        bed.fact(host, HostFact::Staged);
+    }
+    assert_eq!(bed.rollout.in_flight(), 2);
+    let mut json = serde_json::to_value(bed.rollout).unwrap();
+    json["plan"]["domains_at_once"] = json!(1);
+    let findings = check(&serde_json::from_value::<Rollout>(json).unwrap());
+    assert_eq!(findings, [Finding::PlanHash, Finding::Domains { domains: 2, at_once: 1 }]);
+}
+
+#[test]
+fn a_gate_of_a_wave_that_is_not_there_is_found() {
+    let keys = "bake_secs = 0\n[[wave]]\ncount = 1\n[[wave]]\nrest = true\ngate = \"manual\"";
+    let mut bed = Bed::start(keys, 3);
+    bed.obey_all();
+    let mut json = serde_json::to_value(bed.rollout).unwrap();
+    json["phase"]["gated"]["wave"] = json!(9);
+    let findings = check(&serde_json::from_value::<Rollout>(json).unwrap());
+    assert_eq!(findings, [Finding::PhaseWave(9)]);
 }
 
 #[test]

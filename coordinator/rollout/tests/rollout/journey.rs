@@ -26,6 +26,7 @@ fn three_waves_to_completed() {
     }
     assert_eq!(bed.outcome(), Some(Outcome::Completed));
     assert!(bed.rollout.is_proven());
+    assert_eq!(bed.rollout.started(), Some(101));
     let committed: u32 = (0..3).map(|wave| bed.rollout.tally(wave).unwrap().committed).sum();
     assert_eq!(committed, 10);
     for number in 0..10 {
@@ -277,9 +278,22 @@ fn a_completed_rollout_hands_its_stragglers_to_the_newer_one() {
     bed.apply(Input::Connected { host: late });
     bed.apply(Input::Supersede { by: "shop-8".parse().unwrap() });
     assert_eq!(bed.outcome(), Some(Outcome::Completed));
+    assert_eq!(bed.rollout.successor(), Some(&"shop-8".parse().unwrap()));
     assert_eq!(bed.action(late), Action::Hold {});
     let input = Input::Revert { by: person("ann"), why: String::new() };
     assert_eq!(bed.refused(input), Refusal::Superseded("shop-8".parse().unwrap()));
+}
+
+#[test]
+fn a_host_that_waits_for_a_slot_and_leaves_is_absent_in_the_end() {
+    let mut bed = Bed::start("max_in_flight = 1\n[[wave]]\nrest = true", 3);
+    let ids = bed.wave(0);
+    for id in &ids {
+        bed.fact(*id, HostFact::Staged);
+    }
+    bed.apply(Input::Disconnected { host: ids[1] });
+    bed.pass(30);
+    assert_eq!(bed.progress(ids[1]), Progress::Absent);
 }
 
 #[test]

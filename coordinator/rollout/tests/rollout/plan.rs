@@ -94,6 +94,15 @@ fn nobody_too_many_and_twins_are_refused() {
     };
     assert_eq!(error, expected);
     assert!(error.to_string().contains("'swell host ls'"));
+    let all = Policy::from_toml("service = \"shop\"\ntargets = \"*\"").unwrap();
+    let error = plan(&all, &[], &reference(false), &seed).unwrap_err();
+    assert!(matches!(&error, PlanError::NoHosts { hosts: 0, targets, .. } if targets == "*"));
+    let many: Vec<HostFacts> = std::iter::repeat_n(hosts(1)[0].clone(), 100_001).collect();
+    // As many as allowed get further: to their being one and the same.
+    for (count, too_many) in [(100_000, false), (100_001, true)] {
+        let error = plan(&all, &many[..count], &reference(false), &seed).unwrap_err();
+        assert_eq!(matches!(error, PlanError::TooManyHosts { .. }), too_many, "{error}");
+    }
     let mut twins = hosts(2);
     twins[1].id = twins[0].id;
     let policy = crate::bed::policy("");
@@ -149,6 +158,8 @@ fn hosts_that_do_not_fit_are_left_out_with_the_reason() {
     for facts in &mut facts[4..] {
         facts.running_seq = 5;
     }
+    // Exactly as long as the window.
+    facts[5].usual_secs = Some(3_600);
     facts[6].running = None;
     facts[6].running_seq = 0;
     facts[7].failures_in_a_row = 2;

@@ -159,6 +159,9 @@ fn each_broken_rule_names_its_line_and_what_to_write() {
     }
     let many = "[[wave]]\ncount = 1\n".repeat(65);
     assert_eq!(fault(&many).1, PolicyFault::TooManyWaves);
+    let counts = "[[wave]]\ncount = 1\n".repeat(63);
+    let most = Policy::from_toml(&format!("{HEAD}{counts}[[wave]]\nrest = true")).unwrap();
+    assert_eq!(most.waves.len(), 64);
 }
 
 const WHOLE: &str = r#"
@@ -326,6 +329,8 @@ fn what_is_no_policy_names_the_line_too() {
     }
     let error = Policy::from_toml("targets = \"*\"").unwrap_err();
     assert!(error.hint().contains("missing field `service`"), "{}", error.hint());
+    let most = "#".repeat(64 * 1024);
+    assert!(matches!(Policy::from_toml(&most), Err(PolicyError::Toml { .. })));
     let long = "#".repeat(64 * 1024 + 1);
     let error = Policy::from_toml(&long).unwrap_err();
     assert!(matches!(error, PolicyError::TooLarge { bytes: 65_537 }));

@@ -95,6 +95,8 @@ fn every_host_and_labels_with_quotes_are_written_so_that_they_are_read_again() {
     all.targets = groundswell_common::selector::Selector::default();
     assert!(policy_text(&all).contains("\ntargets = \"*\"\n"));
     assert_eq!(made(&all).0.targets, all.targets);
+    let some = answers(3, Windows::Always, false);
+    assert_eq!(made(&some).0.targets, some.targets);
     let odd = answers(3, Windows::One("no\"where\n".to_owned()), false);
     let error = Policy::from_toml(&policy_text(&odd)).unwrap_err();
     let PolicyError::Rule { fault, .. } = error else { panic!("{error}") };

@@ -149,8 +149,29 @@ fn late_hosts_go_in_their_own_lane_and_cost_only_its_budget() {
     bed.failed(late[0]);
     assert_eq!((bed.rollout.lane_failures(), bed.rollout.failures(0)), (1, 0));
     bed.failed(late[1]);
+    assert_eq!(bed.rollout.lane_failures(), 2);
     assert_eq!(bed.rollout.in_flight(), 0, "the lane is shut");
     assert_eq!(bed.phase(), PhaseName::Baking, "and the rollout goes on");
+}
+
+#[test]
+fn a_late_host_that_has_left_again_gets_no_slot_of_the_lane() {
+    let keys = "straggler_max_in_flight = 1\nbake_secs = 600\n[[wave]]\nrest = true";
+    let mut bed = Bed::start(keys, 4);
+    let late: Vec<_> = bed.wave(0)[1..].to_vec();
+    for id in &late {
+        bed.apply(Input::Disconnected { host: *id });
+    }
+    bed.obey_all();
+    bed.pass(30);
+    for id in &late {
+        bed.apply(Input::Connected { host: *id });
+        bed.fact(*id, HostFact::Staged);
+    }
+    bed.apply(Input::Disconnected { host: late[1] });
+    bed.fact(late[0], HostFact::Committed);
+    assert_eq!(bed.progress(late[1]), Progress::Staged);
+    assert_eq!(bed.progress(late[2]).name(), ProgressName::Granted);
 }
 
 fn gated(change: impl FnOnce(&mut Plan)) -> Bed {
@@ -168,8 +189,10 @@ fn an_inconclusive_webhook_never_opens_a_wave_and_a_no_halts() {
     let mut bed = gated(|plan| plan.waves[1].gate.webhook = true);
     assert_eq!(asks_webhook(&bed.rollout), Some(1));
     let answer = |verdict| Input::Answer { wave: 1, verdict, why: "42 errors".to_owned() };
+    assert_eq!(bed.rollout.answer(1), None);
     bed.apply(answer(Verdict::Inconclusive));
     assert_eq!(bed.phase(), PhaseName::Gated);
+    assert_eq!(bed.rollout.answer(1), Some(Verdict::Inconclusive));
     bed.apply(answer(Verdict::Fail));
     let Phase::Halted { cause, .. } = bed.rollout.phase() else { panic!() };
     assert_eq!(*cause, HaltCause::Gate { wave: 1, why: "42 errors".to_owned() });
@@ -191,6 +214,40 @@ fn who_made_the_release_does_not_count_among_four_eyes() {
     assert_eq!(bed.refused(approve("ann")), Refusal::FourEyes(person("ann")));
     bed.apply(approve("ben"));
     assert_eq!(bed.phase(), PhaseName::Running);
+}
+
+#[test]
+fn four_eyes_hold_an_author_at_the_waves_that_ask_for_them_alone() {
+    let keys = "max_in_flight = 9\nbake_secs = 0\n[[wave]]\ncount = 1\n[[wave]]\ncount = 2\n\
+        [[wave]]\nrest = true";
+    let mut plan = planned(keys, 4);
+    plan.release.authors = vec![person("ann")];
+    plan.waves[1].gate.approvals = 1;
+    plan.waves[2].gate.approvals = 1;
+    plan.waves[2].gate.four_eyes = true;
+    let mut bed = begun(plan);
+    let plan = bed.rollout.plan_hash();
+    let approve = |wave| Input::Approve { by: person("ann"), plan, wave };
+    let refusal = Refusal::FourEyes(person("ann"));
+    for wave in [None, Some(2)] {
+        assert_eq!(bed.refused(approve(wave)), refusal, "{wave:?}");
+    }
+    bed.apply(approve(Some(1)));
+    bed.obey_all();
+    assert_eq!((bed.phase(), bed.rollout.wave()), (PhaseName::Gated, Some(2)));
+}
+
+#[test]
+fn slowing_down_stops_nobody_who_is_on_the_way() {
+    let mut bed = Bed::start("max_in_flight = 3\n[[wave]]\nrest = true", 4);
+    for host in bed.wave(0) {
+        bed.fact(host, HostFact::Staged);
+    }
+    bed.apply(steer(Steer::Slow { max_in_flight: Some(1) }));
+    assert_eq!(bed.rollout.in_flight(), 3);
+    let first = bed.wave(0)[0];
+    bed.fact(first, HostFact::Committed);
+    assert_eq!(bed.rollout.in_flight(), 2, "and nobody joins them");
 }
 
 #[test]
@@ -285,6 +342,28 @@ fn hosts_that_fetched_before_are_found_staged_when_their_wave_opens() {
         assert!(bed.report(id));
         assert_eq!(bed.progress(id).name(), ProgressName::Granted);
     }
+}
+
+#[test]
+fn a_host_that_fetches_before_its_wave_stops_with_the_rollout() {
+    let keys = "prefetch = true\nbake_secs = 0\n[[wave]]\ncount = 1\n[[wave]]\nrest = true";
+    let mut bed = Bed::start(keys, 3);
+    let later = bed.wave(1)[0];
+    let fetch = bed.action(later);
+    let changed = bed.halt().changed_hosts;
+    assert_ne!(bed.action(later), fetch);
+    assert!(changed.contains(&later), "it is told");
+}
+
+#[test]
+fn a_busy_host_that_says_something_else_of_itself_is_not_busy_with_it() {
+    let mut bed = Bed::of(planned("max_in_flight = 1\n[[wave]]\nrest = true", 3));
+    let first = bed.wave(0)[0];
+    let until = bed.at.now.plus_secs(90);
+    bed.apply(Input::Start { away: Vec::new(), busy: vec![Busy { host: first, until }] });
+    bed.fact(first, HostFact::Staged);
+    assert_eq!(bed.progress(first).name(), ProgressName::Granted, "the slot is its own now");
+    assert_eq!(bed.rollout.host(&first).unwrap().busy, None);
 }
 
 #[test]
