@@ -33,12 +33,19 @@ pub fn fact(
         return None;
     }
     let entry = rollout.host(host)?;
-    if entry.busy.is_some() {
-        // Of what it said before it knew of this rollout, nothing tells whether it is done.
-        return (accepted >= generation(rollout, host)).then(|| rested(standing)).flatten();
+    let busy = entry.busy.is_some();
+    // Of what it said before it knew of its newest wish, nothing tells whether it is done.
+    if busy && accepted < generation(rollout, host) {
+        return None;
     }
+    // Left out with a slot, it may have switched all the same.
+    let listens = !busy || matches!(entry.progress, Progress::Excluded { .. });
     let news = observe(rollout, entry, standing, accepted)
+        .filter(|_| listens)
         .filter(|seen| next_progress(rollout, entry, seen, Timestamp::from_millis(0)).is_some());
+    if busy {
+        return news.or_else(|| rested(standing));
+    }
     news.or_else(|| health(rollout, entry, standing))
 }
 

@@ -86,9 +86,20 @@ pub(crate) fn unpark_windows(rollout: &mut Rollout, step: &mut Step) {
 /// Hosts that use a slot of this rollout now: a newer one of the service starts with them as busy.
 #[must_use]
 pub fn busy(rollout: &Rollout, now: Timestamp) -> Vec<Busy> {
+    let users = rollout.sets.in_flight.union(&rollout.sets.busy);
+    let user = |ordinal: &u32| {
+        let until = busy_until(rollout.entry(*ordinal)?, now)?;
+        let (_, planned) = rollout.planned_at(*ordinal)?;
+        Some(Busy { host: planned.id, until })
+    };
+    users.filter_map(user).collect()
+}
+
+/// Until when a host that uses a slot now may be in the middle of something, if nothing is heard.
+pub(crate) fn busy_until(entry: &HostEntry, now: Timestamp) -> Option<Timestamp> {
     // One that held its slot through a stop may have asked for its permit just before.
     let least = now.plus_secs(LOST_GRACE_SECS);
-    let until = |entry: &HostEntry| match &entry.progress {
+    match &entry.progress {
         Progress::Granted { deadline, .. }
         | Progress::Probing { deadline }
         | Progress::Baking { deadline }
@@ -103,14 +114,7 @@ pub fn busy(rollout: &Rollout, now: Timestamp) -> Vec<Busy> {
         | Progress::Overdue
         | Progress::Reverted
         | Progress::Excluded { .. } => entry.busy,
-    };
-    let users = rollout.sets.in_flight.union(&rollout.sets.busy);
-    let user = |ordinal: &u32| {
-        let until = until(rollout.entry(*ordinal)?)?;
-        let (_, planned) = rollout.planned_at(*ordinal)?;
-        Some(Busy { host: planned.id, until })
-    };
-    users.filter_map(user).collect()
+    }
 }
 
 /// When a host that is told now to go back no longer keeps its slot.

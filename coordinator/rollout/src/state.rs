@@ -92,7 +92,8 @@ pub struct HostEntry {
     pub late: bool,
     /// What it waits for instead of a slot.
     pub parked: Option<Parked>,
-    /// Until when it counts as busy with the rollout before; `None` where it is not.
+    /// Until when it counts as busy with the rollout before, or with this one though it was left out; `None`
+    /// where it is not.
     #[serde(default)]
     pub busy: Option<Timestamp>,
 }

@@ -9,6 +9,7 @@ use crate::hosts::{Step, may_still_run};
 use crate::input::Steer;
 use crate::phase::{Course, HaltCause, Phase};
 use crate::settle::{go_to_wave, resumable};
+use crate::slots::busy_until;
 use crate::state::{Progress, Rollout, usize_of};
 use crate::step::Refusal;
 
@@ -110,7 +111,10 @@ fn exclude(rollout: &mut Rollout, step: &mut Step, host: &HostId) -> Result<(), 
         | Progress::Failed { .. }
         | Progress::Lost
         | Progress::Absent => {
+            // One with a slot may have its permit in its hands, and switch before it hears of this.
+            let until = busy_until(entry, step.at.now);
             rollout.advance(step, ordinal, Progress::Excluded { ran, gone: false });
+            rollout.edit(step, ordinal, |entry| entry.busy = until);
             Ok(())
         }
         Progress::Excluded { .. } => Err(Refusal::NoChange),

@@ -498,6 +498,10 @@ fn learn(
     }
     let commits = next == Progress::Committed;
     rollout.advance(step, ordinal, next);
+    // One that was left out with a slot is done with it then.
+    if matches!(fact, HostFact::Committed | HostFact::RevertDone { .. }) {
+        rollout.edit(step, ordinal, |entry| entry.busy = None);
+    }
     let of_wave = rollout.wave_of(ordinal);
     let renewed = now.plus_secs(rollout.plan.progress_deadline_secs);
     if let Phase::Running { wave, progress_by } = &mut rollout.phase

@@ -3,7 +3,9 @@
 use groundswell_common::HostId;
 use groundswell_common::limits::FAILURE_TEXT_MAX_BYTES;
 use groundswell_common::report::{FailedStep, Failure, HostState, Standing, Verdict};
-use groundswell_rollout::{HostFact, Input, Progress, Refusal, Steer, fact, generation};
+use groundswell_rollout::{
+    HostFact, Input, Progress, ProgressName, Refusal, Steer, fact, generation,
+};
 
 use crate::bed::{Bed, host, person, release};
 
@@ -179,6 +181,56 @@ fn a_host_left_out_that_runs_the_release_after_all_is_known_and_goes_back() {
         assert_eq!(bed.progress(host(0)), Progress::Excluded { ran: true, gone: false });
         bed.fact(host(0), HostFact::RevertDone { running: Some(release(OLD)) });
         assert_eq!(bed.progress(host(0)), Progress::Excluded { ran: false, gone: false });
+    }
+}
+
+#[test]
+fn a_host_left_out_with_a_permit_in_its_hands_keeps_its_slot_until_it_is_done() {
+    let mut bed = Bed::start("max_in_flight = 1\n[[wave]]\nrest = true", 2);
+    let [first, second] = [0, 1].map(|at| bed.wave(0)[at]);
+    let (staged, switching) = (HostState::Staged, HostState::Probing);
+    for id in [first, second] {
+        bed.fact(id, HostFact::Staged);
+    }
+    steer(&mut bed, Steer::Exclude { host: first });
+    assert_eq!(bed.progress(second), Progress::Staged, "its slot is not free yet");
+    let says = |bed: &mut Bed, state, running, accepted| {
+        let standing = bed.standing(first);
+        (standing.state, standing.running) = (state, Some(release(running)));
+        standing.target = Some(release(NEW));
+        let standing = standing.clone();
+        let fact = fact(&bed.rollout, &first, &standing, accepted);
+        if let Some(fact) = fact.clone() {
+            bed.fact(first, fact);
+        }
+        fact
+    };
+    // What it said before it heard of it says nothing of the permit.
+    let accepted = generation(&bed.rollout, &first);
+    assert_eq!(says(&mut bed, staged, OLD, accepted - 1), None);
+    assert_eq!(says(&mut bed, switching, NEW, accepted), None);
+    assert_eq!(bed.progress(second), Progress::Staged, "it is in the middle of it");
+    assert_eq!(says(&mut bed, HostState::Baking, NEW, accepted), None);
+    assert_eq!(says(&mut bed, HostState::Committed, NEW, accepted), Some(HostFact::Rested));
+    assert_eq!(bed.progress(first), Progress::Excluded { ran: true, gone: false });
+    assert_eq!(bed.progress(second).name(), ProgressName::Granted);
+}
+
+#[test]
+fn a_host_left_out_with_a_slot_gives_it_back_where_it_did_not_switch_or_is_not_heard() {
+    for heard in [true, false] {
+        let mut bed = Bed::start("max_in_flight = 1\n[[wave]]\nrest = true", 2);
+        let [first, second] = [0, 1].map(|at| bed.wave(0)[at]);
+        for id in [first, second] {
+            bed.fact(id, HostFact::Staged);
+        }
+        steer(&mut bed, Steer::Exclude { host: first });
+        if heard {
+            assert!(bed.report(first), "it stands where it stood");
+        } else {
+            bed.pass(120);
+        }
+        assert_eq!(bed.progress(second).name(), ProgressName::Granted, "heard: {heard}");
     }
 }
 
