@@ -272,7 +272,9 @@ async fn serve(
     durable::make_dir(&layout.services(), 0o755)?;
     let units: Arc<dyn Units> = match settings.supervisor {
         Supervisor::Process => Arc::new(ProcessUnits::new(layout.clone())),
-        Supervisor::Systemd => Arc::new(SystemdUnits::new(settings.units.clone())),
+        Supervisor::Systemd => {
+            Arc::new(SystemdUnits::new(settings.units.clone(), settings.shipped_units.clone()))
+        }
     };
     let clock: Arc<dyn Clock> = Arc::new(SteadyClock::start());
     let outside = Outside {

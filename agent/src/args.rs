@@ -104,4 +104,6 @@ pub(crate) enum ConfigVerb {
         /// The unit.
         unit: String,
     },
+    /// Exits with 0 when releases of a service bring units, which systemd must read again; what polkit's rule asks.
+    Ships,
 }

@@ -48,6 +48,7 @@ struct Fragment {
 struct ServiceFragment {
     units: Option<Vec<String>>,
     allow_drift: Option<bool>,
+    shipped_units: Option<bool>,
 }
 
 /// Why there is no configuration.
@@ -112,6 +113,8 @@ pub struct Settings {
     pub units: BTreeMap<ServiceName, Vec<String>>,
     /// Services that go on though files of their live release were changed.
     pub allow_drift: BTreeSet<ServiceName>,
+    /// Services whose releases bring their units.
+    pub shipped_units: BTreeSet<ServiceName>,
     /// Which file set which key; a key that is absent has its default.
     pub origins: BTreeMap<String, PathBuf>,
 }
@@ -132,6 +135,7 @@ pub fn load(file: &Path) -> Result<Settings, ConfigError> {
         bandwidth_bytes_per_sec: None,
         units: BTreeMap::new(),
         allow_drift: BTreeSet::new(),
+        shipped_units: BTreeSet::new(),
         origins: BTreeMap::new(),
     };
     let mut found = false;
@@ -210,12 +214,16 @@ impl Settings {
             {
                 return Err(value("services.NAME.units", "must be at most 32 NAME.service"));
             }
-            if let Some(allow) = given.allow_drift {
-                self.origins.insert(format!("services.{service}.allow_drift"), path.to_owned());
-                if allow {
-                    self.allow_drift.insert(service.clone());
+            for (key, given, services) in [
+                ("allow_drift", given.allow_drift, &mut self.allow_drift),
+                ("shipped_units", given.shipped_units, &mut self.shipped_units),
+            ] {
+                let Some(given) = given else { continue };
+                self.origins.insert(format!("services.{service}.{key}"), path.to_owned());
+                if given {
+                    services.insert(service.clone());
                 } else {
-                    self.allow_drift.remove(&service);
+                    services.remove(&service);
                 }
             }
             self.origins.insert(format!("services.{service}.units"), path.to_owned());
@@ -257,8 +265,12 @@ impl Settings {
         ];
         for (service, units) in &self.units {
             lines.push((format!("services.{service}.units"), format!("{units:?}")));
-            let allow = self.allow_drift.contains(service).to_string();
-            lines.push((format!("services.{service}.allow_drift"), allow));
+            for (key, services) in
+                [("allow_drift", &self.allow_drift), ("shipped_units", &self.shipped_units)]
+            {
+                let value = services.contains(service).to_string();
+                lines.push((format!("services.{service}.{key}"), value));
+            }
         }
         let origin = |key: &str| {
             self.origins.get(key).map_or("default".to_owned(), |path| path.display().to_string())

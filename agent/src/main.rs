@@ -84,7 +84,10 @@ fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
         Verb::Unstick { service } => status::unstick(&settings, &service)?,
         Verb::Config { verb: ConfigVerb::Show } => print(&settings.show())?,
         Verb::Config { verb: ConfigVerb::Allows { unit } } if settings.allows(&unit) => {}
-        Verb::Config { verb: ConfigVerb::Allows { .. } } => return Ok(ExitCode::FAILURE),
+        Verb::Config { verb: ConfigVerb::Ships } if !settings.shipped_units.is_empty() => {}
+        Verb::Config { verb: ConfigVerb::Allows { .. } | ConfigVerb::Ships } => {
+            return Ok(ExitCode::FAILURE);
+        }
     }
     Ok(ExitCode::SUCCESS)
 }

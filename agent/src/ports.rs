@@ -2,7 +2,7 @@
 //! channels and the tree a directory, so tests replace those without a trait.
 
 use std::fs::File;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::pin::Pin;
 
 use groundswell_common::manifest::{Probe, Switch};
@@ -13,7 +13,7 @@ use crate::durable::Fault;
 use crate::fetch::FetchError;
 use crate::hooks::{HookError, Order};
 use crate::probe::ProbeError;
-use crate::units::UnitError;
+use crate::units::{ShippedError, UnitError};
 
 /// Asynchronous work behind a trait.
 pub(crate) type Work<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
@@ -68,6 +68,13 @@ pub(crate) trait Units: Send + Sync {
     fn hook<'a>(&'a self, order: &'a Order) -> Work<'a, Result<(), HookError>>;
     /// Whether the units that a release names are allowed on this host; the first that is not.
     fn refused_unit(&self, service: &ServiceName, units: &[String]) -> Option<String>;
+    /// Whether the units that the tree of a release brings may be used.
+    fn takes(
+        &self,
+        service: &ServiceName,
+        tree: &Path,
+        units: &[String],
+    ) -> Result<(), ShippedError>;
     /// Whether it can switch so.
     fn switches(&self, switch: Switch) -> bool;
     /// Stops every service, when the agent ends and is configured to.

@@ -28,7 +28,7 @@ use crate::stage::{self, StageError, StagedRelease, Unpack};
 use crate::switch;
 use crate::text::failure;
 use crate::trustee::Trustee;
-use crate::units::{UnitError, instance};
+use crate::units::{ShippedError, UnitError, instance};
 use groundswell_common::chain;
 use groundswell_machine::{Cause, Event, Known};
 
@@ -70,6 +70,8 @@ enum BringError {
     Fetch(#[from] FetchError),
     #[error(transparent)]
     Stage(#[from] StageError),
+    #[error(transparent)]
+    Shipped(#[from] ShippedError),
     #[error(transparent)]
     Drift(#[from] DriftError),
     #[error(transparent)]
@@ -117,6 +119,7 @@ impl Job {
         match stage::open(layout, &self.service, &proof, &bring.trustee) {
             Ok(Some(staged)) => {
                 self.admit(staged.manifest(), &bring)?;
+                self.admit_units(&staged)?;
                 stage::save_proof(layout, &self.service, &proof)?;
                 return Ok(staged.known().clone());
             }
@@ -136,7 +139,14 @@ impl Job {
         let staged = self.unpack(payload, proof, manifest, bundle).await;
         // A bundle whose content is not what the manifest lists is of no use a second time either.
         depot.discard(&blob.sha256);
-        Ok(staged?.known().clone())
+        let staged = staged?;
+        self.admit_units(&staged)?;
+        Ok(staged.known().clone())
+    }
+
+    fn admit_units(&self, staged: &StagedRelease) -> Result<(), BringError> {
+        let tree = self.outside.layout.release(&self.service, &staged.known().id).join("tree");
+        Ok(self.outside.units.takes(&self.service, &tree, &staged.manifest().units)?)
     }
 
     /// A release is staged where what it would go back to is whole on the disk.

@@ -4,6 +4,7 @@
 mod log;
 mod proc_table;
 mod process;
+mod shipped;
 #[cfg(test)]
 pub(crate) mod simulated;
 mod systemd;
@@ -13,6 +14,7 @@ use groundswell_common::ReleaseId;
 use crate::durable::Fault;
 
 pub(crate) use process::ProcessUnits;
+pub(crate) use shipped::ShippedError;
 pub(crate) use systemd::{SystemdUnits, hook_unit};
 
 /// Crashes after which a service is said not to come up; it is still started again and again.

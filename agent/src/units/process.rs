@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::fs::{File, OpenOptions};
 use std::io::{Read as _, Seek as _, SeekFrom};
 use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::Path;
 use std::process::Stdio;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -23,7 +24,7 @@ use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep, timeout};
 
 use super::proc_table::{self, ProcessId};
-use super::{HOPELESS_CRASHES, UnitError};
+use super::{HOPELESS_CRASHES, ShippedError, UnitError};
 use crate::durable::{self, Access, at};
 use crate::exec::Output;
 use crate::hooks::{HookError, Order};
@@ -243,6 +244,15 @@ impl Units for ProcessUnits {
 
     fn refused_unit(&self, _service: &ServiceName, _units: &[String]) -> Option<String> {
         None
+    }
+
+    fn takes(
+        &self,
+        _service: &ServiceName,
+        _tree: &Path,
+        _units: &[String],
+    ) -> Result<(), ShippedError> {
+        Ok(())
     }
 
     fn switches(&self, switch: Switch) -> bool {

@@ -1,12 +1,13 @@
 //! A supervisor of tests: remembers what it was told, and fails where a test says so.
 
 use std::collections::BTreeSet;
+use std::path::Path;
 use std::sync::Mutex;
 
 use groundswell_common::ServiceName;
 use groundswell_common::manifest::Switch;
 
-use super::UnitError;
+use super::{ShippedError, UnitError};
 use crate::hooks::{HookError, Order};
 use crate::ports::{Alive, RunSpec, Units, Work};
 
@@ -74,6 +75,15 @@ impl Units for SimulatedUnits {
 
     fn refused_unit(&self, _service: &ServiceName, units: &[String]) -> Option<String> {
         units.iter().find(|unit| unit.starts_with("forbidden")).cloned()
+    }
+
+    fn takes(
+        &self,
+        _service: &ServiceName,
+        _tree: &Path,
+        _units: &[String],
+    ) -> Result<(), ShippedError> {
+        Ok(())
     }
 
     fn switches(&self, _switch: Switch) -> bool {

@@ -1,8 +1,9 @@
 //! Asks systemd over D-Bus to restart units that this host's configuration allows. The one file that names
 //! zbus. The bus is connected to when it is first needed.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::num::NonZeroUsize;
+use std::path::Path;
 use std::time::Duration;
 
 use futures_util::StreamExt as _;
@@ -14,7 +15,7 @@ use zbus::message::Type;
 use zbus::{Connection, MatchRule, MessageStream, ObjectPath, OwnedObjectPath, OwnedVariant};
 
 use super::log::last_lines;
-use super::{HOPELESS_CRASHES, UnitError, named};
+use super::{HOPELESS_CRASHES, ShippedError, UnitError, named, shipped};
 use crate::hooks::{HookError, Order};
 use crate::ports::{Alive, RunSpec, Units, Work};
 
@@ -34,12 +35,17 @@ const SIGNALS_MAX: usize = 256;
 #[derive(Debug)]
 pub(crate) struct SystemdUnits {
     allowed: BTreeMap<ServiceName, Vec<String>>,
+    /// Services whose releases bring their units.
+    shipped: BTreeSet<ServiceName>,
     bus: Mutex<Option<Connection>>,
 }
 
 impl SystemdUnits {
-    pub(crate) fn new(allowed: BTreeMap<ServiceName, Vec<String>>) -> Self {
-        Self { allowed, bus: Mutex::new(None) }
+    pub(crate) fn new(
+        allowed: BTreeMap<ServiceName, Vec<String>>,
+        shipped: BTreeSet<ServiceName>,
+    ) -> Self {
+        Self { allowed, shipped, bus: Mutex::new(None) }
     }
 
     fn check(&self, spec: &RunSpec) -> Result<(), UnitError> {
@@ -110,6 +116,19 @@ impl SystemdUnits {
             return Ok(());
         }
         Err(UnitError::Job { verb, unit: unit.to_owned(), result })
+    }
+
+    /// Lets systemd read its units again, where the release that is live may have brought others.
+    async fn reread(&self, spec: &RunSpec) -> Result<(), UnitError> {
+        if !self.shipped.contains(&spec.service) {
+            return Ok(());
+        }
+        let (verb, unit) = ("Reload", "units");
+        let bus = self.bus().await?;
+        let answer = bus.call_method(Some(SYSTEMD), MANAGER_PATH, Some(MANAGER), verb, &());
+        let late = || UnitError::JobSilent { verb, unit: unit.to_owned(), secs: CALL.as_secs() };
+        let answered = timeout(CALL, answer).await.map_err(|_| late())?;
+        answered.map(drop).map_err(|source| bus_error(verb, unit, source))
     }
 
     /// What another release used up of the unit's start limit, or a person, is not held against the start that
@@ -230,6 +249,7 @@ impl Units for SystemdUnits {
     fn restart<'a>(&'a self, spec: &'a RunSpec) -> Work<'a, Result<(), UnitError>> {
         Box::pin(async move {
             self.check(spec)?;
+            self.reread(spec).await?;
             self.all("RestartUnit", spec).await
         })
     }
@@ -237,6 +257,7 @@ impl Units for SystemdUnits {
     fn reload<'a>(&'a self, spec: &'a RunSpec) -> Work<'a, Result<(), UnitError>> {
         Box::pin(async move {
             self.check(spec)?;
+            self.reread(spec).await?;
             for unit in &spec.units {
                 let verb = if self.active(unit).await? { "ReloadUnit" } else { "StartUnit" };
                 self.job(verb, unit).await?;
@@ -251,6 +272,7 @@ impl Units for SystemdUnits {
             for unit in &spec.units {
                 // A unit that systemd starts at boot is on its way already; starting it twice is one job.
                 if !self.active(unit).await? {
+                    self.reread(spec).await?;
                     self.job("StartUnit", unit).await?;
                 }
             }
@@ -313,6 +335,15 @@ impl Units for SystemdUnits {
         let is_allowed =
             |unit: &&String| allowed.is_some_and(|allowed| allowed.contains(&named(unit)));
         units.iter().find(|unit| !is_allowed(unit)).cloned()
+    }
+
+    fn takes(
+        &self,
+        service: &ServiceName,
+        tree: &Path,
+        units: &[String],
+    ) -> Result<(), ShippedError> {
+        if self.shipped.contains(service) { shipped::check(service, tree, units) } else { Ok(()) }
     }
 
     fn switches(&self, _switch: Switch) -> bool {

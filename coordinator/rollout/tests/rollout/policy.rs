@@ -348,3 +348,22 @@ fn amounts_round_down() {
         assert_eq!(amount.of(hosts), expected, "{amount:?} of {hosts}");
     }
 }
+
+#[test]
+fn days_times_and_counts_are_read_to_their_ends() {
+    let days = |days: &str| {
+        let window = format!("[[window]]\ndays = {days}\nstart = \"23:59\"\nminutes = 60");
+        Policy::from_toml(&format!("{HEAD}{window}")).map(|policy| policy.windows[0].days.clone())
+    };
+    assert_eq!(days("\"daily\"").unwrap(), [0, 1, 2, 3, 4, 5, 6]);
+    assert_eq!(days("\"weekdays\"").unwrap(), [0, 1, 2, 3, 4]);
+    assert!(days("\"weekends\"").is_err());
+    for start in ["24:00", "23:60"] {
+        let window = format!("[[window]]\nstart = \"{start}\"\nminutes = 60");
+        assert!(Policy::from_toml(&format!("{HEAD}{window}")).is_err(), "{start}");
+    }
+    for (count, is_read) in [(1_000_000, true), (1_000_001, false)] {
+        let read = Policy::from_toml(&format!("{HEAD}failure_budget = {count}"));
+        assert_eq!(read.is_ok(), is_read, "{count}");
+    }
+}
