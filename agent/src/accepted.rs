@@ -84,8 +84,7 @@ pub(crate) fn save(layout: &Layout, accepted: &Accepted) -> Result<(), Fault> {
 
 /// Drops the floor, which a root with a new director allows.
 pub(crate) fn forget(layout: &Layout) -> Result<(), Fault> {
-    durable::remove(&layout.directive())?;
-    durable::sync_parent(&layout.directive())
+    durable::forget(&layout.directive())
 }
 
 /// Reads it back; `None` before the first.

@@ -173,6 +173,12 @@ pub(crate) fn remove(path: &Path) -> Result<(), Fault> {
     }
 }
 
+/// As [`remove`], durably.
+pub(crate) fn forget(path: &Path) -> Result<(), Fault> {
+    remove(path)?;
+    sync_parent(path)
+}
+
 /// Removes a directory and all in it; one that is not there is fine.
 pub(crate) fn remove_tree(path: &Path) -> Result<(), Fault> {
     match fs::remove_dir_all(path) {

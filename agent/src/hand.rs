@@ -91,8 +91,7 @@ pub fn pause(
 /// [`HandError`].
 pub fn resume(settings: &Settings, service: Option<&ServiceName>) -> Result<(), HandError> {
     let layout = settings.layout();
-    let path = pause_file(&layout, service);
-    durable::remove(&path).and_then(|()| durable::sync_parent(&path)).map_err(state)
+    durable::forget(&pause_file(&layout, service)).map_err(state)
 }
 
 /// Asks for the release before what is live.
@@ -139,7 +138,5 @@ pub(crate) fn asked(layout: &Layout, service: &ServiceName) -> Option<Leave> {
 
 /// The request was taken up.
 pub(crate) fn done(layout: &Layout, service: &ServiceName) -> Result<(), Fault> {
-    let path = layout.leave(service);
-    durable::remove(&path)?;
-    durable::sync_parent(&path)
+    durable::forget(&layout.leave(service))
 }

@@ -97,18 +97,9 @@ fn hand_over(settings: &Settings, side: Side) -> anyhow::Result<()> {
     if std::env::var_os(RELEASE_VARIABLE).is_some() {
         return Ok(());
     }
-    let found = match own::successor(settings, side) {
-        Ok(found) => found,
-        Err(error) => {
-            tracing::error!(
-                "failed to tell which program is to run: {error:#}; the installed one goes on"
-            );
-            None
-        }
-    };
-    let Some((program, release)) = found else { return Ok(()) };
+    let Some((program, release)) = own::successor(settings, side) else { return Ok(()) };
     let mut command = Command::new(&program);
-    command.args(std::env::args_os().skip(1)).env(RELEASE_VARIABLE, release);
+    command.args(std::env::args_os().skip(1)).env(RELEASE_VARIABLE, release.to_string());
     // It returns only where it failed.
     Err(AppError::System(command.exec())).with_context(|| format!("run {}", program.display()))
 }

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use groundswell_common::manifest::{Manifest, Mode, Switch};
-use groundswell_common::{ReleaseId, ServiceName};
+use groundswell_common::{ReleaseId, ServiceName, chain};
 use groundswell_machine::{Service, State};
 use serde::{Deserialize, Serialize};
 
@@ -29,11 +29,6 @@ const TRIES_MAX: u32 = 2;
 const CONFIRMED_MAX: usize = 4;
 const RECORD_MAX_BYTES: usize = 4 * 1024;
 
-/// An [`OwnError`], whose cases are of no use outside.
-#[derive(Debug, thiserror::Error)]
-#[error(transparent)]
-pub struct AnyOwnError(#[from] OwnError);
-
 /// Which of the two processes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Side {
@@ -45,7 +40,7 @@ pub enum Side {
 
 /// Why it cannot be told which program is to run.
 #[derive(Debug, thiserror::Error)]
-pub(crate) enum OwnError {
+enum OwnError {
     #[error(transparent)]
     Journal(#[from] JournalError),
     #[error(transparent)]
@@ -115,12 +110,16 @@ pub(crate) fn choose(machine: &Service, record: &Record) -> Option<ReleaseId> {
     }
 }
 
-/// The program that a freshly started one should become; `None` where it is the one to run. Counts a try
-/// of a release that has not proved itself.
-///
-/// # Errors
-/// [`OwnError`].
-pub(crate) fn next(layout: &Layout, side: Side) -> Result<Option<(PathBuf, ReleaseId)>, OwnError> {
+/// The program that a freshly started one should become; `None` where it is the one to run, or where that cannot be
+/// told: the installed one goes on. Counts a try of a release that has not proved itself.
+pub fn successor(settings: &Settings, side: Side) -> Option<(PathBuf, ReleaseId)> {
+    next(&settings.layout(), side).unwrap_or_else(|error| {
+        tracing::error!(error = %chain(&error), "it cannot be told which program is to run");
+        None
+    })
+}
+
+fn next(layout: &Layout, side: Side) -> Result<Option<(PathBuf, ReleaseId)>, OwnError> {
     let Some(service) = service() else { return Ok(None) };
     let release = match side {
         Side::Net => switch::live(layout, &service)?,
@@ -157,18 +156,6 @@ pub(crate) fn fits(manifest: &Manifest, layout: &Layout) -> Result<(), &'static 
         return Err("it cannot have hooks; leave them out");
     }
     Ok(())
-}
-
-/// As [`next`], for the command.
-///
-/// # Errors
-/// What cannot be read.
-pub fn successor(
-    settings: &Settings,
-    side: Side,
-) -> Result<Option<(PathBuf, String)>, AnyOwnError> {
-    let found = next(&settings.layout(), side)?;
-    Ok(found.map(|(path, release)| (path, release.to_string())))
 }
 
 /// How long a program on trial waits for contact with the coordinator before it gives way to the one before.

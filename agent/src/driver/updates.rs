@@ -9,13 +9,18 @@ use groundswell_common::ServiceName;
 impl Driver {
     /// The release whose program did not prove itself is left, like one that failed.
     pub(super) fn leave_own_failure(&mut self) -> Result<(), DriverError> {
-        let Some(service) = own::service() else { return Ok(()) };
-        let running = self.slots.get(&service).and_then(|slot| slot.machine.running.as_ref());
+        let Some((service, slot)) = self.own_slot() else { return Ok(()) };
+        let running = slot.machine.running.as_ref();
         if !running.is_some_and(|running| self.own.has_failed(&running.id)) {
             return Ok(());
         }
         let why = "the agent of this release did not hear from the coordinator in its tries";
+        let service = service.clone();
         self.step(&service, Event::TakenBack { why: why.to_owned() })
+    }
+
+    fn own_slot(&self) -> Option<(&ServiceName, &Slot)> {
+        self.slots.iter().find(|(service, _)| own::is_own(service))
     }
 
     /// Whether this program has yet to hear from the coordinator.
@@ -35,12 +40,10 @@ impl Driver {
 
     /// Whether another program of the agent is to go on, and nothing is in the middle of a switch.
     pub(super) fn hands_over(&self) -> bool {
-        let slot = own::service().and_then(|service| self.slots.get(&service));
-        let Some(slot) = slot.filter(|slot| !slot.frozen) else { return false };
+        let slot = self.own_slot().filter(|_| self.outside.layout.is_split());
+        let Some((_, slot)) = slot.filter(|(_, slot)| !slot.frozen) else { return false };
         let next = own::choose(&slot.machine, &self.own);
-        self.outside.layout.is_split()
-            && next != self.outside.program
-            && !self.slots.values().any(is_busy)
+        next != self.outside.program && !self.slots.values().any(is_busy)
     }
 
     /// Whether the service may switch beside the others: the agent is not updated in the middle of a
