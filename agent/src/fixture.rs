@@ -14,13 +14,14 @@ use groundswell_common::manifest::{
 };
 use groundswell_common::selector::Selector;
 use groundswell_common::trust::{Envelope, HostPin, RawRoot, Role, RoleEntry, Root, SecretKey};
-use groundswell_common::wire::{DirectiveMessage, PermitRequest, ReleaseProof};
+use groundswell_common::wire::{Backoff, DirectiveMessage, PermitRequest, ReleaseProof, Welcome};
 use groundswell_common::{Digest, HostId, ReleaseId, ServiceName};
 use zeroize::Zeroizing;
 
 use crate::cancel::Cancel;
 use crate::durable::Fault;
 use crate::fetch::FetchError;
+use crate::identity::{Identity, Loaded};
 use crate::ports::{Depot, Work};
 use crate::trustee::{Trustee, stored_root};
 
@@ -260,4 +261,31 @@ impl Depot for MemoryDepot {
     }
 
     fn set_base(&self, _base: &str) {}
+}
+
+/// What enrolment left, as it is read at a start.
+pub(crate) fn loaded() -> Loaded {
+    let root = root(1, |_| {});
+    let trustee = trustee(&root);
+    let identity = Identity {
+        fleet: "demo".parse().unwrap(),
+        host: trustee.pin.host,
+        name: "web-1".parse().unwrap(),
+        environment: trustee.pin.environment.clone(),
+        labels: "".parse().unwrap_or_default(),
+        agents: "127.0.0.1:1".to_owned(),
+        api: "127.0.0.1:1".to_owned(),
+        blobs: "no address".to_owned(),
+    };
+    Loaded { identity, trustee, root }
+}
+
+/// What the coordinator says first.
+pub(crate) fn welcome() -> Welcome {
+    Welcome {
+        heartbeat_secs: 20,
+        backoff: Backoff { base_ms: 1, cap_ms: 1 },
+        blobs: "http://127.0.0.1:1".to_owned(),
+        roots: Vec::new(),
+    }
 }

@@ -11,7 +11,7 @@ use std::process::{Child, Command, Output, Stdio};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use groundswell_common::api::{HostsAnswer, RolloutPage, RolloutsAnswer};
+use groundswell_common::api::{HostsAnswer, PhaseName, RolloutPage, RolloutsAnswer};
 use groundswell_common::digest::Digest;
 use groundswell_common::manifest::{Mode, RawManifest};
 use serde::de::DeserializeOwned;
@@ -235,6 +235,41 @@ impl Fleet {
         serde_json::from_slice(&output.stdout).ok()
     }
 
+    /// Publishes a tree as a release of the service.
+    ///
+    /// # Panics
+    /// When it is refused.
+    #[track_caller]
+    pub fn publish(&self, service: &str, version: &str, tree: &Path) {
+        let tree = tree.to_string_lossy();
+        self.swell_ok(&["publish", "--service", service, "--version", version, &tree]);
+    }
+
+    /// Waits for the end of the newest rollout of the service.
+    ///
+    /// # Panics
+    /// When it does not come.
+    #[track_caller]
+    pub fn wait_done(&self, service: &str) -> RolloutPage {
+        until("the end of the newest rollout", ROLLOUT_BOUND, || {
+            let page = self.newest_rollout(service);
+            (page.rollout.phase == PhaseName::Done).then_some(page)
+        })
+    }
+
+    /// Waits for the end of the rollout of this version, which may have yet to begin.
+    ///
+    /// # Panics
+    /// When it does not come.
+    #[track_caller]
+    pub fn wait_end(&self, service: &str, version: &str) -> RolloutPage {
+        until(&format!("the end of {service} {version}"), ROLLOUT_BOUND, || {
+            let page = self.newest_rollout(service);
+            let own = page.rollout.version.as_str() == version;
+            (own && page.rollout.phase == PhaseName::Done).then_some(page)
+        })
+    }
+
     /// Waits until every host of `names` reports to run `version` of `service`.
     ///
     /// # Panics
@@ -265,20 +300,11 @@ impl Fleet {
     /// When a step fails.
     #[track_caller]
     pub fn agent(&self, name: &str, labels: &str) -> Agent {
-        self.agent_of(&bin("groundswell-agent"), name, labels)
-    }
-
-    /// As [`Fleet::agent`], with another build of the agent.
-    ///
-    /// # Panics
-    /// When a step fails.
-    #[track_caller]
-    pub fn agent_of(&self, program: &Path, name: &str, labels: &str) -> Agent {
         let state = self.dir.join("agents").join(name).join("state");
-        self.agent_in(program, (name, labels), &state)
+        self.agent_in(&bin("groundswell-agent"), (name, labels), &state)
     }
 
-    /// As [`Fleet::agent_of`], with a state folder elsewhere.
+    /// As [`Fleet::agent`], of another build or with a state folder elsewhere.
     ///
     /// # Panics
     /// When a step fails.

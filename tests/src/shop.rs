@@ -7,13 +7,12 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use groundswell_common::api::{PhaseName, RolloutPage};
+use groundswell_common::api::RolloutPage;
 
 use crate::bins::bin;
-use crate::fleet::{Fleet, ROLLOUT_BOUND, describe};
+use crate::fleet::Fleet;
 use crate::hosts::{Bed, Host, boot_with_agent, enrol, install_agent};
 use crate::must::Must;
-use crate::wait::until;
 
 /// Where it answers; see `src/bin/faulty.rs`.
 pub const PORT: u16 = 8080;
@@ -67,14 +66,8 @@ impl<'a> Shop<'a> {
     /// When a step fails.
     #[track_caller]
     pub fn publish(&self, fleet: &Fleet, dir: &Path) -> RolloutPage {
-        let mut command = fleet.swell(&["publish", "--service", "shop", "--version", self.version]);
-        let output = command.arg(self.tree(dir)).output().must("run swell");
-        assert!(output.status.success(), "{}", describe(&output));
-        until("the end of the rollout", ROLLOUT_BOUND, || {
-            let page = fleet.newest_rollout("shop");
-            let own = page.rollout.version.as_str() == self.version;
-            (own && page.rollout.phase == PhaseName::Done).then_some(page)
-        })
+        fleet.publish("shop", self.version, &self.tree(dir));
+        fleet.wait_end("shop", self.version)
     }
 
     fn tree(&self, dir: &Path) -> PathBuf {

@@ -95,9 +95,7 @@ fn power_cuts_leave_the_old_release_or_the_new_one() {
 }
 
 fn publish(fleet: &Fleet, dir: &Path, version: &str) {
-    let tree = sleeper_tree(dir, version, true);
-    let tree = tree.to_string_lossy();
-    fleet.swell_ok(&["publish", "--service", "shop", "--version", version, &tree]);
+    fleet.publish("shop", version, &sleeper_tree(dir, version, true));
 }
 
 /// A power cut ends every process: those that run from the disk too.

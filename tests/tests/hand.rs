@@ -4,7 +4,6 @@
 
 use std::process::Output;
 
-use groundswell_common::api::PhaseName;
 use groundswell_tests::fleet::{Agent, Fleet, ROLLOUT_BOUND, describe, sleeper_tree, succeed};
 use groundswell_tests::private::{Private, inside};
 use groundswell_tests::wait::until;
@@ -28,17 +27,13 @@ fn fleet(private: &Private) -> (Fleet, Agent) {
 }
 
 fn publish(fleet: &Fleet, private: &Private, version: &str) {
-    let tree = sleeper_tree(private.dir(), version, true);
-    let tree = tree.to_string_lossy();
-    fleet.swell_ok(&["publish", "--service", "shop", "--version", version, &tree]);
+    fleet.publish("shop", version, &sleeper_tree(private.dir(), version, true));
 }
 
 fn bring(fleet: &Fleet, private: &Private, version: &str) {
     publish(fleet, private, version);
     fleet.wait_for_version("shop", version, &["web-1"]);
-    until("the end of the rollout", ROLLOUT_BOUND, || {
-        (fleet.newest_rollout("shop").rollout.phase == PhaseName::Done).then_some(())
-    });
+    fleet.wait_done("shop");
 }
 
 fn asked(agent: &Agent, verb: &[&str]) -> Output {

@@ -9,11 +9,11 @@ use std::path::Path;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
-use groundswell_common::api::{OutcomeName, PhaseName};
+use groundswell_common::api::OutcomeName;
 use groundswell_tests::busy::{POLICY, keep_busy};
-use groundswell_tests::fleet::{Fleet, ROLLOUT_BOUND, live_version};
+use groundswell_tests::fleet::{Fleet, live_version};
 use groundswell_tests::hosts::{CutFlag, bed, configure, enrol, finish, install_agent};
-use groundswell_tests::wait::{Over, until};
+use groundswell_tests::wait::Over;
 
 /// Cuts, where [`CUTS_VARIABLE`] says nothing else.
 const CUTS: u32 = 6;
@@ -73,11 +73,7 @@ fn a_host_without_power_boots_into_the_old_release_or_the_new_one() {
         });
 
         publish(&fleet, bed.dir(), "9.0.0");
-        let page = until("the last release", ROLLOUT_BOUND, || {
-            let page = fleet.newest_rollout("shop");
-            let done = page.rollout.phase == PhaseName::Done;
-            (done && page.rollout.version.as_str() == "9.0.0").then_some(page)
-        });
+        let page = fleet.wait_end("shop", "9.0.0");
         assert_eq!(page.rollout.outcome, Some(OutcomeName::Completed), "{page:?}");
         assert_eq!(live_version(&host.outside_path(SERVICE_DIR)).as_deref(), Some("9.0.0"));
         assert_eq!(host.exec_ok(&["systemctl", "is-active", "shop.service"]), "active");
@@ -97,6 +93,5 @@ fn publish(fleet: &Fleet, dir: &Path, version: &str) {
     let spec = "[release]\nunits = [\"shop.service\"]\n\n\
                 [[probe]]\nkind = \"unit\"\nunit = \"shop.service\"\n";
     fs::write(tree.join("groundswell.toml"), spec).unwrap();
-    let tree = tree.to_string_lossy();
-    fleet.swell_ok(&["publish", "--service", "shop", "--version", version, &tree]);
+    fleet.publish("shop", version, &tree);
 }

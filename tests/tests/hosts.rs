@@ -437,8 +437,7 @@ fn install(bed: &Bed, hosts: &mut [Host]) {
 
 fn publish(fleet: &Fleet, dir: &Path, version: &str, kind: &str) {
     let tree = tree(dir, version, kind);
-    let tree = tree.to_string_lossy();
-    fleet.swell_ok(&["publish", "--service", "nats", "--version", version, &tree]);
+    fleet.publish("nats", version, &tree);
 }
 
 /// A release of the foreign server: its program as published, and our configuration for it.
@@ -468,10 +467,7 @@ fn tree(dir: &Path, version: &str, kind: &str) -> PathBuf {
 
 /// Waits for the end of the newest rollout; then every host must answer with `version`.
 fn expect(fleet: &Fleet, hosts: &[Host], outcome: OutcomeName, version: &str) -> RolloutPage {
-    let page = until("the end of the rollout", ROLLOUT_BOUND, || {
-        let page = fleet.newest_rollout("nats");
-        (page.rollout.phase == PhaseName::Done).then_some(page)
-    });
+    let page = fleet.wait_done("nats");
     assert_eq!(page.rollout.outcome, Some(outcome), "{page:?}");
     for host in hosts {
         until(&format!("{version} of {}", host.name()), ROLLOUT_BOUND, || answers(host, version));

@@ -418,10 +418,8 @@ impl<'a> Lane<'a> {
         let dir = self.dir.join(&self.service);
         fs::create_dir_all(&dir).unwrap();
         let tree = sleeper_tree(&dir, &version, true);
-        let tree = tree.to_string_lossy();
-        let publish = ["publish", "--service", &self.service, "--version", &version, &tree];
-        self.fleet.swell_ok(&publish);
-        fs::remove_dir_all(&*tree).unwrap();
+        self.fleet.publish(&self.service, &version, &tree);
+        fs::remove_dir_all(tree).unwrap();
         version
     }
 

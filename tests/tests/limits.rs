@@ -7,7 +7,7 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 
-use groundswell_common::api::{PhaseName, RolloutPage};
+use groundswell_common::api::RolloutPage;
 use groundswell_tests::fleet::{Fleet, ROLLOUT_BOUND};
 use groundswell_tests::hosts::{Bed, Host, bed, boot_with_agent, enrol, install_agent};
 use groundswell_tests::wait::until;
@@ -111,14 +111,7 @@ fn publish(fleet: &Fleet, dir: &Path, version: &str, run: &str) {
     fs::write(tree.join("run"), run).unwrap();
     fs::set_permissions(tree.join("run"), fs::Permissions::from_mode(0o755)).unwrap();
     fs::write(tree.join("groundswell.toml"), "[release]\nunits = [\"shop.service\"]\n").unwrap();
-    fleet.swell_ok(&[
-        "publish",
-        "--service",
-        "shop",
-        "--version",
-        version,
-        &tree.to_string_lossy(),
-    ]);
+    fleet.publish("shop", version, &tree);
 }
 
 /// The rollout of this version, once it is the newest.
@@ -129,10 +122,7 @@ fn newest(fleet: &Fleet, version: &str) -> Option<RolloutPage> {
 
 /// Why the host failed in the rollout of this version, once that has ended; empty where it did not.
 fn ended(fleet: &Fleet, version: &str) -> String {
-    let page = until(&format!("the end of {version}"), ROLLOUT_BOUND, || {
-        newest(fleet, version).filter(|page| page.rollout.phase == PhaseName::Done)
-    });
-    page.hosts[0].why.clone().unwrap_or_default()
+    fleet.wait_end("shop", version).hosts[0].why.clone().unwrap_or_default()
 }
 
 /// The unit is up on this version.

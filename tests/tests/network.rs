@@ -123,8 +123,7 @@ fn publish(fleet: &Fleet, dir: &Path, version: &str, start: &str) {
     let spec = "[release]\nunits = [\"firewall.service\"]\n\n\
                 [[probe]]\nkind = \"unit\"\nunit = \"firewall.service\"\n";
     fs::write(tree.join("groundswell.toml"), spec).unwrap();
-    let tree = tree.to_string_lossy();
-    fleet.swell_ok(&["publish", "--service", "firewall", "--version", version, &tree]);
+    fleet.publish("firewall", version, &tree);
 }
 
 /// The agent where a package would put it, and the unit of the service; then boots.

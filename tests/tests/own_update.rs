@@ -7,7 +7,7 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
-use groundswell_common::api::{OutcomeName, PhaseName, RolloutPage};
+use groundswell_common::api::OutcomeName;
 use groundswell_tests::bins::bin;
 use groundswell_tests::fleet::{Fleet, ROLLOUT_BOUND};
 use groundswell_tests::hosts::{Host, bed, boot_with_agent, enrol, install_agent};
@@ -58,11 +58,11 @@ fn the_agent_updates_itself_and_leaves_a_release_of_itself_that_does_not_work() 
 
         // The first release that fails leaves the agent that the package installed.
         publish(&fleet, bed.dir(), ("0.9.0", DEAD.as_bytes()));
-        assert_eq!(end(&fleet, "0.9.0").rollout.outcome, Some(OutcomeName::Reverted));
+        assert_eq!(fleet.wait_end(SERVICE, "0.9.0").rollout.outcome, Some(OutcomeName::Reverted));
         assert_eq!(program(&host, "groundswell-agent"), "/usr/bin/groundswell-agent");
 
         publish(&fleet, bed.dir(), ("1.0.0", &fs::read(bin("groundswell-agent")).unwrap()));
-        assert_eq!(end(&fleet, "1.0.0").rollout.outcome, Some(OutcomeName::Completed));
+        assert_eq!(fleet.wait_end(SERVICE, "1.0.0").rollout.outcome, Some(OutcomeName::Completed));
         let runs = until("both sides of the new release", ROLLOUT_BOUND, || {
             let both = ["groundswell-agent", "groundswell-apply"].map(|unit| program(&host, unit));
             (both[0] == both[1] && both[0].starts_with(RELEASES)).then(|| both[0].clone())
@@ -70,7 +70,7 @@ fn the_agent_updates_itself_and_leaves_a_release_of_itself_that_does_not_work() 
 
         for (version, program_of_it) in [("2.0.0", DEAD), ("3.0.0", DEAD_APPLY)] {
             publish(&fleet, bed.dir(), (version, program_of_it.as_bytes()));
-            let page = end(&fleet, version);
+            let page = fleet.wait_end(SERVICE, version);
             assert_eq!(page.rollout.outcome, Some(OutcomeName::Reverted), "{version}: {page:?}");
             for unit in ["groundswell-agent", "groundswell-apply"] {
                 until(&format!("the program before {version}"), ROLLOUT_BOUND, || {
@@ -98,14 +98,5 @@ fn publish(fleet: &Fleet, dir: &Path, (version, program): (&str, &[u8])) {
     fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
     let spec = "[release]\nunits = [\"groundswell-agent.service\"]\n";
     fs::write(tree.join("groundswell.toml"), spec).unwrap();
-    let tree = tree.to_string_lossy();
-    fleet.swell_ok(&["publish", "--service", SERVICE, "--version", version, &tree]);
-}
-
-fn end(fleet: &Fleet, version: &str) -> RolloutPage {
-    until(&format!("the end of {version}"), ROLLOUT_BOUND, || {
-        let page = fleet.newest_rollout(SERVICE);
-        let done = page.rollout.phase == PhaseName::Done;
-        (done && page.rollout.version.as_str() == version).then_some(page)
-    })
+    fleet.publish(SERVICE, version, &tree);
 }

@@ -356,8 +356,7 @@ fn publish(fleet: &Fleet, dir: &Path, version: &str) {
     let spec = "[release]\nunits = [\"shop.service\"]\n\n\
                 [[probe]]\nkind = \"unit\"\nunit = \"shop.service\"\n";
     fs::write(tree.join("groundswell.toml"), spec).unwrap();
-    let tree = tree.to_string_lossy();
-    fleet.swell_ok(&["publish", "--service", "shop", "--version", version, &tree]);
+    fleet.publish("shop", version, &tree);
 }
 
 /// Opens the second wave and waits until the rollout is complete.
@@ -367,10 +366,7 @@ fn approve_and_finish(fleet: &Fleet) -> RolloutPage {
         let answer = output(&mut fleet.swell(&["approve", rollout.as_str(), "--yes"]));
         answer.status.success().then_some(())
     });
-    let page = until("the end of the rollout", ROLLOUT_BOUND, || {
-        let page = fleet.newest_rollout("shop");
-        (page.rollout.phase == PhaseName::Done).then_some(page)
-    });
+    let page = fleet.wait_done("shop");
     assert_eq!(page.rollout.outcome, Some(OutcomeName::Completed), "{page:?}");
     page
 }

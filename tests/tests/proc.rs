@@ -59,16 +59,7 @@ fn wait_connected(fleet: &Fleet, count: usize) {
 }
 
 fn publish(fleet: &Fleet, dir: &Path, version: &str, healthy: bool) {
-    let tree = sleeper_tree(dir, version, healthy);
-    let tree = tree.to_string_lossy();
-    fleet.swell_ok(&["publish", "--service", "shop", "--version", version, &tree]);
-}
-
-fn wait_done(fleet: &Fleet) -> RolloutPage {
-    until("the end of the newest rollout", ROLLOUT_BOUND, || {
-        let page = fleet.newest_rollout("shop");
-        (page.rollout.phase == PhaseName::Done).then_some(page)
-    })
+    fleet.publish("shop", version, &sleeper_tree(dir, version, healthy));
 }
 
 #[test]
@@ -79,7 +70,7 @@ fn releases_go_through_waves_and_a_broken_one_is_halted_and_reverted() {
         let (fleet, agents) = fleet(private, &names);
         for version in ["1.0.0", "1.1.0"] {
             publish(&fleet, private.dir(), version, true);
-            assert_eq!(wait_done(&fleet).rollout.outcome, Some(OutcomeName::Completed));
+            assert_eq!(fleet.wait_done("shop").rollout.outcome, Some(OutcomeName::Completed));
             for agent in &agents {
                 assert_eq!(agent.live_version("shop").as_deref(), Some(version));
             }
@@ -88,7 +79,7 @@ fn releases_go_through_waves_and_a_broken_one_is_halted_and_reverted() {
         let mut command = fleet.swell(&["publish", "--service", "shop", "--version", "2.0.0"]);
         let output = command.arg("--wait").arg(tree).output().unwrap();
         assert_eq!(output.status.code(), Some(3), "{}", describe(&output));
-        let page = wait_done(&fleet);
+        let page = fleet.wait_done("shop");
         assert_eq!(page.rollout.outcome, Some(OutcomeName::Reverted));
         let touched: Vec<_> =
             page.hosts.iter().filter(|h| h.progress != "pending" && h.wave > 0).collect();
@@ -113,7 +104,7 @@ fn stop_stops() {
         let names = ["web-1", "web-2", "web-3", "web-4", "web-5", "web-6"];
         let (fleet, agents) = fleet(private, &names);
         publish(&fleet, private.dir(), "1.0.0", true);
-        wait_done(&fleet);
+        fleet.wait_done("shop");
         for round in 1..=5 {
             let version = format!("1.0.{round}");
             publish(&fleet, private.dir(), &version, true);
@@ -144,7 +135,7 @@ fn stop_stops() {
             assert_eq!(fleet.newest_rollout("shop").rollout.phase, PhaseName::Halted);
             let id = page.rollout.rollout.to_string();
             fleet.swell_ok(&["rollout", "resume", &id, "--yes", "--why", "test goes on"]);
-            assert_eq!(wait_done(&fleet).rollout.outcome, Some(OutcomeName::Completed));
+            assert_eq!(fleet.wait_done("shop").rollout.outcome, Some(OutcomeName::Completed));
         }
     });
 }
@@ -225,7 +216,7 @@ fn the_view_may_be_deleted() {
         for version in ["1.0.0", "1.1.0"] {
             publish(&fleet, private.dir(), version, true);
             acknowledged.releases.insert(version.to_owned());
-            wait_done(&fleet);
+            fleet.wait_done("shop");
         }
         let before = fleet.newest_rollout("shop");
         fleet.kill_coordinator();

@@ -87,13 +87,8 @@ fn release(fleet: &Fleet, dir: &Path, version: &str, words: &str, want: OutcomeN
     fs::create_dir_all(&tree).unwrap();
     fs::write(tree.join("words"), words).unwrap();
     fs::write(tree.join("groundswell.toml"), SPEC).unwrap();
-    let tree = tree.to_string_lossy();
-    fleet.swell_ok(&["publish", "--service", "words", "--version", version, &tree]);
-    let page = until("the end of the rollout", ROLLOUT_BOUND, || {
-        let page = fleet.newest_rollout("words");
-        let own = page.rollout.version.as_str() == version;
-        (own && page.rollout.outcome.is_some()).then_some(page)
-    });
+    fleet.publish("words", version, &tree);
+    let page = fleet.wait_end("words", version);
     assert_eq!(page.rollout.outcome, Some(want), "{page:?}");
     page.hosts.first().unwrap().why.clone().unwrap_or_default()
 }

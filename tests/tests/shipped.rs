@@ -6,9 +6,8 @@ use std::fs;
 use std::path::Path;
 
 use groundswell_common::api::{OutcomeName, RolloutPage};
-use groundswell_tests::fleet::{Fleet, ROLLOUT_BOUND};
+use groundswell_tests::fleet::Fleet;
 use groundswell_tests::hosts::{Host, bed, boot_with_agent, enrol, install_agent};
-use groundswell_tests::wait::until;
 
 const AGENT_CONFIG: &str = r#"
 state_dir = "/var/lib/groundswell"
@@ -78,13 +77,8 @@ fn release(fleet: &Fleet, dir: &Path, version: &str, unit: &str) -> RolloutPage 
     fs::create_dir_all(tree.join("systemd")).unwrap();
     fs::write(tree.join("systemd/shop.service"), unit).unwrap();
     fs::write(tree.join("groundswell.toml"), "[release]\nunits = [\"shop.service\"]\n").unwrap();
-    let tree = tree.to_string_lossy();
-    fleet.swell_ok(&["publish", "--service", "shop", "--version", version, &tree]);
-    until("the end of the rollout", ROLLOUT_BOUND, || {
-        let page = fleet.newest_rollout("shop");
-        let own = page.rollout.version.as_str() == version;
-        (own && page.rollout.outcome.is_some()).then_some(page)
-    })
+    fleet.publish("shop", version, &tree);
+    fleet.wait_end("shop", version)
 }
 
 /// The command line of the service's process.

@@ -3,13 +3,11 @@ use std::time::Duration;
 
 use groundswell_common::directive::Action as Desired;
 use groundswell_common::report::{HostState, Standing, Verdict};
-use groundswell_common::wire::Backoff;
 use tokio::time::timeout;
 
 use super::*;
 use crate::clock::SteadyClock;
 use crate::fixture::{self, Made, MemoryDepot, directive, release, shop};
-use crate::identity::{Identity, Loaded};
 use crate::layout::Layout;
 use crate::ports::Units;
 use crate::probe::RealProbes;
@@ -59,21 +57,6 @@ impl Host {
         Layout::new(self.dir.path())
     }
 
-    fn loaded() -> Loaded {
-        let trustee = fixture::trustee(&fixture::root(1, |_| {}));
-        let identity = Identity {
-            fleet: "demo".parse().unwrap(),
-            host: trustee.pin.host,
-            name: "web-1".parse().unwrap(),
-            environment: trustee.pin.environment.clone(),
-            labels: "".parse().unwrap_or_default(),
-            agents: "127.0.0.1:1".to_owned(),
-            api: "127.0.0.1:1".to_owned(),
-            blobs: "http://127.0.0.1:1".to_owned(),
-        };
-        Loaded { identity, trustee, root: fixture::root(1, |_| {}) }
-    }
-
     /// Starts the agent and welcomes it.
     async fn start(&mut self) {
         let outside = Outside {
@@ -86,7 +69,7 @@ impl Host {
             program: None,
             allow_drift: self.allow_drift.clone(),
         };
-        let loaded = Self::loaded();
+        let loaded = fixture::loaded();
         let (heard_sender, heard) = mpsc::channel(8);
         let (says, says_receiver) = mpsc::channel(8);
         let (report, report_receiver) = watch::channel(None);
@@ -105,13 +88,12 @@ impl Host {
             task,
         };
         self.running = Some(running);
-        self.hear(Heard::Welcome(Box::new(Welcome {
-            heartbeat_secs: 20,
-            backoff: Backoff { base_ms: 1, cap_ms: 1 },
-            blobs: "http://127.0.0.1:1".to_owned(),
-            roots: Vec::new(),
-        })))
-        .await;
+        self.hear_roots(Vec::new()).await;
+    }
+
+    async fn hear_roots(&mut self, roots: Vec<Envelope>) {
+        let welcome = Welcome { roots, ..fixture::welcome() };
+        self.hear(Heard::Welcome(Box::new(welcome))).await;
     }
 
     /// Ends the agent as a kill would: nothing is told to the machines.
@@ -488,13 +470,7 @@ async fn a_newer_root_is_walked_to_and_kept() {
     let (mut host, _) = Host::simulated();
     host.start().await;
     let next = fixture::root(2, |_| {});
-    let welcome = Welcome {
-        heartbeat_secs: 20,
-        backoff: Backoff { base_ms: 1, cap_ms: 1 },
-        blobs: "http://127.0.0.1:1".to_owned(),
-        roots: vec![next.clone()],
-    };
-    host.hear(Heard::Welcome(Box::new(welcome))).await;
+    host.hear_roots(vec![next.clone()]).await;
     timeout(SOON, host.running().root.changed()).await.unwrap().unwrap();
     assert_eq!(crate::identity::root_version(&host.layout()), Some(2));
     host.stop().await;
@@ -505,13 +481,7 @@ async fn roots_that_expired_meanwhile_are_walked_through() {
     let (mut host, _) = Host::simulated();
     host.start().await;
     let expired = |version| fixture::root(version, |raw| raw.expires = 1);
-    let welcome = Welcome {
-        heartbeat_secs: 20,
-        backoff: Backoff { base_ms: 1, cap_ms: 1 },
-        blobs: "http://127.0.0.1:1".to_owned(),
-        roots: vec![expired(2), expired(3), fixture::root(4, |_| {})],
-    };
-    host.hear(Heard::Welcome(Box::new(welcome))).await;
+    host.hear_roots(vec![expired(2), expired(3), fixture::root(4, |_| {})]).await;
     timeout(SOON, host.running().root.changed()).await.unwrap().unwrap();
     assert_eq!(crate::identity::root_version(&host.layout()), Some(4));
     host.stop().await;

@@ -10,9 +10,7 @@ use std::time::Duration;
 use groundswell_common::directive::{Action, Directive, Permit};
 use groundswell_common::report::{FailedStep, HostState, Report, Standing};
 use groundswell_common::trust::{Document, Envelope};
-use groundswell_common::wire::{
-    Backoff, DirectiveMessage, PermitAnswer, PermitRequest, Welcome, frame,
-};
+use groundswell_common::wire::{DirectiveMessage, PermitAnswer, PermitRequest, frame};
 use groundswell_common::{Digest, codec};
 use groundswell_net::{Framed, NetError};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -29,7 +27,6 @@ use crate::clock::SteadyClock;
 use crate::driver::{self, Driver, DriverError};
 use crate::fetch::FetchError;
 use crate::fixture::{self, Made, directive, key, release, shop};
-use crate::identity::{Identity, Loaded};
 use crate::layout::Layout;
 use crate::link::{Heard, Say};
 use crate::ports::Depot;
@@ -58,22 +55,6 @@ fn place() -> Place {
     Place { layout: Layout::split(&state, &net), socket, _dir: dir }
 }
 
-fn loaded() -> Loaded {
-    let root = fixture::root(1, |_| {});
-    let trustee = fixture::trustee(&root);
-    let identity = Identity {
-        fleet: "demo".parse().unwrap(),
-        host: trustee.pin.host,
-        name: "web-1".parse().unwrap(),
-        environment: trustee.pin.environment.clone(),
-        labels: "".parse().unwrap_or_default(),
-        agents: "127.0.0.1:1".to_owned(),
-        api: "127.0.0.1:1".to_owned(),
-        blobs: "no address".to_owned(),
-    };
-    Loaded { identity, trustee, root }
-}
-
 /// The apply side's end of the socket, with the driver's ends in the test's hands.
 struct Side {
     place: Place,
@@ -86,7 +67,7 @@ struct Side {
 
 fn side(change: impl FnOnce(&mut Gate)) -> Side {
     let place = place();
-    let loaded = loaded();
+    let loaded = fixture::loaded();
     let (root, newest) = watch::channel(loaded.root);
     let (report, reports) = watch::channel(None);
     let (heard_sender, heard) = mpsc::channel(8);
@@ -188,12 +169,7 @@ impl Net {
 }
 
 fn welcome() -> ToApply {
-    ToApply::Welcome(Welcome {
-        heartbeat_secs: 20,
-        backoff: Backoff { base_ms: 1, cap_ms: 1 },
-        blobs: "http://127.0.0.1:1".to_owned(),
-        roots: Vec::new(),
-    })
+    ToApply::Welcome(fixture::welcome())
 }
 
 fn question() -> PermitRequest {
@@ -336,7 +312,7 @@ struct Host {
 
 impl Host {
     fn start(place: Place) -> Self {
-        let loaded = loaded();
+        let loaded = fixture::loaded();
         let (root, newest) = watch::channel(loaded.root.clone());
         let (report, reports) = watch::channel(None);
         let (heard_sender, heard) = mpsc::channel(8);
@@ -550,7 +526,7 @@ fn a_file_that_changes_while_it_is_read_is_never_staged_wrong() {
     let path = place.layout.part(&Digest::of(&made.bundle));
     fs::write(&path, &made.bundle).unwrap();
     let over = AtomicBool::new(false);
-    let trustee = loaded().trustee;
+    let trustee = fixture::loaded().trustee;
     let (mut staged, mut refused) = (0, 0);
     std::thread::scope(|scope| {
         scope.spawn(|| {
@@ -602,7 +578,7 @@ async fn the_network_side_fetches_reports_its_losses_and_comes_back() {
     let (layout, socket) = (place.layout.clone(), place.socket.clone());
     let listener = UnixListener::bind(&place.socket).unwrap();
     let net = tokio::spawn(async move { super::net(layout, &socket, None).await });
-    let loaded = loaded();
+    let loaded = fixture::loaded();
     let open = ToNet::Open(Open {
         name: loaded.identity.name,
         agents: loaded.identity.agents,
