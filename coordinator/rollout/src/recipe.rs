@@ -72,7 +72,10 @@ fn head(text: &mut String, answers: &Answers) {
          failure_budget = {budget}\n\
          on_breach = \"revert-all\"\n\
          # Seconds for which a finished wave is watched before the next one opens.\n\
-         bake_secs = {bake}\n",
+         bake_secs = {bake}\n\
+         # true for releases that can cut a host's own network, such as firewalls: a host that does not reach the\n\
+         # coordinator after its switch goes back by itself.\n\
+         confirm_by_contact = false\n",
         hosts = answers.hosts,
         service = quoted(answers.service.as_str()),
         targets = quoted(&targets),
