@@ -250,6 +250,12 @@ fn the_two_sides_own_apart_and_either_may_be_killed_amid_a_rollout() {
         publish(&fleet, bed.dir(), OLD, "good");
         expect(&fleet, &hosts, OutcomeName::Completed, OLD);
 
+        let nice = host.exec_ok(&["ps", "-C", "groundswell-agent", "-o", "ni="]);
+        assert_eq!(
+            nice.split_whitespace().collect::<Vec<_>>(),
+            ["5", "5"],
+            "what runs here is first"
+        );
         let of = |path: &str| host.exec_ok(&["stat", "--format=%a %U %G", path]);
         assert_eq!(of("/run/groundswell"), "750 groundswell-apply groundswell-agent");
         assert_eq!(of("/run/groundswell/apply.sock"), "660 groundswell-apply groundswell-agent");
