@@ -40,7 +40,7 @@ const LATER: Duration = Duration::from_secs(30);
 /// A question that was not answered for this long is asked again under a new nonce.
 const ANSWER: Duration = Duration::from_secs(10);
 /// How often a person's requests are looked for.
-const LOOK: Duration = Duration::from_secs(2);
+const LOOK: Duration = Duration::from_secs(5);
 /// Roots that one Welcome carries at most; as many mean that there may be more.
 const ROOTS_PER_WELCOME: usize = 16;
 

@@ -142,6 +142,10 @@ fn the_earliest_moment_counts_the_bakes_in_between() {
     bed.apply(Input::Connected { host: late });
     let now = bed.at.now;
     assert_eq!(earliest(&bed.rollout, &late, now), Some(now), "its wave is open");
+    bed.pass(60);
+    assert_eq!((bed.phase(), bed.rollout.wave()), (PhaseName::Running, Some(1)));
+    let now = bed.at.now;
+    assert_eq!(earliest(&bed.rollout, &late, now), Some(now), "and it may still go");
 }
 
 #[test]
