@@ -1,6 +1,7 @@
 //! One task owns every machine of this host: takes an event, steps, saves, acts. In that order; nothing
 //! is done and nothing reported before the state behind it is durable.
 
+mod drifts;
 mod updates;
 
 use std::collections::BTreeMap;
@@ -51,6 +52,8 @@ pub(crate) enum Back {
     Job { service: ServiceName, number: u64, event: Event },
     /// It is time to ask for a permit again.
     Timer { service: ServiceName, number: u64 },
+    /// What is live was compared with what was released.
+    Looked(drifts::Looked),
 }
 
 /// The driver's ends of everything.
@@ -94,6 +97,8 @@ pub(crate) struct Driver {
     ends: Ends,
     connected: bool,
     refusal: Option<RefusalNote>,
+    /// What was found changed, of which release.
+    drifted: BTreeMap<ServiceName, (ReleaseId, String)>,
     seq: u64,
     own: own::Record,
 }
@@ -134,6 +139,7 @@ impl Driver {
             ends,
             connected: false,
             refusal: None,
+            drifted: BTreeMap::new(),
             seq: 0,
             own,
         };
@@ -204,6 +210,7 @@ impl Driver {
         let mut stop = std::pin::pin!(stop);
         let mut looks = interval(LOOK);
         looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut drifts = interval(drifts::EVERY);
         let mut trial = std::pin::pin!(sleep(own::TRIAL));
         loop {
             if self.hands_over() {
@@ -226,6 +233,7 @@ impl Driver {
                         self.look(&service)?;
                     }
                 }
+                _ = drifts.tick() => self.look_for_drift(),
                 () = &mut stop => return Ok(()),
                 () = &mut trial, if self.is_on_trial() => return Err(DriverError::Unproven),
             }
@@ -499,6 +507,10 @@ impl Driver {
             Back::Timer { service, number } => {
                 let due = self.slots.get(&service).is_some_and(|slot| slot.timer == number);
                 if due { self.step(&service, Event::AskAgain) } else { Ok(()) }
+            }
+            Back::Looked(looked) => {
+                self.on_looked(looked);
+                Ok(())
             }
         }
     }
@@ -774,7 +786,11 @@ impl Driver {
             generation: self.floor.generation,
             services: self.slots.iter().map(standing).collect(),
             free_bytes: free_bytes(layout).unwrap_or(0),
-            refusal: self.refusal.clone().or_else(|| self.pause_note()),
+            refusal: self
+                .refusal
+                .clone()
+                .or_else(|| self.pause_note())
+                .or_else(|| self.drift_note()),
         };
         let same = self.ends.report.borrow().as_ref().is_some_and(|before| {
             let before = (&before.services, &before.refusal, before.generation);

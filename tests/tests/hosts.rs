@@ -308,6 +308,16 @@ fn the_two_sides_own_apart_and_either_may_be_killed_amid_a_rollout() {
             page.contains("the apply side runs") && page.contains("the network side runs"),
             "{page}"
         );
+
+        // Somebody changes what is live: it is said, and nothing else happens.
+        let file = format!("{SERVICE_DIR}/current/tree/etc/nats.conf");
+        host.exec_ok(&["sed", "--in-place", "1i # by hand", &file]);
+        host.exec_ok(&["systemctl", "restart", APPLY]);
+        let why = until("the changed file", ROLLOUT_BOUND, || {
+            let why = fleet.swell_ok(&["host", "why", "queue-1"]);
+            why.contains("was changed on the host").then_some(why)
+        });
+        assert!(why.contains("etc/nats.conf"), "{why}");
     });
 }
 

@@ -15,6 +15,7 @@ use crate::units::ProcessUnits;
 use crate::units::simulated::SimulatedUnits;
 
 mod contact;
+mod drifts;
 mod hand;
 mod hooks;
 mod switches;

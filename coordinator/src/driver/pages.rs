@@ -207,7 +207,10 @@ impl Desk {
         }
         let report = self.word(&id).and_then(|word| word.report.as_ref());
         if let Some(refusal) = report.and_then(|report| report.refusal.as_ref()) {
-            why.push(format!("the host refuses its directive: {}", refusal.code));
+            why.push(match refusal.code.strip_prefix("drifted: ") {
+                Some(path) => format!("what is live was changed on the host: {path}"),
+                None => format!("the host refuses its directive: {}", refusal.code),
+            });
         }
         let host = self.view.hosts.get(&id);
         for (name, service) in &self.view.services {

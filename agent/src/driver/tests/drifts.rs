@@ -1,0 +1,38 @@
+//! A file of what is live that somebody changed: reported, until it is as released again.
+
+use super::*;
+
+fn drifted(report: &Option<Arc<Report>>) -> Option<String> {
+    let note = report.as_ref()?.refusal.clone()?;
+    note.code.strip_prefix("drifted: ").map(str::to_owned)
+}
+
+#[tokio::test]
+async fn a_changed_file_of_what_is_live_is_reported_until_it_is_back() {
+    let (mut host, _) = Host::simulated();
+    let one = good(1);
+    host.depot.put(&one);
+    host.start().await;
+    host.direct(1, Desired::Switch { release: one.id }, &[&one]).await;
+    host.let_switch().await;
+    host.until_state(HostState::Committed, Some(one.id)).await;
+    host.stop().await;
+
+    let file = host.layout().release(&shop(), &one.id).join("tree/bin/shop");
+    let released = std::fs::read(&file).unwrap();
+    std::fs::write(&file, b"#!/bin/sh\nexec sleep 99\n").unwrap();
+    host.start().await;
+    let found = |report: &Option<Arc<Report>>| drifted(report).is_some();
+    let report =
+        timeout(SOON, host.running().report.wait_for(found)).await.unwrap().unwrap().clone();
+    assert!(drifted(&report).unwrap().ends_with("bin/shop"), "{report:?}");
+    assert_eq!(report.unwrap().services[0].running, Some(one.id), "and nothing else happens");
+
+    std::fs::write(&file, released).unwrap();
+    tokio::time::pause();
+    tokio::time::advance(crate::driver::drifts::EVERY).await;
+    tokio::time::resume();
+    let gone = |report: &Option<Arc<Report>>| drifted(report).is_none();
+    drop(timeout(SOON, host.running().report.wait_for(gone)).await.unwrap().unwrap());
+    host.stop().await;
+}
