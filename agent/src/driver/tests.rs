@@ -97,6 +97,24 @@ impl Host {
         self.hear(Heard::Welcome(Box::new(welcome))).await;
     }
 
+    /// Writes the journal as it stands when the agent, now stopped, dies in the switch that was due.
+    fn as_in_a_switch(&self) -> Layout {
+        let layout = self.layout();
+        let mut machine = crate::journal::load(&layout, &shop()).unwrap().unwrap();
+        let State::Staged { target } = machine.state.clone() else { panic!("{machine:?}") };
+        machine.state = State::Switching { target };
+        crate::journal::save(&layout, &shop(), &machine).unwrap();
+        layout
+    }
+
+    /// Starts the agent and has its first release commit.
+    async fn start_on(&mut self, one: &Made) {
+        self.start().await;
+        self.direct(1, Desired::Switch { release: one.id }, &[one]).await;
+        self.let_switch().await;
+        self.until_state(HostState::Committed, Some(one.id)).await;
+    }
+
     /// Ends the agent as a kill would: nothing is told to the machines.
     async fn stop(&mut self) {
         let running = self.running.take().unwrap();
@@ -241,10 +259,7 @@ async fn a_release_is_staged_only_where_a_revert_could_put_back_what_runs() {
     let (one, two) = (good(1), good(2));
     host.depot.put(&one);
     host.depot.put(&two);
-    host.start().await;
-    host.direct(1, Desired::Switch { release: one.id }, &[&one]).await;
-    host.let_switch().await;
-    host.until_state(HostState::Committed, Some(one.id)).await;
+    host.start_on(&one).await;
     let changed = host.layout().release(&shop(), &one.id).join("tree/bin/shop");
     let was = std::fs::read(&changed).unwrap();
     std::fs::write(&changed, "#!/bin/sh\n# edited on the host\n").unwrap();
@@ -357,10 +372,7 @@ async fn a_service_that_neither_starts_nor_goes_back_is_stuck_until_another_rele
         host.depot.put(made);
     }
     let [one, two, three] = &made;
-    host.start().await;
-    host.direct(1, Desired::Switch { release: one.id }, &[one]).await;
-    host.let_switch().await;
-    host.until_state(HostState::Committed, Some(one.id)).await;
+    host.start_on(one).await;
     units.broken.lock().unwrap().extend(["1.0".to_owned(), "2.0".to_owned()]);
     host.direct(2, Desired::Switch { release: two.id }, &[two]).await;
     host.let_switch().await;
@@ -394,10 +406,7 @@ async fn going_back_stops_and_starts_exactly_what_the_switch_did() {
     let two = with_units(2, &["api.service", "new.service"]);
     host.depot.put(&one);
     host.depot.put(&two);
-    host.start().await;
-    host.direct(1, Desired::Switch { release: one.id }, &[&one]).await;
-    host.let_switch().await;
-    host.until_state(HostState::Committed, Some(one.id)).await;
+    host.start_on(&one).await;
     changes(&units);
     host.direct(2, Desired::Switch { release: two.id }, &[&two]).await;
     host.let_switch().await;
@@ -419,21 +428,14 @@ async fn a_switch_cut_after_the_rename_stops_what_only_the_release_before_has() 
     let two = with_units(2, &["api.service"]);
     host.depot.put(&one);
     host.depot.put(&two);
-    host.start().await;
-    host.direct(1, Desired::Switch { release: one.id }, &[&one]).await;
-    host.let_switch().await;
-    host.until_state(HostState::Committed, Some(one.id)).await;
+    host.start_on(&one).await;
     host.direct(2, Desired::Stage { release: two.id }, &[&two]).await;
     host.until_state(HostState::Staged, Some(one.id)).await;
     host.direct(3, Desired::Switch { release: two.id }, &[&two]).await;
     host.asked().await;
     host.stop().await;
     // As the journal and the link stand when the agent dies between the rename and the restart.
-    let layout = host.layout();
-    let mut machine = crate::journal::load(&layout, &shop()).unwrap().unwrap();
-    let State::Staged { target } = machine.state.clone() else { panic!("{machine:?}") };
-    machine.state = State::Switching { target };
-    crate::journal::save(&layout, &shop(), &machine).unwrap();
+    let layout = host.as_in_a_switch();
     switch::restore(&layout, &shop(), Some(&two.id)).unwrap();
     changes(&units);
     host.start().await;
@@ -447,10 +449,7 @@ async fn a_damaged_journal_is_stuck_reported_and_never_overwritten() {
     let (mut host, _) = Host::simulated();
     let one = good(1);
     host.depot.put(&one);
-    host.start().await;
-    host.direct(1, Desired::Switch { release: one.id }, &[&one]).await;
-    host.let_switch().await;
-    host.until_state(HostState::Committed, Some(one.id)).await;
+    host.start_on(&one).await;
     host.stop().await;
     std::fs::write(host.layout().journal(&shop()), b"{half").unwrap();
     host.start().await;
@@ -496,10 +495,7 @@ async fn the_doctor_says_what_is_wrong_and_what_to_do() {
     let (mut host, _) = Host::simulated();
     let one = good(1);
     host.depot.put(&one);
-    host.start().await;
-    host.direct(1, Desired::Switch { release: one.id }, &[&one]).await;
-    host.let_switch().await;
-    host.until_state(HostState::Committed, Some(one.id)).await;
+    host.start_on(&one).await;
     host.stop().await;
     let config = host.dir.path().join("agent.toml");
     std::fs::write(&config, format!("state_dir = {:?}\n", host.dir.path())).unwrap();

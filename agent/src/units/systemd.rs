@@ -9,10 +9,14 @@ use std::time::Duration;
 use futures_util::StreamExt as _;
 use groundswell_common::manifest::Switch;
 use groundswell_common::{ServiceName, chain};
+use serde::Serialize;
 use tokio::sync::Mutex;
 use tokio::time::timeout;
 use zbus::message::Type;
-use zbus::{Connection, MatchRule, MessageStream, ObjectPath, OwnedObjectPath, OwnedVariant};
+use zbus::zvariant::DynamicType;
+use zbus::{
+    Connection, MatchRule, Message, MessageStream, ObjectPath, OwnedObjectPath, OwnedVariant,
+};
 
 use super::log::last_lines;
 use super::{HOPELESS_CRASHES, ShippedError, UnitError, named, shipped};
@@ -104,10 +108,7 @@ impl SystemdUnits {
         let ends = MessageStream::for_match_rule(rule, bus, NonZeroUsize::new(SIGNALS_MAX))
             .await
             .map_err(failed)?;
-        let asked = (unit, "replace");
-        let answer = bus.call_method(Some(SYSTEMD), MANAGER_PATH, Some(MANAGER), verb, &asked);
-        let late = || UnitError::JobSilent { verb, unit: unit.to_owned(), secs: CALL.as_secs() };
-        let answer = timeout(CALL, answer).await.map_err(|_| late())?.map_err(failed)?;
+        let answer = ask(bus, (verb, unit), &(unit, "replace")).await?;
         let job: OwnedObjectPath = answer.body().deserialize().map_err(failed)?;
         let silent = || UnitError::JobSilent { verb, unit: unit.to_owned(), secs: JOB.as_secs() };
         let result = timeout(JOB, job_result(ends, &job)).await.map_err(|_| silent())?;
@@ -123,21 +124,13 @@ impl SystemdUnits {
         if !self.shipped.contains(&spec.service) {
             return Ok(());
         }
-        let (verb, unit) = ("Reload", "units");
-        let bus = self.bus().await?;
-        let answer = bus.call_method(Some(SYSTEMD), MANAGER_PATH, Some(MANAGER), verb, &());
-        let late = || UnitError::JobSilent { verb, unit: unit.to_owned(), secs: CALL.as_secs() };
-        let answered = timeout(CALL, answer).await.map_err(|_| late())?;
-        answered.map(drop).map_err(|source| bus_error(verb, unit, source))
+        ask(&self.bus().await?, ("Reload", "units"), &()).await.map(drop)
     }
 
     /// What another release used up of the unit's start limit, or a person, is not held against the start that
     /// comes, which may be the way back. Whether it was used up cannot be told beforehand, nor always afterwards.
     async fn forget_starts(&self, bus: &Connection, unit: &str) {
-        let asked = (unit,);
-        let verb = "ResetFailedUnit";
-        let answer = bus.call_method(Some(SYSTEMD), MANAGER_PATH, Some(MANAGER), verb, &asked);
-        if let Ok(Err(error)) = timeout(CALL, answer).await {
+        if let Err(error) = ask(bus, ("ResetFailedUnit", unit), &(unit,)).await {
             // A unit that is not loaded was not started.
             tracing::debug!(unit, error = %chain(&error), "starts are not forgotten");
         }
@@ -224,6 +217,18 @@ impl SystemdUnits {
 /// The unit in which the hooks of a service run.
 pub(crate) fn hook_unit(service: &ServiceName) -> String {
     format!("groundswell-hook@{service}.service")
+}
+
+/// One call of systemd's manager, with its bound; `verb` and `unit` are for people, too.
+async fn ask<B: Serialize + DynamicType + Sync>(
+    bus: &Connection,
+    (verb, unit): (&'static str, &str),
+    body: &B,
+) -> Result<Message, UnitError> {
+    let answer = bus.call_method(Some(SYSTEMD), MANAGER_PATH, Some(MANAGER), verb, body);
+    let late = || UnitError::JobSilent { verb, unit: unit.to_owned(), secs: CALL.as_secs() };
+    let answered = timeout(CALL, answer).await.map_err(|_| late())?;
+    answered.map_err(|source| bus_error(verb, unit, source))
 }
 
 /// How the job ended, once its own removal is signalled.

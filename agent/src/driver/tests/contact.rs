@@ -21,10 +21,7 @@ async fn switched(probe_deadline_secs: u64) -> (Host, [Made; 2]) {
     let (one, two) = (good(1), good(2));
     host.depot.put(&one);
     host.depot.put(&two);
-    host.start().await;
-    host.direct(1, Desired::Switch { release: one.id }, &[&one]).await;
-    host.let_switch().await;
-    host.until_state(HostState::Committed, Some(one.id)).await;
+    host.start_on(&one).await;
     let asks = |raw: &mut RawDirective| {
         raw.services[0].confirm_by_contact = true;
         raw.services[0].probe_deadline_secs = probe_deadline_secs;

@@ -12,10 +12,7 @@ async fn a_changed_file_of_what_is_live_is_reported_until_it_is_back() {
     let (mut host, _) = Host::simulated();
     let one = good(1);
     host.depot.put(&one);
-    host.start().await;
-    host.direct(1, Desired::Switch { release: one.id }, &[&one]).await;
-    host.let_switch().await;
-    host.until_state(HostState::Committed, Some(one.id)).await;
+    host.start_on(&one).await;
     host.stop().await;
 
     let file = host.layout().release(&shop(), &one.id).join("tree/bin/shop");

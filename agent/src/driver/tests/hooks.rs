@@ -20,10 +20,7 @@ fn hooked(seq: u64, points: &[HookPoint], line: &str) -> Made {
 async fn due(host: &mut Host, one: &Made, two: &Made) {
     host.depot.put(one);
     host.depot.put(two);
-    host.start().await;
-    host.direct(1, Desired::Switch { release: one.id }, &[one]).await;
-    host.let_switch().await;
-    host.until_state(HostState::Committed, Some(one.id)).await;
+    host.start_on(one).await;
     host.direct(2, Desired::Stage { release: two.id }, &[two]).await;
     host.until_state(HostState::Staged, Some(one.id)).await;
     host.direct(3, Desired::Switch { release: two.id }, &[two]).await;
@@ -95,11 +92,7 @@ async fn what_was_drained_when_the_agent_died_is_started_again() {
     host.asked().await;
     host.stop().await;
     // As the journal and the link stand when the agent dies in the drain.
-    let layout = host.layout();
-    let mut machine = crate::journal::load(&layout, &shop()).unwrap().unwrap();
-    let State::Staged { target } = machine.state.clone() else { panic!("{machine:?}") };
-    machine.state = State::Switching { target };
-    crate::journal::save(&layout, &shop(), &machine).unwrap();
+    let layout = host.as_in_a_switch();
     std::fs::write(layout.drained(&shop()), "").unwrap();
     changes(&units);
     host.start().await;

@@ -27,10 +27,7 @@ async fn calls_of(one: &Made, two: &Made, fails: bool) -> Vec<String> {
     let (mut host, units) = Host::simulated();
     host.depot.put(one);
     host.depot.put(two);
-    host.start().await;
-    host.direct(1, Desired::Switch { release: one.id }, &[one]).await;
-    host.let_switch().await;
-    host.until_state(HostState::Committed, Some(one.id)).await;
+    host.start_on(one).await;
     if fails {
         units.broken.lock().unwrap().insert("2.0".to_owned());
     }
