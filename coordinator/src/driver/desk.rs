@@ -4,6 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use groundswell_common::condition::Condition;
 use groundswell_common::directive::{Action, RawDirective};
 use groundswell_common::time::Clock;
 use groundswell_common::wire::ReleaseProof;
@@ -173,8 +174,8 @@ impl Desk {
         if reply.send(enrolled).is_err() || !enrolled {
             return;
         }
-        let report = self.seats.words.remove(&host).and_then(|word| word.report);
-        let word = Word { agent_version: hello.agent_version, report, seen };
+        let before = self.seats.words.remove(&host).unwrap_or_default();
+        let word = Word { agent_version: hello.agent_version, seen, ..before };
         self.seats.words.insert(host, word);
         self.seats.seats.insert(host, seat);
         self.link_changed(host, true);
@@ -209,6 +210,15 @@ impl Desk {
                 tracing::debug!(%rollout, %error, "a rollout refused an input");
                 false
             }
+        }
+    }
+
+    pub(super) fn condition(&mut self, (host, session): (HostId, u64), condition: Condition) {
+        if !self.seats.is_current(&host, session) {
+            return;
+        }
+        if let Some(word) = self.seats.words.get_mut(&host) {
+            word.condition = Some(condition);
         }
     }
 

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use groundswell_common::condition::{Condition, ServiceCondition};
 use groundswell_common::directive::RawDirective;
 use groundswell_common::directive::RawPermit;
 use groundswell_common::report::{Report, Standing};
@@ -74,6 +75,8 @@ pub struct Word {
     pub agent_version: String,
     /// Its last report.
     pub report: Option<Report>,
+    /// What it has and lacks; `None` from an agent that does not say it.
+    pub condition: Option<Condition>,
     /// When it was heard of last, in milliseconds since 1970.
     pub seen: Arc<AtomicU64>,
 }
@@ -90,6 +93,13 @@ impl Word {
     pub fn standing(&self, service: &ServiceName) -> Option<&Standing> {
         let report = self.report.as_ref()?;
         report.services.iter().find(|standing| standing.service == *service)
+    }
+
+    /// What the host has and lacks for a service.
+    #[must_use]
+    pub fn condition_of(&self, service: &ServiceName) -> Option<&ServiceCondition> {
+        let condition = self.condition.as_ref()?;
+        condition.services.iter().find(|found| found.service == *service)
     }
 
     /// The release of a service that the host says it runs.
