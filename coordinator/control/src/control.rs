@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use groundswell_common::condition::{Condition, ServiceCondition};
 use groundswell_common::directive::{Action, ServiceWish};
 use groundswell_common::report::{Report, Standing};
 use groundswell_common::wire::ReleaseProof;
@@ -24,6 +25,8 @@ pub struct Word {
     pub agent_version: String,
     /// Its last report.
     pub report: Option<Report>,
+    /// What it has and lacks; `None` from an agent that does not say it.
+    pub condition: Option<Condition>,
 }
 
 impl Word {
@@ -32,6 +35,13 @@ impl Word {
     pub fn standing(&self, service: &ServiceName) -> Option<&Standing> {
         let report = self.report.as_ref()?;
         report.services.iter().find(|standing| standing.service == *service)
+    }
+
+    /// What the host has and lacks for a service.
+    #[must_use]
+    pub fn condition_of(&self, service: &ServiceName) -> Option<&ServiceCondition> {
+        let condition = self.condition.as_ref()?;
+        condition.services.iter().find(|found| found.service == *service)
     }
 
     /// The release of a service that the host says it runs.
@@ -192,8 +202,8 @@ impl Control {
         if !self.view.hosts.contains_key(&host) {
             return false;
         }
-        let report = self.words.remove(&host).and_then(|word| word.report);
-        self.words.insert(host, Word { agent_version, report });
+        let before = self.words.remove(&host).unwrap_or_default();
+        self.words.insert(host, Word { agent_version, ..before });
         self.connected.insert(host);
         self.link_changed(host, true);
         self.stale.insert(host);
@@ -222,6 +232,13 @@ impl Control {
             let input =
                 if connected { Input::Connected { host } } else { Input::Disconnected { host } };
             self.submit_or_note(By::Coordinator, &rollout, input);
+        }
+    }
+
+    /// Takes what a connected host says that it has and lacks.
+    pub fn condition(&mut self, host: HostId, condition: Condition) {
+        if let Some(word) = self.words.get_mut(&host) {
+            word.condition = Some(condition);
         }
     }
 

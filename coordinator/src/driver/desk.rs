@@ -6,6 +6,7 @@ use std::ops::{Deref, DerefMut};
 use std::sync::Arc;
 
 use groundswell_common::api::PublishAnswer;
+use groundswell_common::condition::Condition;
 use groundswell_common::directive::RawDirective;
 use groundswell_common::report::Report;
 use groundswell_common::time::Clock;
@@ -129,6 +130,12 @@ impl Desk {
         if self.seats.is_current(&host, session) {
             self.seats.end(&host);
             self.control.leave(host);
+        }
+    }
+
+    pub(super) fn condition(&mut self, (host, session): (HostId, u64), condition: Condition) {
+        if self.seats.is_current(&host, session) {
+            self.control.condition(host, condition);
         }
     }
 

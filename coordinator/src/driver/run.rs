@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use groundswell_common::condition::Condition;
 use groundswell_common::report::Report;
 use groundswell_common::time::Clock;
 use groundswell_common::wire::PermitRequest;
@@ -32,6 +33,7 @@ type Work = Box<dyn FnOnce(&mut Desk) -> (Settled, Finish) + Send>;
 
 enum Command {
     Arrive(Box<Arrival>),
+    Condition(HostId, u64, Box<Condition>),
     Report(HostId, u64, Box<Report>),
     Permit(HostId, u64, Box<PermitRequest>),
     PermitDone(HostId, [u8; 16]),
@@ -151,6 +153,9 @@ impl Driver {
         desk.look_at_the_clock();
         match command {
             Command::Arrive(arrival) => desk.arrive(*arrival),
+            Command::Condition(host, session, condition) => {
+                desk.condition((host, session), *condition);
+            }
             Command::Report(host, session, report) => desk.report((host, session), *report),
             Command::Permit(host, session, request) => desk.permit((host, session), &request),
             Command::PermitDone(host, nonce) => desk.permits.done(host, nonce),
@@ -367,6 +372,19 @@ impl Handle {
     /// [`Gone`].
     pub async fn arrive(&self, arrival: Arrival) -> Result<(), Gone> {
         self.send(Command::Arrive(Box::new(arrival))).await
+    }
+
+    /// A host says what it has and lacks.
+    ///
+    /// # Errors
+    /// [`Gone`].
+    pub async fn condition(
+        &self,
+        host: HostId,
+        session: u64,
+        condition: Condition,
+    ) -> Result<(), Gone> {
+        self.send(Command::Condition(host, session, Box::new(condition))).await
     }
 
     /// A host reports.
