@@ -32,6 +32,11 @@ pub(crate) fn release(service: &ServiceName, number: u64) -> (ReleaseId, Version
     (id, spelt(&format!("{number}.0")))
 }
 
+/// Its place among the releases of its service.
+pub(crate) fn seq(number: u64) -> u64 {
+    number + 1
+}
+
 /// What is published of it.
 pub(crate) fn published(service: &ServiceName, number: u64) -> Published {
     let (release, version) = release(service, number);
@@ -39,7 +44,7 @@ pub(crate) fn published(service: &ServiceName, number: u64) -> Published {
         release,
         service: service.clone(),
         version,
-        seq: number,
+        seq: seq(number),
         floor: 0,
         tree: *release.digest(),
         content: *release.digest(),

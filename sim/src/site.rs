@@ -46,12 +46,15 @@ pub(crate) struct Lot {
     pub(crate) drifted: bool,
     /// Milliseconds that one fsync takes.
     pub(crate) fsync_millis: u64,
+    /// Milliseconds until it asks once more for a permit that was denied.
+    pub(crate) ask_later_millis: u64,
 }
 
 impl Default for Lot {
     fn default() -> Self {
         let (allowed, installed, room, fetches) = (true, true, true, true);
-        Self { allowed, installed, room, fetches, drifted: false, fsync_millis: 1 }
+        let (drifted, fsync_millis, ask_later_millis) = (false, 1, 30_000);
+        Self { allowed, installed, room, fetches, drifted, fsync_millis, ask_later_millis }
     }
 }
 
@@ -212,6 +215,12 @@ impl Site {
     pub(crate) fn meet(&mut self, release: ReleaseId, nature: Nature, (seq, version): (u64, Version)) {
         self.natures.entry(release).or_insert(nature);
         self.seqs.insert(release, (seq, version));
+    }
+
+    /// What releases are and do is no matter of the machine's state: a copy knows what the other knows.
+    pub(crate) fn meet_as(&mut self, other: &Self) {
+        self.natures.clone_from(&other.natures);
+        self.seqs.clone_from(&other.seqs);
     }
 
     /// What it says of itself.
@@ -536,8 +545,9 @@ impl Site {
             Action::AskAfter(again) => {
                 let millis = match again {
                     Again::Soon => 1_000,
-                    Again::Later => 30_000,
+                    Again::Later => self.lot.ask_later_millis,
                 };
+                self.due.retain(|(_, _, due)| !matches!(due, Due::AskAgain));
                 self.due.push_back((now.plus_millis(millis), self.number, Due::AskAgain));
             }
             Action::Activate { target } => self.activate(target, now),

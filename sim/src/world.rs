@@ -5,6 +5,8 @@ mod contact;
 mod hold;
 mod office;
 mod people;
+#[cfg(test)]
+mod scenes;
 mod truth;
 mod wrong;
 
@@ -17,7 +19,7 @@ use groundswell_machine::{Again, Cause, Known, State};
 use groundswell_rollout::PhaseName;
 
 use crate::check::{Finding, NOT_HELD_YET, Property};
-use crate::draw::{SERVICES, host_id, nature, published, release, spelt};
+use crate::draw::{SERVICES, host_id, nature, published, release, seq, spelt};
 use crate::host::Host;
 use crate::random::Random;
 use crate::site::{Ask, Brought, Site};
@@ -164,6 +166,8 @@ struct World {
     late_one_in: u64,
     /// What is let pass.
     tolerated: Vec<Property>,
+    /// Whether a finding that was let pass leaves nothing to look at.
+    over: bool,
 }
 
 /// Runs one seed to its end.
@@ -214,6 +218,7 @@ impl World {
             kinds,
             late_one_in,
             tolerated: tolerated.to_vec(),
+            over: false,
         }
     }
 
@@ -268,6 +273,7 @@ impl World {
         for service in self.services.clone() {
             self.new_policy(&service)?;
         }
+        self.office.first_day = self.office.ledger.len();
         Ok(())
     }
 
@@ -282,7 +288,7 @@ impl World {
             for known in 0..=self.truth.of(&name).releases {
                 let (id, version) = release(&name, known);
                 let nature = nature(&mut self.random, self.truth.bad.contains(&id));
-                site.meet(id, nature, (known, version));
+                site.meet(id, nature, (seq(known), version));
             }
             host.sites.insert(name, site);
         }
@@ -294,7 +300,7 @@ impl World {
     /// The first release of a service, and how an old fleet runs it already.
     fn first_release(&mut self, service: &ServiceName, old: bool) -> Result<(), Finding> {
         let (id, version) = release(service, 0);
-        let known = Known { id, version, seq: 0, floor: 0, one_way: false };
+        let known = Known { id, version, seq: seq(0), floor: 0, one_way: false };
         for host in self.hosts.values_mut().filter(|_| old) {
             if let Some(site) = host.sites.get_mut(service) {
                 site.adopt(&known);
@@ -311,9 +317,8 @@ impl World {
         let next = self.hosts.iter().filter_map(|(number, host)| Some((host.next()?, *number)));
         let host = next.min();
         let tick = self.next_tick();
-        let Some(at) = [letter, host.map(|(at, _)| at), tick].into_iter().flatten().min() else {
-            return Ok(false);
-        };
+        let at = [letter, host.map(|(at, _)| at), tick].into_iter().flatten().min();
+        let Some(at) = at.filter(|_| !self.over) else { return Ok(false) };
         self.now = self.now.max(at);
         self.out.events += 1;
         self.answer_halts();

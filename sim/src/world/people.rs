@@ -10,11 +10,16 @@ use super::office::ann;
 use super::truth::Halt;
 use super::{CALM_EVENTS_MAX, Number, World};
 use crate::check::Finding;
-use crate::draw::{nature, published, release, spelt};
+use crate::draw::{nature, published, release, seq, spelt};
 use crate::host::Host;
+use crate::random::Random;
+use crate::site::{Lot, Nature};
 
 /// Releases of one service that a world brings.
 const RELEASES_MAX: u64 = 5;
+
+/// How often a person lets a rollout go on at the end.
+const PATIENCE: u64 = 30;
 
 fn ben() -> OperatorName {
     spelt("ben")
@@ -23,21 +28,31 @@ fn ben() -> OperatorName {
 impl World {
     /// A new release of a service.
     pub(super) fn publish(&mut self, service: &ServiceName) -> Result<(), Finding> {
-        let of = self.truth.of_mut(service);
-        if of.releases >= RELEASES_MAX {
+        if self.truth.of(service).releases >= RELEASES_MAX {
             return Ok(());
         }
+        let bad = self.random.one_in(3);
+        if bad {
+            let number = self.truth.of(service).releases + 1;
+            self.truth.bad.insert(release(service, number).0);
+        }
+        self.bring(service, |random| nature(random, bad))
+    }
+
+    /// The next release of a service, which does on each host what is drawn for it.
+    pub(super) fn bring(
+        &mut self,
+        service: &ServiceName,
+        nature: impl Fn(&mut Random) -> Nature,
+    ) -> Result<(), Finding> {
+        let of = self.truth.of_mut(service);
         of.releases += 1;
         let number = of.releases;
-        let bad = self.random.one_in(3);
         let (id, version) = release(service, number);
-        if bad {
-            self.truth.bad.insert(id);
-        }
         for host in self.hosts.values_mut() {
-            let nature = nature(&mut self.random, bad);
+            let nature = nature(&mut self.random);
             if let Some(site) = host.sites.get_mut(service) {
-                site.meet(id, nature, (number, version.clone()));
+                site.meet(id, nature, (seq(number), version.clone()));
             }
         }
         drop(self.control().publish(&ann(), published(service, number)));
@@ -174,6 +189,12 @@ impl World {
         self.tell(service, verb).map(drop)
     }
 
+    /// The red button.
+    #[cfg(test)]
+    pub(super) fn halt(&mut self, service: &ServiceName) -> Result<(), Finding> {
+        self.tell(service, Verb::Halt).map(drop)
+    }
+
     fn approve(&mut self, service: &ServiceName) -> Result<bool, Finding> {
         let Some(rollout) = self.newest(service) else { return Ok(false) };
         let (id, plan): (RolloutId, _) = (rollout.id().clone(), rollout.plan_hash());
@@ -197,11 +218,12 @@ impl World {
             }
             let over = |name| self.newest(name).is_none_or(Rollout::is_over);
             let over = self.services.iter().all(over);
-            if (!self.event()? && !acted) || (over && self.at_rest()) {
+            let lost = self.services.iter().any(|name| self.truth.of(name).asked > PATIENCE);
+            if self.over || lost || (!self.event()? && !acted) || (over && self.at_rest()) {
                 break;
             }
         }
-        self.ended()
+        if self.over { Ok(()) } else { self.ended() }
     }
 
     /// Owners and admins put right what they can.
@@ -213,7 +235,8 @@ impl World {
             host.asleep_until = None;
             for site in host.sites.values_mut() {
                 site.fuse = None;
-                site.lot = crate::site::Lot::default();
+                // Nothing is lost any more: asking seldom saves events.
+                site.lot = Lot { ask_later_millis: 3_600_000, ..Lot::default() };
             }
             if lies {
                 self.delete(number)?;
@@ -265,7 +288,10 @@ impl World {
                     Some(host) => Verb::Steer(Steer::Exclude { host }),
                     None => Verb::Resume,
                 };
-                self.tell(service, verb)
+                let of = self.truth.of_mut(service);
+                of.asked += 1;
+                // A rollout that stops again and again comes to no end.
+                if of.asked > PATIENCE { Ok(false) } else { self.tell(service, verb) }
             }
             Phase::Gated { wave, .. } => match waits_for_promotion(rollout, *wave) {
                 true => self.tell(service, Verb::Steer(Steer::Promote)),

@@ -37,6 +37,8 @@ pub(super) struct OfService {
     pub(super) halt: Option<Halt>,
     /// What a person went back from, until something newer is decided.
     pub(super) left: Option<ReleaseId>,
+    /// How often a person let it go on, at the end.
+    pub(super) asked: u64,
 }
 
 /// What is true.

@@ -179,7 +179,7 @@ impl World {
     }
 
     /// A machine becomes what it was when it was photographed; else it is photographed.
-    fn snapshot(&mut self, number: Number) -> Result<(), Finding> {
+    pub(super) fn snapshot(&mut self, number: Number) -> Result<(), Finding> {
         let Some(host) = self.hosts.get(&number) else { return Ok(()) };
         let Some(mut photo) = self.photos.remove(&number) else {
             self.photos.insert(number, host.clone());
@@ -187,7 +187,12 @@ impl World {
         };
         self.out.faults.add("snapshots put back");
         self.cut(number)?;
-        photo.session = self.hosts.get(&number).map_or(0, |host| host.session);
+        if let Some(host) = self.hosts.get(&number) {
+            photo.session = host.session;
+            for (site, now) in photo.sites.values_mut().zip(host.sites.values()) {
+                site.meet_as(now);
+            }
+        }
         photo.connected = false;
         photo.asleep_until = None;
         photo.crash();
