@@ -120,21 +120,24 @@ fn what_was_cleared_stays_cleared_when_a_host_comes_back() {
 
 #[test]
 fn a_host_whose_unit_was_missing_commits_only_what_has_passed() {
-    let mut world = fleet(1);
-    world.lot_of(0).installed = false;
-    world.brings(Nature::Good);
-    world.lot_of(0).installed = true;
+    let mut world = fleet(2);
+    world.bring(&shop(), |_| Nature::Good).unwrap();
+    let key = world.newest(&shop()).unwrap().plan().waves[1].hosts[0].id;
+    let late = *world.hosts.iter().find(|(_, host)| host.key == key).unwrap().0;
+    world.lot_of(late).installed = false;
+    world.until_over();
+    world.lot_of(late).installed = true;
     let id = crate::draw::release(&shop(), 1).0;
     drop(world.control().clear(&spelt("ann"), &id, "the unit is there"));
     world.truth.clears(id);
-    world.clear_host(0).unwrap();
+    world.clear_host(late).unwrap();
     world.start_by_hand(&shop(), 1).unwrap();
     world.until_over();
     world.for_secs(120);
     world.shows(Property::Unearned);
     if !NOT_HELD_YET.contains(&Property::Unearned) {
-        let standing = world.hosts[&0].sites[&shop()].standing();
-        assert_eq!((standing.health, world.runs(0)), (Verdict::Pass, Some(1)));
+        let standing = world.hosts[&late].sites[&shop()].standing();
+        assert_eq!((standing.health, world.runs(late)), (Verdict::Pass, Some(1)));
     }
 }
 
