@@ -6,6 +6,7 @@ mod client;
 mod context;
 mod demo;
 mod exit;
+mod fit;
 mod follow;
 mod git;
 mod output;

@@ -1,5 +1,6 @@
 //! One function a verb. Each asks the API, prints what it answers and returns the exit code.
 
+mod again;
 mod approve;
 mod audit;
 mod host;

@@ -171,17 +171,93 @@ async fn start(
 
 async fn watch(context: &Context, rollout: &RolloutId, secs: u64) -> anyhow::Result<Exit> {
     let client = context.client()?;
-    let (out, mut live) = (context.out, Live::on_stderr());
+    let rollout = rollout_of(&client, rollout).await?;
     let within = (Until::Done, Duration::from_secs(secs));
-    let end = follow(&client, rollout, within, |page| {
-        if out.json {
+    watch_to_the_end(context, &client, &rollout, within).await
+}
+
+/// Follows a rollout, shows it, and says at the end which hosts failed and why.
+pub(crate) async fn watch_to_the_end(
+    context: &Context,
+    client: &Client,
+    rollout: &RolloutId,
+    within: (Until, Duration),
+) -> anyhow::Result<Exit> {
+    let (out, mut live) = (context.out, Live::on_stderr());
+    let each = out.json && within.0 == Until::Done;
+    let end = follow(client, rollout, within, |seen| match seen {
+        Seen::Page(page) if each => {
             out.line(serde_json::to_string(page).map_err(std::io::Error::other)?)
-        } else {
-            live.show(page)
         }
+        Seen::Page(_) if out.json => Ok(()),
+        Seen::Page(_) | Seen::Away(_) | Seen::Back => live.see(seen),
     })
     .await?;
-    Ok(end.map_or(Exit::TimedOut, |page| exit_of(&page.rollout)))
+    let Some(page) = end else {
+        let secs = within.1.as_secs();
+        out.note(format_args!("{rollout} is not over after {secs} s; it goes on"))?;
+        return Ok(Exit::TimedOut);
+    };
+    if out.json && !each {
+        out.line(serde_json::to_string(&page)?)?;
+    }
+    for line in failures(client, &page).await {
+        out.note(line)?;
+    }
+    Ok(exit_of(&page.rollout))
+}
+
+/// The hosts that failed and the cause of each, a line a host.
+async fn failures(client: &Client, end: &RolloutPage) -> Vec<String> {
+    let counts = &end.rollout.counts;
+    if exit_of(&end.rollout) == Exit::Done && counts.failed + counts.reverted == 0 {
+        return Vec::new();
+    }
+    let id = &end.rollout.rollout;
+    let path = format!("/v1/rollouts/{}", part(id.as_str()));
+    // The end is known; without the hosts it is told all the same.
+    let Ok(page) = client.get::<RolloutPage>(&path).await else {
+        return vec![format!("which hosts failed: swell rollout show {id}")];
+    };
+    let failed: Vec<&RolloutHost> = page.hosts.iter().filter(|host| host.why.is_some()).collect();
+    let mut lines: Vec<String> = failed.iter().take(FAILURES_SHOWN).map(|host| failure(host)).collect();
+    if failed.len() > FAILURES_SHOWN {
+        let more = failed.len() - FAILURES_SHOWN;
+        lines.push(format!("  and {more} more: swell rollout show {id}"));
+    }
+    lines
+}
+
+fn failure(host: &RolloutHost) -> String {
+    let why = host.why.as_deref().unwrap_or_default();
+    let words = last_words(why).map(|words| format!("; it said last: {words}"));
+    format!("  {} {}: {}{}", host.name, clean(&host.progress), cause(why), words.unwrap_or_default())
+}
+
+/// The rollout that a person means: one with this id, or else the newest of the service of this name.
+pub(crate) async fn rollout_of(client: &Client, text: &RolloutId) -> anyhow::Result<RolloutId> {
+    if may_be_id(text) {
+        let path = format!("/v1/rollouts/{}", part(text.as_str()));
+        match client.get::<RolloutPage>(&path).await {
+            Ok(_) => return Ok(text.clone()),
+            Err(error) if error.is_missing() => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+    newest_of(client, text).await
+}
+
+async fn newest_of(client: &Client, text: &RolloutId) -> anyhow::Result<RolloutId> {
+    let path = format!("/v1/rollouts?service={}", part(text.as_str()));
+    let answer: RolloutsAnswer = client.get(&path).await?;
+    let newest = answer.rollouts.into_iter().next().map(|rollout| rollout.rollout);
+    newest.ok_or_else(|| Misuse::NoRollout(text.to_string()).into())
+}
+
+/// Whether it ends as ids do: in `-` and a number.
+fn may_be_id(text: &RolloutId) -> bool {
+    let number = text.as_str().rsplit_once('-').map(|(_, number)| number);
+    number.is_some_and(|number| number.bytes().all(|b| b.is_ascii_digit()))
 }
 
 /// One line a rollout.

@@ -15,4 +15,5 @@ pub use dial::Tries;
 pub use framed::{FrameReader, FrameWriter, Framed, NetError};
 pub use notify::Notify;
 pub use peer::{Peer, PeerError, PeerRole};
+pub use plain::meaning;
 pub use retry::Retry;

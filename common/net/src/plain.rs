@@ -5,6 +5,10 @@ use std::io;
 
 use rustls::{AlertDescription, CertificateError, Error as TlsError};
 
+/// What the end of a connection without TLS's farewell means.
+const CLOSED: &str = "the other end closed it without a word; it stopped, or it is another port (people \
+    use the API's port, agents theirs)";
+
 /// When the connection failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum When {
@@ -24,21 +28,37 @@ pub(crate) fn plain(error: io::Error, when: When) -> io::Error {
                 When::Handshake => {
                     "the other end closed it before TLS was set up; is it the right port?"
                 }
-                When::Talk => {
-                    "the other end closed it without a word; it stopped, or it is another port \
-                     (people use the API's port, agents theirs)"
-                }
+                When::Talk => CLOSED,
             },
         );
     }
     let tls = error.get_ref().and_then(|inner| inner.downcast_ref::<TlsError>());
-    match tls.and_then(meaning) {
+    match tls.and_then(of_tls) {
         Some(text) => io::Error::new(kind, text),
         None => error,
     }
 }
 
-fn meaning(error: &TlsError) -> Option<&'static str> {
+/// What the first error of a TLS connection in a chain means, where that is known: for errors that another
+/// library has wrapped.
+#[must_use]
+pub fn meaning(error: &(dyn std::error::Error + 'static)) -> Option<String> {
+    let mut next = Some(error);
+    while let Some(error) = next {
+        if let Some(io) = error.downcast_ref::<io::Error>() {
+            let tls = io.get_ref().and_then(|inner| inner.downcast_ref::<TlsError>());
+            let closed = io.kind() == io::ErrorKind::UnexpectedEof;
+            return tls
+                .and_then(of_tls)
+                .or_else(|| closed.then_some(CLOSED))
+                .map(str::to_owned);
+        }
+        next = error.source();
+    }
+    None
+}
+
+fn of_tls(error: &TlsError) -> Option<&'static str> {
     match error {
         TlsError::InvalidMessage(_) => Some("the other end speaks no TLS; is it the right port?"),
         TlsError::InvalidCertificate(why) => certificate(why),
