@@ -1,14 +1,21 @@
 //! The command line. The one file that names clap; what the verbs do is in `verbs/`.
 
+use std::env;
+use std::ffi::OsString;
+use std::io::{self, Write as _};
 use std::path::PathBuf;
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::error::{ContextKind, ContextValue, ErrorKind};
+use clap::{Args, CommandFactory as _, Parser, Subcommand, ValueEnum};
 use groundswell_common::api::OperatorRole;
 use groundswell_common::{
     Environment, HostName, Labels, OperatorName, RolloutId, ServiceName, Timestamp, Version,
 };
 use groundswell_rollout::calendar::moment;
 use groundswell_sim::rehearse::{LabelShare, Share};
+
+use crate::exit::Exit;
+use crate::told::Told;
 
 /// Exit codes, printed below the help.
 const EXIT_CODES: &str = "Exit codes: 0 done, 1 failed, 2 usage, 3 the rollout ended halted, \
@@ -22,9 +29,12 @@ pub(crate) struct Cli {
     /// The operator's profile [default: $XDG_CONFIG_HOME/groundswell/profile.json]
     #[arg(long, global = true, env = "GROUNDSWELL_PROFILE", value_name = "FILE")]
     pub(crate) profile: Option<PathBuf>,
-    /// Print JSON: one object, or one a line where there are many
+    /// Print JSON: one object, or one a line where there are many; errors too, on standard error
     #[arg(long, global = true)]
     pub(crate) json: bool,
+    /// Say with an error what was asked of the coordinator
+    #[arg(long, global = true)]
+    pub(crate) verbose: bool,
     /// What to do
     #[command(subcommand)]
     pub(crate) verb: Verb,
@@ -62,10 +72,23 @@ pub(crate) enum Verb {
     /// The fleet at a glance
     Status,
     /// Stop the newest rollout of a service now: no host switches after the answer
-    Halt(StopArgs),
-    /// Put the release before back on every host of a service's newest rollout
+    Halt(RolloutArgs),
+    /// Put a release that was proven before back on the hosts of a service
     #[command(alias = "rollback")]
-    Revert(StopArgs),
+    Revert(RevertArgs),
+    /// Stop a rollout for a while: no host switches after the answer
+    Pause(RolloutArgs),
+    /// Go on after a pause or halt; the failures seen so far are accepted
+    Resume(RolloutArgs),
+    /// Open the next wave now: end a bake, or pass a manual gate
+    Promote(RolloutArgs),
+    /// Follow a rollout to its end
+    Watch(WatchArgs),
+    /// One rollout: waves, hosts, and what it waits for
+    Show {
+        /// A rollout, or a service for its newest one
+        rollout: RolloutId,
+    },
     /// Run a whole fleet on this machine and watch releases roll through it
     Demo(DemoArgs),
 }
@@ -100,15 +123,12 @@ pub(crate) struct PublishArgs {
     /// Go before a rollout under way, where the policy says when_newer = "hotfix"
     #[arg(long)]
     pub(crate) hotfix: bool,
-    /// Pack and print what would be published; talk to nobody
+    /// Check and print what would be published; talk to nobody
     #[arg(long, conflicts_with = "wait")]
     pub(crate) dry_run: bool,
-    /// Follow the rollout to its end; the exit code tells how it ended
-    #[arg(long)]
-    pub(crate) wait: bool,
-    /// Seconds to wait at most
-    #[arg(long, value_name = "SECS", default_value_t = 3600, requires = "wait")]
-    pub(crate) timeout: u64,
+    /// Whether to wait for the end
+    #[command(flatten)]
+    pub(crate) wait: WaitArgs,
 }
 
 /// `swell service`.
@@ -259,17 +279,11 @@ pub(crate) enum RolloutVerb {
     },
     /// One rollout: waves, hosts, and what it waits for
     Show {
-        /// The rollout
+        /// A rollout, or a service for its newest one
         rollout: RolloutId,
     },
     /// Follow a rollout to its end
-    Watch {
-        /// The rollout
-        rollout: RolloutId,
-        /// Seconds to wait at most
-        #[arg(long, value_name = "SECS", default_value_t = 86_400)]
-        timeout: u64,
-    },
+    Watch(WatchArgs),
     /// Roll out a release by hand
     Start {
         /// The service
@@ -279,6 +293,9 @@ pub(crate) enum RolloutVerb {
         /// Only if this is still the plan: its hash as 'swell plan' shows it
         #[arg(long, value_name = "HASH")]
         plan: Option<String>,
+        /// Whether to wait for the end
+        #[command(flatten)]
+        wait: WaitArgs,
     },
     /// Stop it for a while: no host switches after the answer
     Pause(RolloutArgs),
@@ -337,21 +354,48 @@ pub(crate) enum RolloutVerb {
     },
 }
 
+/// `swell watch`.
+#[derive(Debug, Args)]
+pub(crate) struct WatchArgs {
+    /// A rollout, or a service for its newest one
+    pub(crate) rollout: RolloutId,
+    /// Seconds to wait at most
+    #[arg(long, value_name = "SECS", default_value_t = 86_400)]
+    pub(crate) timeout: u64,
+}
+
+/// Whether to wait for the end of what was begun.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct WaitArgs {
+    /// Follow it to its end; the exit code tells how it ended
+    #[arg(long)]
+    pub(crate) wait: bool,
+    /// Seconds to wait at most
+    #[arg(long, value_name = "SECS", default_value_t = 3600, requires = "wait")]
+    pub(crate) timeout: u64,
+}
+
 /// A decision about one rollout.
 #[derive(Debug, Args)]
 pub(crate) struct RolloutArgs {
-    /// The rollout
+    /// A rollout, or a service for its newest one
     pub(crate) rollout: RolloutId,
     /// Why and whether to ask
     #[command(flatten)]
     pub(crate) decision: Decision,
 }
 
-/// A decision about the newest rollout of a service.
+/// `swell revert`.
 #[derive(Debug, Args)]
-pub(crate) struct StopArgs {
+pub(crate) struct RevertArgs {
     /// The service
     pub(crate) service: ServiceName,
+    /// The version to go back to [default: the one proven before what runs]
+    #[arg(long, value_name = "VERSION")]
+    pub(crate) to: Option<Version>,
+    /// Whether to wait for the end
+    #[command(flatten)]
+    pub(crate) wait: WaitArgs,
     /// Why and whether to ask
     #[command(flatten)]
     pub(crate) decision: Decision,
@@ -547,18 +591,70 @@ pub(crate) struct DemoArgs {
 
 /// Reads the command line; prints help, version or the error and ends the process where it must.
 pub(crate) fn parse() -> Cli {
-    Cli::parse()
+    let words: Vec<OsString> = env::args_os().collect();
+    Cli::try_parse_from(&words).unwrap_or_else(|error| {
+        if !error.use_stderr() || !words.iter().any(|word| word == "--json") {
+            let told = error.print().and_then(|()| tip(&error).map_or(Ok(()), |tip| say(&tip)));
+            // Help that nobody reads any more is no failure; the code is the same either way.
+            drop(told);
+            std::process::exit(error.exit_code());
+        }
+        let text = error.render().to_string();
+        let told = Told::plain(Exit::Usage, text.trim_start_matches("error: ").trim_end());
+        drop(say(&told.json()));
+        std::process::exit(error.exit_code())
+    })
+}
+
+fn say(line: &str) -> io::Result<()> {
+    writeln!(io::stderr().lock(), "{line}")
+}
+
+/// Where a verb is, that was looked for at the top.
+fn tip(error: &clap::Error) -> Option<String> {
+    if error.kind() != ErrorKind::InvalidSubcommand {
+        return None;
+    }
+    let Some(ContextValue::String(word)) = error.get(ContextKind::InvalidSubcommand) else {
+        return None;
+    };
+    let command = Cli::command();
+    let verb =
+        |noun: &clap::Command| noun.find_subcommand(word).map(|_| noun.get_name().to_owned());
+    let nouns: Vec<String> = command
+        .get_subcommands()
+        .filter_map(verb)
+        .map(|noun| format!("'swell {noun} {word}'"))
+        .collect();
+    match word.as_str() {
+        "version" => Some("\n  tip: 'swell --version'".to_owned()),
+        _ if nouns.is_empty() => None,
+        _ => Some(format!("\n  tip: {}", nouns.join(", "))),
+    }
 }
 
 #[cfg(test)]
 mod tests {
-    use clap::CommandFactory as _;
-
     use super::*;
 
     #[test]
     fn the_command_line_is_consistent() {
         Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn a_verb_that_stands_under_a_noun_is_pointed_to() {
+        let tip = |word: &str| {
+            let error = Cli::try_parse_from(["swell", word, "shop"]).expect_err("no such verb");
+            super::tip(&error).unwrap_or_default()
+        };
+        assert_eq!(tip("retry"), "\n  tip: 'swell rollout retry'");
+        assert_eq!(tip("clear"), "\n  tip: 'swell host clear', 'swell release clear'");
+        assert_eq!(tip("version"), "\n  tip: 'swell --version'");
+        assert_eq!(tip("frob"), "");
+        for verb in ["pause", "resume", "promote", "watch", "show", "halt", "revert"] {
+            assert!(Cli::try_parse_from(["swell", verb, "shop"]).is_ok(), "{verb}");
+        }
     }
 
     #[test]

@@ -159,7 +159,9 @@ impl ClientError {
                 | NetError::Deadline { .. } => true,
                 NetError::Address(_) | NetError::Frame { .. } | NetError::Codec { .. } => false,
             },
-            Self::Http { .. } | Self::Closed { .. } | Self::Silent { .. } | Self::Body { .. } => true,
+            Self::Http { .. } | Self::Closed { .. } | Self::Silent { .. } | Self::Body { .. } => {
+                true
+            }
             Self::Api { status, .. } | Self::Status { status, .. } => status.is_server_error(),
             Self::Tls(_) | Self::Request { .. } | Self::Json { .. } => false,
         }

@@ -19,7 +19,9 @@ pub(crate) enum UnfitError {
     )]
     Nothing(String),
     /// Something to start where nothing is meant to be.
-    #[error("release {0}: files_only = true, and yet it names units or a command; take one of them out")]
+    #[error(
+        "release {0}: files_only = true, and yet it names units or a command; take one of them out"
+    )]
     NotFilesOnly(String),
     /// A program that is no file of the tree.
     #[error("release {what} {program:?}: it is no file of the tree; {hint}")]
@@ -218,18 +220,14 @@ mod tests {
             let text = refused(json!({"command": [bad]}));
             assert!(text.contains(&format!("release command {bad:?}: {want}")), "{text}");
         }
-        let hook = |program: &str| {
-            json!({"hooks": [{"at": "drain", "argv": [program], "timeout_secs": 1}]})
-        };
+        let hook = |program: &str| json!({"hooks": [{"at": "drain", "argv": [program], "timeout_secs": 1}]});
         assert!(check(&raw(hook("bin/run")), false).is_ok());
         assert!(refused(hook("bin/chek")).contains("release hook \"bin/chek\": it is no file"));
     }
 
     #[test]
     fn a_probe_may_use_what_the_host_has() {
-        let exec = |program: &str| {
-            json!({"probes": [{"kind": "exec", "argv": [program], "timeout_secs": 1}]})
-        };
+        let exec = |program: &str| json!({"probes": [{"kind": "exec", "argv": [program], "timeout_secs": 1}]});
         for good in ["bin/run", "curl", "/usr/bin/curl"] {
             assert!(check(&raw(exec(good)), false).is_ok(), "{good}");
         }

@@ -258,9 +258,8 @@ mod tests {
         fs::write(dir.path().join("a"), "2").expect("write");
         let dirty = source(&dir.path().join("dist"), None);
         assert_eq!(dirty.source.commit, Some(format!("{commit}-dirty")));
-        let said = format!(
-            "1 tracked file has uncommitted changes; the release records {commit}-dirty"
-        );
+        let said =
+            format!("1 tracked file has uncommitted changes; the release records {commit}-dirty");
         assert_eq!(dirty.said, [said]);
         assert_eq!(bare(&format!("{commit}-dirty")), commit);
     }

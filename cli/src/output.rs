@@ -40,17 +40,19 @@ impl Out {
     }
 }
 
+/// Whether somebody can be asked, before anything is found out for the question.
+pub(crate) fn may_ask(what: &str, yes: bool) -> Result<(), Misuse> {
+    if yes || io::stdin().is_terminal() { Ok(()) } else { Err(Misuse::NeedsYes(what.to_owned())) }
+}
+
 /// Asks before something that cannot be taken back. Without a terminal only `--yes` will do.
 pub(crate) fn confirm(out: Out, what: &str, yes: bool) -> anyhow::Result<bool> {
     if yes {
         return Ok(true);
     }
-    if !io::stdin().is_terminal() {
-        out.note(format_args!("would {what}"))?;
-        return Err(Misuse::NeedsYes(what.to_owned()).into());
-    }
+    may_ask(what, yes)?;
     let mut stderr = io::stderr().lock();
-    write!(stderr, "{what}? [y/N] ")?;
+    write!(stderr, "{}? [y/N] ", clean(what))?;
     stderr.flush()?;
     drop(stderr);
     let mut line = String::new();
@@ -198,7 +200,8 @@ mod tests {
 
     #[test]
     fn a_failure_is_told_by_its_cause_and_the_last_words_of_the_service() {
-        let text = "probe http://127.0.0.1:80: refused; its last output:\nstarting\nno such file\n\n";
+        let text =
+            "probe http://127.0.0.1:80: refused; its last output:\nstarting\nno such file\n\n";
         assert_eq!(cause(text), "probe http://127.0.0.1:80: refused");
         assert_eq!(last_words(text).as_deref(), Some("no such file"));
         assert_eq!((cause("plain"), last_words("plain")), ("plain".to_owned(), None));

@@ -31,7 +31,9 @@ pub(crate) enum SpecError {
     #[error("read the release's description {0}: over 64 KiB")]
     TooLarge(PathBuf),
     /// One table where a list of them is wanted.
-    #[error("read the release's description {path}: write [[{key}]], with two brackets; there may be many")]
+    #[error(
+        "read the release's description {path}: write [[{key}]], with two brackets; there may be many"
+    )]
     OneTable {
         /// The file.
         path: PathBuf,
@@ -161,7 +163,9 @@ impl Spec {
         toml::from_str(&text).map_err(|source| {
             let table: Option<toml::Table> = toml::from_str(&text).ok();
             let is_one = |key: &&str| {
-                table.as_ref().is_some_and(|table| table.get(*key).is_some_and(toml::Value::is_table))
+                table
+                    .as_ref()
+                    .is_some_and(|table| table.get(*key).is_some_and(toml::Value::is_table))
             };
             match ["probe", "hook"].into_iter().find(is_one) {
                 Some(key) => SpecError::OneTable { path, key },

@@ -16,12 +16,15 @@ pub(super) async fn not_rolled_out(
     let page: ReleasePage = client.get(&format!("/v1/releases/{}", answer.release)).await?;
     let path = format!("/v1/services/{}", part(answer.service.as_str()));
     let service: ServicePage = client.get(&path).await?;
-    Ok(poisoned(answer, &page).or_else(|| went_back(answer, &page)).or_else(|| older(answer, &service)))
+    Ok(poisoned(answer, &page)
+        .or_else(|| went_back(answer, &page))
+        .or_else(|| older(answer, &service)))
 }
 
 fn poisoned(answer: &PublishAnswer, page: &ReleasePage) -> Option<String> {
     let (service, version) = (&answer.service, &answer.version);
-    let why = page.release.why.as_deref().map_or_else(String::new, |why| format!(": {}", cause(why)));
+    let why =
+        page.release.why.as_deref().map_or_else(String::new, |why| format!(": {}", cause(why)));
     (page.release.state == ReleaseState::Poisoned).then(|| {
         format!(
             "{service} {version} is poisoned{why}\n  publish a repaired release under a new version, or \
@@ -35,7 +38,8 @@ fn went_back(answer: &PublishAnswer, page: &ReleasePage) -> Option<String> {
     let (service, version) = (&answer.service, &answer.version);
     let back = |rollout: &&RolloutSummary| rollout.outcome == Some(OutcomeName::Reverted);
     page.rollouts.first().filter(back).map(|rollout| {
-        let why = rollout.why.as_deref().map_or_else(String::new, |why| format!(": {}", cause(why)));
+        let why =
+            rollout.why.as_deref().map_or_else(String::new, |why| format!(": {}", cause(why)));
         format!(
             "rollout {} of {service} {version} went back{}\n  to try it again: swell rollout start \
              {service} {version}",

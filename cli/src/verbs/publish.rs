@@ -17,13 +17,13 @@ use serde::Serialize;
 use tokio::time::{Instant, sleep};
 
 use super::again;
-use super::rollout::watch_to_the_end;
+use super::watch::watch_to_the_end;
 use crate::args::PublishArgs;
 use crate::client::{Client, part};
 use crate::context::Context;
 use crate::exit::{Exit, Misuse};
 use crate::fit;
-use crate::follow::Until;
+use crate::follow::{Until, exit_of};
 use crate::git;
 use crate::output::{bytes, clean};
 use crate::pack::{self, Packed};
@@ -74,7 +74,11 @@ pub(crate) async fn publish(context: &Context, args: &PublishArgs) -> anyhow::Re
         context.out.note(why)?;
         return Ok(Exit::Ended);
     }
-    if args.wait { wait(context, &client, &answer, args.timeout).await } else { Ok(Exit::Done) }
+    if args.wait.wait {
+        wait(context, &client, &answer, args.wait.timeout).await
+    } else {
+        Ok(Exit::Done)
+    }
 }
 
 impl Draft<'_> {
@@ -131,11 +135,7 @@ struct Dry<'a> {
     warnings: Vec<String>,
 }
 
-fn dry_run(
-    context: &Context,
-    draft: &Draft<'_>,
-    warnings: Vec<String>,
-) -> anyhow::Result<Exit> {
+fn dry_run(context: &Context, draft: &Draft<'_>, warnings: Vec<String>) -> anyhow::Result<Exit> {
     let (tree, release) = (&draft.packed.tree, &draft.spec.release);
     let dry = Dry {
         service: &draft.service,
@@ -220,11 +220,7 @@ async fn commit_of(client: &Client, release: ReleaseId) -> anyhow::Result<Option
 }
 
 /// Where the tree comes from; what is not sure of it is said.
-fn source(
-    context: &Context,
-    args: &PublishArgs,
-    since: Option<&str>,
-) -> anyhow::Result<Source> {
+fn source(context: &Context, args: &PublishArgs, since: Option<&str>) -> anyhow::Result<Source> {
     let found = git::source(&args.tree, since);
     let mut source = found.source;
     let mut notes: Vec<String> = args.notes.iter().cloned().collect();
@@ -319,7 +315,7 @@ fn published(answer: &PublishAnswer) -> String {
     let mut text =
         format!("{service} {version} {how}: release {}", answer.release.digest().short());
     if let Some(rollout) = &answer.rollout {
-        text.push_str(&format!("\nrollout {rollout}; swell rollout watch {rollout}"));
+        text.push_str(&format!("\nrollout {rollout}; swell watch {rollout}"));
     }
     if let Some(waiting) = &answer.waiting {
         text.push_str(&format!("\nno rollout yet: {waiting}"));
@@ -338,5 +334,6 @@ async fn wait(
         bail!("wait for {} {}: {why}", answer.service, answer.version);
     };
     let within = (Until::DoneOrHalted, Duration::from_secs(secs));
-    Ok(watch_to_the_end(context, client, rollout, within).await?)
+    let end = watch_to_the_end(context, client, rollout, within).await?;
+    Ok(end.map_or(Exit::TimedOut, |page| exit_of(&page.rollout)))
 }

@@ -32,7 +32,7 @@ fn text_of(error: &PolicyError) -> String {
 }
 
 /// Runs `swell simulate`.
-pub(crate) fn simulate(context: &Context, args: &SimulateArgs) -> anyhow::Result<Exit> {
+pub(crate) async fn simulate(context: &Context, args: &SimulateArgs) -> anyhow::Result<Exit> {
     let file = args.policy.display();
     let text =
         fs::read_to_string(&args.policy).with_context(|| format!("read the policy {file}"))?;

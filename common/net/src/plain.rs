@@ -48,10 +48,7 @@ pub fn meaning(error: &(dyn std::error::Error + 'static)) -> Option<String> {
         if let Some(io) = error.downcast_ref::<io::Error>() {
             let tls = io.get_ref().and_then(|inner| inner.downcast_ref::<TlsError>());
             let closed = io.kind() == io::ErrorKind::UnexpectedEof;
-            return tls
-                .and_then(of_tls)
-                .or_else(|| closed.then_some(CLOSED))
-                .map(str::to_owned);
+            return tls.and_then(of_tls).or_else(|| closed.then_some(CLOSED)).map(str::to_owned);
         }
         next = error.source();
     }
