@@ -9,6 +9,7 @@ mod exit;
 mod fit;
 mod follow;
 mod git;
+mod labels;
 mod output;
 mod pack;
 mod profile;

@@ -615,12 +615,48 @@ fn a_rehearsal_takes_the_fleet_of_a_file() {
     let answer: Value = serde_json::from_str(&out(&output)).unwrap();
     let good = &answer["cases"][0];
     assert_eq!((&good["hosts"], &good["reached"]), (&json!(8), &json!(7)), "one is away");
+    assert_eq!(err(&output), "");
+    let typo = POLICY.replace("count = 1", "selector = \"role=wbe\"");
+    let output = simulate(&typo, &["--hosts-file", file]);
+    let want = "warning: wave canary: no host has role=wbe; did you mean role=web?\n";
+    assert!(err(&output).starts_with(want), "{}", err(&output));
     let output = simulate(POLICY, &["--hosts-file", file, "--hosts", "3"]);
     assert_eq!(code(&output), 2, "one fleet or the other");
     fs::write(file, "[]").unwrap();
     let output = simulate(POLICY, &["--hosts-file", file]);
     assert_eq!(code(&output), 1);
     assert!(err(&output).contains("want what 'swell host ls --json' prints"), "{}", err(&output));
+}
+
+#[test]
+fn a_typed_policy_is_compared_with_the_labels_of_the_fleet_that_is_reached() {
+    let server = Server::start(|asked| match asked.route.as_str() {
+        "GET /v1/hosts" => {
+            let host = json!({"id": "0".repeat(32), "name": "web-1", "labels": {"role": "web"},
+                "environment": "production", "connected": true, "last_seen": null,
+                "agent_version": null, "services": []});
+            (200, json!({"hosts": [host]}).to_string())
+        }
+        _ => refusal(409, "the_code"),
+    });
+    let file = server.dir().join("shop.toml");
+    fs::write(&file, POLICY.replace("role=web", "role=wbe")).unwrap();
+    let file = file.to_str().unwrap();
+    let want = "warning: targets: no host has role=wbe; did you mean role=web?\n";
+    let output = server.swell(&["simulate", "--policy", file, "--hosts", "4"]);
+    assert_eq!((code(&output), err(&output).as_str()), (0, want));
+    let output = server.swell(&["service", "apply", file]);
+    assert!(err(&output).starts_with(want), "{}", err(&output));
+}
+
+#[test]
+fn a_chart_of_few_hosts_has_a_line_for_each() {
+    for (hosts, lines) in [("1", 2), ("3", 4), ("400", 9)] {
+        let output = simulate(POLICY, &["--hosts", hosts]);
+        let text = out(&output);
+        let good = text.split("a bad release").next().unwrap();
+        assert_eq!(good.matches('│').count() + good.matches('└').count(), lines, "{text}");
+    }
 }
 
 #[test]
