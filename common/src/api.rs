@@ -753,6 +753,57 @@ pub struct VerbAnswer {
     pub halt_ms: u64,
     /// Hosts that had switched and are not done.
     pub in_flight: u64,
+    /// Whether it was so before: a second halt or pause is no error.
+    #[serde(default)]
+    pub already: bool,
+}
+
+/// `GET /v1/services/{s}/revert[?to=VERSION]`: what the revert of a service would do, without doing it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RevertPreview {
+    /// The service.
+    pub service: ServiceName,
+    /// What its hosts run: the version that is left.
+    pub from: Version,
+    /// The version that they get; `None` where nothing ran before it.
+    pub to: Option<Version>,
+    /// Hosts that get it.
+    pub hosts: u64,
+    /// Hosts on which the service stops, since nothing ran there before.
+    pub stops: u64,
+    /// Hosts that run something else and are left as they are.
+    #[serde(default)]
+    pub others: Vec<RevertOther>,
+}
+
+/// A host that a revert leaves as it is.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RevertOther {
+    /// Its name.
+    pub host: HostName,
+    /// What it runs; `None` for nothing, or for a release that is not known.
+    pub runs: Option<Version>,
+}
+
+/// `POST /v1/services/{s}/revert`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RevertRequest {
+    /// Why, for the ledger: 1 to 1,024 bytes.
+    pub why: String,
+    /// The proven version to go back to; without it the one before what runs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub to: Option<Version>,
+}
+
+/// Answer to [`RevertRequest`]. After it, no host switches to what is left.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RevertAnswer {
+    /// The rollout that goes back.
+    pub rollout: RolloutSummary,
+    /// Milliseconds from the request to the answer.
+    #[serde(alias = "halt_ms")]
+    pub answered_ms: u64,
 }
 
 /// Answer to `POST /v1/rollouts/{id}/approve` (the request is the JSON of an envelope).

@@ -111,6 +111,18 @@ impl Selector {
         })
     }
 
+    /// The labels that a host must have to be taken: each key, with the values that would do, or none where
+    /// any would.
+    pub fn wanted(&self) -> impl Iterator<Item = (&str, Vec<&str>)> {
+        self.0.iter().filter_map(|term| match term {
+            Term::In(key, values) => {
+                Some((key.as_str(), values.iter().map(Label::as_str).collect()))
+            }
+            Term::Has(key) => Some((key.as_str(), Vec::new())),
+            Term::NotIn(..) | Term::Lacks(_) => None,
+        })
+    }
+
     /// Whether it takes every host because it asks for nothing.
     #[must_use]
     pub fn is_everything(&self) -> bool {
