@@ -37,6 +37,11 @@ pub(crate) fn seq(number: u64) -> u64 {
     number + 1
 }
 
+/// The unit that its releases run.
+pub(crate) fn unit(service: &ServiceName) -> String {
+    format!("{service}.service")
+}
+
 /// What is published of it.
 pub(crate) fn published(service: &ServiceName, number: u64) -> Published {
     let (release, version) = release(service, number);
@@ -54,6 +59,8 @@ pub(crate) fn published(service: &ServiceName, number: u64) -> Published {
         requires: Selector::default(),
         barrier: false,
         hotfix: false,
+        units: vec![unit(service)],
+        platform: String::new(),
         signatures: Vec::new(),
     }
 }

@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 
+use groundswell_common::condition::Condition;
 use groundswell_common::directive::ServiceWish;
 use groundswell_common::report::Report;
 use groundswell_common::{HostId, ServiceName, Timestamp};
@@ -32,6 +33,10 @@ pub(crate) struct Host {
     reports: u64,
     /// What it said last in this session.
     said: Option<Report>,
+    /// What it has and lacked when it said so last in this session.
+    had: Option<Condition>,
+    /// Tells starts of its agent apart.
+    instance: [u8; 16],
     /// Whether what it says has nothing to do with what it is.
     pub(crate) lies: bool,
 }
@@ -54,6 +59,8 @@ impl Host {
             session: 0,
             reports: 0,
             said: None,
+            had: None,
+            instance: [0; 16],
             lies: false,
         }
     }
@@ -91,6 +98,7 @@ impl Host {
         self.connected = true;
         self.session = session;
         self.said = None;
+        self.had = None;
     }
 
     /// What it says, where that is news in this session.
@@ -117,6 +125,27 @@ impl Host {
         }
         self.said = Some(report.clone());
         Some(report)
+    }
+
+    /// What it has and lacks, where that is news in this session.
+    pub(crate) fn condition(&mut self) -> Option<Condition> {
+        if !self.connected || !self.is_awake() {
+            return None;
+        }
+        let room = self.sites.values().all(|site| site.lot.room);
+        let condition = Condition {
+            instance: self.instance,
+            free_bytes: if room { 1 << 40 } else { 0 },
+            free_inodes: u64::MAX,
+            platform: "linux-x86_64".to_owned(),
+            settings: None,
+            services: self.sites.values().map(Site::condition).collect(),
+        };
+        if self.had.as_ref() == Some(&condition) {
+            return None;
+        }
+        self.had = Some(condition.clone());
+        Some(condition)
     }
 
     /// The coordinator has one of its reports.
@@ -147,8 +176,9 @@ impl Host {
     }
 
     /// The agent starts again.
-    pub(crate) fn restart(&mut self, now: Timestamp) {
+    pub(crate) fn restart(&mut self, instance: u64, now: Timestamp) {
         self.up = true;
+        self.instance[..8].copy_from_slice(&instance.to_be_bytes());
         for site in self.sites.values_mut() {
             site.restart(self.next_ahead, now);
         }

@@ -4,10 +4,13 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
+use groundswell_common::condition::{ServiceCondition, UnitCondition, UnitLoad};
 use groundswell_common::directive::ServiceWish;
 use groundswell_common::report::{FailedStep, Failure, Standing};
 use groundswell_common::{ReleaseId, RolloutId, ServiceName, Timestamp, Version};
 use groundswell_machine::{Action, Again, Event, Known, Service, State, StuckCause, Wish};
+
+use crate::draw::unit;
 
 /// Milliseconds between two tries of a download.
 const FETCH_AGAIN_MILLIS: u64 = 20_000;
@@ -227,6 +230,15 @@ impl Site {
     #[must_use]
     pub(crate) fn standing(&self) -> Standing {
         self.machine.standing(&self.service)
+    }
+
+    /// What the host has and lacks for it.
+    pub(crate) fn condition(&self) -> ServiceCondition {
+        let load = if self.lot.installed { UnitLoad::Loaded } else { UnitLoad::NotFound };
+        let unit = UnitCondition { unit: unit(&self.service), load };
+        let units = if self.lot.allowed { vec![unit] } else { Vec::new() };
+        let paused = self.machine.paused.clone();
+        ServiceCondition { paused, units, ..ServiceCondition::new(self.service.clone()) }
     }
 
     /// Where its machine stands.

@@ -12,6 +12,7 @@ mod wrong;
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use groundswell_common::condition::Condition;
 use groundswell_common::directive::ServiceWish;
 use groundswell_common::report::Report;
 use groundswell_common::{HostId, ServiceName, Timestamp};
@@ -130,6 +131,7 @@ type Number = u64;
 #[derive(Clone, Debug)]
 enum Mail {
     Directive { generation: u64, wishes: Vec<ServiceWish> },
+    Condition(Condition),
     Report { report: Report, sent: Sent },
     Ack(Sent),
     Ask { ask: Ask, void_at: Timestamp },
@@ -148,6 +150,8 @@ struct World {
     /// Machines made so far.
     made: u64,
     sessions_made: u64,
+    /// Starts of agents so far.
+    starts: u64,
     /// When the newest report of a machine arrives: later ones arrive later.
     reported: BTreeMap<Number, Timestamp>,
     services: Vec<ServiceName>,
@@ -206,6 +210,7 @@ impl World {
             hosts: BTreeMap::new(),
             made: 0,
             sessions_made: 0,
+            starts: 0,
             reported: BTreeMap::new(),
             services: names.collect(),
             office: Office::new(),
@@ -370,6 +375,10 @@ impl World {
             Mail::Directive { generation, wishes } if linked && awake => {
                 self.take_directive(number, generation, &wishes)
             }
+            Mail::Condition(condition) if linked => {
+                self.control().condition(key, condition);
+                self.settle()
+            }
             Mail::Report { report, sent } if linked => {
                 self.acknowledge(number, sent);
                 self.heard(key, report)
@@ -393,6 +402,7 @@ impl World {
             }
             Mail::Restart
             | Mail::Directive { .. }
+            | Mail::Condition(_)
             | Mail::Report { .. }
             | Mail::Ack(_)
             | Mail::Ask { .. }
@@ -500,17 +510,24 @@ impl World {
     fn say(&mut self, number: Number) {
         let Some(host) = self.hosts.get_mut(&number) else { return };
         let (session, lies) = (host.session, host.lies);
-        let Some(mut report) = host.report() else { return };
-        if lies {
-            self.lie(&mut report);
+        let condition = host.condition().map(Mail::Condition);
+        let mut report = host.report();
+        if let Some(report) = report.as_mut().filter(|_| lies) {
+            self.lie(report);
         }
-        let sent = Sent { number: report.seq, at: self.now };
-        let late = if self.faults_on && self.random.one_in(30) { 5_000 } else { 30 };
-        let last = self.reported.get(&number).copied().unwrap_or(self.now);
-        let at = self.now.plus_millis(late).max(last);
-        self.order += 1;
-        self.mail.insert((at, self.order), (number, session, Mail::Report { report, sent }));
-        self.reported.insert(number, at);
+        let at = self.now;
+        let report = report.map(|report| {
+            let sent = Sent { number: report.seq, at };
+            Mail::Report { report, sent }
+        });
+        for mail in [condition, report].into_iter().flatten() {
+            let late = if self.faults_on && self.random.one_in(30) { 5_000 } else { 30 };
+            let last = self.reported.get(&number).copied().unwrap_or(self.now);
+            let at = self.now.plus_millis(late).max(last);
+            self.order += 1;
+            self.mail.insert((at, self.order), (number, session, mail));
+            self.reported.insert(number, at);
+        }
     }
 
     /// A machine's key belongs to it alone, and it says what is so.

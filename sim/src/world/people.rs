@@ -1,5 +1,7 @@
 //! Persons: what they press and type, in any order, and what they do when they are asked.
 
+use std::collections::BTreeMap;
+
 use groundswell_common::{HostId, OperatorName, ReleaseId, RolloutId, ServiceName};
 use groundswell_control::Verb;
 use groundswell_control::entry::{By, What};
@@ -13,7 +15,7 @@ use crate::check::Finding;
 use crate::draw::{nature, published, release, seq, spelt};
 use crate::host::Host;
 use crate::random::Random;
-use crate::site::{Lot, Nature};
+use crate::site::{Lot, Nature, Site};
 
 /// Releases of one service that a world brings.
 const RELEASES_MAX: u64 = 5;
@@ -124,14 +126,17 @@ impl World {
         Ok(true)
     }
 
-    /// The release that every host runs that can be asked, committed.
-    fn runs_everywhere(&self, service: &ServiceName) -> Option<ReleaseId> {
-        let sites = self.hosts.values().filter(|host| host.connected && self.is_plain(&host.key));
-        let mut runs = sites.filter_map(|host| host.sites.get(service)).map(|site| {
-            site.live.filter(|_| matches!(site.state(), State::Committed {}))
-        });
-        let first = runs.next()??;
-        runs.all(|other| other == Some(first)).then_some(first)
+    /// The release that most hosts run that can be asked, committed.
+    fn runs_mostly(&self, service: &ServiceName) -> Option<ReleaseId> {
+        let mut counts: BTreeMap<ReleaseId, usize> = BTreeMap::new();
+        let hosts = self.hosts.values().filter(|host| host.connected && self.is_plain(&host.key));
+        let sites: Vec<&Site> = hosts.filter_map(|host| host.sites.get(service)).collect();
+        for site in sites.iter().filter(|site| matches!(site.state(), State::Committed {})) {
+            if let Some(live) = site.live {
+                *counts.entry(live).or_insert(0) += 1;
+            }
+        }
+        counts.into_iter().find(|(_, count)| count * 2 > sites.len()).map(|(release, _)| release)
     }
 
     /// Whether an older release than this one is proven and may run.
@@ -146,7 +151,7 @@ impl World {
 
     /// A person wants the release before back.
     pub(super) fn go_back(&mut self, service: &ServiceName) -> Result<(), Finding> {
-        let runs = self.runs_everywhere(service);
+        let runs = self.runs_mostly(service);
         let busy = self.newest(service).map(|rollout| rollout.phase().name());
         let Ok(id) = self.control().newest_rollout_id(service) else { return Ok(()) };
         let refused = self.control().verb(&ann(), &id, (Verb::Revert, "a person")).err();
@@ -248,7 +253,7 @@ impl World {
                 continue;
             }
             if !up {
-                self.host(number, Host::restart)?;
+                self.again(number)?;
             }
             self.host(number, |host, now| {
                 for site in host.sites.values_mut() {
@@ -308,7 +313,7 @@ impl World {
 
 /// The first machine with this key.
 fn host_of(
-    hosts: &std::collections::BTreeMap<Number, Host>,
+    hosts: &BTreeMap<Number, Host>,
     key: HostId,
 ) -> Option<Number> {
     hosts.iter().find(|(_, host)| host.key == key).map(|(number, _)| *number)

@@ -97,6 +97,7 @@ impl World {
         if let Some(site) = self.site(number, service) {
             set(&mut site.lot);
             self.out.faults.add(name);
+            self.say(number);
         }
     }
 
@@ -274,7 +275,9 @@ impl World {
         if host.is_some_and(|host| host.sites.values().any(|site| site.torn)) {
             self.out.faults.add("journals torn");
         }
-        self.host(number, Host::restart)
+        self.starts += 1;
+        let instance = self.starts;
+        self.host(number, |host, now| host.restart(instance, now))
     }
 
     /// What a hostile host reports has nothing to do with what it is.
