@@ -678,6 +678,8 @@ impl Site {
         self.brought = None;
         let live = self.live;
         self.passed.retain(|release, _| Some(*release) == live);
+        // What comes back passes its probes, or it is not back.
+        self.passed.extend(live.map(|live| (live, now)));
         self.after(300, now, Event::Restored);
     }
 

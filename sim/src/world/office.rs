@@ -24,8 +24,9 @@ use crate::site::Ask;
 const SETTLE_MILLIS: u64 = 10_000;
 /// Rounds in which one change may lead to others.
 const ROUNDS_MAX: usize = 64;
-/// Entries that a ledger may have.
-const ENTRIES_MAX: usize = 4_000;
+/// Entries that a ledger may have, and so many more for each machine.
+const ENTRIES_MAX: usize = 1_000;
+const ENTRIES_PER_HOST_MAX: usize = 60;
 
 /// The coordinator's process, and its disk.
 pub(super) struct Office {
@@ -105,9 +106,10 @@ impl World {
             let pending = control.take_pending();
             if !pending.is_empty() {
                 for entry in &pending {
-                    let (seq, text) = (entry.seq, String::from_utf8_lossy(&entry.payload));
-                    let text = text.chars().take(400).collect::<String>();
-                    self.line(|| format!("  entry {seq} {text}"));
+                    self.line(|| {
+                        let text = String::from_utf8_lossy(&entry.payload);
+                        text.chars().take(400).collect()
+                    });
                 }
                 self.office.ledger.extend(pending.into_iter().map(|entry| entry.payload));
                 self.decided()?;
@@ -117,7 +119,7 @@ impl World {
                 break;
             }
         }
-        if self.office.control.has_pending() || self.office.ledger.len() > ENTRIES_MAX {
+        if self.office.control.has_pending() || self.office.ledger.len() > self.entries_max() {
             // Nothing that follows says more.
             self.over = true;
             return self.found(Finding::Restless);
@@ -126,6 +128,10 @@ impl World {
             self.push(key)?;
         }
         Ok(())
+    }
+
+    fn entries_max(&self) -> usize {
+        ENTRIES_MAX + ENTRIES_PER_HOST_MAX * self.hosts.len()
     }
 
     pub(super) fn next_tick(&self) -> Option<Timestamp> {

@@ -281,7 +281,7 @@ impl World {
     }
 
     /// Whether a person was asked and acted.
-    fn person(&mut self, service: &ServiceName) -> Result<bool, Finding> {
+    pub(super) fn person(&mut self, service: &ServiceName) -> Result<bool, Finding> {
         let Some(rollout) = self.newest(service) else { return Ok(false) };
         match rollout.phase() {
             Phase::Paused { .. } | Phase::Halted { .. } => {

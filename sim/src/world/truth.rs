@@ -251,7 +251,8 @@ impl World {
         let Some(host) = self.hosts.get(&number) else { return Ok(()) };
         let key = host.key;
         let by = host.sites.get(service).and_then(Site::wished_by).cloned();
-        let by_person = by.as_ref().is_some_and(|by| self.truth.turned.contains(by));
+        let by_person = by.as_ref().is_some_and(|by| self.truth.turned.contains(by))
+            || self.truth.left_by_person(service);
         let its_own = brought.is_some_and(|brought| {
             brought.release == release && brought.rollout.is_some() && brought.rollout == by
         });
