@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use groundswell_common::Labels;
 use groundswell_rollout::{Policy, Take};
+use strsim::osa_distance;
 
 /// Changes of a letter at most between what is typed and what is meant.
 const TYPOS_MAX: usize = 2;
@@ -65,32 +66,11 @@ fn selectors(policy: &Policy) -> Vec<(String, &groundswell_common::selector::Sel
 /// The candidate with the fewest changed letters, where they are few.
 fn nearest<'a>(word: &str, candidates: impl IntoIterator<Item = &'a String>) -> Option<&'a str> {
     let with_distance =
-        candidates.into_iter().map(|candidate| (distance(word, candidate), candidate));
+        candidates.into_iter().map(|candidate| (osa_distance(word, candidate), candidate));
     // Of a short word nearly everything is two letters away.
     let most = TYPOS_MAX.min(word.chars().count() / 2).max(1);
     let near = with_distance.filter(|(distance, _)| *distance <= most);
     near.min_by_key(|(distance, _)| *distance).map(|(_, candidate)| candidate.as_str())
-}
-
-/// Letters to put in, take out, replace, or swap with their neighbour to make one word of the other
-/// (optimal string alignment).
-fn distance(a: &str, b: &str) -> usize {
-    let (a, b): (Vec<char>, Vec<char>) = (a.chars().collect(), b.chars().collect());
-    let mut before: Vec<usize> = Vec::new();
-    let mut last: Vec<usize> = (0..=b.len()).collect();
-    for (row, x) in a.iter().enumerate() {
-        let mut next = vec![row + 1];
-        for (column, y) in b.iter().enumerate() {
-            let replaced = last[column] + usize::from(x != y);
-            let mut least = replaced.min(last[column + 1] + 1).min(next[column] + 1);
-            if row > 0 && column > 0 && *x == b[column - 1] && a[row - 1] == *y {
-                least = least.min(before[column - 1] + 1);
-            }
-            next.push(least);
-        }
-        before = std::mem::replace(&mut last, next);
-    }
-    last.last().copied().unwrap_or(0)
 }
 
 #[cfg(test)]
@@ -128,12 +108,5 @@ mod tests {
         let targets = "service = \"shop\"\ntargets = \"rol=web\"\n[[wave]]\nrest = true\n";
         assert_eq!(said(targets), ["targets: no host has a label rol; did you mean role?"]);
         assert_eq!(said(&with_canary("canary!=maybe")), [""; 0], "what must not be may be unknown");
-    }
-
-    #[test]
-    fn the_distance_counts_swapped_neighbours_once() {
-        for (a, b, want) in [("yse", "yes", 1), ("web", "web", 0), ("", "abc", 3), ("ab", "b", 1)] {
-            assert_eq!((distance(a, b), distance(b, a)), (want, want), "{a} {b}");
-        }
     }
 }

@@ -17,6 +17,7 @@ mod rehearsal;
 mod spec;
 mod svg;
 mod told;
+mod usage;
 mod verbs;
 
 use std::io::{self, Write as _};
@@ -29,7 +30,7 @@ use crate::output::Out;
 use crate::told::Told;
 
 fn main() -> ExitCode {
-    let cli = args::parse();
+    let cli = usage::parse();
     let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => return report(&cli, &anyhow::Error::new(error).context("start")).into(),
