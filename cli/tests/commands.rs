@@ -35,7 +35,7 @@ fn refusal(status: u16, code: &str) -> (u16, String) {
 /// A rollout's page in a phase, as the API gives it.
 fn page(phase: &str, outcome: Option<&str>) -> Value {
     let counts = json!({"hosts": 4, "pending": 0, "staging": 0, "in_flight": 1, "committed": 3,
-        "failed": 0, "reverted": 0, "absent": 0, "excluded": 0});
+        "failed": 0, "reverted": 0, "reverting": 0, "held": 0, "absent": 0, "excluded": 0});
     json!({
         "rollout": {"rollout": "shop-2", "service": "shop", "release": "00".repeat(32),
             "version": "1.1.0", "phase": phase, "outcome": outcome, "why": null,

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use groundswell_common::condition::{Condition, ServiceCondition};
+use groundswell_common::condition::{Condition, Lack, ServiceCondition};
 use groundswell_common::directive::{Action, ServiceWish};
 use groundswell_common::report::{Report, Standing};
 use groundswell_common::wire::ReleaseProof;
@@ -11,6 +11,7 @@ use groundswell_rollout::{HostFact, Input, Transition, due};
 
 use crate::entry::{By, Entry, PAYLOAD_MAX_BYTES, What};
 use crate::refused::Refused;
+use crate::twins::{self, Twins};
 use crate::view::{Applied, View};
 
 /// Facts that one standing may give at once.
@@ -97,6 +98,7 @@ pub struct Control {
     refusals: Vec<(String, Refused)>,
     /// Changes of what a host runs that were kept lately: since when, and how many.
     noted: BTreeMap<HostId, (Timestamp, u32)>,
+    pub(crate) twins: Twins,
 }
 
 impl Control {
@@ -115,6 +117,7 @@ impl Control {
             transitions: Vec::new(),
             refusals: Vec::new(),
             noted: BTreeMap::new(),
+            twins: Twins::default(),
         }
     }
 
@@ -147,6 +150,12 @@ impl Control {
     #[must_use]
     pub fn is_connected(&self, host: &HostId) -> bool {
         self.connected.contains(host)
+    }
+
+    /// Whether two machines use the key of a host.
+    #[must_use]
+    pub fn is_twin(&self, host: &HostId) -> bool {
+        self.twins.has(host)
     }
 
     /// Hosts connected now.
@@ -245,6 +254,10 @@ impl Control {
 
     /// Takes what a connected host says that it has and lacks.
     pub fn condition(&mut self, host: HostId, condition: Condition) {
+        if self.twins.hear(host, condition.instance, self.now) {
+            let fact = HostFact::Held { lack: Lack::Twin, why: twins::WHY.to_owned() };
+            self.tell_rollouts(By::Coordinator, host, &fact);
+        }
         for service in &condition.services {
             for id in self.live_of(&service.service) {
                 let Some(rollout) = self.view.rollout(&id) else { continue };
@@ -330,6 +343,9 @@ impl Control {
     /// What time alone brings: deadlines of rollouts.
     pub fn tick(&mut self) {
         let now = self.now;
+        for host in self.twins.over(now) {
+            self.tell_rollouts(By::Coordinator, host, &HostFact::Freed);
+        }
         let ids: Vec<RolloutId> =
             self.view.live_rollouts().filter(|r| due(r, now)).map(|r| r.id().clone()).collect();
         for id in ids {

@@ -5,6 +5,7 @@ use groundswell_common::condition::{Condition, Lack, UnitLoad};
 
 use crate::control::Control;
 use crate::entry::Published;
+use crate::twins;
 use crate::view::Host;
 
 impl Control {
@@ -18,6 +19,9 @@ impl Control {
     ) -> Option<(Lack, String)> {
         if let Some(why) = &host.drained {
             return Some((Lack::Drained, why.clone()));
+        }
+        if self.twins.has(id) {
+            return Some((Lack::Twin, twins::WHY.to_owned()));
         }
         let condition = self.words.get(id)?.condition.as_ref()?;
         paused(condition, release)
