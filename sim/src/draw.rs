@@ -7,7 +7,7 @@ use groundswell_common::api::OperatorRole;
 use groundswell_common::selector::Selector;
 use groundswell_common::trust::PublicKey;
 use groundswell_common::{
-    Digest, Environment, Fleet, HostId, HostName, OperatorName, ReleaseId, ServiceName, Version,
+    Digest, Environment, Fleet, HostId, HostName, Labels, OperatorName, ReleaseId, ServiceName, Version,
 };
 use groundswell_control::entry::{Published, What};
 
@@ -90,12 +90,17 @@ pub(crate) fn secret(number: u64) -> String {
     format!("token {number}")
 }
 
+/// Labels of a host.
+pub(crate) fn labels(random: &mut Random) -> Labels {
+    let role = if random.one_in(5) { "db" } else { "web" };
+    spelt(&format!("rack=r{},role={role}", random.below(4)))
+}
+
 /// The entry that makes a token for a host with drawn labels.
 pub(crate) fn token(random: &mut Random, number: u64) -> What {
-    let role = if random.one_in(5) { "db" } else { "web" };
     What::TokensMade {
         secrets: vec![Digest::of(secret(number).as_bytes())],
-        labels: spelt(&format!("rack=r{},role={role}", random.below(4))),
+        labels: labels(random),
         environment: spelt::<Environment>("production"),
         expires: u64::MAX,
     }

@@ -35,7 +35,7 @@ const EVENTS_MAX: usize = 1_500;
 const CALM_EVENTS_MAX: usize = 60_000;
 
 /// Kinds of faults, as counted.
-pub const FAULTS: [&str; 35] = [
+pub const FAULTS: [&str; 37] = [
     "agents that died",
     "connections cut",
     "messages twice",
@@ -69,6 +69,8 @@ pub const FAULTS: [&str; 35] = [
     "reverts by hand on a host",
     "releases cleared",
     "hosts cleared",
+    "hosts drained",
+    "hosts labelled",
     "policies changed",
     "lies",
 ];

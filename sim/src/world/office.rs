@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use groundswell_common::directive::ServiceWish;
-use groundswell_common::limits::PERMIT_VALID_MS;
+use groundswell_common::limits::PERMIT_COUNTED_MS;
 use groundswell_common::report::Report;
 use groundswell_common::wire::{Deny, PermitRequest};
 use groundswell_common::{HostId, OperatorName, ServiceName, Timestamp};
@@ -195,7 +195,7 @@ impl World {
             Err(Deny::Starting) => return Err(Again::Soon),
             Err(Deny::Stale | Deny::Stopped) => return Err(Again::Later),
         }
-        let until = self.now.plus_millis(PERMIT_VALID_MS);
+        let until = self.now.plus_millis(PERMIT_COUNTED_MS);
         self.office.permits.insert((key, ask.service.clone(), ask.nonce), until);
         Ok(())
     }
@@ -339,7 +339,7 @@ impl World {
         self.office.permits.clear();
         self.office.seats.clear();
         self.office.sent.clear();
-        self.office.starting_until = self.now.plus_millis(PERMIT_VALID_MS);
+        self.office.starting_until = self.now.plus_millis(PERMIT_COUNTED_MS);
         self.office.settle_at = Some(self.now.plus_millis(SETTLE_MILLIS));
         let numbers: Vec<Number> = self.hosts.keys().copied().collect();
         for number in numbers {

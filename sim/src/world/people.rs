@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use groundswell_common::{HostId, OperatorName, ReleaseId, RolloutId, ServiceName};
+use groundswell_common::{HostId, HostName, OperatorName, ReleaseId, RolloutId, ServiceName};
 use groundswell_control::Verb;
 use groundswell_control::entry::{By, What};
 use groundswell_machine::State;
@@ -12,7 +12,7 @@ use super::office::ann;
 use super::truth::Halt;
 use super::{CALM_EVENTS_MAX, Number, World};
 use crate::check::Finding;
-use crate::draw::{nature, published, release, seq, spelt};
+use crate::draw::{labels, nature, published, release, seq, spelt};
 use crate::host::Host;
 use crate::random::Random;
 use crate::site::{Lot, Nature, Site};
@@ -88,9 +88,7 @@ impl World {
     }
 
     pub(super) fn clear_host(&mut self, number: Number) -> Result<(), Finding> {
-        let Some(key) = self.hosts.get(&number).map(|host| host.key) else { return Ok(()) };
-        let name = self.office.view().hosts.get(&key).map(|host| host.name.clone());
-        if let Some(name) = name {
+        if let Some(name) = self.name_of(number) {
             self.out.faults.add("hosts cleared");
             drop(self.control().clear_host(&ann(), &name, "a person"));
         }
@@ -153,25 +151,50 @@ impl World {
     pub(super) fn go_back(&mut self, service: &ServiceName) -> Result<(), Finding> {
         let runs = self.runs_mostly(service);
         let busy = self.newest(service).map(|rollout| rollout.phase().name());
-        let Ok(id) = self.control().newest_rollout_id(service) else { return Ok(()) };
-        let refused = self.control().verb(&ann(), &id, (Verb::Revert, "a person")).err();
-        let planned = self.newest(service).map(Rollout::release);
-        if let Some(refused) = refused {
-            let expected = runs.is_some_and(|runs| self.has_way_back(service, runs));
-            if expected && busy == Some(PhaseName::Done) && !self.truth.restored {
-                let (service, why) = (service.clone(), refused.to_string());
-                self.found(Finding::NoWayBack { service, why })?;
+        let id = match self.control().revert(&ann(), service, (None, "a person")) {
+            Ok(id) => id,
+            Err(refused) => {
+                let expected = runs.is_some_and(|runs| self.has_way_back(service, runs));
+                if expected && busy == Some(PhaseName::Done) && !self.truth.restored {
+                    let (service, why) = (service.clone(), refused.to_string());
+                    self.found(Finding::NoWayBack { service, why })?;
+                }
+                return self.settle();
             }
-            return self.settle();
-        }
-        self.truth.turned.insert(id);
-        if let Some(planned) = planned {
-            self.truth.speaks_against(planned);
-            let of = self.truth.of_mut(service);
-            of.halt = None;
-            of.left = Some(planned);
+        };
+        self.truth.turned.insert(id.clone());
+        let left = self.office.view().rollout(&id).map(Rollout::release);
+        // A person speaks against it.
+        left.into_iter().for_each(|left| self.truth.speaks_against(left));
+        self.settle()?;
+        let of = self.truth.of_mut(service);
+        of.halt = None;
+        of.left = left.filter(|_| of.newest.as_ref() == Some(&id));
+        Ok(())
+    }
+
+    /// An operator takes a host out of all rollouts, or lets it in again.
+    pub(super) fn drain(&mut self, number: Number, lift: bool) -> Result<(), Finding> {
+        if let Some(name) = self.name_of(number) {
+            self.out.faults.add("hosts drained");
+            let why = (!lift).then_some("a person");
+            drop(self.control().drain_host(&ann(), &name, why));
         }
         self.settle()
+    }
+
+    pub(super) fn relabel(&mut self, number: Number) -> Result<(), Finding> {
+        if let Some(name) = self.name_of(number) {
+            self.out.faults.add("hosts labelled");
+            let labels = labels(&mut self.random);
+            drop(self.control().label_host(&ann(), &name, labels));
+        }
+        self.settle()
+    }
+
+    fn name_of(&self, number: Number) -> Option<HostName> {
+        let key = self.hosts.get(&number)?.key;
+        self.office.view().hosts.get(&key).map(|host| host.name.clone())
     }
 
     pub(super) fn button(&mut self, service: &ServiceName) -> Result<(), Finding> {
@@ -263,6 +286,7 @@ impl World {
                     }
                 }
             })?;
+            self.drain(number, true)?;
             self.link(number)?;
         }
         Ok(())

@@ -11,7 +11,7 @@ use crate::host::Host;
 use crate::site::{Lot, Site};
 
 /// Draws of [`World::fault`]; a kind that has more of them is drawn more often.
-pub(super) const KINDS: u64 = 40;
+pub(super) const KINDS: u64 = 42;
 
 impl World {
     pub(super) fn fault(&mut self) -> Result<(), Finding> {
@@ -30,7 +30,7 @@ impl World {
         match kind {
             0..=13 => self.old_fault(kind, (number, service)),
             14..=26 => self.unkind_fault(kind, (number, service)),
-            27..=33 => self.typed(kind, (number, service)),
+            27..=35 => self.typed(kind, (number, service)),
             _ => self.button(service),
         }
     }
@@ -251,6 +251,11 @@ impl World {
                 self.new_policy(service)
             }
             33 if self.random.one_in(2) => self.clear_host(number),
+            34 => {
+                let lift = self.random.one_in(2);
+                self.drain(number, lift)
+            }
+            35 => self.relabel(number),
             _ => self.clear(service),
         }
     }
