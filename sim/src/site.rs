@@ -2,7 +2,7 @@
 //! link, what each release does here and what the owner lets it do. Owns how actions become events; never
 //! judges.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 
 use groundswell_common::condition::{ServiceCondition, UnitCondition, UnitLoad};
 use groundswell_common::directive::ServiceWish;
@@ -147,8 +147,8 @@ pub(crate) struct Site {
     pub(crate) lot: Lot,
     /// How what is live came here, where a switch brought it.
     pub(crate) brought: Option<Brought>,
-    /// Releases that committed here.
-    ever: BTreeSet<ReleaseId>,
+    /// What was live when a release was brought here last.
+    came_after: BTreeMap<ReleaseId, Option<ReleaseId>>,
     /// When the probes of a release passed, of what is live and what it would go back to.
     passed: BTreeMap<ReleaseId, Timestamp>,
     /// By how many milliseconds its clock is ahead.
@@ -187,7 +187,7 @@ impl Site {
             slowness,
             lot: Lot::default(),
             brought: None,
-            ever: BTreeSet::new(),
+            came_after: BTreeMap::new(),
             passed: BTreeMap::new(),
             ahead: 0,
             torn: false,
@@ -209,13 +209,17 @@ impl Site {
         self.journal = self.machine.clone();
         self.live = Some(first.id);
         self.disk.insert(first.id, first.clone());
-        self.ever.insert(first.id);
         self.passed.insert(first.id, Timestamp::from_millis(0));
         self.seqs.insert(first.id, (first.seq, first.version.clone()));
     }
 
     /// Says what a release does here.
-    pub(crate) fn meet(&mut self, release: ReleaseId, nature: Nature, (seq, version): (u64, Version)) {
+    pub(crate) fn meet(
+        &mut self,
+        release: ReleaseId,
+        nature: Nature,
+        (seq, version): (u64, Version),
+    ) {
         self.natures.entry(release).or_insert(nature);
         self.seqs.insert(release, (seq, version));
     }
@@ -523,9 +527,7 @@ impl Site {
             | State::Stuck { .. } => 0,
         };
         let baked = |passed: &Timestamp| passed.plus_secs(bake_secs) <= now;
-        if self.passed.get(&live).is_some_and(baked) {
-            self.ever.insert(live);
-        } else {
+        if !self.passed.get(&live).is_some_and(baked) {
             self.seen.push(Seen::Unearned(live));
         }
     }
@@ -631,6 +633,7 @@ impl Site {
     fn rename(&mut self, target: &Known, now: Timestamp) {
         self.passed.remove(&target.id);
         self.before = self.live;
+        self.came_after.insert(target.id, self.live);
         self.live = Some(target.id);
         let rollout = self.machine.switched_for.clone();
         let brought = Brought { release: target.id, rollout };
@@ -668,8 +671,8 @@ impl Site {
         }
         let (left, to) = (self.live, to.map(|to| to.id));
         if let (Some(left), None) = (left, to) {
-            // Before what is left, something else proved itself here.
-            if self.ever.iter().any(|ever| *ever != left) {
+            // Something else ran here before what is left.
+            if self.came_after.get(&left).is_some_and(Option::is_some) {
                 self.seen.push(Seen::Emptied(left));
             }
         }

@@ -16,7 +16,9 @@ use groundswell_rollout::{Rollout, next_deadline};
 
 use super::{Mail, Number, World, shifted, usize_of};
 use crate::check::Finding;
-use crate::draw::{beginning, first_policy, host_id, host_name, key, policy_text, secret, spelt, token};
+use crate::draw::{
+    beginning, first_policy, host_id, host_name, key, policy_text, secret, spelt, token,
+};
 use crate::host::Host;
 use crate::site::Ask;
 
@@ -111,8 +113,15 @@ impl World {
                         text.chars().take(400).collect()
                     });
                 }
+                let about = |name: &&ServiceName| {
+                    let name = name.as_str().as_bytes();
+                    let mut payloads = pending.iter().map(|entry| entry.payload.as_slice());
+                    payloads.any(|text| text.windows(name.len()).any(|part| part == name))
+                };
+                let services: Vec<ServiceName> =
+                    self.services.iter().filter(about).cloned().collect();
                 self.office.ledger.extend(pending.into_iter().map(|entry| entry.payload));
-                self.decided()?;
+                self.decided(&services)?;
             }
             self.control().plan_waiting();
             if !self.office.control.has_pending() {
@@ -266,11 +275,8 @@ impl World {
         everyone: bool,
     ) -> Result<(), Finding> {
         let service = published.service.clone();
-        let policy = if everyone {
-            first_policy(&service)
-        } else {
-            policy_text(&mut self.random, &service)
-        };
+        let policy =
+            if everyone { first_policy(&service) } else { policy_text(&mut self.random, &service) };
         drop(self.control().put_policy(&ann(), &service, &policy));
         drop(self.control().publish(&ann(), published));
         self.settle()
