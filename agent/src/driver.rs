@@ -4,7 +4,7 @@
 mod drifts;
 mod updates;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -25,7 +25,7 @@ use tokio::time::{MissedTickBehavior, interval, sleep};
 use crate::accepted::{self, Accepted};
 use crate::cancel::{self, Canceller};
 use crate::clock::wall;
-use crate::identity::{Loaded, save_root};
+use crate::identity::{self, Loaded, save_root};
 use crate::journal;
 use crate::link::{Heard, Say};
 use crate::own;
@@ -40,8 +40,8 @@ const SOON: Duration = Duration::from_secs(1);
 const LATER: Duration = Duration::from_secs(30);
 /// A question that was not answered for this long is asked again under a new nonce.
 const ANSWER: Duration = Duration::from_secs(10);
-/// How often a person's requests are looked for.
-const LOOK: Duration = Duration::from_secs(5);
+/// How often a person's requests and the settings are looked for; asked to, at once.
+pub(crate) const LOOK: Duration = Duration::from_secs(5);
 /// Roots that one Welcome carries at most; as many mean that there may be more.
 const ROOTS_PER_WELCOME: usize = 16;
 
@@ -101,6 +101,8 @@ pub(crate) struct Driver {
     drifted: BTreeMap<ServiceName, (ReleaseId, String)>,
     seq: u64,
     own: own::Record,
+    /// Requests of a person on the host that were looked at, by their marks.
+    in_force: Option<BTreeSet<String>>,
 }
 
 /// Why the driver ends.
@@ -127,7 +129,10 @@ impl Driver {
     /// Loads every journal and resumes every service.
     pub(crate) fn start(outside: Outside, loaded: Loaded, ends: Ends) -> Result<Self, DriverError> {
         let trustee = loaded.trustee;
-        let accepted = accepted::load(&outside.layout)?;
+        let on_disk = accepted::load(&outside.layout)?;
+        let is_known = on_disk.is_some();
+        let accepted = on_disk.filter(|accepted| accepted.is_for(&trustee.pin.host));
+        let enrolled_anew = is_known && accepted.is_none();
         let floor = accepted.as_ref().map(Accepted::floor).unwrap_or_default();
         let own = own::load(&outside.layout)?;
         let mut driver = Self {
@@ -142,18 +147,23 @@ impl Driver {
             drifted: BTreeMap::new(),
             seq: 0,
             own,
+            in_force: None,
         };
         for service in accepted::services_on_disk(&driver.outside.layout)? {
-            driver.resume(&service)?;
+            driver.resume(&service, enrolled_anew)?;
             driver.look(&service)?;
+        }
+        if enrolled_anew {
+            accepted::forget(&driver.outside.layout)?;
         }
         driver.leave_own_failure()?;
         driver.pursue_accepted()?;
+        driver.look_at_all()?;
         driver.report();
         Ok(driver)
     }
 
-    fn resume(&mut self, service: &ServiceName) -> Result<(), DriverError> {
+    fn resume(&mut self, service: &ServiceName, enrolled_anew: bool) -> Result<(), DriverError> {
         let layout = &self.outside.layout;
         let live = switch::live(layout, service);
         let loaded = match (&live, journal::load(layout, service)) {
@@ -163,7 +173,10 @@ impl Driver {
         };
         let live = live.ok().flatten();
         let (machine, actions, frozen) = match loaded {
-            Ok(machine) => {
+            Ok(mut machine) => {
+                if enrolled_anew {
+                    machine.enrolled_anew();
+                }
                 let (machine, actions) = machine.resume(live, self.outside.clock.now());
                 (machine, actions, false)
             }
@@ -208,6 +221,7 @@ impl Driver {
     /// Takes whatever happens next, until `stop` ends.
     pub(crate) async fn run(&mut self, stop: impl Future<Output = ()>) -> Result<(), DriverError> {
         let mut stop = std::pin::pin!(stop);
+        let settings = self.outside.settings.clone();
         let mut looks = interval(LOOK);
         looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut drifts = interval(drifts::EVERY);
@@ -219,6 +233,10 @@ impl Driver {
                 );
                 return Ok(());
             }
+            if self.is_another_host() {
+                tracing::info!("this host was enrolled anew: the agent starts again as that one");
+                return Ok(());
+            }
             tokio::select! {
                 heard = self.ends.heard.recv() => match heard {
                     Some(heard) => self.on_heard(heard)?,
@@ -228,11 +246,8 @@ impl Driver {
                     Some(back) => self.on_back(back)?,
                     None => return Ok(()),
                 },
-                _ = looks.tick() => {
-                    for service in self.services() {
-                        self.look(&service)?;
-                    }
-                }
+                _ = looks.tick() => self.look_at_all()?,
+                () = settings.nudged() => self.look_at_all()?,
                 _ = drifts.tick() => self.look_for_drift(),
                 () = &mut stop => return Ok(()),
                 () = &mut trial, if self.is_on_trial() => return Err(DriverError::Unproven),
@@ -249,6 +264,30 @@ impl Driver {
             Heard::Permit(answer) => self.on_permit(&answer),
             Heard::Lost => self.on_lost(),
         }
+    }
+
+    /// Reads the settings again, takes up what a person on the host asks for, and says what was seen. Marks are
+    /// read first: what they say was on the disk before it was looked for.
+    fn look_at_all(&mut self) -> Result<(), DriverError> {
+        self.outside.settings.reread();
+        let layout = self.outside.layout.clone();
+        let services = self.services();
+        let marks = hand::marks(&layout, &services);
+        for service in &services {
+            self.look(service)?;
+        }
+        if self.in_force.as_ref() != Some(&marks) {
+            hand::say_in_force(&layout, &marks);
+            self.in_force = Some(marks);
+        }
+        Ok(())
+    }
+
+    /// Whether the host was enrolled anew since the start. One process is started again by its owner.
+    fn is_another_host(&self) -> bool {
+        let layout = &self.outside.layout;
+        let enrolled = layout.is_split().then(|| identity::host(layout)).flatten();
+        enrolled.is_some_and(|host| host != self.trustee.pin.host)
     }
 
     /// Takes up what a person on the host asks for.

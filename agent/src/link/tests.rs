@@ -6,12 +6,16 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::time::timeout;
 
 use super::*;
+use crate::contact::{self, Link};
 use crate::fixture::key;
+use crate::layout::Layout;
 
 const SOON: Duration = Duration::from_secs(20);
 
 /// A coordinator of one connection at a time, and the link that connects to it.
 struct Pair {
+    layout: Layout,
+    _dir: tempfile::TempDir,
     listener: TcpListener,
     tls: Arc<groundswell_net::tls::ServerConfig>,
     report: watch::Sender<Option<Arc<Report>>>,
@@ -56,14 +60,17 @@ async fn pair() -> Pair {
     let (report, report_receiver) = watch::channel(None);
     let (says, says_receiver) = mpsc::channel(QUEUE_MAX);
     let (heard_sender, heard) = mpsc::channel(QUEUE_MAX);
+    let dir = tempfile::tempdir().unwrap();
+    let layout = Layout::new(dir.path());
     let (access_end, says_end) = (access_receiver, says_receiver);
     tokio::spawn(run(Ends {
         access: access_end,
         says: says_end,
         report: report_receiver,
         heard: heard_sender,
+        notes: Notes::new(&layout),
     }));
-    Pair { listener, tls, report, says, heard, access }
+    Pair { listener, tls, report, says, heard, access, layout, _dir: dir }
 }
 
 type Server = Framed<tokio_rustls::server::TlsStream<TcpStream>>;
@@ -167,4 +174,33 @@ async fn who_is_sent_away_comes_back_no_sooner_than_told() {
     let left = Instant::now();
     drop(pair.accept().await);
     assert!(left.elapsed() >= Duration::from_millis(290), "{:?}", left.elapsed());
+}
+
+/// What a person on the host is told of the connection.
+#[tokio::test]
+async fn how_the_connection_stands_is_noted() {
+    let pair = pair().await;
+    let noted = |want: fn(&Link) -> bool| {
+        let layout = pair.layout.clone();
+        let noted = async move {
+            loop {
+                let contact = contact::load(&layout);
+                if let Some(contact) = contact.filter(|contact| want(&contact.link)) {
+                    return contact;
+                }
+                tokio::task::yield_now().await;
+            }
+        };
+        timeout(SOON, noted)
+    };
+    let down = |link: &Link| matches!(link, Link::Down { why } if why.contains("yet to connect"));
+    let before = noted(down).await.unwrap();
+    let mut server = pair.welcome(20).await;
+    let up = noted(|link| *link == Link::Up {}).await.unwrap();
+    assert!(up.since >= before.since);
+    let why = "the host is not enrolled; enrol it again".to_owned();
+    let farewell = Farewell { why, retry_after_ms: 60_000 };
+    server.send(&ToAgent::Farewell(farewell), SOON).await.unwrap();
+    let down = |link: &Link| matches!(link, Link::Down { why } if why.contains("not enrolled"));
+    assert!(noted(down).await.unwrap().since >= up.since);
 }

@@ -6,8 +6,10 @@ mod notify;
 mod peer;
 mod retry;
 pub mod tls;
+mod untimely;
 
 pub use framed::{FrameReader, FrameWriter, Framed, NetError, TlsClient, connect};
 pub use notify::Notify;
 pub use peer::{Peer, PeerError, PeerRole};
 pub use retry::Retry;
+pub use untimely::Untimely;
