@@ -2,6 +2,7 @@
 //! the file that holds it. Reads files; decides nothing.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
 use std::path::{Path, PathBuf};
 
 use groundswell_common::{HostName, ServiceName, chain};
@@ -64,13 +65,15 @@ pub enum ConfigError {
     #[error("read the configuration: {} does not exist; write it or pass --config FILE", .0.display())]
     Missing(PathBuf),
     /// Not TOML, an unknown key, or a value of the wrong form.
-    #[error("read the configuration {}", path.display())]
+    #[error("read the configuration {}, line {line}", path.display())]
     Form {
         /// The file.
         path: PathBuf,
-        /// Key and line.
+        /// Where in it.
+        line: usize,
+        /// The key, and what it must be.
         #[source]
-        source: Box<toml::de::Error>,
+        source: Box<Defect>,
     },
     /// Bytes that are no text.
     #[error("read the configuration {}: it is no UTF-8 text", .0.display())]
@@ -89,6 +92,18 @@ pub enum ConfigError {
     #[error("read the host's name: it is no usable name; set name = \"...\" in the configuration")]
     HostName,
 }
+
+/// What is wrong in a TOML text, in one line: it goes into logs and reports.
+#[derive(Debug)]
+pub struct Defect(toml::de::Error);
+
+impl fmt::Display for Defect {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0.message().replace('\n', ", "))
+    }
+}
+
+impl std::error::Error for Defect {}
 
 impl From<Fault> for ConfigError {
     fn from(fault: Fault) -> Self {
@@ -203,7 +218,11 @@ fn sources(file: &Path) -> Result<Vec<Source>, ConfigError> {
 fn parse(file: &Path, sources: &[Source]) -> Result<Settings, ConfigError> {
     let mut settings = Settings::defaults().ok_or(ConfigError::HostName)?;
     for (path, text) in sources {
-        let form = |source| ConfigError::Form { path: path.clone(), source: Box::new(source) };
+        let form = |source: toml::de::Error| {
+            let before = source.span().and_then(|span| text.get(..span.start)).unwrap_or_default();
+            let line = before.matches('\n').count() + 1;
+            ConfigError::Form { path: path.clone(), line, source: Box::new(Defect(source)) }
+        };
         let fragment: Fragment = toml::from_str(text).map_err(form)?;
         settings.take(fragment, path)?;
     }
@@ -436,7 +455,7 @@ mod tests {
             ("bandwidth_bytes_per_sec = 1", "must be at least 1024"),
             ("supervisor = \"init\"", "unknown variant `init`"),
             ("[services.shop]\nunits = [\"../x.service\"]", "must be at most 32 NAME.service"),
-            ("[services.shop]\nunit = []", "unknown field `unit`"),
+            ("[services.shop]\nunit = []", "agent.toml, line 2: unknown field `unit`"),
         ] {
             std::fs::write(&file, text).unwrap();
             let error = load(&file).unwrap_err();

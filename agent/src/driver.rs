@@ -8,6 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use groundswell_common::condition::{CONDITION_TEXT_MAX_BYTES, Condition, ServiceCondition};
 use groundswell_common::limits::{PERMIT_VALID_MS, SERVICES_PER_HOST_MAX};
 use groundswell_common::report::{FailedStep, Failure, RefusalNote, Report};
 use groundswell_common::trust::{
@@ -27,9 +28,9 @@ use crate::cancel::{self, Canceller};
 use crate::clock::wall;
 use crate::identity::{self, Loaded, save_root};
 use crate::journal;
-use crate::link::{Heard, Say};
+use crate::link::{Heard, Said, Say};
 use crate::own;
-use crate::text::failure;
+use crate::text::{failure, head};
 use crate::trustee::{Trustee, walk};
 use crate::work::{Bring, Job, Outside, Under, free_bytes};
 use crate::{hand, prune, switch};
@@ -60,7 +61,7 @@ pub(crate) enum Back {
 pub(crate) struct Ends {
     pub(crate) heard: mpsc::Receiver<Heard>,
     pub(crate) says: mpsc::Sender<Say>,
-    pub(crate) report: watch::Sender<Option<Arc<Report>>>,
+    pub(crate) said: watch::Sender<Option<Said>>,
     /// The newest root, for those who connect.
     pub(crate) root: watch::Sender<Envelope>,
     pub(crate) back: (mpsc::Sender<Back>, mpsc::Receiver<Back>),
@@ -103,6 +104,8 @@ pub(crate) struct Driver {
     own: own::Record,
     /// Requests of a person on the host that were looked at, by their marks.
     in_force: Option<BTreeSet<String>>,
+    /// Random at each start: what tells two machines with one key from one that was started again.
+    instance: [u8; 16],
 }
 
 /// Why the driver ends.
@@ -148,6 +151,7 @@ impl Driver {
             seq: 0,
             own,
             in_force: None,
+            instance: instance(),
         };
         for service in accepted::services_on_disk(&driver.outside.layout)? {
             driver.resume(&service, enrolled_anew)?;
@@ -831,16 +835,68 @@ impl Driver {
                 .or_else(|| self.pause_note())
                 .or_else(|| self.drift_note()),
         };
-        let same = self.ends.report.borrow().as_ref().is_some_and(|before| {
+        let condition = self.condition();
+        let before = self.ends.said.borrow().clone();
+        let same_report = before.as_ref().is_some_and(|before| {
+            let before = &before.report;
             let before = (&before.services, &before.refusal, before.generation);
             before == (&report.services, &report.refusal, report.generation)
         });
-        if !same {
-            self.seq += 1;
-            let report = Arc::new(Report { seq: self.seq, ..report });
-            self.ends.report.send_replace(Some(report));
+        let had = before.as_ref().and_then(|before| before.condition.as_deref());
+        let same_condition = had.is_some_and(|had| same_condition(had, &condition));
+        let Said { report, condition } = match before {
+            Some(_) if same_report && same_condition => return,
+            Some(before) if same_report => {
+                Said { report: before.report, condition: Some(Arc::new(condition)) }
+            }
+            Some(_) | None => {
+                self.seq += 1;
+                let report = Arc::new(Report { seq: self.seq, ..report });
+                Said { report, condition: Some(Arc::new(condition)) }
+            }
+        };
+        self.ends.said.send_replace(Some(Said { report, condition }));
+    }
+
+    /// What the host has and lacks.
+    fn condition(&self) -> Condition {
+        let service = |(service, slot): (&ServiceName, &Slot)| ServiceCondition {
+            paused: slot.machine.paused.clone(),
+            ..ServiceCondition::new(service.clone())
+        };
+        Condition {
+            instance: self.instance,
+            free_bytes: free_bytes(&self.outside.layout).unwrap_or(0),
+            free_inodes: u64::MAX,
+            platform: format!("{}-{}", std::env::consts::OS, std::env::consts::ARCH),
+            settings: self.outside.settings.trouble().map(|why| trouble_text(&why)),
+            services: self.slots.iter().map(service).collect(),
         }
     }
+}
+
+/// Whether two conditions say the same to the coordinator: what is free changes with every file that is written,
+/// and is news where it changed by a tenth.
+fn same_condition(before: &Condition, now: &Condition) -> bool {
+    let near = |before: u64, now: u64| before.abs_diff(now) <= before / 10;
+    let free = near(before.free_bytes, now.free_bytes) && near(before.free_inodes, now.free_inodes);
+    let (free_bytes, free_inodes) = (now.free_bytes, now.free_inodes);
+    free && Condition { free_bytes, free_inodes, ..before.clone() } == *now
+}
+
+/// Cause and next step of settings that are not in force.
+fn trouble_text(why: &str) -> String {
+    let next = "; mend the file, it is read again by itself";
+    format!("{}{next}", head(why, CONDITION_TEXT_MAX_BYTES - next.len()))
+}
+
+/// Random bytes; without any the process is told apart by its start.
+fn instance() -> [u8; 16] {
+    let mut bytes = [0; 16];
+    if getrandom::fill(&mut bytes).is_err() {
+        bytes = u128::from(wall().as_millis()).to_be_bytes();
+    }
+    bytes
 }
 
 impl Slot {

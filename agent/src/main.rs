@@ -104,10 +104,7 @@ fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
         // Handled above.
         Verb::Config { verb: ConfigVerb::Keep } => {}
         Verb::Config { verb: ConfigVerb::Show } => {
-            if let Some(why) = &opened.trouble {
-                print(&format!("# failed to {why}\n# what was kept of an earlier start:\n"))?;
-            }
-            print(&settings.show())?;
+            print(&config::load(&arguments.config)?.show())?;
         }
         Verb::Config { verb: ConfigVerb::Allows { unit } } if settings.allows(&unit) => {}
         Verb::Config { verb: ConfigVerb::Ships } if !settings.shipped_units.is_empty() => {}
