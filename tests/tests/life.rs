@@ -78,8 +78,8 @@ fn a_host_is_enrolled_anew_in_place_and_from_nothing() {
 
         // What an operator has removed says so here, and what to type.
         fleet.swell_ok(&["host", "remove", "web-1", "--yes"]);
-        let said = diagnosed(&host, "not connected to the coordinator since");
-        assert!(said.contains("enroll --again TOKEN"), "{said}");
+        let said = diagnosed(&host, "enroll --again TOKEN");
+        assert!(said.contains("not connected to the coordinator since"), "{said}");
         let line = fleet.token("role=web");
         fails(&host.exec(&["groundswell-agent", "enroll", &line]), "enroll --again TOKEN");
         let done = host.exec_ok(&["groundswell-agent", "enroll", "--again", &line]);
