@@ -24,7 +24,10 @@ const LINE_MAX_BYTES: u64 = 4096;
 pub(crate) fn new(context: &Context, args: &NewArgs) -> anyhow::Result<Exit> {
     if let Some(file) = args.out.as_deref().filter(|file| file.symlink_metadata().is_ok()) {
         // Before anybody has answered five questions in vain.
-        anyhow::bail!("write the policy {}: it is there; give another file with --out", file.display());
+        anyhow::bail!(
+            "write the policy {}: it is there; give another file with --out",
+            file.display()
+        );
     }
     let answers = if io::stdin().is_terminal() {
         answers(args, &mut io::stdin().lock(), &mut io::stderr().lock())?
@@ -241,8 +244,14 @@ mod tests {
             approval: true,
         };
         assert_eq!(answers.expect("answers"), want);
-        let order =
-            ["which service?", "which hosts", "about how many", "when may", "time zones", "approve"];
+        let order = [
+            "which service?",
+            "which hosts",
+            "about how many",
+            "when may",
+            "time zones",
+            "approve",
+        ];
         let places: Vec<usize> = order.iter().filter_map(|text| questions.find(text)).collect();
         assert!(places.len() == 6 && places.is_sorted(), "{questions}");
         for unfit in [
