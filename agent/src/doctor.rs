@@ -458,3 +458,93 @@ fn past(failure: &Failure) -> (&'static str, &'static str) {
         ),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use groundswell_common::{Digest, ReleaseId};
+
+    use super::*;
+    use crate::contact::Notes;
+
+    fn only(looked: impl FnOnce(&mut Diagnosis)) -> Finding {
+        let mut diagnosis = Diagnosis::default();
+        looked(&mut diagnosis);
+        assert_eq!(diagnosis.findings.len(), 1, "{:?}", diagnosis.findings);
+        diagnosis.findings.remove(0)
+    }
+
+    #[test]
+    fn a_connection_that_fails_names_its_cause_and_a_step_that_fits() {
+        let dir = tempfile::tempdir().unwrap();
+        let layout = Layout::new(dir.path());
+        let look = || only(|diagnosis| diagnosis.contact(&layout));
+        assert_eq!(look().level, Level::Warn);
+        let mut notes = Notes::new(&layout);
+        notes.connected();
+        assert_eq!(look().level, Level::Ok);
+        for (why, step) in [
+            ("the clock of this host is at least 48 h behind: by it ...", "set the clock"),
+            ("the coordinator sends us away: the host is not enrolled; enrol it", "enroll --again"),
+            ("the apply side is away: it closed the socket", "journalctl -u groundswell-apply"),
+            ("reach deploy.example:7443: Connection refused", "can the coordinator's address"),
+        ] {
+            notes.lost(why);
+            let found = look();
+            assert_eq!(found.level, Level::Bad, "{why}");
+            assert!(found.what.contains(why), "{found:?}");
+            assert!(found.next.as_ref().is_some_and(|next| next.contains(step)), "{found:?}");
+        }
+        let ahead = Contact { link: Link::Up {}, since: wall().plus_secs(400 * 86_400) };
+        std::fs::write(layout.contact(), serde_json::to_vec(&ahead).unwrap()).unwrap();
+        let found = look();
+        assert!(found.what.contains("went back by 399 days or more"), "{found:?}");
+        assert_eq!(found.next.as_deref(), Some(CLOCK));
+    }
+
+    #[test]
+    fn a_failure_that_is_over_says_what_to_do_about_its_cause() {
+        let release = ReleaseId::from_digest(Digest::from_bytes([1; 32]));
+        let service: ServiceName = "shop".parse().unwrap();
+        for (step, what, next) in [
+            (FailedStep::Stage, "nothing was switched", "swell rollout retry"),
+            (FailedStep::Probe, "the one before is back", "publish a corrected release"),
+        ] {
+            let mut machine = Service::new();
+            let why = "80 bytes are needed and 7 are free; make room".to_owned();
+            machine.failure = Some(Failure { release, step, why, reverted: true });
+            let found = only(|diagnosis| diagnosis.standing(&service, &machine));
+            assert_eq!(found.level, Level::Warn);
+            assert!(found.what.contains(what) && found.what.contains("make room"), "{found:?}");
+            assert!(found.next.as_ref().is_some_and(|text| text.contains(next)), "{found:?}");
+        }
+        let mut machine = Service::new();
+        machine.state = State::Stuck { cause: StuckCause::Revert, generation: 1 };
+        let found = only(|diagnosis| diagnosis.standing(&service, &machine));
+        assert_eq!(found.level, Level::Bad);
+        assert!(!found.next.unwrap().contains("unstick"), "its journal is well");
+    }
+
+    #[test]
+    fn a_unit_is_said_to_be_as_systemd_sees_it() {
+        let loaded = boot::Unit { load: Load::Loaded, is_stale: false, is_wanted: true };
+        let unit = |found, runs| only(|diagnosis| diagnosis.unit("shop.service", found, runs));
+        assert_eq!(unit(loaded, true).level, Level::Ok);
+        let forgotten = boot::Unit { is_wanted: false, ..loaded };
+        assert_eq!(unit(forgotten, false).level, Level::Ok, "nothing runs that it would start");
+        for (found, level, next) in [
+            (forgotten, Level::Warn, "systemctl enable shop.service"),
+            (boot::Unit { is_stale: true, ..loaded }, Level::Warn, "systemctl daemon-reload"),
+            (
+                boot::Unit { load: Load::NotFound, ..loaded },
+                Level::Bad,
+                "write /etc/systemd/system",
+            ),
+            (boot::Unit { load: Load::Masked, ..loaded }, Level::Bad, "systemctl unmask"),
+            (boot::Unit { load: Load::Faulty, ..loaded }, Level::Bad, "systemd-analyze verify"),
+        ] {
+            let found = unit(found, true);
+            assert_eq!(found.level, level, "{found:?}");
+            assert!(found.next.as_ref().is_some_and(|text| text.contains(next)), "{found:?}");
+        }
+    }
+}

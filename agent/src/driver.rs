@@ -621,6 +621,8 @@ impl Driver {
         match action {
             Action::Cancel => slot.cancel(),
             Action::Stage { release, back } => {
+                // What the owner has just allowed is allowed.
+                self.outside.settings.reread();
                 let floor = slot.machine.floor;
                 let (proof, trustee) = (self.proof(&release), self.trustee.clone());
                 let bring = Bring { release, proof, trustee, floor, running, back };
