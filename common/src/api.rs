@@ -383,6 +383,15 @@ pub struct PlanPreview {
     /// Hosts that must not be down together.
     #[serde(default)]
     pub guards: Vec<PlanGuard>,
+    /// Hosts of the waves that could not take the release now, by name, each with the cause and the next step.
+    #[serde(default)]
+    pub held: Vec<PlanSkipped>,
+    /// Waves of the policy that no host is in.
+    #[serde(default)]
+    pub empty_waves: Vec<String>,
+    /// For a way back: the version that hosts go to.
+    #[serde(default)]
+    pub back_to: Option<Version>,
 }
 
 /// A host that a plan leaves out.
@@ -606,8 +615,14 @@ pub struct HostCounts {
     pub committed: u64,
     /// Failed or lost.
     pub failed: u64,
-    /// Going back or gone back.
+    /// Gone back.
     pub reverted: u64,
+    /// Told to go back, and not there yet.
+    #[serde(default)]
+    pub reverting: u64,
+    /// Lacking something that says nothing about the release.
+    #[serde(default)]
+    pub held: u64,
     /// Away.
     pub absent: u64,
     /// Left out by a person, or deleted.
@@ -673,7 +688,7 @@ pub struct RolloutHost {
     /// Its wave, counted from 0.
     pub wave: u32,
     /// Its progress in one word: pending, staging, staged, granted, probing, baking, committed,
-    /// failed, reverting, overdue, reverted, absent, lost or excluded.
+    /// failed, reverting, overdue, reverted, absent, lost, held or excluded.
     pub progress: String,
     /// Why, where it failed.
     pub why: Option<String>,

@@ -140,6 +140,8 @@ fn published(api: &Api, manifest: &Manifest, envelope: &Envelope) -> Result<Publ
         requires: manifest.requires.clone(),
         barrier: manifest.barrier,
         hotfix: manifest.hotfix,
+        units: manifest.units.clone(),
+        platform: manifest.platform.clone(),
         signatures,
     })
 }
