@@ -137,7 +137,11 @@ impl<I: BufRead, O: Write> Ask<'_, I, O> {
 fn unfit(misuse: &Misuse) -> String {
     match misuse {
         Misuse::Answer { given, want, .. } => format!("{given:?} does not fit: {want}"),
-        other => other.to_string(),
+        Misuse::NeedsYes(_)
+        | Misuse::NoService
+        | Misuse::PolicyService(_)
+        | Misuse::Release(_)
+        | Misuse::Unanswered(_) => misuse.to_string(),
     }
 }
 
