@@ -2,13 +2,14 @@
 //! is done and nothing reported before the state behind it is durable.
 
 mod drifts;
+mod requests;
 mod updates;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use groundswell_common::condition::{CONDITION_TEXT_MAX_BYTES, Condition, ServiceCondition};
+use groundswell_common::condition::{Condition, ServiceCondition};
 use groundswell_common::limits::{PERMIT_VALID_MS, SERVICES_PER_HOST_MAX};
 use groundswell_common::report::{FailedStep, Failure, RefusalNote, Report};
 use groundswell_common::trust::{
@@ -26,14 +27,14 @@ use tokio::time::{MissedTickBehavior, interval, sleep};
 use crate::accepted::{self, Accepted};
 use crate::cancel::{self, Canceller};
 use crate::clock::wall;
-use crate::identity::{self, Loaded, save_root};
+use crate::identity::{Loaded, save_root};
 use crate::journal;
 use crate::link::{Heard, Said, Say};
 use crate::own;
-use crate::text::{failure, head};
+use crate::text::failure;
 use crate::trustee::{Trustee, walk};
 use crate::work::{Bring, Job, Outside, Under, free_bytes};
-use crate::{hand, prune, switch};
+use crate::{prune, switch};
 use groundswell_common::chain;
 use groundswell_machine::{Action, Again, Event, Service, State, StuckCause, Wish};
 
@@ -268,57 +269,6 @@ impl Driver {
             Heard::Permit(answer) => self.on_permit(&answer),
             Heard::Lost => self.on_lost(),
         }
-    }
-
-    /// Reads the settings again, takes up what a person on the host asks for, and says what was seen. Marks are
-    /// read first: what they say was on the disk before it was looked for.
-    fn look_at_all(&mut self) -> Result<(), DriverError> {
-        self.outside.settings.reread();
-        let layout = self.outside.layout.clone();
-        let services = self.services();
-        let marks = hand::marks(&layout, &services);
-        for service in &services {
-            self.look(service)?;
-        }
-        if self.in_force.as_ref() != Some(&marks) {
-            hand::say_in_force(&layout, &marks);
-            self.in_force = Some(marks);
-        }
-        Ok(())
-    }
-
-    /// Whether the host was enrolled anew since the start. One process is started again by its owner.
-    fn is_another_host(&self) -> bool {
-        let layout = &self.outside.layout;
-        let enrolled = layout.is_split().then(|| identity::host(layout)).flatten();
-        enrolled.is_some_and(|host| host != self.trustee.pin.host)
-    }
-
-    /// Takes up what a person on the host asks for.
-    fn look(&mut self, service: &ServiceName) -> Result<(), DriverError> {
-        let layout = self.outside.layout.clone();
-        let paused = hand::paused(&layout, service);
-        if self.slots.get(service).is_some_and(|slot| slot.machine.paused != paused) {
-            self.step(service, Event::Paused(paused))?;
-        }
-        let Some(leave) = hand::asked(&layout, service) else { return Ok(()) };
-        let Some(slot) = self.slots.get(service) else { return Ok(()) };
-        if !slot.machine.takes_revert_by_hand() {
-            return Ok(());
-        }
-        // It was asked of what was live then; another release is not left for it.
-        if slot.machine.running.as_ref().is_some_and(|known| known.id == leave.release) {
-            self.step(service, Event::RevertByHand(leave.why))?;
-        }
-        Ok(hand::done(&layout, service)?)
-    }
-
-    /// What the report says of a pause that holds a switch.
-    fn pause_note(&self) -> Option<RefusalNote> {
-        let held = |slot: &Slot| slot.machine.paused.is_some();
-        let code = "paused_on_host".to_owned();
-        let generation = self.floor.generation;
-        self.slots.values().any(held).then_some(RefusalNote { generation, code })
     }
 
     /// An acknowledged report that left after a switch is contact since that switch. A new session counts
@@ -871,7 +821,7 @@ impl Driver {
             free_bytes: free_bytes(&self.outside.layout).unwrap_or(0),
             free_inodes: u64::MAX,
             platform: format!("{}-{}", std::env::consts::OS, std::env::consts::ARCH),
-            settings: self.outside.settings.trouble().map(|why| trouble_text(&why)),
+            settings: self.settings_note(),
             services: self.slots.iter().map(service).collect(),
         }
     }
@@ -884,12 +834,6 @@ fn same_condition(before: &Condition, now: &Condition) -> bool {
     let free = near(before.free_bytes, now.free_bytes) && near(before.free_inodes, now.free_inodes);
     let (free_bytes, free_inodes) = (now.free_bytes, now.free_inodes);
     free && Condition { free_bytes, free_inodes, ..before.clone() } == *now
-}
-
-/// Cause and next step of settings that are not in force.
-fn trouble_text(why: &str) -> String {
-    let next = "; mend the file, it is read again by itself";
-    format!("{}{next}", head(why, CONDITION_TEXT_MAX_BYTES - next.len()))
 }
 
 /// Random bytes; without any the process is told apart by its start.
