@@ -1,5 +1,6 @@
-//! The first hour as README.md tells it: its blocks are taken from the page and typed as they stand, by a person
-//! with an account and sudo, on hosts with a real systemd and the packages. Only a token is put in the place of `gsw1.…`.
+//! The first hour as README.md tells it: its blocks are taken from the page and typed as they stand, by a
+//! person with an account and sudo, on hosts with a real systemd and the packages. Only a token is put in the
+//! place of `gsw1.…`.
 
 #![expect(clippy::unwrap_used, reason = "tests")]
 
