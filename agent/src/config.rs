@@ -10,6 +10,7 @@ use serde::Deserialize;
 
 use crate::durable::{self, Access, Fault, at};
 use crate::layout::Layout;
+use crate::text::head;
 use crate::units::{hook_unit, named};
 
 const DEFAULT_STATE_DIR: &str = "/var/lib/groundswell";
@@ -17,6 +18,8 @@ const DEFAULT_SOCKET: &str = "/run/groundswell/apply.sock";
 /// Bytes that staging leaves free where nothing is said.
 pub(crate) const KEEP_FREE_BYTES: u64 = 256 * 1024 * 1024;
 const FRAGMENT_MAX_BYTES: usize = 64 * 1024;
+/// Of a line with a defect, what is shown at most.
+const LINE_SHOWN_MAX_BYTES: usize = 80;
 /// A file and its fragments, as they were when they could be read.
 const KEPT_MAX_BYTES: usize = 1024 * 1024;
 const UNITS_PER_SERVICE_MAX: usize = 32;
@@ -65,12 +68,14 @@ pub enum ConfigError {
     #[error("read the configuration: {} does not exist; write it or pass --config FILE", .0.display())]
     Missing(PathBuf),
     /// Not TOML, an unknown key, or a value of the wrong form.
-    #[error("read the configuration {}, line {line}", path.display())]
+    #[error("read the configuration {}, line {line} ({text})", path.display())]
     Form {
         /// The file.
         path: PathBuf,
         /// Where in it.
         line: usize,
+        /// What stands there.
+        text: String,
         /// The key, and what it must be.
         #[source]
         source: Box<Defect>,
@@ -220,8 +225,11 @@ fn parse(file: &Path, sources: &[Source]) -> Result<Settings, ConfigError> {
     for (path, text) in sources {
         let form = |source: toml::de::Error| {
             let before = source.span().and_then(|span| text.get(..span.start)).unwrap_or_default();
-            let line = before.matches('\n').count() + 1;
-            ConfigError::Form { path: path.clone(), line, source: Box::new(Defect(source)) }
+            let line = before.matches('\n').count();
+            let stands = text.lines().nth(line).unwrap_or_default().trim();
+            let stands = head(stands, LINE_SHOWN_MAX_BYTES).to_owned();
+            let source = Box::new(Defect(source));
+            ConfigError::Form { path: path.clone(), line: line + 1, text: stands, source }
         };
         let fragment: Fragment = toml::from_str(text).map_err(form)?;
         settings.take(fragment, path)?;
@@ -455,7 +463,7 @@ mod tests {
             ("bandwidth_bytes_per_sec = 1", "must be at least 1024"),
             ("supervisor = \"init\"", "unknown variant `init`"),
             ("[services.shop]\nunits = [\"../x.service\"]", "must be at most 32 NAME.service"),
-            ("[services.shop]\nunit = []", "agent.toml, line 2: unknown field `unit`"),
+            ("[services.shop]\nunit = []", "agent.toml, line 2 (unit = []): unknown field `unit`"),
         ] {
             std::fs::write(&file, text).unwrap();
             let error = load(&file).unwrap_err();

@@ -102,7 +102,7 @@ fn an_agent_refuses_a_bad_configuration_and_writes_nothing() {
         ("state_dir = \"relative\"", &["state_dir must be an absolute path"]),
         ("bandwidth_bytes_per_sec = 1", &["bandwidth_bytes_per_sec must be at least 1024"]),
         ("[services.shop]\nunits = [\"../a.service\"]", &["units must be at most 32 NAME.service"]),
-        ("name = ", &["agent.toml, line 1: "]),
+        ("name = ", &["agent.toml, line 1 (name =): "]),
     ] {
         fs::write(&file, text).unwrap();
         let error = fails(&run(&["run"]), EX_CONFIG);
