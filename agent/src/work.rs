@@ -1,7 +1,6 @@
 //! The jobs of one service, one at a time: stage, activate, probe, watch, restore. Each takes what it needs
 //! by value and ends in one event. Decides nothing that the machine decides.
 
-use std::collections::BTreeSet;
 use std::io::Read as _;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -21,6 +20,7 @@ use crate::durable::{self, Access, Fault};
 use crate::fetch::FetchError;
 use crate::layout::Layout;
 use crate::link::Say;
+use crate::live::Live;
 use crate::own;
 use crate::ports::{Alive, Depot, Probes, RunSpec, Units};
 use crate::probe::ProbeError;
@@ -46,11 +46,10 @@ pub(crate) struct Outside {
     pub(crate) probes: Arc<dyn Probes>,
     pub(crate) depot: Arc<dyn Depot>,
     pub(crate) clock: Arc<dyn Clock>,
-    pub(crate) keep_free_bytes: u64,
+    /// What the owner of the host allows now.
+    pub(crate) settings: Live,
     /// The release that this program is of; `None` for the one that the package installed.
     pub(crate) program: Option<ReleaseId>,
-    /// Services that go on though files of their live release were changed.
-    pub(crate) allow_drift: Arc<BTreeSet<ServiceName>>,
 }
 
 /// What every job of a service knows.
@@ -151,7 +150,7 @@ impl Job {
 
     /// A release is staged where what it would go back to is whole on the disk.
     async fn can_go_back(&self, running: Option<Known>) -> Result<(), BringError> {
-        let allowed = self.outside.allow_drift.contains(&self.service);
+        let allowed = self.outside.settings.now().allow_drift.contains(&self.service);
         let Some(running) = running.filter(|_| !allowed) else { return Ok(()) };
         let job = self.clone();
         let look = move || {
@@ -196,7 +195,7 @@ impl Job {
     }
 
     fn make_room(&self, bytes: u64) -> Result<(), BringError> {
-        let need_bytes = bytes.saturating_add(self.outside.keep_free_bytes);
+        let need_bytes = bytes.saturating_add(self.outside.settings.now().keep_free_bytes);
         let free_bytes = free_bytes(&self.outside.layout)?;
         if free_bytes < need_bytes {
             return Err(BringError::Full { need_bytes, free_bytes });

@@ -66,8 +66,17 @@ impl<'a> Shop<'a> {
     /// When a step fails.
     #[track_caller]
     pub fn publish(&self, fleet: &Fleet, dir: &Path) -> RolloutPage {
-        fleet.publish("shop", self.version, &self.tree(dir));
+        self.publish_only(fleet, dir);
         fleet.wait_end("shop", self.version)
+    }
+
+    /// Publishes it.
+    ///
+    /// # Panics
+    /// When a step fails.
+    #[track_caller]
+    pub fn publish_only(&self, fleet: &Fleet, dir: &Path) {
+        fleet.publish("shop", self.version, &self.tree(dir));
     }
 
     fn tree(&self, dir: &Path) -> PathBuf {

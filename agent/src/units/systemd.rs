@@ -1,7 +1,6 @@
 //! Asks systemd over D-Bus to restart units that this host's configuration allows. The one file that names
 //! zbus. The bus is connected to when it is first needed.
 
-use std::collections::{BTreeMap, BTreeSet};
 use std::num::NonZeroUsize;
 use std::path::Path;
 use std::time::Duration;
@@ -21,6 +20,7 @@ use zbus::{
 use super::log::last_lines;
 use super::{HOPELESS_CRASHES, ShippedError, UnitError, named, shipped};
 use crate::hooks::{HookError, Order};
+use crate::live::Live;
 use crate::ports::{Alive, RunSpec, Units, Work};
 
 const SYSTEMD: &str = "org.freedesktop.systemd1";
@@ -38,18 +38,13 @@ const SIGNALS_MAX: usize = 256;
 /// The systemd supervisor of one agent.
 #[derive(Debug)]
 pub(crate) struct SystemdUnits {
-    allowed: BTreeMap<ServiceName, Vec<String>>,
-    /// Services whose releases bring their units.
-    shipped: BTreeSet<ServiceName>,
+    settings: Live,
     bus: Mutex<Option<Connection>>,
 }
 
 impl SystemdUnits {
-    pub(crate) fn new(
-        allowed: BTreeMap<ServiceName, Vec<String>>,
-        shipped: BTreeSet<ServiceName>,
-    ) -> Self {
-        Self { allowed, shipped, bus: Mutex::new(None) }
+    pub(crate) fn new(settings: Live) -> Self {
+        Self { settings, bus: Mutex::new(None) }
     }
 
     fn check(&self, spec: &RunSpec) -> Result<(), UnitError> {
@@ -121,7 +116,7 @@ impl SystemdUnits {
 
     /// Lets systemd read its units again, where the release that is live may have brought others.
     async fn reread(&self, spec: &RunSpec) -> Result<(), UnitError> {
-        if !self.shipped.contains(&spec.service) {
+        if !self.settings.now().shipped_units.contains(&spec.service) {
             return Ok(());
         }
         ask(&self.bus().await?, ("Reload", "units"), &()).await.map(drop)
@@ -336,7 +331,8 @@ impl Units for SystemdUnits {
     }
 
     fn refused_unit(&self, service: &ServiceName, units: &[String]) -> Option<String> {
-        let allowed = self.allowed.get(service);
+        let settings = self.settings.now();
+        let allowed = settings.units.get(service);
         let is_allowed =
             |unit: &&String| allowed.is_some_and(|allowed| allowed.contains(&named(unit)));
         units.iter().find(|unit| !is_allowed(unit)).cloned()
@@ -348,7 +344,8 @@ impl Units for SystemdUnits {
         tree: &Path,
         units: &[String],
     ) -> Result<(), ShippedError> {
-        if self.shipped.contains(service) { shipped::check(service, tree, units) } else { Ok(()) }
+        let ships = self.settings.now().shipped_units.contains(service);
+        if ships { shipped::check(service, tree, units) } else { Ok(()) }
     }
 
     fn switches(&self, _switch: Switch) -> bool {
