@@ -139,6 +139,7 @@ fn unfit(misuse: &Misuse) -> String {
         Misuse::Answer { given, want, .. } => format!("{given:?} does not fit: {want}"),
         Misuse::NeedsYes(_)
         | Misuse::NoService
+        | Misuse::NoRollout(_)
         | Misuse::PolicyService(_)
         | Misuse::Release(_)
         | Misuse::Unanswered(_) => misuse.to_string(),
