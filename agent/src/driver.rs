@@ -6,7 +6,7 @@ mod updates;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use groundswell_common::limits::{PERMIT_VALID_MS, SERVICES_PER_HOST_MAX};
 use groundswell_common::report::{FailedStep, Failure, RefusalNote, Report};
@@ -24,7 +24,7 @@ use tokio::time::{MissedTickBehavior, interval, sleep};
 
 use crate::accepted::{self, Accepted};
 use crate::cancel::{self, Canceller};
-use crate::clock::wall;
+use crate::clock::{SinceBoot, wall};
 use crate::identity::{Loaded, save_root};
 use crate::journal;
 use crate::link::{Heard, Say};
@@ -50,6 +50,8 @@ const ROOTS_PER_WELCOME: usize = 16;
 pub(crate) enum Back {
     /// A job of a service ended.
     Job { service: ServiceName, number: u64, event: Event },
+    /// Whoever keeps an eye on a service saw something.
+    Seen { service: ServiceName, number: u64, event: Event },
     /// It is time to ask for a permit again.
     Timer { service: ServiceName, number: u64 },
     /// What is live was compared with what was released.
@@ -73,6 +75,9 @@ struct Slot {
     frozen: bool,
     work: Option<(Canceller, JoinHandle<()>)>,
     number: u64,
+    /// Whoever keeps an eye on what is live, beside the work.
+    eye: Option<Canceller>,
+    eyes: u64,
     timer: u64,
     asked: Option<Asked>,
     /// The first report that says of the newest switch that it is done.
@@ -84,7 +89,7 @@ struct Slot {
 struct Asked {
     nonce: [u8; 16],
     ask: PermitAsk,
-    at: Instant,
+    at: SinceBoot,
 }
 
 /// The one owner of the host's state.
@@ -101,6 +106,8 @@ pub(crate) struct Driver {
     drifted: BTreeMap<ServiceName, (ReleaseId, String)>,
     seq: u64,
     own: own::Record,
+    /// Whether the agent has just started.
+    starting: bool,
 }
 
 /// Why the driver ends.
@@ -142,11 +149,13 @@ impl Driver {
             drifted: BTreeMap::new(),
             seq: 0,
             own,
+            starting: true,
         };
         for service in accepted::services_on_disk(&driver.outside.layout)? {
             driver.resume(&service)?;
             driver.look(&service)?;
         }
+        driver.starting = false;
         driver.leave_own_failure()?;
         driver.pursue_accepted()?;
         driver.report();
@@ -429,7 +438,7 @@ impl Driver {
     ) -> Result<(), DriverError> {
         let (release, generation) = (asked.ask.release, asked.ask.generation);
         let void_at = asked.at + valid;
-        if Instant::now() >= void_at {
+        if SinceBoot::now() >= void_at {
             self.say(Say::Done { nonce: asked.nonce, used: false });
             let again = Again::Soon;
             return self.step(service, Event::Denied { generation, again });
@@ -444,7 +453,8 @@ impl Driver {
             | Action::Stage { .. }
             | Action::Ask { .. }
             | Action::AskAfter(_)
-            | Action::Start
+            | Action::Start { .. }
+            | Action::Interrupt
             | Action::Probe { .. }
             | Action::Watch { .. }
             | Action::Guard { .. }
@@ -504,6 +514,10 @@ impl Driver {
                     None => Ok(()),
                 }
             }
+            Back::Seen { service, number, event } => {
+                let current = self.slots.get(&service).is_some_and(|slot| slot.eyes == number);
+                if current { self.step(&service, event) } else { Ok(()) }
+            }
             Back::Timer { service, number } => {
                 let due = self.slots.get(&service).is_some_and(|slot| slot.timer == number);
                 if due { self.step(&service, Event::AskAgain) } else { Ok(()) }
@@ -547,6 +561,9 @@ impl Driver {
                 let release = release.map(|id| id.digest().short()).unwrap_or_default();
                 tracing::info!(%service, from, to, why, release, "transition");
             }
+            if next.watched() != slot.machine.watched() {
+                slot.close_eye();
+            }
             slot.machine = next;
             self.save(service)?;
         }
@@ -587,12 +604,13 @@ impl Driver {
             Action::AskAfter(again) => self.ask_after(service, again),
             // Only ever an answer to a permit, which carries it out itself.
             Action::Activate { .. } => {}
-            Action::Start => {
+            Action::Start { deadline } => {
                 if let Some(release) = slot.machine.target() {
-                    let before = running.map(|known| known.id);
-                    self.launch(service, |job| job.start(release, before));
+                    let before = slot.machine.previous.as_ref().map(|known| known.id);
+                    self.launch(service, |job| job.start(release, before, deadline));
                 }
             }
+            Action::Interrupt => self.launch(service, Job::interrupted),
             Action::Probe { deadline, interval_secs } => {
                 if let Some(release) = slot.machine.target() {
                     self.launch(service, |job| job.probe(release, deadline, secs(interval_secs)));
@@ -603,10 +621,10 @@ impl Driver {
                     self.launch(service, |job| job.watch(release, until, secs(interval_secs)));
                 }
             }
-            Action::Guard { until, interval_secs, well } => {
-                if let Some(known) = running {
+            Action::Guard { until, interval_secs, known } => {
+                if let Some(running) = running {
                     let every = secs(interval_secs);
-                    self.launch(service, |job| job.guard(known.id, until, every, well));
+                    self.keep_an_eye(service, |job| job.guard(running.id, until, every, known));
                 }
             }
             Action::Restore { to, probe_secs, interval_secs } => {
@@ -628,7 +646,8 @@ impl Driver {
 
     fn job(&self, service: &ServiceName) -> (Canceller, Job) {
         let (canceller, cancel) = cancel::switch();
-        let job = Job { outside: self.outside.clone(), service: service.clone(), cancel };
+        let (outside, service) = (self.outside.clone(), service.clone());
+        let job = Job { outside, service, cancel, starting: self.starting };
         (canceller, job)
     }
 
@@ -658,6 +677,27 @@ impl Driver {
             }
         });
         slot.work = Some((canceller, handle));
+    }
+
+    /// Keeps an eye on what is live, in place of the one before.
+    fn keep_an_eye<F>(&mut self, service: &ServiceName, make: impl FnOnce(Job) -> F)
+    where
+        F: Future<Output = Event> + Send + 'static,
+    {
+        let (canceller, job) = self.job(service);
+        let cancel = job.cancel.clone();
+        let work = make(job);
+        let Some(slot) = self.slots.get_mut(service) else { return };
+        slot.close_eye();
+        slot.eye = Some(canceller);
+        let (number, service) = (slot.eyes, service.clone());
+        let back = self.ends.back.0.clone();
+        tokio::spawn(async move {
+            tokio::select! {
+                event = work => drop(back.send(Back::Seen { service, number, event }).await),
+                () = cancel.cancelled() => {}
+            }
+        });
     }
 
     /// Checks 5 and 7 and the root's time before asking, so that a refusal is said and no slot held.
@@ -698,7 +738,7 @@ impl Driver {
             nonce: request.nonce_digest(),
         };
         // The time runs from here: before the question leaves, so that it can only be too short.
-        let at = Instant::now();
+        let at = SinceBoot::now();
         let earlier = self
             .slots
             .get_mut(service)
@@ -807,8 +847,16 @@ impl Driver {
 impl Slot {
     fn new(machine: Service, frozen: bool) -> Self {
         let (number, timer, probing_since) = (0, 0, 1);
-        let (work, asked, pruning) = (None, None, None);
-        Self { machine, frozen, work, number, timer, asked, probing_since, pruning }
+        let (work, asked, pruning, eye, eyes) = (None, None, None, None, 0);
+        Self { machine, frozen, work, number, eye, eyes, timer, asked, probing_since, pruning }
+    }
+
+    /// Nobody keeps an eye on it any more; what was seen no longer counts.
+    fn close_eye(&mut self) {
+        if let Some(canceller) = self.eye.take() {
+            canceller.cancel();
+        }
+        self.eyes += 1;
     }
 
     /// Tells the job under way to stop; its result no longer counts.

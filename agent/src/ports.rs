@@ -34,7 +34,7 @@ pub(crate) struct RunSpec {
 }
 
 /// How a service is doing, as its supervisor sees it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Alive {
     /// Whether everything that should run runs now.
     pub(crate) running: bool,
@@ -42,6 +42,17 @@ pub(crate) struct Alive {
     pub(crate) crashes: u64,
     /// Whether it will not come up by itself any more: waiting longer is of no use.
     pub(crate) hopeless: bool,
+    /// A unit that neither runs nor failed: somebody stopped it.
+    pub(crate) stopped: Option<String>,
+}
+
+/// Since when a service may be down, where it is seen to that it runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Since {
+    /// The host's boot, or a step under way: what does not run has not been started.
+    Boot,
+    /// The agent's start alone.
+    Agent,
 }
 
 /// Whoever starts and stops services.
@@ -50,10 +61,19 @@ pub(crate) trait Units: Send + Sync {
     fn restart<'a>(&'a self, spec: &'a RunSpec) -> Work<'a, Result<(), UnitError>>;
     /// Tells what runs to read its files again, and starts what does not run.
     fn reload<'a>(&'a self, spec: &'a RunSpec) -> Work<'a, Result<(), UnitError>>;
-    /// Starts what is live, unless it runs already.
-    fn ensure<'a>(&'a self, spec: &'a RunSpec) -> Work<'a, Result<(), UnitError>>;
-    /// Stops the service.
+    /// Starts what is live beside what runs, and leaves alone what of it runs already.
+    fn start<'a>(&'a self, spec: &'a RunSpec) -> Work<'a, Result<(), UnitError>>;
+    /// What tells this run of the host from others; empty where services outlive nothing but the agent.
+    fn boot(&self) -> Work<'_, Result<String, UnitError>>;
+    /// Starts what is live, unless it runs already, has done its work, or was stopped on purpose.
+    fn ensure<'a>(&'a self, spec: &'a RunSpec, since: Since) -> Work<'a, Result<(), UnitError>>;
+    /// Stops the service. What is not there is stopped.
     fn stop<'a>(&'a self, spec: &'a RunSpec) -> Work<'a, Result<(), UnitError>>;
+    /// Takes back what was asked for and does not end, and says what that is; `None` where only the way to the
+    /// supervisor is missing, which speaks against nobody. Called while the work still waits.
+    fn give_up<'a>(&'a self, spec: &'a RunSpec) -> Work<'a, Option<String>>;
+    /// Ends processes that do not obey a stop that was asked for.
+    fn kill<'a>(&'a self, spec: &'a RunSpec) -> Work<'a, ()>;
     /// How it is doing.
     fn alive<'a>(&'a self, spec: &'a RunSpec) -> Work<'a, Result<Alive, UnitError>>;
     /// Whether one unit is active, for unit probes.

@@ -161,6 +161,19 @@ pub enum Probe {
     },
 }
 
+impl Probe {
+    /// Seconds that one try may take; 0 where it takes no time to speak of.
+    #[must_use]
+    pub fn timeout_secs(&self) -> u64 {
+        match self {
+            Self::Http { timeout_secs, .. }
+            | Self::Tcp { timeout_secs, .. }
+            | Self::Exec { timeout_secs, .. } => *timeout_secs,
+            Self::File { .. } | Self::Unit { .. } => 0,
+        }
+    }
+}
+
 /// How units come to run another release.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]

@@ -102,7 +102,7 @@ impl Host {
         let layout = self.layout();
         let mut machine = crate::journal::load(&layout, &shop()).unwrap().unwrap();
         let State::Staged { target } = machine.state.clone() else { panic!("{machine:?}") };
-        machine.state = State::Switching { target };
+        machine.state = State::Switching { target, deadline: None };
         crate::journal::save(&layout, &shop(), &machine).unwrap();
         layout
     }

@@ -17,6 +17,10 @@ const LINES_MAX_BYTES: usize = 2048;
 /// The lines, or where to look where there are none to be had: the agent's user must be in the group
 /// that may read the journal.
 pub(super) async fn last_lines(units: &[String]) -> String {
+    // Without a unit the journal of the whole host would be meant.
+    if units.is_empty() {
+        return String::new();
+    }
     let mut command = Command::new("journalctl");
     command.args(["--quiet", "--no-pager", "--output=cat", LINES]);
     command.args(units.iter().map(|unit| format!("--unit={unit}")));

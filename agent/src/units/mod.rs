@@ -63,9 +63,29 @@ pub(crate) enum UnitError {
     /// The state directory or /proc failed.
     #[error("supervise the service")]
     Fault(#[from] Fault),
-    /// The bus cannot be reached, or refuses.
+    /// The bus cannot be reached, or is not the way to systemd just now.
     #[error("ask systemd to {verb} {unit}")]
     Bus {
+        /// What was asked.
+        verb: &'static str,
+        /// Of which unit.
+        unit: String,
+        #[source]
+        source: Box<zbus::Error>,
+    },
+    /// An answer that did not come.
+    #[error("ask systemd to {verb} {unit}: no answer within {secs} s; see 'systemctl status dbus'")]
+    Silent {
+        /// What was asked.
+        verb: &'static str,
+        /// Of which unit.
+        unit: String,
+        /// The bound.
+        secs: u64,
+    },
+    /// What systemd itself answered instead of doing it.
+    #[error("ask systemd to {verb} {unit}")]
+    Answer {
         /// What was asked.
         verb: &'static str,
         /// Of which unit.
@@ -83,14 +103,21 @@ pub(crate) enum UnitError {
         /// `failed`, `timeout`, `dependency`, ...
         result: String,
     },
-    /// A job whose end was not heard of.
-    #[error("{verb} {unit}: no result within {secs} s; see 'systemctl list-jobs'")]
-    JobSilent {
-        /// What was asked.
-        verb: &'static str,
-        /// Of which unit.
-        unit: String,
-        /// The bound.
-        secs: u64,
-    },
+}
+
+impl UnitError {
+    /// Whether it says something of the way to systemd, and nothing of a unit.
+    pub(crate) fn is_of_the_bus(&self) -> bool {
+        match self {
+            Self::Bus { .. } | Self::Silent { .. } => true,
+            Self::NoCommand
+            | Self::NoUnits
+            | Self::NotAllowed(_)
+            | Self::Spawn { .. }
+            | Self::Unkillable(_)
+            | Self::Fault(_)
+            | Self::Answer { .. }
+            | Self::Job { .. } => false,
+        }
+    }
 }

@@ -29,7 +29,7 @@ use crate::durable::{self, Access, at};
 use crate::exec::Output;
 use crate::hooks::{HookError, Order};
 use crate::layout::Layout;
-use crate::ports::{Alive, RunSpec, Units, Work};
+use crate::ports::{Alive, RunSpec, Since, Units, Work};
 
 /// Time from SIGTERM to SIGKILL, and from SIGKILL to giving up.
 const TERM: Duration = Duration::from_secs(10);
@@ -187,7 +187,15 @@ impl Units for ProcessUnits {
         self.restart(spec)
     }
 
-    fn ensure<'a>(&'a self, spec: &'a RunSpec) -> Work<'a, Result<(), UnitError>> {
+    fn start<'a>(&'a self, spec: &'a RunSpec) -> Work<'a, Result<(), UnitError>> {
+        self.ensure(spec, Since::Boot)
+    }
+
+    fn boot(&self) -> Work<'_, Result<String, UnitError>> {
+        Box::pin(std::future::ready(Ok(String::new())))
+    }
+
+    fn ensure<'a>(&'a self, spec: &'a RunSpec, _since: Since) -> Work<'a, Result<(), UnitError>> {
         Box::pin(async move {
             let _turn = self.turn(&spec.service).await;
             if self.keeper(&spec.service).is_some() {
@@ -204,13 +212,23 @@ impl Units for ProcessUnits {
         })
     }
 
+    fn give_up<'a>(&'a self, _spec: &'a RunSpec) -> Work<'a, Option<String>> {
+        let why = "the process neither starts nor ends".to_owned();
+        Box::pin(std::future::ready(Some(why)))
+    }
+
+    fn kill<'a>(&'a self, _spec: &'a RunSpec) -> Work<'a, ()> {
+        // A stop of this supervisor ends with a kill by itself.
+        Box::pin(std::future::ready(()))
+    }
+
     fn alive<'a>(&'a self, spec: &'a RunSpec) -> Work<'a, Result<Alive, UnitError>> {
         let status = self.keeper(&spec.service).map(|keeper| keeper.status.borrow().clone());
         let status = status.unwrap_or_default();
         let running = status.process.is_some_and(|process| process.runs());
         let crashes = status.crashes;
         let hopeless = crashes >= HOPELESS_CRASHES;
-        Box::pin(std::future::ready(Ok(Alive { running, crashes, hopeless })))
+        Box::pin(std::future::ready(Ok(Alive { running, crashes, hopeless, stopped: None })))
     }
 
     fn unit_active<'a>(

@@ -7,9 +7,11 @@ use std::sync::Mutex;
 use groundswell_common::ServiceName;
 use groundswell_common::manifest::Switch;
 
+use tokio::sync::watch;
+
 use super::{ShippedError, UnitError};
 use crate::hooks::{HookError, Order};
-use crate::ports::{Alive, RunSpec, Units, Work};
+use crate::ports::{Alive, RunSpec, Since, Units, Work};
 
 /// Versions that do not start, and titles of hooks that fail, are in `broken`.
 #[derive(Debug, Default)]
@@ -18,10 +20,26 @@ pub(crate) struct SimulatedUnits {
     /// Verb, version and units of each.
     pub(crate) calls: Mutex<Vec<String>>,
     pub(crate) crashes: Mutex<u64>,
+    /// Versions whose start does not end by itself.
+    pub(crate) hang: Mutex<BTreeSet<String>>,
+    /// Whether the way to the supervisor is missing.
+    pub(crate) away: watch::Sender<bool>,
+    /// A unit that somebody stopped.
+    pub(crate) stopped: Mutex<Option<String>>,
 }
 
 impl SimulatedUnits {
-    fn start(&self, verb: &str, spec: &RunSpec) -> Result<(), UnitError> {
+    async fn run(&self, verb: &'static str, spec: &RunSpec) -> Result<(), UnitError> {
+        let mut away = self.away.subscribe();
+        drop(away.wait_for(|away| !away).await);
+        let told = self.told(verb, spec);
+        if self.hang.lock().unwrap().contains(spec.version.as_str()) {
+            std::future::pending::<()>().await;
+        }
+        told
+    }
+
+    fn told(&self, verb: &str, spec: &RunSpec) -> Result<(), UnitError> {
         let units: String = spec.units.iter().map(|unit| format!(" {unit}")).collect();
         self.calls.lock().unwrap().push(format!("{verb} {}{units}", spec.version));
         if self.broken.lock().unwrap().contains(spec.version.as_str()) {
@@ -34,24 +52,49 @@ impl SimulatedUnits {
 
 impl Units for SimulatedUnits {
     fn restart<'a>(&'a self, spec: &'a RunSpec) -> Work<'a, Result<(), UnitError>> {
-        Box::pin(std::future::ready(self.start("restart", spec)))
+        Box::pin(self.run("restart", spec))
     }
 
     fn reload<'a>(&'a self, spec: &'a RunSpec) -> Work<'a, Result<(), UnitError>> {
-        Box::pin(std::future::ready(self.start("reload", spec)))
+        Box::pin(self.run("reload", spec))
     }
 
-    fn ensure<'a>(&'a self, spec: &'a RunSpec) -> Work<'a, Result<(), UnitError>> {
-        Box::pin(std::future::ready(self.start("ensure", spec)))
+    fn start<'a>(&'a self, spec: &'a RunSpec) -> Work<'a, Result<(), UnitError>> {
+        Box::pin(self.run("start", spec))
+    }
+
+    fn boot(&self) -> Work<'_, Result<String, UnitError>> {
+        Box::pin(std::future::ready(Ok(String::new())))
+    }
+
+    fn ensure<'a>(&'a self, spec: &'a RunSpec, _since: Since) -> Work<'a, Result<(), UnitError>> {
+        Box::pin(self.run("ensure", spec))
     }
 
     fn stop<'a>(&'a self, spec: &'a RunSpec) -> Work<'a, Result<(), UnitError>> {
-        Box::pin(std::future::ready(self.start("stop", spec).or(Ok(()))))
+        Box::pin(async move { self.run("stop", spec).await.or(Ok(())) })
+    }
+
+    fn give_up<'a>(&'a self, spec: &'a RunSpec) -> Work<'a, Option<String>> {
+        self.calls.lock().unwrap().push(format!("give up {}", spec.version));
+        let why = "the job did not end".to_owned();
+        Box::pin(std::future::ready((!*self.away.borrow()).then_some(why)))
+    }
+
+    fn kill<'a>(&'a self, spec: &'a RunSpec) -> Work<'a, ()> {
+        self.calls.lock().unwrap().push(format!("kill {}", spec.version));
+        self.hang.lock().unwrap().clear();
+        Box::pin(std::future::ready(()))
     }
 
     fn alive<'a>(&'a self, _spec: &'a RunSpec) -> Work<'a, Result<Alive, UnitError>> {
-        let crashes = *self.crashes.lock().unwrap();
-        Box::pin(std::future::ready(Ok(Alive { running: true, crashes, hopeless: false })))
+        let (crashes, stopped) =
+            (*self.crashes.lock().unwrap(), self.stopped.lock().unwrap().clone());
+        let running = stopped.is_none();
+        let alive = Alive { running, crashes, hopeless: false, stopped };
+        let silent =
+            UnitError::Silent { verb: "look at", unit: "shop.service".to_owned(), secs: 0 };
+        Box::pin(std::future::ready(if *self.away.borrow() { Err(silent) } else { Ok(alive) }))
     }
 
     fn unit_active<'a>(
