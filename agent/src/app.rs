@@ -320,25 +320,25 @@ fn connect(
     };
     let (access_sender, access) = watch::channel(keeper.access()?);
     tokio::spawn(keeper.run(access_sender));
-    let (report_sender, report) = watch::channel(None);
+    let (said_sender, said) = watch::channel(None);
     let (heard_sender, heard) = mpsc::channel(QUEUE_MAX);
     let (says_sender, says) = mpsc::channel(QUEUE_MAX);
-    tokio::spawn(link::run(link::Ends { access, says, report, heard: heard_sender }));
+    tokio::spawn(link::run(link::Ends { access, says, said, heard: heard_sender }));
     let back = mpsc::channel(BACK_MAX);
-    let ends = Ends { heard, says: says_sender, report: report_sender, root, back };
+    let ends = Ends { heard, says: says_sender, said: said_sender, root, back };
     Ok((ends, Arc::new(depot)))
 }
 
 /// Waits for the network side at the gate; returns the driver's ends and its depot.
 fn listen(layout: Layout, gate: Gate, loaded: &Loaded) -> (Ends, Arc<dyn Depot>) {
     let (root, newest) = watch::channel(loaded.root.clone());
-    let (report_sender, report) = watch::channel(None);
+    let (said_sender, said) = watch::channel(None);
     let (heard_sender, heard) = mpsc::channel(QUEUE_MAX);
     let (says_sender, says) = mpsc::channel(QUEUE_MAX);
-    let (ours, depot) = relay::Ends::new(layout, (says, report), (newest, heard_sender));
+    let (ours, depot) = relay::Ends::new(layout, (says, said), (newest, heard_sender));
     tokio::spawn(relay::apply(gate, loaded.identity.clone(), ours));
     let back = mpsc::channel(BACK_MAX);
-    let ends = Ends { heard, says: says_sender, report: report_sender, root, back };
+    let ends = Ends { heard, says: says_sender, said: said_sender, root, back };
     (ends, Arc::new(depot))
 }
 

@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use groundswell_common::condition::{Condition, ServiceCondition};
 use groundswell_common::limits::{PERMIT_VALID_MS, SERVICES_PER_HOST_MAX};
 use groundswell_common::report::{FailedStep, Failure, RefusalNote, Report};
 use groundswell_common::trust::{
@@ -27,7 +28,7 @@ use crate::cancel::{self, Canceller};
 use crate::clock::{SinceBoot, wall};
 use crate::identity::{Loaded, save_root};
 use crate::journal;
-use crate::link::{Heard, Say};
+use crate::link::{Heard, Said, Say};
 use crate::own;
 use crate::text::failure;
 use crate::trustee::{Trustee, walk};
@@ -62,7 +63,7 @@ pub(crate) enum Back {
 pub(crate) struct Ends {
     pub(crate) heard: mpsc::Receiver<Heard>,
     pub(crate) says: mpsc::Sender<Say>,
-    pub(crate) report: watch::Sender<Option<Arc<Report>>>,
+    pub(crate) said: watch::Sender<Option<Said>>,
     /// The newest root, for those who connect.
     pub(crate) root: watch::Sender<Envelope>,
     pub(crate) back: (mpsc::Sender<Back>, mpsc::Receiver<Back>),
@@ -108,6 +109,8 @@ pub(crate) struct Driver {
     own: own::Record,
     /// Whether the agent has just started.
     starting: bool,
+    /// Random at each start: what tells two machines with one key from one that was started again.
+    instance: [u8; 16],
 }
 
 /// Why the driver ends.
@@ -150,6 +153,7 @@ impl Driver {
             seq: 0,
             own,
             starting: true,
+            instance: instance(),
         };
         for service in accepted::services_on_disk(&driver.outside.layout)? {
             driver.resume(&service)?;
@@ -832,16 +836,62 @@ impl Driver {
                 .or_else(|| self.pause_note())
                 .or_else(|| self.drift_note()),
         };
-        let same = self.ends.report.borrow().as_ref().is_some_and(|before| {
+        let condition = self.condition();
+        let before = self.ends.said.borrow().clone();
+        let same_report = before.as_ref().is_some_and(|before| {
+            let before = &before.report;
             let before = (&before.services, &before.refusal, before.generation);
             before == (&report.services, &report.refusal, report.generation)
         });
-        if !same {
-            self.seq += 1;
-            let report = Arc::new(Report { seq: self.seq, ..report });
-            self.ends.report.send_replace(Some(report));
+        let had = before.as_ref().and_then(|before| before.condition.as_deref());
+        let same_condition = had.is_some_and(|had| same_condition(had, &condition));
+        let Said { report, condition } = match before {
+            Some(_) if same_report && same_condition => return,
+            Some(before) if same_report => {
+                Said { report: before.report, condition: Some(Arc::new(condition)) }
+            }
+            Some(_) | None => {
+                self.seq += 1;
+                let report = Arc::new(Report { seq: self.seq, ..report });
+                Said { report, condition: Some(Arc::new(condition)) }
+            }
+        };
+        self.ends.said.send_replace(Some(Said { report, condition }));
+    }
+
+    /// What the host has and lacks.
+    fn condition(&self) -> Condition {
+        let service = |(service, slot): (&ServiceName, &Slot)| ServiceCondition {
+            paused: slot.machine.paused.clone(),
+            ..ServiceCondition::new(service.clone())
+        };
+        Condition {
+            instance: self.instance,
+            free_bytes: free_bytes(&self.outside.layout).unwrap_or(0),
+            free_inodes: u64::MAX,
+            platform: format!("{}-{}", std::env::consts::OS, std::env::consts::ARCH),
+            settings: None,
+            services: self.slots.iter().map(service).collect(),
         }
     }
+}
+
+/// Whether two conditions say the same to the coordinator: what is free changes with every file that is written,
+/// and is news where it changed by a tenth.
+fn same_condition(before: &Condition, now: &Condition) -> bool {
+    let near = |before: u64, now: u64| before.abs_diff(now) <= before / 10;
+    let free = near(before.free_bytes, now.free_bytes) && near(before.free_inodes, now.free_inodes);
+    let (free_bytes, free_inodes) = (now.free_bytes, now.free_inodes);
+    free && Condition { free_bytes, free_inodes, ..before.clone() } == *now
+}
+
+/// Random bytes; without any the process is told apart by its start.
+fn instance() -> [u8; 16] {
+    let mut bytes = [0; 16];
+    if getrandom::fill(&mut bytes).is_err() {
+        bytes = u128::from(wall().as_millis()).to_be_bytes();
+    }
+    bytes
 }
 
 impl Slot {

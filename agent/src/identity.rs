@@ -7,7 +7,7 @@ use std::sync::Arc;
 use groundswell_common::limits::DOCUMENT_MAX_BYTES;
 use groundswell_common::trust::{Envelope, EnvelopeError, HostPin, Root, TrustError, Verified};
 use groundswell_common::{Environment, Fleet, HostId, HostName, Labels};
-use groundswell_net::tls::{TlsError, chain, client_config};
+use groundswell_net::tls::{TlsError, chain, client_config, offering_conditions};
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
@@ -115,7 +115,8 @@ impl Credentials {
     /// The TLS configuration of this host under its present root.
     pub(crate) fn tls(&self, root: &Root) -> Result<Tls, IdentityError> {
         let own = (self.certificate_pem.as_str(), self.key_pem.as_str());
-        client_config(root.tls_ca(), Some(own)).map_err(IdentityError::Tls)
+        let config = client_config(root.tls_ca(), Some(own)).map_err(IdentityError::Tls)?;
+        Ok(offering_conditions(&config))
     }
 
     /// From when to when the certificate counts.

@@ -5,12 +5,16 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use groundswell_common::codec::WIRE_VERSION;
+use groundswell_common::condition::Condition;
 use groundswell_common::limits::{HEARTBEAT_SECS, HEARTBEATS_MISSED_MAX};
 use groundswell_common::report::Report;
 use groundswell_common::wire::{
     Backoff, DirectiveMessage, Hello, PermitAnswer, PermitRequest, ToAgent, ToCoordinator, Welcome,
 };
-use groundswell_net::{FrameReader, FrameWriter, Framed, NetError, Retry, TlsClient, connect};
+use groundswell_net::{
+    FrameReader, FrameWriter, Framed, NetError, Retry, TlsClient, connect,
+    tls::agreed_on_conditions,
+};
 use tokio::io::{ReadHalf, WriteHalf};
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, sleep, sleep_until};
@@ -36,6 +40,15 @@ pub(crate) enum Say {
         /// Whether the live tree was switched under it.
         used: bool,
     },
+}
+
+/// What the host says of itself: the newest alone counts.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Said {
+    /// What it runs and does.
+    pub(crate) report: Arc<Report>,
+    /// What it has and lacks; `None` from an apply side that does not say it.
+    pub(crate) condition: Option<Arc<Condition>>,
 }
 
 /// What was heard.
@@ -71,7 +84,7 @@ pub(crate) fn hello(host_name: groundswell_common::HostName, root_version: u64) 
 pub(crate) struct Ends {
     pub(crate) access: watch::Receiver<Access>,
     pub(crate) says: mpsc::Receiver<Say>,
-    pub(crate) report: watch::Receiver<Option<Arc<Report>>>,
+    pub(crate) said: watch::Receiver<Option<Said>>,
     pub(crate) heard: mpsc::Sender<Heard>,
 }
 
@@ -119,6 +132,7 @@ async fn session(
     least: &mut Duration,
 ) -> Result<(), NetError> {
     let stream = connect(&access.address, access.tls, CONNECT).await?;
+    let conditions = agreed_on_conditions(&stream);
     let (mut reader, mut writer) = Framed::new(stream, access.address).split();
     writer.send(&ToCoordinator::Hello(access.hello), SEND).await?;
     let beat = match reader.recv::<ToAgent>(CONNECT).await? {
@@ -142,14 +156,15 @@ async fn session(
         | None => return Ok(()),
     };
     tracing::info!("connected to the coordinator");
-    ends.report.mark_changed();
-    talk(ends, (&mut reader, &mut writer), beat, least).await
+    ends.said.mark_changed();
+    let mut sent = Sent { conditions, last: None };
+    talk(ends, (&mut reader, &mut writer), (beat, &mut sent), least).await
 }
 
 async fn talk(
     ends: &mut Ends,
     (reader, writer): (&mut Reader, &mut Writer),
-    beat: Duration,
+    (beat, sent): (Duration, &mut Sent),
     least: &mut Duration,
 ) -> Result<(), NetError> {
     let misses = u32::try_from(HEARTBEATS_MISSED_MAX).unwrap_or(3);
@@ -165,13 +180,13 @@ async fn talk(
                 }
                 continue;
             }
-            changed = ends.report.changed() => {
+            changed = ends.said.changed() => {
                 if changed.is_err() {
                     return Ok(());
                 }
-                let report = ends.report.borrow_and_update().clone();
-                let Some(report) = report else { continue };
-                writer.send(&ToCoordinator::Report((*report).clone()), SEND).await?;
+                let said = ends.said.borrow_and_update().clone();
+                let Some(said) = said else { continue };
+                sent.send(writer, said).await?;
             }
             say = ends.says.recv() => match say {
                 None => return Ok(()),
@@ -188,6 +203,30 @@ async fn talk(
             }
         }
         said_at = Instant::now();
+    }
+}
+
+/// What was said in this session.
+struct Sent {
+    /// Whether the coordinator takes conditions.
+    conditions: bool,
+    last: Option<Said>,
+}
+
+impl Sent {
+    /// Says what is new, a condition before the report that it explains.
+    async fn send(&mut self, writer: &mut Writer, said: Said) -> Result<(), NetError> {
+        let before = self.last.take();
+        let condition = said.condition.as_ref().filter(|_| self.conditions);
+        let had = before.as_ref().and_then(|before| before.condition.as_ref());
+        if let Some(condition) = condition.filter(|condition| had != Some(condition)) {
+            writer.send(&ToCoordinator::Condition((**condition).clone()), SEND).await?;
+        }
+        if before.is_none_or(|before| before.report != said.report) {
+            writer.send(&ToCoordinator::Report((*said.report).clone()), SEND).await?;
+        }
+        self.last = Some(said);
+        Ok(())
     }
 }
 

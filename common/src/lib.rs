@@ -7,6 +7,7 @@ pub mod api;
 pub mod bundle;
 mod chain;
 pub mod codec;
+pub mod condition;
 pub mod digest;
 pub mod directive;
 pub mod limits;

@@ -9,7 +9,7 @@ use anyhow::Context as _;
 use groundswell_common::trust::{Document as _, Envelope, Root, Verified, first_root, next_root};
 use groundswell_common::{Clock, Timestamp};
 use groundswell_net::Notify;
-use groundswell_net::tls::{ClientAuth, server_config};
+use groundswell_net::tls::{ClientAuth, server_config, taking_conditions};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
@@ -253,7 +253,7 @@ fn tls(
     let config = |clients| {
         server_config(keys.root.tls_ca(), &chain, &key, clients).context("failed to set up TLS")
     };
-    Ok([config(ClientAuth::Required)?, config(ClientAuth::Optional)?])
+    Ok([taking_conditions(&*config(ClientAuth::Required)?), config(ClientAuth::Optional)?])
 }
 
 fn shared(

@@ -1,5 +1,5 @@
 //! The coordinator: it keeps the ledger, plans and steps rollouts, signs what hosts should be, and
-//! answers people and agents. The shell around the pure rollout core.
+//! answers people and agents. The shell around the pure control and rollout core.
 
 pub mod api;
 pub mod app;
@@ -8,15 +8,14 @@ pub mod ca;
 pub mod config;
 pub mod depot;
 pub mod driver;
-pub mod entry;
 pub mod files;
 pub mod init;
 pub mod ledger;
 pub mod listen;
-pub mod present;
 pub mod recover;
 pub mod sessions;
 pub mod signer;
 pub mod store;
-pub mod view;
 pub mod webhooks;
+
+pub use groundswell_control::{entry, present, view};

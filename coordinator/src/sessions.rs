@@ -117,7 +117,8 @@ where
             ToCoordinator::Report(_)
             | ToCoordinator::PermitRequest(_)
             | ToCoordinator::PermitDone { .. }
-            | ToCoordinator::Beat,
+            | ToCoordinator::Beat
+            | ToCoordinator::Condition(_),
         ) => return Err(SessionError::NoHello),
         None => return Ok(()),
     };
@@ -225,6 +226,9 @@ impl Session<'_> {
             ToCoordinator::Hello(_) => return Err(SessionError::HelloTwice),
             ToCoordinator::Beat => return Ok(Some(ToAgent::Beat)),
             ToCoordinator::Report(report) => handle.report(host, self.number, report).await,
+            ToCoordinator::Condition(condition) => {
+                handle.condition(host, self.number, condition).await
+            }
             ToCoordinator::PermitRequest(request) => {
                 handle.permit(host, self.number, request).await
             }

@@ -34,7 +34,7 @@ struct Host {
 struct Running {
     heard: mpsc::Sender<Heard>,
     says: mpsc::Receiver<Say>,
-    report: watch::Receiver<Option<Arc<Report>>>,
+    said: watch::Receiver<Option<Said>>,
     root: watch::Receiver<Envelope>,
     stop: tokio::sync::oneshot::Sender<()>,
     task: JoinHandle<Result<(), DriverError>>,
@@ -73,17 +73,17 @@ impl Host {
         let loaded = fixture::loaded();
         let (heard_sender, heard) = mpsc::channel(8);
         let (says, says_receiver) = mpsc::channel(8);
-        let (report, report_receiver) = watch::channel(None);
+        let (said, said_receiver) = watch::channel(None);
         let (root, newest) = watch::channel(loaded.root.clone());
         let back = mpsc::channel(8);
-        let ends = Ends { heard, says, report, root, back };
+        let ends = Ends { heard, says, said, root, back };
         let mut driver = Driver::start(outside, loaded, ends).unwrap();
         let (stop, stopped) = tokio::sync::oneshot::channel();
         let task = tokio::spawn(async move { driver.run(async { drop(stopped.await) }).await });
         let running = Running {
             heard: heard_sender,
             says: says_receiver,
-            report: report_receiver,
+            said: said_receiver,
             root: newest,
             stop,
             task,
@@ -163,14 +163,14 @@ impl Host {
 
     /// Waits until the report says so.
     async fn until(&mut self, what: &str, fits: impl Fn(&Standing) -> bool) -> Standing {
-        let report = &mut self.running().report;
-        let fitting = |report: &Option<Arc<Report>>| {
-            report.as_ref().is_some_and(|report| report.services.iter().any(&fits))
+        let report = &mut self.running().said;
+        let fitting = |said: &Option<Said>| {
+            said.as_ref().is_some_and(|said| said.report.services.iter().any(&fits))
         };
         let found =
             timeout(SOON, report.wait_for(fitting)).await.map(|found| found.unwrap().clone());
         match found {
-            Ok(found) => found.unwrap().services[0].clone(),
+            Ok(found) => found.unwrap().report.services[0].clone(),
             Err(_) => panic!("never {what}: {:?}", report.borrow()),
         }
     }
@@ -314,11 +314,11 @@ async fn without_a_permit_in_time_nothing_switches() {
     let answer = PermitAnswer::Granted { nonce: third.nonce, envelope };
     host.hear(Heard::Permit(Box::new(answer))).await;
     assert!(matches!(host.say().await, Say::Done { used: false, .. }));
-    let refused = |report: &Option<Arc<Report>>| {
-        let refusal = report.as_ref().and_then(|report| report.refusal.clone());
+    let refused = |said: &Option<Said>| {
+        let refusal = said.as_ref().and_then(|said| said.report.refusal.clone());
         refusal.is_some_and(|refusal| refusal.code == "wrong_permit")
     };
-    timeout(SOON, host.running().report.wait_for(refused)).await.expect("reported").unwrap();
+    timeout(SOON, host.running().said.wait_for(refused)).await.expect("reported").unwrap();
     assert_eq!(host.live(), None);
     host.stop().await;
 }
@@ -345,22 +345,23 @@ async fn refused_directives_change_nothing_and_are_reported() {
         (unsigned, "untrusted"),
     ] {
         host.hear(Heard::Directive(Box::new(message))).await;
-        let refused = |report: &Option<Arc<Report>>| {
-            let report = report.as_ref().unwrap();
+        let refused = |said: &Option<Said>| {
+            let report = &said.as_ref().unwrap().report;
             let is_code = report.refusal.as_ref().is_some_and(|refusal| refusal.code == code);
             is_code && report.generation == 5
         };
-        let report = &mut host.running().report;
+        let report = &mut host.running().said;
         timeout(SOON, report.wait_for(refused)).await.expect(code).unwrap();
     }
     // After a restart the floor still stands.
     host.stop().await;
     host.start().await;
     host.hear(Heard::Directive(Box::new(hold(4, |_| {})))).await;
-    let refused = |report: &Option<Arc<Report>>| {
-        report.as_ref().is_some_and(|report| report.refusal.is_some() && report.generation == 5)
+    let refused = |said: &Option<Said>| {
+        let report = said.as_ref().map(|said| &said.report);
+        report.is_some_and(|report| report.refusal.is_some() && report.generation == 5)
     };
-    timeout(SOON, host.running().report.wait_for(refused)).await.expect("refused").unwrap();
+    timeout(SOON, host.running().said.wait_for(refused)).await.expect("refused").unwrap();
     host.stop().await;
 }
 
@@ -457,8 +458,8 @@ async fn a_damaged_journal_is_stuck_reported_and_never_overwritten() {
     assert!(stuck.failure.unwrap().why.contains("unstick"));
     host.direct(2, Desired::Revert { from: one.id, to: None }, &[]).await;
     host.direct(3, Desired::Hold {}, &[]).await;
-    let seen = |report: &Option<Arc<Report>>| report.as_ref().is_some_and(|r| r.generation == 3);
-    timeout(SOON, host.running().report.wait_for(seen)).await.expect("seen").unwrap();
+    let seen = |said: &Option<Said>| said.as_ref().is_some_and(|s| s.report.generation == 3);
+    timeout(SOON, host.running().said.wait_for(seen)).await.expect("seen").unwrap();
     host.until_state(HostState::Stuck, Some(one.id)).await;
     host.stop().await;
     assert_eq!(std::fs::read(host.layout().journal(&shop())).unwrap(), b"{half");

@@ -1,6 +1,8 @@
 use groundswell_common::HostId;
 use groundswell_common::wire::Farewell;
-use groundswell_net::tls::{ClientAuth, client_config, server_config};
+use groundswell_net::tls::{
+    ClientAuth, client_config, offering_conditions, server_config, taking_conditions,
+};
 use groundswell_net::{Peer, PeerRole};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::time::timeout;
@@ -14,7 +16,7 @@ const SOON: Duration = Duration::from_secs(20);
 struct Pair {
     listener: TcpListener,
     tls: Arc<groundswell_net::tls::ServerConfig>,
-    report: watch::Sender<Option<Arc<Report>>>,
+    said: watch::Sender<Option<Said>>,
     says: mpsc::Sender<Say>,
     heard: mpsc::Receiver<Heard>,
     access: watch::Sender<Access>,
@@ -50,20 +52,20 @@ async fn pair() -> Pair {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let (access, access_receiver) = watch::channel(Access {
         address: listener.local_addr().unwrap().to_string(),
-        tls: client_config(&authorities, Some((&own.0, &own.1))).unwrap(),
+        tls: offering_conditions(&client_config(&authorities, Some((&own.0, &own.1))).unwrap()),
         hello: hello("web-1".parse().unwrap(), 1),
     });
-    let (report, report_receiver) = watch::channel(None);
+    let (said, said_receiver) = watch::channel(None);
     let (says, says_receiver) = mpsc::channel(QUEUE_MAX);
     let (heard_sender, heard) = mpsc::channel(QUEUE_MAX);
     let (access_end, says_end) = (access_receiver, says_receiver);
     tokio::spawn(run(Ends {
         access: access_end,
         says: says_end,
-        report: report_receiver,
+        said: said_receiver,
         heard: heard_sender,
     }));
-    Pair { listener, tls, report, says, heard, access }
+    Pair { listener, tls, said, says, heard, access }
 }
 
 type Server = Framed<tokio_rustls::server::TlsStream<TcpStream>>;
@@ -98,7 +100,8 @@ impl Pair {
     fn publish(&self, seq: u64) {
         let report =
             Report { seq, generation: 0, services: Vec::new(), free_bytes: 0, refusal: None };
-        self.report.send_replace(Some(Arc::new(report)));
+        let condition = Some(Arc::new(Condition { free_bytes: seq, ..Condition::default() }));
+        self.said.send_replace(Some(Said { report: Arc::new(report), condition }));
     }
 }
 
@@ -122,6 +125,27 @@ async fn the_newest_report_is_sent_after_each_connect_and_each_change() {
     assert!(matches!(pair.next().await, Heard::Lost));
     let mut server = pair.welcome(20).await;
     assert_eq!(report(&mut server).await, 3, "again, whole");
+}
+
+#[tokio::test]
+async fn a_coordinator_that_takes_conditions_hears_them_before_the_report() {
+    let mut pair = pair().await;
+    pair.tls = taking_conditions(&pair.tls);
+    pair.publish(2);
+    let mut server = pair.welcome(20).await;
+    assert!(matches!(pair.next().await, Heard::Welcome(_)));
+    let said = server.recv::<ToCoordinator>(SOON).await.unwrap();
+    let Some(ToCoordinator::Condition(condition)) = said else { panic!("{said:?}") };
+    assert_eq!(condition.free_bytes, 2);
+    assert_eq!(report(&mut server).await, 2);
+    // Of what did not change nothing is said again.
+    pair.said.send_modify(|said| {
+        let said = said.as_mut().unwrap();
+        said.condition = Some(Arc::new(Condition { free_bytes: 9, ..condition.clone() }));
+    });
+    let said = server.recv::<ToCoordinator>(SOON).await.unwrap();
+    let Some(ToCoordinator::Condition(condition)) = said else { panic!("{said:?}") };
+    assert_eq!(condition.free_bytes, 9);
 }
 
 #[tokio::test]

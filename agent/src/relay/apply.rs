@@ -4,11 +4,10 @@
 use std::collections::BTreeMap;
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::path::Path;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use groundswell_common::chain;
-use groundswell_common::report::Report;
 use groundswell_common::trust::Envelope;
 use groundswell_net::{FrameReader, FrameWriter, Framed, NetError};
 use tokio::io::{ReadHalf, WriteHalf};
@@ -21,7 +20,7 @@ use super::message::{BEAT, FETCHES_MAX, Open, SEND, SILENCE, ToApply, ToNet, WHY
 use crate::durable::{self, Fault, at};
 use crate::identity::Identity;
 use crate::layout::Layout;
-use crate::link::{Heard, QUEUE_MAX, Say};
+use crate::link::{Heard, QUEUE_MAX, Said, Say};
 use crate::text::head;
 
 /// What the other end is called in errors.
@@ -70,7 +69,7 @@ impl Gate {
 /// The driver's ends of the socket.
 pub(crate) struct Ends {
     says: mpsc::Receiver<Say>,
-    report: watch::Receiver<Option<Arc<Report>>>,
+    said: watch::Receiver<Option<Said>>,
     root: watch::Receiver<Envelope>,
     heard: mpsc::Sender<Heard>,
     session: watch::Sender<Session>,
@@ -80,23 +79,26 @@ impl Ends {
     /// The ends that belong to a driver's, and the depot that goes with them.
     pub(crate) fn new(
         layout: Layout,
-        (says, report): (mpsc::Receiver<Say>, watch::Receiver<Option<Arc<Report>>>),
+        (says, said): (mpsc::Receiver<Say>, watch::Receiver<Option<Said>>),
         (root, heard): (watch::Receiver<Envelope>, mpsc::Sender<Heard>),
     ) -> (Self, RelayDepot) {
         let (depot, session) = RelayDepot::new(layout);
-        (Self { says, report, root, heard, session }, depot)
+        (Self { says, said, root, heard, session }, depot)
     }
 }
 
 /// Takes one session after another for as long as the driver listens.
 pub(crate) async fn run(gate: Gate, identity: Identity, mut ends: Ends) {
+    let mut conditions = true;
     loop {
         let stream = tokio::select! {
             stream = gate.accept() => stream,
             () = ends.heard.closed() => return,
         };
         tracing::info!("the network side is here");
-        let ended = session(stream, &identity, &mut ends).await;
+        let (ended, heard) = session(stream, (&identity, conditions), &mut ends).await;
+        // A network side of a build before conditions hangs up on the first of them, without a word.
+        conditions = heard || !conditions;
         ends.session.send_replace(None);
         let why = ended.err().map_or_else(|| "it closed the socket".to_owned(), |e| chain(&e));
         tracing::warn!(why, "the network side is gone; what runs keeps running");
@@ -133,7 +135,23 @@ impl Wanted {
     }
 }
 
-async fn session(stream: UnixStream, identity: &Identity, ends: &mut Ends) -> Result<(), NetError> {
+/// Runs one session to its end; also says whether anything was heard in it.
+async fn session(
+    stream: UnixStream,
+    (identity, conditions): (&Identity, bool),
+    ends: &mut Ends,
+) -> (Result<(), NetError>, bool) {
+    let mut heard = false;
+    let ended = talk(stream, (identity, conditions), ends, &mut heard).await;
+    (ended, heard)
+}
+
+async fn talk(
+    stream: UnixStream,
+    (identity, conditions): (&Identity, bool),
+    ends: &mut Ends,
+    anything: &mut bool,
+) -> Result<(), NetError> {
     let (mut reader, mut writer) = Framed::new(stream, PEER).split();
     let root = ends.root.borrow_and_update().clone();
     let open = Open {
@@ -144,14 +162,14 @@ async fn session(stream: UnixStream, identity: &Identity, ends: &mut Ends) -> Re
         root,
     };
     writer.send(&ToNet::Open(open), SEND).await?;
-    ends.report.mark_changed();
+    ends.said.mark_changed();
     let (orders_sender, mut orders) = mpsc::channel(QUEUE_MAX);
     ends.session.send_replace(Some(orders_sender));
     let (wanted, heard) = (Wanted::default(), ends.heard.clone());
     // Neither direction waits for the other, so two full buffers cannot hold each other up.
     tokio::select! {
-        ended = hear(&mut reader, &heard, &wanted) => ended,
-        ended = tell(&mut writer, ends, &mut orders, &wanted) => ended,
+        ended = hear(&mut reader, &heard, &wanted, anything) => ended,
+        ended = tell(&mut writer, (ends, conditions), &mut orders, &wanted) => ended,
     }
 }
 
@@ -160,8 +178,10 @@ async fn hear(
     reader: &mut FrameReader<ReadHalf<UnixStream>>,
     heard: &mpsc::Sender<Heard>,
     wanted: &Wanted,
+    anything: &mut bool,
 ) -> Result<(), NetError> {
     while let Some(message) = reader.recv::<ToApply>(SILENCE).await? {
+        *anything = true;
         let message = match message {
             ToApply::Welcome(welcome) => Heard::Welcome(Box::new(welcome)),
             ToApply::Directive(directive) => Heard::Directive(Box::new(directive)),
@@ -189,20 +209,30 @@ async fn hear(
 /// Says what there is to say, until the session ends.
 async fn tell(
     writer: &mut FrameWriter<WriteHalf<UnixStream>>,
-    ends: &mut Ends,
+    (ends, conditions): (&mut Ends, bool),
     orders: &mut mpsc::Receiver<Order>,
     wanted: &Wanted,
 ) -> Result<(), NetError> {
+    let mut last: Option<Said> = None;
     loop {
         let beat_at = Instant::now() + BEAT;
         let message = tokio::select! {
-            changed = ends.report.changed() => {
+            changed = ends.said.changed() => {
                 if changed.is_err() {
                     return Ok(());
                 }
-                let report = ends.report.borrow_and_update().clone();
-                let Some(report) = report else { continue };
-                ToNet::Report((*report).clone())
+                let said = ends.said.borrow_and_update().clone();
+                let Some(said) = said else { continue };
+                let before = last.replace(said.clone());
+                let had = before.as_ref().and_then(|before| before.condition.as_ref());
+                let condition = said.condition.as_ref().filter(|_| conditions);
+                if let Some(condition) = condition.filter(|condition| had != Some(condition)) {
+                    writer.send(&ToNet::Condition((**condition).clone()), SEND).await?;
+                }
+                if before.as_ref().is_some_and(|before| before.report == said.report) {
+                    continue;
+                }
+                ToNet::Report((*said.report).clone())
             }
             changed = ends.root.changed() => {
                 if changed.is_err() {

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use groundswell_common::condition::Condition;
 use groundswell_common::limits::{HEARTBEAT_SECS, HEARTBEATS_MISSED_MAX, SERVICES_PER_HOST_MAX};
 use groundswell_common::report::Report;
 use groundswell_common::trust::Envelope;
@@ -43,6 +44,8 @@ pub(super) enum ToNet {
     Clear,
     /// Nothing new.
     Beat,
+    /// What the host has and lacks, before the report that it explains.
+    Condition(Condition),
 }
 
 /// What enrolment pinned of the way to the coordinator.

@@ -6,7 +6,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use groundswell_common::report::Report;
+use groundswell_common::condition::Condition;
 use groundswell_common::trust::Envelope;
 use groundswell_common::wire::Backoff;
 use groundswell_common::{Digest, chain};
@@ -23,7 +23,7 @@ use crate::cancel;
 use crate::fetch::HttpDepot;
 use crate::identity::{Credentials, IdentityError};
 use crate::layout::Layout;
-use crate::link::{self, Heard, QUEUE_MAX, Say};
+use crate::link::{self, Heard, QUEUE_MAX, Said, Say};
 use crate::ports::Depot as _;
 use crate::text::head;
 
@@ -99,7 +99,8 @@ async fn session(
 /// What the apply side moves.
 struct Side {
     root: watch::Sender<Envelope>,
-    report: watch::Sender<Option<Arc<Report>>>,
+    said: watch::Sender<Option<Said>>,
+    condition: Option<Arc<Condition>>,
     says: mpsc::Sender<Say>,
     depot: Arc<HttpDepot>,
     fetches: JoinSet<()>,
@@ -125,12 +126,13 @@ fn begin(
     };
     let (access_sender, access) = watch::channel(keeper.access()?);
     tasks.spawn(keeper.run(access_sender));
-    let (report, reports) = watch::channel(None);
-    let (says, said) = mpsc::channel(QUEUE_MAX);
+    let (said, sayings) = watch::channel(None);
+    let (says, asked) = mpsc::channel(QUEUE_MAX);
     let (heard_sender, heard) = mpsc::channel(QUEUE_MAX);
-    tasks.spawn(link::run(link::Ends { access, says: said, report: reports, heard: heard_sender }));
+    tasks.spawn(link::run(link::Ends { access, says: asked, said: sayings, heard: heard_sender }));
     let (fetches, under_way) = (JoinSet::new(), BTreeMap::new());
-    Ok((Side { root, report, says, depot, fetches, under_way, fetched }, heard))
+    let condition = None;
+    Ok((Side { root, said, condition, says, depot, fetches, under_way, fetched }, heard))
 }
 
 impl Side {
@@ -142,7 +144,19 @@ impl Side {
         while let Some(message) = reader.recv::<ToNet>(SILENCE).await? {
             match message {
                 ToNet::Root(root) => drop(self.root.send_replace(root)),
-                ToNet::Report(report) => drop(self.report.send_replace(Some(Arc::new(report)))),
+                ToNet::Condition(condition) => {
+                    let condition = Some(Arc::new(condition));
+                    self.condition.clone_from(&condition);
+                    // Before the first report there is nothing to explain.
+                    self.said.send_if_modified(|said| {
+                        let said = said.as_mut();
+                        said.map(|said| said.condition = condition).is_some()
+                    });
+                }
+                ToNet::Report(report) => {
+                    let (report, condition) = (Arc::new(report), self.condition.clone());
+                    self.said.send_replace(Some(Said { report, condition }));
+                }
                 ToNet::Ask(request) => self.say(Say::Ask(request)),
                 ToNet::Done { nonce, used } => self.say(Say::Done { nonce, used }),
                 ToNet::Fetch { number, digest, limit_bytes } => {

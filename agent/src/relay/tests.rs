@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use groundswell_common::condition::Condition;
 use groundswell_common::directive::{Action, Directive, Permit};
 use groundswell_common::report::{FailedStep, HostState, Report, Standing};
 use groundswell_common::trust::{Document, Envelope};
@@ -28,6 +29,7 @@ use crate::driver::{self, Driver, DriverError};
 use crate::fetch::FetchError;
 use crate::fixture::{self, Made, directive, key, release, shop};
 use crate::layout::Layout;
+use crate::link::Said;
 use crate::link::{Heard, Say};
 use crate::ports::Depot;
 use crate::probe::RealProbes;
@@ -59,7 +61,7 @@ fn place() -> Place {
 struct Side {
     place: Place,
     says: mpsc::Sender<Say>,
-    report: watch::Sender<Option<Arc<Report>>>,
+    said: watch::Sender<Option<Said>>,
     root: watch::Sender<Envelope>,
     heard: mpsc::Receiver<Heard>,
     depot: Arc<RelayDepot>,
@@ -69,14 +71,14 @@ fn side(change: impl FnOnce(&mut Gate)) -> Side {
     let place = place();
     let loaded = fixture::loaded();
     let (root, newest) = watch::channel(loaded.root);
-    let (report, reports) = watch::channel(None);
+    let (said, sayings) = watch::channel(None);
     let (heard_sender, heard) = mpsc::channel(8);
-    let (says, said) = mpsc::channel(8);
-    let (ends, depot) = Ends::new(place.layout.clone(), (said, reports), (newest, heard_sender));
+    let (says, asked) = mpsc::channel(8);
+    let (ends, depot) = Ends::new(place.layout.clone(), (asked, sayings), (newest, heard_sender));
     let mut gate = Gate::open(&place.layout, &place.socket).unwrap();
     change(&mut gate);
     tokio::spawn(run(gate, loaded.identity, ends));
-    Side { place, says, report, root, heard, depot: Arc::new(depot) }
+    Side { place, says, said, root, heard, depot: Arc::new(depot) }
 }
 
 impl Side {
@@ -124,7 +126,11 @@ impl Net {
     async fn word(&mut self) -> ToNet {
         loop {
             match self.next().await.expect("the session stands") {
-                ToNet::Report(_) | ToNet::Clear | ToNet::Discard(_) | ToNet::Beat => {}
+                ToNet::Report(_)
+                | ToNet::Condition(_)
+                | ToNet::Clear
+                | ToNet::Discard(_)
+                | ToNet::Beat => {}
                 word @ (ToNet::Open(_)
                 | ToNet::Root(_)
                 | ToNet::Ask(_)
@@ -172,6 +178,10 @@ fn welcome() -> ToApply {
     ToApply::Welcome(fixture::welcome())
 }
 
+fn condition(free_bytes: u64) -> Condition {
+    Condition { free_bytes, ..Condition::default() }
+}
+
 fn question() -> PermitRequest {
     let release = good(1).id;
     PermitRequest { generation: 1, service: shop(), release, nonce: [3; 16] }
@@ -182,11 +192,26 @@ fn good(seq: u64) -> Made {
 }
 
 #[tokio::test]
+async fn a_network_side_that_does_not_know_conditions_gets_the_report_without() {
+    let side = side(|_| {});
+    let report = Report { seq: 4, generation: 0, services: vec![], free_bytes: 0, refusal: None };
+    let (report_sent, says_it) = (Arc::new(report.clone()), Some(Arc::new(condition(1))));
+    side.said.send_replace(Some(Said { report: report_sent, condition: says_it }));
+    let mut older = side.net().await;
+    assert!(matches!(older.next().await, Some(ToNet::Condition(_))), "which it cannot read");
+    drop(older);
+    let mut older = side.net().await;
+    assert_eq!(older.next().await, Some(ToNet::Report(report)), "and stays");
+}
+
+#[tokio::test]
 async fn what_the_driver_says_and_hears_goes_over_the_socket() {
     let mut side = side(|_| {});
     let report = Report { seq: 4, generation: 0, services: vec![], free_bytes: 0, refusal: None };
-    side.report.send_replace(Some(Arc::new(report.clone())));
+    let (report_sent, says_it) = (Arc::new(report.clone()), Some(Arc::new(condition(1))));
+    side.said.send_replace(Some(Said { report: report_sent, condition: says_it }));
     let mut net = side.net().await;
+    assert_eq!(net.next().await, Some(ToNet::Condition(condition(1))), "before what it explains");
     assert_eq!(net.next().await, Some(ToNet::Report(report.clone())), "first of all");
     side.says.send(Say::Ask(question())).await.unwrap();
     assert_eq!(net.word().await, ToNet::Ask(question()));
@@ -208,6 +233,7 @@ async fn what_the_driver_says_and_hears_goes_over_the_socket() {
     let mut framed = Framed::new(stream, "apply");
     let open: Option<ToNet> = framed.recv(SOON).await.unwrap();
     assert!(matches!(open, Some(ToNet::Open(Open { root: newest, .. })) if newest == root));
+    assert_eq!(framed.recv::<ToNet>(SOON).await.unwrap(), Some(ToNet::Condition(condition(1))));
     assert_eq!(framed.recv::<ToNet>(SOON).await.unwrap(), Some(ToNet::Report(report)));
 }
 
@@ -314,11 +340,11 @@ impl Host {
     fn start(place: Place) -> Self {
         let loaded = fixture::loaded();
         let (root, newest) = watch::channel(loaded.root.clone());
-        let (report, reports) = watch::channel(None);
+        let (said, sayings) = watch::channel(None);
         let (heard_sender, heard) = mpsc::channel(8);
-        let (says, said) = mpsc::channel(8);
+        let (says, asked) = mpsc::channel(8);
         let layout = place.layout.clone();
-        let (ends, depot) = Ends::new(layout.clone(), (said, reports), (newest, heard_sender));
+        let (ends, depot) = Ends::new(layout.clone(), (asked, sayings), (newest, heard_sender));
         let gate = Gate::open(&layout, &place.socket).unwrap();
         let listening = tokio::spawn(run(gate, loaded.identity.clone(), ends));
         let outside = Outside {
@@ -332,7 +358,7 @@ impl Host {
             allow_drift: Arc::new(BTreeSet::new()),
         };
         let back = mpsc::channel(8);
-        let ends = driver::Ends { heard, says, report, root, back };
+        let ends = driver::Ends { heard, says, said, root, back };
         let mut driver = Driver::start(outside, loaded, ends).unwrap();
         let (stop, stopped) = oneshot::channel();
         let task = tokio::spawn(async move {

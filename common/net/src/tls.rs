@@ -3,6 +3,7 @@
 
 use std::sync::Arc;
 
+use groundswell_common::wire::ALPN_CONDITIONS;
 use rustls::RootCertStore;
 use rustls::client::Resumption;
 use rustls::crypto::CryptoProvider;
@@ -10,6 +11,8 @@ use rustls::server::{NoServerSessionStorage, WebPkiClientVerifier};
 pub use rustls::{ClientConfig, ServerConfig};
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
+
+use crate::framed::TlsClient;
 
 /// Whether a server asks for a client certificate or insists on one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -88,6 +91,28 @@ pub fn client_config(
     };
     config.resumption = Resumption::disabled();
     Ok(Arc::new(config))
+}
+
+/// The same server, which says to agents that it takes their conditions.
+#[must_use]
+pub fn taking_conditions(config: &ServerConfig) -> Arc<ServerConfig> {
+    let mut config = config.clone();
+    config.alpn_protocols = vec![ALPN_CONDITIONS.to_vec()];
+    Arc::new(config)
+}
+
+/// The same client, which asks whether the coordinator takes conditions.
+#[must_use]
+pub fn offering_conditions(config: &ClientConfig) -> Arc<ClientConfig> {
+    let mut config = config.clone();
+    config.alpn_protocols = vec![ALPN_CONDITIONS.to_vec()];
+    Arc::new(config)
+}
+
+/// Whether both ends of a connection know conditions.
+#[must_use]
+pub fn agreed_on_conditions(stream: &TlsClient) -> bool {
+    stream.get_ref().1.alpn_protocol() == Some(ALPN_CONDITIONS)
 }
 
 /// The DER of every certificate in a PEM text.

@@ -3,10 +3,15 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::condition::Condition;
 use crate::digest::Digest;
 use crate::name::{HostName, ReleaseId, ServiceName};
 use crate::report::Report;
 use crate::trust::{Envelope, Signature};
+
+/// The name by which a coordinator says in the TLS handshake (ALPN) that it takes
+/// [`ToCoordinator::Condition`]. Builds before that offer no name, and none is agreed on with them.
+pub const ALPN_CONDITIONS: &[u8] = b"groundswell/conditions";
 
 /// From agent to coordinator. Who speaks is known from the certificate, never from the message.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -26,6 +31,9 @@ pub enum ToCoordinator {
     },
     /// A beat on an idle connection.
     Beat,
+    /// What the host has and lacks, whole, before the report that it explains. Sent only where the
+    /// coordinator takes it: [`ALPN_CONDITIONS`].
+    Condition(Condition),
 }
 
 /// From coordinator to agent.

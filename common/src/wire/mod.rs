@@ -6,6 +6,6 @@ mod message;
 
 pub use frame::{FRAME_HEAD_BYTES, FrameError, FrameParser, frame};
 pub use message::{
-    Backoff, Deny, DirectiveMessage, Farewell, Hello, PermitAnswer, PermitRequest, ReleaseProof,
-    ToAgent, ToCoordinator, Welcome,
+    ALPN_CONDITIONS, Backoff, Deny, DirectiveMessage, Farewell, Hello, PermitAnswer, PermitRequest,
+    ReleaseProof, ToAgent, ToCoordinator, Welcome,
 };

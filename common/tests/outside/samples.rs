@@ -1,6 +1,9 @@
 //! Owns one good value of everything that crosses a trust boundary: the start of each test and fuzz seed.
 //! Everything is made from fixed seeds, so that equal code gives equal bytes.
 
+use groundswell_common::condition::{
+    Condition, Fetched, Held, Lack, ServiceCondition, UnitCondition, UnitLoad,
+};
 use groundswell_common::directive::{Action, RawDirective, RawPermit, ServiceWish};
 use groundswell_common::manifest::{
     BlobEntry, BlobKind, FileEntry, Hook, HookPoint, LinkEntry, Mode, Probe, RawManifest, Source,
@@ -215,6 +218,30 @@ pub(crate) fn report() -> Report {
     }
 }
 
+/// A condition with everything that a condition can carry.
+pub(crate) fn condition() -> Condition {
+    let unit = |unit: &str, load| UnitCondition { unit: unit.to_owned(), load };
+    let shop = ServiceCondition {
+        service: "shop".parse().unwrap(),
+        paused: Some("replacing memory".to_owned()),
+        units: vec![
+            unit("shop.service", UnitLoad::Loaded),
+            unit("shop@.service", UnitLoad::NotFound),
+        ],
+        held: Some(Held { lack: Lack::Twin, why: "two machines; enrol one again".to_owned() }),
+        fetched: Some(Fetched { bytes: 7, of: 1 << 33 }),
+        notes: vec!["shop.service was changed on disk".to_owned()],
+    };
+    Condition {
+        instance: [5; 16],
+        free_bytes: 1 << 40,
+        free_inodes: u64::MAX,
+        platform: "linux-x86_64".to_owned(),
+        settings: Some("line 3: unknown field".to_owned()),
+        services: vec![shop],
+    }
+}
+
 /// One message of each kind, with its name.
 pub(crate) fn to_coordinator() -> Vec<(&'static str, ToCoordinator)> {
     let (service, release) = ("shop".parse().unwrap(), release());
@@ -240,6 +267,7 @@ pub(crate) fn to_coordinator() -> Vec<(&'static str, ToCoordinator)> {
         ),
         ("permit-done", ToCoordinator::PermitDone { nonce: [3; 16], used: true }),
         ("beat", ToCoordinator::Beat),
+        ("condition", ToCoordinator::Condition(condition())),
     ]
 }
 

@@ -71,9 +71,10 @@ fn no_variant_is_left_out() {
         ToCoordinator::PermitRequest(_) => 2,
         ToCoordinator::PermitDone { .. } => 3,
         ToCoordinator::Beat => 4,
+        ToCoordinator::Condition(_) => 5,
     };
     let places: Vec<u8> = samples::to_coordinator().iter().map(|(_, m)| place(m)).collect();
-    assert_eq!(places, [0, 1, 2, 3, 4]);
+    assert_eq!(places, [0, 1, 2, 3, 4, 5]);
     let place = |message: &ToAgent| match message {
         ToAgent::Welcome(_) => 0,
         ToAgent::Directive(_) => 1,

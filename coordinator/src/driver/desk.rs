@@ -1,27 +1,27 @@
-//! What the driver works on: the view, who is connected, what is not durable yet. All steps go through
-//! [`Desk::submit`].
+//! What the driver works on: the control, and what it needs around it: sessions, permits that are out, the
+//! clock, answers that wait until what is decided is durable.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
+use std::ops::{Deref, DerefMut};
 use std::sync::Arc;
 
-use groundswell_common::directive::{Action, RawDirective};
+use groundswell_common::api::PublishAnswer;
+use groundswell_common::condition::Condition;
+use groundswell_common::directive::RawDirective;
+use groundswell_common::report::Report;
 use groundswell_common::time::Clock;
-use groundswell_common::wire::ReleaseProof;
-use groundswell_common::{HostId, ReleaseId, RolloutId, ServiceName, Timestamp};
-use groundswell_rollout::{Input, Transition};
+use groundswell_common::{HostId, OperatorName, RolloutId, Timestamp};
+use groundswell_control::entry::{Entry, PAYLOAD_MAX_BYTES, Published};
+use groundswell_control::{Control, Pending, Refused};
 use tokio::time::Instant;
 
 use super::permits::Permits;
-use super::refused::Refused;
-use super::seats::{Answer, Arrival, Seats, Wish, Word};
-use crate::entry::{By, Entry, What};
-use crate::ledger::{PAYLOAD_MAX_BYTES, Reader};
-use crate::view::{Applied, View};
+use super::seats::{Answer, Arrival, Seats, Wish};
+use crate::ledger::Reader;
+use crate::view::View;
 
 /// Times of entries that are kept in memory; older ones are read from the ledger.
 const TIMES_MAX: usize = 65_536;
-/// Facts that one standing may give at once.
-const FACTS_PER_STANDING_MAX: usize = 8;
 
 /// What runs once a change is durable.
 pub(super) type Finish = Box<dyn FnOnce(&mut Desk) + Send>;
@@ -35,30 +35,36 @@ pub enum Settled {
     NoPermits(RolloutId),
 }
 
-/// The driver's state.
+/// The driver's state. What needs no session, clock or permit is asked of the control in it.
 pub struct Desk {
-    pub(super) view: View,
+    pub(super) control: Control,
     pub(super) seats: Seats,
     pub(super) permits: Permits,
     pub(super) clock: Arc<dyn Clock>,
     pub(super) reader: Reader,
     pub(super) root_version: u64,
-    /// Payloads of entries that are applied and not durable.
-    pub(super) pending: Vec<Vec<u8>>,
-    /// Hosts whose wish must be computed again.
-    pub(super) stale: BTreeSet<HostId>,
-    pub(super) all_stale: bool,
     /// Answers that may go out once what is pending is durable.
     pub(super) answers: Vec<(HostId, u64, Answer)>,
-    pub(super) transitions: Vec<(RolloutId, Transition)>,
-    /// Services where a release may be waiting for the end of a rollout.
-    pub(super) waiting: BTreeSet<ServiceName>,
     times: BTreeMap<u64, Timestamp>,
 }
 
 impl std::fmt::Debug for Desk {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "Desk(seq {}, {} seats)", self.view.seq, self.seats.seats.len())
+        write!(f, "Desk(seq {}, {} connected)", self.view().seq, self.connected())
+    }
+}
+
+impl Deref for Desk {
+    type Target = Control;
+
+    fn deref(&self) -> &Control {
+        &self.control
+    }
+}
+
+impl DerefMut for Desk {
+    fn deref_mut(&mut self) -> &mut Control {
+        &mut self.control
     }
 }
 
@@ -69,26 +75,15 @@ impl Desk {
         root_version: u64,
     ) -> Self {
         Self {
-            view,
+            control: Control::new(view),
             seats: Seats::default(),
             permits: Permits::new(Instant::now()),
             clock,
             reader,
             root_version,
-            pending: Vec::new(),
-            stale: BTreeSet::new(),
-            all_stale: false,
             answers: Vec::new(),
-            transitions: Vec::new(),
-            waiting: BTreeSet::new(),
             times: BTreeMap::new(),
         }
-    }
-
-    /// What the ledger adds up to.
-    #[must_use]
-    pub fn view(&self) -> &View {
-        &self.view
     }
 
     /// The present.
@@ -97,22 +92,9 @@ impl Desk {
         self.clock.now()
     }
 
-    /// What a host said last.
-    #[must_use]
-    pub fn word(&self, host: &HostId) -> Option<&Word> {
-        self.seats.words.get(host)
-    }
-
-    /// Whether a host is connected.
-    #[must_use]
-    pub fn is_connected(&self, host: &HostId) -> bool {
-        self.seats.is_connected(host)
-    }
-
-    /// Hosts connected now.
-    #[must_use]
-    pub fn connected(&self) -> usize {
-        self.seats.seats.len()
+    /// Lets the control know the present.
+    pub(super) fn look_at_the_clock(&mut self) {
+        self.control.set_now(self.clock.now());
     }
 
     /// Whether permits are still withheld after the start.
@@ -121,174 +103,98 @@ impl Desk {
         self.permits.is_starting(Instant::now())
     }
 
-    /// Applies one decision; it becomes durable at the end of the batch.
-    ///
-    /// # Errors
-    /// [`Refused`]; nothing has changed then.
-    pub fn submit(&mut self, by: By, what: What) -> Result<u64, Refused> {
-        let seq = self.view.seq + 1;
-        let at = self.view.at.map_or(self.now(), |before| before.max(self.now()));
-        let entry = Entry { seq, at, by, what };
-        let payload = entry.to_payload().map_err(Refused::Json)?;
-        if payload.len() > PAYLOAD_MAX_BYTES {
-            return Err(Refused::EntryTooLarge(payload.len()));
-        }
-        let applied = self.view.apply(&entry)?;
-        self.pending.push(payload);
-        self.times.insert(seq, at);
-        if self.times.len() > TIMES_MAX {
-            self.times.pop_first();
-        }
-        self.note(&entry.what, applied);
-        Ok(seq)
-    }
-
-    /// Keeps what must be done about an entry once it is durable.
-    fn note(&mut self, what: &What, applied: Applied) {
-        self.all_stale |= applied.all_hosts;
-        self.stale.extend(applied.hosts);
-        let (What::RolloutInput { rollout, .. }, Some(effects)) = (what, applied.effects) else {
-            return;
-        };
-        let over = self.view.rollout(rollout).filter(|rollout| rollout.is_over());
-        if let Some(over) = over.filter(|_| !effects.transitions.is_empty()) {
-            self.waiting.insert(over.plan().service.clone());
-        }
-        let transitions = effects.transitions.into_iter();
-        self.transitions.extend(transitions.map(|transition| (rollout.clone(), transition)));
-    }
-
-    pub(super) fn rollout_input(
-        &mut self,
-        by: By,
-        rollout: &RolloutId,
-        input: Input,
-    ) -> Result<u64, Refused> {
-        self.submit(by, What::RolloutInput { rollout: rollout.clone(), input })
+    /// Payloads of what is to become durable; the times of its entries are kept.
+    pub(super) fn take_payloads(&mut self) -> Vec<Vec<u8>> {
+        let pending = self.control.take_pending().into_iter();
+        let payloads = pending.map(|Pending { seq, at, payload }| {
+            self.times.insert(seq, at);
+            if self.times.len() > TIMES_MAX {
+                self.times.pop_first();
+            }
+            payload
+        });
+        payloads.collect()
     }
 
     pub(super) fn arrive(&mut self, arrival: Arrival) {
         let Arrival { host, hello, seat, seen, reply } = arrival;
-        let enrolled = self.view.hosts.contains_key(&host);
+        let enrolled = self.view().hosts.contains_key(&host);
         if reply.send(enrolled).is_err() || !enrolled {
             return;
         }
-        let report = self.seats.words.remove(&host).and_then(|word| word.report);
-        let word = Word { agent_version: hello.agent_version, report, seen };
-        self.seats.words.insert(host, word);
-        self.seats.seats.insert(host, seat);
-        self.link_changed(host, true);
-        self.stale.insert(host);
+        self.seats.take(host, seat, seen);
+        self.control.arrive(host, hello.agent_version);
     }
 
     pub(super) fn leave(&mut self, host: HostId, session: u64) {
         if self.seats.is_current(&host, session) {
-            self.seats.seats.remove(&host);
-            self.link_changed(host, false);
+            self.seats.end(&host);
+            self.control.leave(host);
         }
     }
 
-    pub(super) fn link_changed(&mut self, host: HostId, connected: bool) {
-        let cares = |rollout: &&groundswell_rollout::Rollout| {
-            groundswell_rollout::cares_about_link(rollout, &host, connected)
-        };
-        let rollouts: Vec<RolloutId> =
-            self.view.live_rollouts().filter(cares).map(|r| r.id().clone()).collect();
-        for rollout in rollouts {
-            let input =
-                if connected { Input::Connected { host } } else { Input::Disconnected { host } };
-            self.submit_or_log(By::Coordinator, &rollout, input);
+    pub(super) fn condition(&mut self, (host, session): (HostId, u64), condition: Condition) {
+        if self.seats.is_current(&host, session) {
+            self.control.condition(host, condition);
         }
     }
 
-    /// For inputs that the core itself asked for: a refusal is worth a line, and no more.
-    pub(super) fn submit_or_log(&mut self, by: By, rollout: &RolloutId, input: Input) -> bool {
-        match self.rollout_input(by, rollout, input) {
-            Ok(_) => true,
-            Err(error) => {
-                tracing::debug!(%rollout, %error, "a rollout refused an input");
-                false
-            }
-        }
-    }
-
-    pub(super) fn report(
-        &mut self,
-        (host, session): (HostId, u64),
-        report: groundswell_common::report::Report,
-    ) {
+    pub(super) fn report(&mut self, (host, session): (HostId, u64), report: Report) {
         if !self.seats.is_current(&host, session) {
             return;
         }
-        for standing in &report.services {
-            for _ in 0..FACTS_PER_STANDING_MAX {
-                let found = self.live_of(&standing.service).into_iter().find_map(|id| {
-                    let rollout = self.view.rollout(&id)?;
-                    let fact =
-                        groundswell_rollout::fact(rollout, &host, standing, report.generation)?;
-                    Some((id, fact))
-                });
-                let Some((rollout, fact)) = found else { break };
-                if !self.submit_or_log(By::Host(host), &rollout, Input::Host { host, fact }) {
-                    break;
-                }
-            }
-        }
         self.answers.push((host, session, Answer::Ack(report.seq)));
-        if let Some(word) = self.seats.words.get_mut(&host) {
-            word.report = Some(report);
-        }
+        self.control.report(host, report);
     }
 
-    /// Rollouts of a service that are kept whole, the newest first.
-    fn live_of(&self, service: &ServiceName) -> Vec<RolloutId> {
-        let rollouts = self.view.services.get(service).map(|service| &service.rollouts);
-        let newest = rollouts.into_iter().flatten().rev();
-        newest.take_while(|id| self.view.rollout(id).is_some()).cloned().collect()
+    /// Publishes a release, and says so in the log where it is new.
+    ///
+    /// # Errors
+    /// As [`Control::publish`].
+    pub fn publish(
+        &mut self,
+        by: &OperatorName,
+        published: Published,
+    ) -> Result<PublishAnswer, Refused> {
+        let answer = self.control.publish(by, published)?;
+        if !answer.existing {
+            let (service, version) = (&answer.service, &answer.version);
+            tracing::info!(%service, release = ?answer.release, %version, "release published");
+        }
+        Ok(answer)
     }
 
     /// Gives each connected host with a stale wish its new one.
     pub(super) fn push_wishes(&mut self) {
-        let stale = std::mem::take(&mut self.stale);
-        let hosts: Vec<HostId> = if std::mem::take(&mut self.all_stale) {
-            self.seats.seats.keys().copied().collect()
-        } else {
-            stale.into_iter().filter(|host| self.seats.is_connected(host)).collect()
-        };
-        for host in hosts {
-            let Some(wish) = self.wish(&host) else {
-                // The host was removed: its session ends.
-                self.seats.seats.remove(&host);
-                continue;
-            };
-            if let Some(seat) = self.seats.seats.get(&host) {
-                seat.wish.send_replace(Some(Arc::new(wish)));
+        for host in self.control.take_stale() {
+            if let Some(wish) = self.wish(&host) {
+                self.seats.wish(&host, wish);
+            }
+        }
+    }
+
+    /// Hands out answers to what is durable by now.
+    pub(super) fn send_answers(&mut self) {
+        for (host, session, answer) in std::mem::take(&mut self.answers) {
+            if !self.seats.answer(&host, session, answer) {
+                self.control.close(&host);
             }
         }
     }
 
     /// What the host should be now; `None` where it is not enrolled.
     fn wish(&mut self, host: &HostId) -> Option<Wish> {
-        let environment = self.view.hosts.get(host)?.environment.clone();
-        let (services, generation) = self.view.wishes(host);
-        let mut releases = BTreeSet::new();
-        for wish in &services {
-            releases.extend(named(&wish.action));
-        }
-        let proof = |release: &ReleaseId| {
-            let found = self.view.releases.get(release)?;
-            Some(ReleaseProof {
-                release: *release,
-                signatures: found.published.signatures.clone(),
-                approvals: found.approvals.clone(),
-            })
+        let wished = self.control.wish(host)?;
+        let issued = self.entry_time(wished.generation)?.as_secs();
+        let raw = RawDirective {
+            host: *host,
+            environment: wished.environment,
+            generation: wished.generation,
+            issued,
+            root_version: self.root_version,
+            services: wished.services,
         };
-        let proofs = releases.iter().filter_map(proof).collect();
-        let issued = self.entry_time(generation)?.as_secs();
-        let root_version = self.root_version;
-        let raw =
-            RawDirective { host: *host, environment, generation, issued, root_version, services };
-        Some(Wish { raw, proofs })
+        Some(Wish { raw, proofs: wished.proofs })
     }
 
     /// The time of an entry: the same whenever it is asked for, so that equal wishes are equal bytes.
@@ -314,14 +220,5 @@ impl Desk {
                 None
             }
         }
-    }
-}
-
-/// The releases that a host may have to fetch for an action.
-fn named(action: &Action) -> Option<ReleaseId> {
-    match action {
-        Action::Hold {} => None,
-        Action::Stage { release } | Action::Switch { release } => Some(*release),
-        Action::Revert { to, .. } => *to,
     }
 }

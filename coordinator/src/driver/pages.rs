@@ -12,9 +12,9 @@ use groundswell_common::{Fleet, HostId, HostName, ReleaseId, RolloutId, ServiceN
 use groundswell_rollout::{Rollout, earliest, explain};
 
 use super::desk::Desk;
-use super::refused::Refused;
 use crate::present::{self, Detail};
 use crate::view::{Host, Release};
+use groundswell_control::Refused;
 
 /// Releases and rollouts that one list shows.
 const LIST_MAX: usize = 100;
@@ -36,15 +36,15 @@ impl Desk {
     /// The whole fleet on one page.
     #[must_use]
     pub fn status(&self, about: &AboutProcess) -> StatusAnswer {
-        let newest = self.view.services.values().filter_map(|service| service.rollouts.last());
-        let records = newest.filter_map(|id| self.view.rollouts.get(id));
+        let newest = self.view().services.values().filter_map(|service| service.rollouts.last());
+        let records = newest.filter_map(|id| self.view().rollouts.get(id));
         let active = records.filter(|record| record.live().is_some_and(|r| !r.is_over()));
         StatusAnswer {
             fleet: about.fleet.clone(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
             started: about.started,
-            ledger_seq: self.view.seq,
-            hosts: self.view.hosts.len() as u64,
+            ledger_seq: self.view().seq,
+            hosts: self.view().hosts.len() as u64,
             connected: self.connected() as u64,
             starting: self.is_starting(),
             root_version: about.root_version,
@@ -57,8 +57,8 @@ impl Desk {
     /// All services, by name.
     #[must_use]
     pub fn services(&self) -> Vec<ServiceSummary> {
-        let services = self.view.services.iter();
-        services.map(|(name, s)| present::service_summary(&self.view, name, s)).collect()
+        let services = self.view().services.iter();
+        services.map(|(name, s)| present::service_summary(self.view(), name, s)).collect()
     }
 
     /// One service.
@@ -66,24 +66,24 @@ impl Desk {
     /// # Errors
     /// [`Refused::UnknownService`].
     pub fn service_page(&self, name: &ServiceName) -> Result<ServicePage, Refused> {
-        let service = self.view.services.get(name);
+        let service = self.view().services.get(name);
         let service = service.ok_or_else(|| Refused::UnknownService(name.clone()))?;
         let mut running: BTreeMap<Option<ReleaseId>, u64> = BTreeMap::new();
         let targets = service.policy.as_ref().map(|record| &record.policy.targets);
-        for (id, host) in &self.view.hosts {
+        for (id, host) in &self.view().hosts {
             if targets.is_some_and(|targets| targets.matches(&host.labels)) {
                 let release = self.word(id).and_then(|word| word.running(name));
                 *running.entry(release).or_default() += 1;
             }
         }
         let running = running.into_iter().map(|(release, hosts)| {
-            let known = release.and_then(|release| self.view.releases.get(&release));
+            let known = release.and_then(|release| self.view().releases.get(&release));
             let version = known.map(|known| known.published.version.clone());
             RunningCount { release, version, hosts }
         });
-        let record = service.rollouts.last().and_then(|id| self.view.rollouts.get(id));
+        let record = service.rollouts.last().and_then(|id| self.view().rollouts.get(id));
         Ok(ServicePage {
-            service: present::service_summary(&self.view, name, service),
+            service: present::service_summary(self.view(), name, service),
             policy: service.policy.as_ref().map(|record| record.text.clone()),
             next_seq: self.next_seq(name),
             releases: self.releases(Some(name)),
@@ -96,14 +96,14 @@ impl Desk {
     #[must_use]
     pub fn releases(&self, service: Option<&ServiceName>) -> Vec<ReleaseSummary> {
         let mut found: Vec<&Release> = self
-            .view
+            .view()
             .releases
             .values()
             .filter(|release| service.is_none_or(|name| release.published.service == *name))
             .collect();
         found.sort_by_key(|release| std::cmp::Reverse((release.at, release.published.seq)));
         found.truncate(LIST_MAX);
-        found.into_iter().map(|release| present::release_summary(&self.view, release)).collect()
+        found.into_iter().map(|release| present::release_summary(self.view(), release)).collect()
     }
 
     /// A release by its id, or `SERVICE@VERSION`.
@@ -119,16 +119,16 @@ impl Desk {
             }
             None => text.parse().map_err(|_| unknown())?,
         };
-        self.view.releases.get(&id).ok_or_else(unknown)
+        self.view().releases.get(&id).ok_or_else(unknown)
     }
 
     /// Rollouts, newest first: of one service or of all.
     #[must_use]
     pub fn rollouts(&self, service: Option<&ServiceName>) -> Vec<RolloutSummary> {
-        let services = self.view.services.iter();
+        let services = self.view().services.iter();
         let of_service = services.filter(|(name, _)| service.is_none_or(|want| *name == want));
         let ids = of_service.flat_map(|(_, service)| &service.rollouts);
-        let records = ids.filter_map(|id| self.view.rollouts.get(id));
+        let records = ids.filter_map(|id| self.view().rollouts.get(id));
         let mut found: Vec<RolloutSummary> = records.map(present::record_summary).collect();
         found.sort_by_key(|summary| std::cmp::Reverse(summary.started));
         found.truncate(LIST_MAX);
@@ -148,9 +148,9 @@ impl Desk {
     /// # Errors
     /// [`Refused::UnknownRollout`].
     pub fn rollout_page(&self, id: &RolloutId, detail: Detail) -> Result<RolloutPage, Refused> {
-        let record = self.view.rollouts.get(id);
+        let record = self.view().rollouts.get(id);
         let record = record.ok_or_else(|| Refused::UnknownRollout(id.clone()))?;
-        let mut page = present::rollout_page(&self.view, record, detail, self.now());
+        let mut page = present::rollout_page(self.view(), record, detail, self.now());
         for host in page.hosts.iter_mut().filter(|host| host.why.is_none()) {
             host.why = self.failure_of(&host.name, &page.rollout);
         }
@@ -159,7 +159,7 @@ impl Desk {
 
     /// What the host itself says of its failure in a rollout, also after it has gone back.
     fn failure_of(&self, name: &HostName, rollout: &RolloutSummary) -> Option<String> {
-        let word = self.seats.words.get(self.view.host_names.get(name)?)?;
+        let word = self.word(self.view().host_names.get(name)?)?;
         let standing = word.standing(&rollout.service)?;
         let failure = standing.failure.as_ref().filter(|f| f.release == rollout.release)?;
         let ours = standing.rollout.as_ref().is_none_or(|id| *id == rollout.rollout);
@@ -169,8 +169,8 @@ impl Desk {
     /// Hosts, by name.
     #[must_use]
     pub fn hosts(&self, selector: &Selector) -> Vec<HostSummary> {
-        let ids = self.view.host_names.values();
-        let hosts = ids.filter_map(|id| self.view.hosts.get(id).map(|host| (id, host)));
+        let ids = self.view().host_names.values();
+        let hosts = ids.filter_map(|id| self.view().hosts.get(id).map(|host| (id, host)));
         hosts
             .filter(|(_, host)| selector.matches(&host.labels))
             .map(|(id, host)| self.host_summary(id, host))
@@ -183,12 +183,12 @@ impl Desk {
     /// [`Refused::UnknownHost`].
     pub fn host_page(&self, name: &HostName) -> Result<HostPage, Refused> {
         let id = self.host_id(name)?;
-        let host = self.view.hosts.get(&id).ok_or_else(|| Refused::UnknownHost(name.clone()))?;
+        let host = self.view().hosts.get(&id).ok_or_else(|| Refused::UnknownHost(name.clone()))?;
         let report = self.word(&id).and_then(|word| word.report.as_ref());
         Ok(HostPage {
             host: self.host_summary(&id, host),
             enrolled: host.enrolled,
-            generation: self.view.wishes(&id).1,
+            generation: self.view().wishes(&id).1,
             accepted: report.map(|report| report.generation),
             refusal: report.and_then(|report| report.refusal.as_ref()).map(|r| r.code.clone()),
             free_bytes: report.map(|report| report.free_bytes),
@@ -212,12 +212,12 @@ impl Desk {
                 None => format!("the host refuses its directive: {}", refusal.code),
             });
         }
-        let host = self.view.hosts.get(&id);
-        for (name, service) in &self.view.services {
+        let host = self.view().hosts.get(&id);
+        for (name, service) in &self.view().services {
             let skips =
                 |rollout: &&Rollout| rollout.plan().skipped.iter().any(|host| host.id == id);
-            let skipped = self.view.newest_rollout(name).filter(skips);
-            let governing = self.view.governing(service, &id).map(|(rollout, _)| rollout);
+            let skipped = self.view().newest_rollout(name).filter(skips);
+            let governing = self.view().governing(service, &id).map(|(rollout, _)| rollout);
             if let Some(rollout) = skipped.or(governing) {
                 let now = self.now();
                 let reasons = explain(rollout, Some(&id), now);
@@ -240,7 +240,7 @@ impl Desk {
                 }
             });
         }
-        if self.view.services.is_empty() {
+        if self.view().services.is_empty() {
             why.push("no service has a policy or a release yet".to_owned());
         }
         Ok(WhyAnswer { host: name.clone(), why })
@@ -248,8 +248,8 @@ impl Desk {
 
     fn host_summary(&self, id: &HostId, host: &Host) -> HostSummary {
         let word = self.word(id);
-        let seen = word.map(super::Word::last_seen).filter(|at| at.as_millis() > 0);
-        let wishes = self.view.wishes(id).0;
+        let seen = self.seats.last_seen(id);
+        let wishes = self.view().wishes(id).0;
         let mut services: BTreeMap<ServiceName, HostService> = BTreeMap::new();
         for standing in word.and_then(|w| w.report.as_ref()).map_or(&[][..], |r| &r.services) {
             let service = services.entry(standing.service.clone()).or_insert_with_key(empty);
@@ -280,7 +280,7 @@ impl Desk {
     }
 
     fn version(&self, release: &ReleaseId) -> Option<groundswell_common::Version> {
-        self.view.releases.get(release).map(|release| release.published.version.clone())
+        self.view().releases.get(release).map(|release| release.published.version.clone())
     }
 }
 

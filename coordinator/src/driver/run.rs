@@ -3,18 +3,18 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use groundswell_common::condition::Condition;
 use groundswell_common::report::Report;
 use groundswell_common::time::Clock;
 use groundswell_common::wire::PermitRequest;
-use groundswell_common::{HostId, RolloutId, Timestamp};
-use groundswell_rollout::{Input, due, next_deadline};
+use groundswell_common::{HostId, Timestamp};
+use groundswell_control::Refused;
+use groundswell_rollout::next_deadline;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::Instant;
 
 use super::desk::{Desk, Finish, Settled};
-use super::refused::Refused;
 use super::seats::Arrival;
-use crate::entry::By;
 use crate::ledger::{AppendError, Ledger};
 use crate::present;
 use crate::store::{Changes, Writer};
@@ -28,13 +28,12 @@ const BATCH_COMMANDS: usize = 1_024;
 const KEEP_AFTER_ENTRIES: u64 = 10_000;
 /// How long the view may lag behind the ledger in the store.
 const KEEP_AFTER: Duration = Duration::from_secs(5);
-/// Ticks of one rollout that one instant may need.
-const TICKS_MAX: usize = 32;
 
 type Work = Box<dyn FnOnce(&mut Desk) -> (Settled, Finish) + Send>;
 
 enum Command {
     Arrive(Box<Arrival>),
+    Condition(HostId, u64, Box<Condition>),
     Report(HostId, u64, Box<Report>),
     Permit(HostId, u64, Box<PermitRequest>),
     PermitDone(HostId, [u8; 16]),
@@ -151,8 +150,12 @@ impl Driver {
 
     fn take(&mut self, command: Command, finishes: &mut Vec<(Settled, Finish)>) {
         let desk = &mut self.desk;
+        desk.look_at_the_clock();
         match command {
             Command::Arrive(arrival) => desk.arrive(*arrival),
+            Command::Condition(host, session, condition) => {
+                desk.condition((host, session), *condition);
+            }
             Command::Report(host, session, report) => desk.report((host, session), *report),
             Command::Permit(host, session, request) => desk.permit((host, session), &request),
             Command::PermitDone(host, nonce) => desk.permits.done(host, nonce),
@@ -163,86 +166,61 @@ impl Driver {
 
     /// What time alone brings: the end of the settling after a start, and deadlines of rollouts.
     fn tick(&mut self) {
+        self.desk.look_at_the_clock();
         if self.settle_at.is_some_and(|at| at <= Instant::now()) {
             self.settle_at = None;
-            self.sweep();
+            self.desk.sweep();
         }
-        for service in std::mem::take(&mut self.desk.waiting) {
-            self.desk.plan_waiting(&service);
-        }
+        self.plan_waiting();
         if self.settle_at.is_some() {
             return;
         }
-        let now = self.desk.now();
-        let ids: Vec<RolloutId> = self
-            .desk
-            .view
-            .live_rollouts()
-            .filter(|r| due(r, now))
-            .map(|r| r.id().clone())
-            .collect();
-        for id in ids {
-            for _ in 0..TICKS_MAX {
-                let is_due = self.desk.view.rollout(&id).is_some_and(|rollout| due(rollout, now));
-                if !is_due || !self.desk.submit_or_log(By::Coordinator, &id, Input::Tick) {
-                    break;
-                }
-            }
-        }
-        for service in std::mem::take(&mut self.desk.waiting) {
-            self.desk.plan_waiting(&service);
-        }
+        self.desk.tick();
+        self.plan_waiting();
     }
 
-    /// Once after a start: hosts that have not come back are away.
-    fn sweep(&mut self) {
-        let mut away = Vec::new();
-        for rollout in self.desk.view.live_rollouts() {
-            for (_, host, entry) in rollout.hosts() {
-                if entry.away.is_none() && !self.desk.seats.is_connected(&host.id) {
-                    away.push(host.id);
-                }
+    fn plan_waiting(&mut self) {
+        for (service, planned) in self.desk.plan_waiting() {
+            match planned {
+                Ok(rollout) => tracing::info!(%service, %rollout, "planned a waiting release"),
+                Err(why) => tracing::debug!(%service, %why, "nothing is planned"),
             }
         }
-        for host in away {
-            self.desk.link_changed(host, false);
-        }
-        // A release may have become durable just before the end of the process, its plan not.
-        self.desk.waiting.extend(self.desk.view.services.keys().cloned());
     }
 
     async fn commit(&mut self) -> Result<(), AppendError> {
-        if self.desk.pending.is_empty() {
+        if !self.desk.has_pending() {
             return Ok(());
         }
-        let payloads = std::mem::take(&mut self.desk.pending);
+        let payloads = self.desk.take_payloads();
         let appended = self.ledger.append(payloads)?;
         // The committer ends the process when the disk fails; without an answer it is gone.
         appended.await.map(drop).map_err(|_| AppendError::Closed)
     }
 
     fn act(&mut self, finishes: Vec<(Settled, Finish)>) {
-        for (rollout, transition) in std::mem::take(&mut self.desk.transitions) {
+        for (rollout, transition) in self.desk.take_transitions() {
             let (from, _) = present::phase_line(&transition.from);
             let (to, why) = present::phase_line(&transition.to);
-            let service = self.desk.view.rollout(&rollout).map(|r| r.plan().service.clone());
+            let service = self.desk.view().rollout(&rollout).map(|r| r.plan().service.clone());
             let service = service.map(|service| service.to_string()).unwrap_or_default();
             tracing::info!(%rollout, service, from, to, why, "rollout");
         }
-        if self.desk.view.seq != *self.changes.borrow() {
-            self.changes.send_replace(self.desk.view.seq);
-            if self.desk.view.operators != **self.operators.borrow() {
-                self.operators.send_replace(Arc::new(self.desk.view.operators.clone()));
+        for (rollout, error) in self.desk.take_refusals() {
+            tracing::debug!(%rollout, %error, "a rollout refused an input");
+        }
+        if self.desk.view().seq != *self.changes.borrow() {
+            self.changes.send_replace(self.desk.view().seq);
+            if self.desk.view().operators != **self.operators.borrow() {
+                self.operators.send_replace(Arc::new(self.desk.view().operators.clone()));
             }
         }
         self.desk.push_wishes();
-        for (host, session, answer) in std::mem::take(&mut self.desk.answers) {
-            self.desk.seats.answer(&host, session, answer);
-        }
+        self.desk.send_answers();
         for (settled, finish) in finishes {
             match settled {
                 Settled::Durable => finish(&mut self.desk),
-                Settled::NoPermits(rollout) => match self.desk.view.rollout(&rollout) {
+                Settled::NoPermits(rollout) => match self.desk.view().rollout(&rollout) {
                     Some(rollout) => {
                         self.desk.permits.wait(rollout.plan().service.clone(), finish);
                     }
@@ -265,8 +243,8 @@ impl Driver {
             return;
         }
         let (at, seq) = self.kept;
-        let many = self.desk.view.seq - seq >= KEEP_AFTER_ENTRIES;
-        if self.desk.view.dirty.is_empty() || !(many || at.elapsed() >= KEEP_AFTER) {
+        let many = self.desk.view().seq - seq >= KEEP_AFTER_ENTRIES;
+        if self.desk.view().dirty.is_empty() || !(many || at.elapsed() >= KEEP_AFTER) {
             return;
         }
         if let Some(changes) = self.take_changes()
@@ -277,8 +255,8 @@ impl Driver {
     }
 
     fn take_changes(&mut self) -> Option<Changes> {
-        self.kept = (Instant::now(), self.desk.view.seq);
-        match self.desk.view.take_dirty() {
+        self.kept = (Instant::now(), self.desk.view().seq);
+        match self.desk.take_dirty() {
             Ok(changes) => Some(changes),
             Err(error) => {
                 tracing::error!(%error, "failed to write the view as records");
@@ -297,7 +275,7 @@ impl Driver {
     fn next_wake(&self) -> Instant {
         let now = Instant::now();
         let mut wake = now + Duration::from_secs(3_600);
-        if !self.desk.view.dirty.is_empty() {
+        if !self.desk.view().dirty.is_empty() {
             wake = wake.min(self.kept.0 + KEEP_AFTER);
         }
         if self.parked.is_some() {
@@ -309,7 +287,7 @@ impl Driver {
         if let Some(at) = self.settle_at {
             return wake.min(at);
         }
-        let deadlines = self.desk.view.live_rollouts().filter_map(next_deadline);
+        let deadlines = self.desk.view().live_rollouts().filter_map(next_deadline);
         match deadlines.min() {
             None => wake,
             Some(deadline) => wake.min(now + until(self.desk.now(), deadline)),
@@ -394,6 +372,19 @@ impl Handle {
     /// [`Gone`].
     pub async fn arrive(&self, arrival: Arrival) -> Result<(), Gone> {
         self.send(Command::Arrive(Box::new(arrival))).await
+    }
+
+    /// A host says what it has and lacks.
+    ///
+    /// # Errors
+    /// [`Gone`].
+    pub async fn condition(
+        &self,
+        host: HostId,
+        session: u64,
+        condition: Condition,
+    ) -> Result<(), Gone> {
+        self.send(Command::Condition(host, session, Box::new(condition))).await
     }
 
     /// A host reports.

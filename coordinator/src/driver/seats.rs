@@ -1,4 +1,4 @@
-//! Who is connected and what each host said last. In memory only: agents tell all of it again.
+//! The sessions of connected hosts. In memory only: agents come back by themselves.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -6,9 +6,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use groundswell_common::directive::RawDirective;
 use groundswell_common::directive::RawPermit;
-use groundswell_common::report::{Report, Standing};
 use groundswell_common::wire::{Deny, Hello, ReleaseProof};
-use groundswell_common::{HostId, ReleaseId, ServiceName, Timestamp};
+use groundswell_common::{HostId, Timestamp};
 use tokio::sync::{mpsc, oneshot, watch};
 
 /// What a host should be, before it is signed: the session signs it.
@@ -67,48 +66,29 @@ pub struct Arrival {
     pub reply: oneshot::Sender<bool>,
 }
 
-/// What a host said last.
-#[derive(Clone, Debug, Default)]
-pub struct Word {
-    /// Version of its agent.
-    pub agent_version: String,
-    /// Its last report.
-    pub report: Option<Report>,
-    /// When it was heard of last, in milliseconds since 1970.
-    pub seen: Arc<AtomicU64>,
-}
-
-impl Word {
-    /// When the host was heard of last.
-    #[must_use]
-    pub fn last_seen(&self) -> Timestamp {
-        Timestamp::from_millis(self.seen.load(Ordering::Relaxed))
-    }
-
-    /// What the host said of a service.
-    #[must_use]
-    pub fn standing(&self, service: &ServiceName) -> Option<&Standing> {
-        let report = self.report.as_ref()?;
-        report.services.iter().find(|standing| standing.service == *service)
-    }
-
-    /// The release of a service that the host says it runs.
-    #[must_use]
-    pub fn running(&self, service: &ServiceName) -> Option<ReleaseId> {
-        self.standing(service).and_then(|standing| standing.running)
-    }
-}
-
-/// All seats and words.
+/// All seats, and when each host was heard of last.
 #[derive(Debug, Default)]
 pub(super) struct Seats {
-    pub(super) seats: BTreeMap<HostId, Seat>,
-    pub(super) words: BTreeMap<HostId, Word>,
+    seats: BTreeMap<HostId, Seat>,
+    /// In milliseconds since 1970.
+    seen: BTreeMap<HostId, Arc<AtomicU64>>,
 }
 
 impl Seats {
-    pub(super) fn is_connected(&self, host: &HostId) -> bool {
-        self.seats.contains_key(host)
+    pub(super) fn take(&mut self, host: HostId, seat: Seat, seen: Arc<AtomicU64>) {
+        self.seats.insert(host, seat);
+        self.seen.insert(host, seen);
+    }
+
+    /// Ends the session of a host.
+    pub(super) fn end(&mut self, host: &HostId) {
+        self.seats.remove(host);
+    }
+
+    /// When the host was heard of last.
+    pub(super) fn last_seen(&self, host: &HostId) -> Option<Timestamp> {
+        let seen = self.seen.get(host)?.load(Ordering::Relaxed);
+        Some(Timestamp::from_millis(seen)).filter(|at| at.as_millis() > 0)
     }
 
     /// Whether this very session still speaks for the host.
@@ -116,14 +96,23 @@ impl Seats {
         self.seats.get(host).is_some_and(|seat| seat.session == session)
     }
 
-    /// Queues an answer; a session whose queue is full is closed, and the host comes back.
-    pub(super) fn answer(&mut self, host: &HostId, session: u64, answer: Answer) {
-        let Some(seat) = self.seats.get(host).filter(|seat| seat.session == session) else {
-            return;
-        };
-        if seat.answers.try_send(answer).is_err() {
-            tracing::warn!(%host, "a session does not take its answers; closed");
-            self.seats.remove(host);
+    /// Gives the session of a host its newest wish.
+    pub(super) fn wish(&self, host: &HostId, wish: Wish) {
+        if let Some(seat) = self.seats.get(host) {
+            seat.wish.send_replace(Some(Arc::new(wish)));
         }
+    }
+
+    /// Queues an answer. `false` where the queue is full: the session is closed, and the host comes back.
+    pub(super) fn answer(&mut self, host: &HostId, session: u64, answer: Answer) -> bool {
+        let Some(seat) = self.seats.get(host).filter(|seat| seat.session == session) else {
+            return true;
+        };
+        if seat.answers.try_send(answer).is_ok() {
+            return true;
+        }
+        tracing::warn!(%host, "a session does not take its answers; closed");
+        self.end(host);
+        false
     }
 }

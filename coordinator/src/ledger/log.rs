@@ -8,7 +8,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use groundswell_common::api::{AuditEntry, AuditHead};
 use rustix::fs::{FlockOperation, flock};
 
-use super::record::{Chain, HEAD_BYTES, PAYLOAD_MAX_BYTES, decode, encode, later_group};
+use super::record::{Chain, HEAD_BYTES, decode, encode, later_group};
+use crate::entry::PAYLOAD_MAX_BYTES;
 
 /// Bytes after which a segment is closed and the next one begun.
 pub(super) const SEGMENT_BYTES: u64 = 64 * 1024 * 1024;

@@ -7,4 +7,4 @@ mod record;
 
 pub use committer::{AppendError, Appended, Ledger};
 pub use log::{Found, LedgerError, Log, Reader};
-pub use record::{Chain, PAYLOAD_MAX_BYTES};
+pub use record::Chain;

@@ -6,12 +6,12 @@
 
 use groundswell_common::digest::{Digest, Hasher};
 
+use crate::entry::PAYLOAD_MAX_BYTES;
+
 /// First bytes of each record.
 pub(super) const MAGIC: [u8; 4] = *b"GSL1";
 /// Bytes in front of a payload.
 pub(super) const HEAD_BYTES: usize = 4 + 4 + 4 + 8 + 32;
-/// Largest payload of one entry, in bytes: a frozen plan of about 150,000 hosts.
-pub const PAYLOAD_MAX_BYTES: usize = 16 * 1024 * 1024;
 
 /// The chain value after an entry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

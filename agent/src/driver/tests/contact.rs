@@ -7,12 +7,12 @@ use crate::fixture::directive_with;
 
 /// The number of the report that says this.
 async fn reported(host: &mut Host, state: HostState) -> u64 {
-    let says = |report: &Option<Arc<Report>>| {
-        report.as_ref().is_some_and(|report| report.services.iter().any(|s| s.state == state))
+    let says = |said: &Option<Said>| {
+        said.as_ref().is_some_and(|said| said.report.services.iter().any(|s| s.state == state))
     };
-    let report = &mut host.running().report;
+    let report = &mut host.running().said;
     let found = timeout(SOON, report.wait_for(says)).await.expect("reported").unwrap().clone();
-    found.unwrap().seq
+    found.unwrap().report.seq
 }
 
 /// A host with `one` live; `two` is switched to under a directive that asks for contact.
@@ -40,10 +40,10 @@ async fn only_a_report_sent_after_the_switch_confirms_it() {
     // All that was said before the switch is safe: that proves nothing of the network now.
     host.hear(Heard::Ack(seq - 1)).await;
     host.hear(Heard::Directive(Box::new(directive(3, Desired::Hold {}, &[])))).await;
-    let report = &mut host.running().report;
-    let newer = |report: &Option<Arc<Report>>| report.as_ref().is_some_and(|r| r.generation == 3);
+    let report = &mut host.running().said;
+    let newer = |said: &Option<Said>| said.as_ref().is_some_and(|s| s.report.generation == 3);
     let later = timeout(SOON, report.wait_for(newer)).await.expect("reported").unwrap().clone();
-    assert_eq!(later.unwrap().services[0].state, HostState::Probing);
+    assert_eq!(later.unwrap().report.services[0].state, HostState::Probing);
     host.hear(Heard::Ack(seq)).await;
     host.until_state(HostState::Committed, Some(two.id)).await;
     host.stop().await;

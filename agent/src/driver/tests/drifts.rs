@@ -2,8 +2,8 @@
 
 use super::*;
 
-fn drifted(report: &Option<Arc<Report>>) -> Option<String> {
-    let note = report.as_ref()?.refusal.clone()?;
+fn drifted(said: &Option<Said>) -> Option<String> {
+    let note = said.as_ref()?.report.refusal.clone()?;
     note.code.strip_prefix("drifted: ").map(str::to_owned)
 }
 
@@ -19,17 +19,20 @@ async fn a_changed_file_of_what_is_live_is_reported_until_it_is_back() {
     let released = std::fs::read(&file).unwrap();
     std::fs::write(&file, b"#!/bin/sh\nexec sleep 99\n").unwrap();
     host.start().await;
-    let found = |report: &Option<Arc<Report>>| drifted(report).is_some();
-    let report =
-        timeout(SOON, host.running().report.wait_for(found)).await.unwrap().unwrap().clone();
+    let found = |said: &Option<Said>| drifted(said).is_some();
+    let report = timeout(SOON, host.running().said.wait_for(found)).await.unwrap().unwrap().clone();
     assert!(drifted(&report).unwrap().ends_with("bin/shop"), "{report:?}");
-    assert_eq!(report.unwrap().services[0].running, Some(one.id), "and nothing else happens");
+    assert_eq!(
+        report.unwrap().report.services[0].running,
+        Some(one.id),
+        "and nothing else happens"
+    );
 
     std::fs::write(&file, released).unwrap();
     tokio::time::pause();
     tokio::time::advance(crate::driver::drifts::EVERY).await;
     tokio::time::resume();
-    let gone = |report: &Option<Arc<Report>>| drifted(report).is_none();
-    drop(timeout(SOON, host.running().report.wait_for(gone)).await.unwrap().unwrap());
+    let gone = |said: &Option<Said>| drifted(said).is_none();
+    drop(timeout(SOON, host.running().said.wait_for(gone)).await.unwrap().unwrap());
     host.stop().await;
 }

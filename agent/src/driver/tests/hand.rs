@@ -42,11 +42,10 @@ async fn a_person_puts_the_release_before_back_while_the_agent_runs_or_not() {
         assert_eq!((back.state, back.running), (HostState::Committed, Some(one.id)));
         // The coordinator still wants the newer one; nothing is fetched or asked for it.
         host.direct(3, Desired::Switch { release: two.id }, &[&two]).await;
-        let report = &mut host.running().report;
-        let newer =
-            |report: &Option<Arc<Report>>| report.as_ref().is_some_and(|r| r.generation == 3);
+        let report = &mut host.running().said;
+        let newer = |said: &Option<Said>| said.as_ref().is_some_and(|s| s.report.generation == 3);
         let seen = timeout(SOON, report.wait_for(newer)).await.unwrap().unwrap().clone();
-        assert_eq!(seen.unwrap().services[0].state, HostState::Committed);
+        assert_eq!(seen.unwrap().report.services[0].state, HostState::Committed);
         assert_eq!(host.live(), Some(one.id));
         assert!(hand::asked(&host.layout(), &shop()).is_none(), "it was asked for once");
         let held = why::to_text(&why::why(&settings(&host), None).unwrap());
@@ -79,11 +78,11 @@ async fn a_pause_holds_a_switch_until_it_ends() {
     for service in [None, Some(shop())] {
         hand::pause(&settings(&host), service.as_ref(), "hands off").unwrap();
     }
-    let says = |report: &Option<Arc<Report>>| {
-        let refusal = report.as_ref().and_then(|report| report.refusal.clone());
+    let says = |said: &Option<Said>| {
+        let refusal = said.as_ref().and_then(|said| said.report.refusal.clone());
         refusal.is_some_and(|refusal| refusal.code == "paused_on_host")
     };
-    timeout(SOON, host.running().report.wait_for(says)).await.expect("reported").unwrap();
+    timeout(SOON, host.running().said.wait_for(says)).await.expect("reported").unwrap();
     host.direct(3, Desired::Switch { release: three.id }, &[&three]).await;
     host.until_state(HostState::Staged, Some(two.id)).await;
     assert!(host.running().says.try_recv().is_err(), "no permit is asked for");

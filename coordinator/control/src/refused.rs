@@ -141,7 +141,7 @@ pub enum Refused {
     Json(#[source] serde_json::Error),
     /// No random bytes from the system.
     #[error("no random bytes from the system")]
-    Random(#[source] getrandom::Error),
+    Random(#[source] Box<dyn std::error::Error + Send + Sync>),
 }
 
 impl From<Unfit> for Refused {

@@ -11,6 +11,9 @@ use groundswell_common::{
 use groundswell_rollout::{Input, Plan};
 use serde::{Deserialize, Serialize};
 
+/// Largest JSON form of one entry, in bytes: a frozen plan of about 150,000 hosts.
+pub const PAYLOAD_MAX_BYTES: usize = 16 * 1024 * 1024;
+
 /// One entry.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]

@@ -5,9 +5,9 @@ use groundswell_common::{Digest, ReleaseId, RolloutId, ServiceName, Version};
 use groundswell_rollout::{Input, Rollout, asks_webhook};
 use serde::Serialize;
 
-use super::desk::Desk;
-use super::refused::Refused;
+use crate::control::Control;
 use crate::entry::By;
+use crate::refused::Refused;
 
 /// One question to a webhook: its JSON form is what is sent.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -33,7 +33,7 @@ pub struct WebhookAsk {
     pub hosts: usize,
 }
 
-impl Desk {
+impl Control {
     /// The questions whose answers rollouts wait for.
     #[must_use]
     pub fn webhooks(&self) -> Vec<WebhookAsk> {

@@ -11,11 +11,11 @@ use groundswell_rollout::{
     HostFacts, Input, Phase, PhaseName, Plan, Policy, ReleaseRef, Rollout, WhenNewer, busy, plan,
 };
 
-use super::desk::Desk;
-use super::refused::Refused;
-use super::releases::read_policy;
+use crate::control::Control;
 use crate::entry::{By, What};
 use crate::present;
+use crate::refused::Refused;
+use crate::releases::read_policy;
 use crate::view::{Past, Release};
 
 /// Fewest digits of a plan's hash that name it.
@@ -23,7 +23,7 @@ const PLAN_DIGITS_MIN: usize = 8;
 
 /// Why no rollout was planned by itself.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum Waiting {
+pub enum Waiting {
     /// Planned by hand only.
     #[error("the policy says auto = false; start it with 'swell rollout start'")]
     ByHand,
@@ -38,9 +38,9 @@ pub(super) enum Waiting {
     Refused(#[from] Refused),
 }
 
-impl Desk {
+impl Control {
     /// Plans the newest release of a service by its policy, now or not yet.
-    pub(super) fn plan_newest(&mut self, name: &ServiceName) -> Result<RolloutId, Waiting> {
+    pub(crate) fn plan_newest(&mut self, name: &ServiceName) -> Result<RolloutId, Waiting> {
         let release = self.release_to_plan(name, None)?;
         let policy = self.policy(name)?.clone();
         if !policy.auto {
@@ -73,12 +73,11 @@ impl Desk {
         self.begin(By::Coordinator, plan).map_err(Waiting::Refused)
     }
 
-    /// As [`Desk::plan_newest`], when something has changed that a release may have waited for.
-    pub(super) fn plan_waiting(&mut self, name: &ServiceName) {
-        match self.plan_newest(name) {
-            Ok(rollout) => tracing::info!(service = %name, %rollout, "planned a waiting release"),
-            Err(why) => tracing::debug!(service = %name, %why, "nothing is planned"),
-        }
+    /// As [`Control::plan_newest`], wherever something has changed that a release may have waited for;
+    /// says what came of it, for the log.
+    pub fn plan_waiting(&mut self) -> Vec<(ServiceName, Result<RolloutId, Waiting>)> {
+        let waiting = std::mem::take(&mut self.waiting).into_iter();
+        waiting.map(|name| (name.clone(), self.plan_newest(&name))).collect()
     }
 
     /// Starts a rollout by hand.
@@ -151,7 +150,7 @@ impl Desk {
     }
 
     /// The release to plan: the one named by id or version, or the newest. Never a poisoned one.
-    pub(super) fn release_to_plan(
+    pub(crate) fn release_to_plan(
         &self,
         name: &ServiceName,
         text: Option<&str>,
@@ -184,7 +183,7 @@ impl Desk {
         service.releases.iter().find(is_it).copied().ok_or_else(unknown)
     }
 
-    pub(super) fn make_plan(&self, policy: &Policy, release: &Release) -> Result<Plan, Refused> {
+    pub(crate) fn make_plan(&self, policy: &Policy, release: &Release) -> Result<Plan, Refused> {
         let service = &policy.service;
         let planned = release.published.release;
         let proven = self.view.services.get(service).map(|service| &service.proven);
@@ -195,7 +194,7 @@ impl Desk {
             .hosts
             .iter()
             .map(|(id, host)| {
-                let standing = self.seats.words.get(id).and_then(|word| word.standing(service));
+                let standing = self.words.get(id).and_then(|word| word.standing(service));
                 // What is not committed yet may fail, and is nothing to go back to: of a host in the
                 // middle of a switch nobody knows what it ends with.
                 let unsure = standing.filter(|standing| !standing.state.is_at_rest());
@@ -212,7 +211,7 @@ impl Desk {
                     failed_before: past
                         .is_some_and(|past| past.has_failed(&release.published.release)),
                     fallback,
-                    connected: self.seats.is_connected(id),
+                    connected: self.is_connected(id),
                     ill: standing.is_some_and(|standing| standing.health == Verdict::Fail),
                     running_seq: running.and_then(seq).unwrap_or(0),
                     ..HostFacts::new(*id, host.name.clone(), host.labels.clone())
@@ -249,7 +248,7 @@ impl Desk {
         let service = plan.service.clone();
         let before = self.view.newest_rollout(&service);
         let before = before.filter(|r| r.successor().is_none());
-        let now = self.now();
+        let now = self.now;
         let mut busy = before.map_or_else(Vec::new, |rollout| busy(rollout, now));
         let before = before.map(|rollout| rollout.id().clone());
         let id = rollout_id(&service, self.view.rollouts_planned + 1)?;
@@ -258,7 +257,7 @@ impl Desk {
             .iter()
             .flat_map(|wave| &wave.hosts)
             .map(|host| host.id)
-            .filter(|host| !self.seats.is_connected(host))
+            .filter(|host| !self.is_connected(host))
             .collect();
         let planned: BTreeSet<HostId> =
             plan.waves.iter().flat_map(|wave| &wave.hosts).map(|host| host.id).collect();
@@ -266,7 +265,7 @@ impl Desk {
         self.submit(by, What::RolloutPlanned { rollout: id.clone(), plan: Box::new(plan) })?;
         if let Some(before) = before {
             let input = Input::Supersede { by: id.clone() };
-            self.submit_or_log(By::Coordinator, &before, input);
+            self.submit_or_note(By::Coordinator, &before, input);
         }
         self.rollout_input(By::Coordinator, &id, Input::Start { away, busy })?;
         self.facts_known(&id);
@@ -279,9 +278,9 @@ impl Desk {
         let service = rollout.plan().service.clone();
         let known: Vec<(HostId, groundswell_rollout::HostFact)> = rollout
             .hosts()
-            .filter(|(_, host, _)| self.seats.is_connected(&host.id))
+            .filter(|(_, host, _)| self.is_connected(&host.id))
             .filter_map(|(_, host, _)| {
-                let word = self.seats.words.get(&host.id)?;
+                let word = self.words.get(&host.id)?;
                 let accepted = word.report.as_ref()?.generation;
                 let standing = word.standing(&service)?;
                 let fact = groundswell_rollout::fact(rollout, &host.id, standing, accepted)?;
@@ -289,7 +288,7 @@ impl Desk {
             })
             .collect();
         for (host, fact) in known {
-            self.submit_or_log(By::Host(host), id, Input::Host { host, fact });
+            self.submit_or_note(By::Host(host), id, Input::Host { host, fact });
         }
     }
 
@@ -332,7 +331,7 @@ impl Desk {
         let Ok(approval) = verify::<Approval>(envelope, &keys) else {
             return refuse("it is not signed by the key of the person who sends it");
         };
-        let now = self.now().as_secs();
+        let now = self.now.as_secs();
         let environments = present::environments(&self.view, rollout.plan());
         if approval.purpose != Purpose::Deploy {
             return refuse("its purpose is not deploy");

@@ -4,13 +4,13 @@ use groundswell_common::api::{PolicyAnswer, PublishAnswer};
 use groundswell_common::{OperatorName, ReleaseId, ServiceName};
 use groundswell_rollout::Policy;
 
-use super::desk::Desk;
-use super::refused::Refused;
+use crate::control::Control;
 use crate::entry::{By, Published, What};
 use crate::present;
+use crate::refused::Refused;
 use crate::view::{Host, Release};
 
-impl Desk {
+impl Control {
     /// The `seq` that the next release of a service must have at least.
     #[must_use]
     pub fn next_seq(&self, service: &ServiceName) -> u64 {
@@ -47,7 +47,7 @@ impl Desk {
     /// policy says so.
     ///
     /// # Errors
-    /// As [`Desk::find_same`].
+    /// As [`Control::find_same`].
     pub fn publish(
         &mut self,
         by: &OperatorName,
@@ -60,8 +60,6 @@ impl Desk {
         }
         let what = What::ReleasePublished(Box::new(published.clone()));
         self.submit(By::Operator(by.clone()), what)?;
-        let (service, version) = (&published.service, &published.version);
-        tracing::info!(%service, release = ?published.release, %version, "release published");
         let (rollout, waiting) = match self.plan_newest(&published.service) {
             Ok(rollout) => (Some(rollout), None),
             Err(why) => (None, Some(why.to_string())),
@@ -153,7 +151,7 @@ fn answer(
 ///
 /// # Errors
 /// [`Refused`]: not a policy, or of another service.
-pub(super) fn read_policy(service: &ServiceName, text: &str) -> Result<Policy, Refused> {
+pub(crate) fn read_policy(service: &ServiceName, text: &str) -> Result<Policy, Refused> {
     let policy = Policy::from_toml(text).map_err(Refused::Policy)?;
     if policy.service != *service {
         return Err(Refused::PolicyService(policy.service));

@@ -1,0 +1,364 @@
+//! The state of the control, and the one way in which it changes: [`Control::submit`].
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use groundswell_common::condition::{Condition, ServiceCondition};
+use groundswell_common::directive::{Action, ServiceWish};
+use groundswell_common::report::{Report, Standing};
+use groundswell_common::wire::ReleaseProof;
+use groundswell_common::{Environment, HostId, ReleaseId, RolloutId, ServiceName, Timestamp};
+use groundswell_rollout::{Input, Transition, due};
+
+use crate::entry::{By, Entry, PAYLOAD_MAX_BYTES, What};
+use crate::refused::Refused;
+use crate::view::{Applied, View};
+
+/// Facts that one standing may give at once.
+const FACTS_PER_STANDING_MAX: usize = 8;
+/// Ticks of one rollout that one instant may need.
+const TICKS_MAX: usize = 32;
+
+/// What a host said last. In memory only: agents tell all of it again.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Word {
+    /// Version of its agent.
+    pub agent_version: String,
+    /// Its last report.
+    pub report: Option<Report>,
+    /// What it has and lacks; `None` from an agent that does not say it.
+    pub condition: Option<Condition>,
+}
+
+impl Word {
+    /// What the host said of a service.
+    #[must_use]
+    pub fn standing(&self, service: &ServiceName) -> Option<&Standing> {
+        let report = self.report.as_ref()?;
+        report.services.iter().find(|standing| standing.service == *service)
+    }
+
+    /// What the host has and lacks for a service.
+    #[must_use]
+    pub fn condition_of(&self, service: &ServiceName) -> Option<&ServiceCondition> {
+        let condition = self.condition.as_ref()?;
+        condition.services.iter().find(|found| found.service == *service)
+    }
+
+    /// The release of a service that the host says it runs.
+    #[must_use]
+    pub fn running(&self, service: &ServiceName) -> Option<ReleaseId> {
+        self.standing(service).and_then(|standing| standing.running)
+    }
+}
+
+/// An entry that is applied and not durable.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Pending {
+    /// Its number.
+    pub seq: u64,
+    /// When it was decided.
+    pub at: Timestamp,
+    /// Its JSON form.
+    pub payload: Vec<u8>,
+}
+
+/// What a host should be, before it is signed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Wished {
+    /// The environment that the host has pinned.
+    pub environment: Environment,
+    /// The number of the wish: the newest entry behind it.
+    pub generation: u64,
+    /// One wish a service.
+    pub services: Vec<ServiceWish>,
+    /// Proofs of the releases that they name.
+    pub proofs: Vec<ReleaseProof>,
+}
+
+/// Everything that is decided, and what it is decided from.
+#[derive(Debug)]
+pub struct Control {
+    pub(crate) view: View,
+    pub(crate) now: Timestamp,
+    pub(crate) connected: BTreeSet<HostId>,
+    pub(crate) words: BTreeMap<HostId, Word>,
+    /// Services where a release may be waiting for the end of a rollout.
+    pub(crate) waiting: BTreeSet<ServiceName>,
+    pending: Vec<Pending>,
+    /// Hosts whose wish must be computed again.
+    stale: BTreeSet<HostId>,
+    all_stale: bool,
+    transitions: Vec<(RolloutId, Transition)>,
+    refusals: Vec<(RolloutId, Refused)>,
+}
+
+impl Control {
+    /// A control that nobody is connected to yet.
+    #[must_use]
+    pub fn new(view: View) -> Self {
+        Self {
+            view,
+            now: Timestamp::from_millis(0),
+            connected: BTreeSet::new(),
+            words: BTreeMap::new(),
+            waiting: BTreeSet::new(),
+            pending: Vec::new(),
+            stale: BTreeSet::new(),
+            all_stale: false,
+            transitions: Vec::new(),
+            refusals: Vec::new(),
+        }
+    }
+
+    /// What the ledger adds up to.
+    #[must_use]
+    pub fn view(&self) -> &View {
+        &self.view
+    }
+
+    /// The view's records that changed since they were last taken for the store.
+    ///
+    /// # Errors
+    /// As [`View::take_dirty`].
+    pub fn take_dirty(&mut self) -> Result<BTreeMap<String, Option<Vec<u8>>>, serde_json::Error> {
+        self.view.take_dirty()
+    }
+
+    /// It is `now`: the time of every decision until the next call.
+    pub fn set_now(&mut self, now: Timestamp) {
+        self.now = now;
+    }
+
+    /// What a host said last.
+    #[must_use]
+    pub fn word(&self, host: &HostId) -> Option<&Word> {
+        self.words.get(host)
+    }
+
+    /// Whether a host is connected.
+    #[must_use]
+    pub fn is_connected(&self, host: &HostId) -> bool {
+        self.connected.contains(host)
+    }
+
+    /// Hosts connected now.
+    #[must_use]
+    pub fn connected(&self) -> usize {
+        self.connected.len()
+    }
+
+    /// Applies one decision; the shell makes it durable with the next [`Control::take_pending`].
+    ///
+    /// # Errors
+    /// [`Refused`]; nothing has changed then.
+    pub fn submit(&mut self, by: By, what: What) -> Result<u64, Refused> {
+        let seq = self.view.seq + 1;
+        let at = self.view.at.map_or(self.now, |before| before.max(self.now));
+        let entry = Entry { seq, at, by, what };
+        let payload = entry.to_payload().map_err(Refused::Json)?;
+        if payload.len() > PAYLOAD_MAX_BYTES {
+            return Err(Refused::EntryTooLarge(payload.len()));
+        }
+        let applied = self.view.apply(&entry)?;
+        self.pending.push(Pending { seq, at, payload });
+        self.note(&entry.what, applied);
+        Ok(seq)
+    }
+
+    /// Keeps what must be done about an entry once it is durable.
+    fn note(&mut self, what: &What, applied: Applied) {
+        self.all_stale |= applied.all_hosts;
+        self.stale.extend(applied.hosts);
+        let (What::RolloutInput { rollout, .. }, Some(effects)) = (what, applied.effects) else {
+            return;
+        };
+        let over = self.view.rollout(rollout).filter(|rollout| rollout.is_over());
+        if let Some(over) = over.filter(|_| !effects.transitions.is_empty()) {
+            self.waiting.insert(over.plan().service.clone());
+        }
+        let transitions = effects.transitions.into_iter();
+        self.transitions.extend(transitions.map(|transition| (rollout.clone(), transition)));
+    }
+
+    pub(crate) fn rollout_input(
+        &mut self,
+        by: By,
+        rollout: &RolloutId,
+        input: Input,
+    ) -> Result<u64, Refused> {
+        self.submit(by, What::RolloutInput { rollout: rollout.clone(), input })
+    }
+
+    /// For inputs that the core itself asked for: a refusal is worth a line, and no more.
+    pub(crate) fn submit_or_note(&mut self, by: By, rollout: &RolloutId, input: Input) -> bool {
+        let refused = self.rollout_input(by, rollout, input).err();
+        let taken = refused.is_none();
+        self.refusals.extend(refused.map(|refused| (rollout.clone(), refused)));
+        taken
+    }
+
+    /// A session with an enrolled host stands; `false` where nobody knows the host.
+    pub fn arrive(&mut self, host: HostId, agent_version: String) -> bool {
+        if !self.view.hosts.contains_key(&host) {
+            return false;
+        }
+        let before = self.words.remove(&host).unwrap_or_default();
+        self.words.insert(host, Word { agent_version, ..before });
+        self.connected.insert(host);
+        self.link_changed(host, true);
+        self.stale.insert(host);
+        true
+    }
+
+    /// The session of a host is over.
+    pub fn leave(&mut self, host: HostId) {
+        if self.connected.remove(&host) {
+            self.link_changed(host, false);
+        }
+    }
+
+    /// The session of a host is closed by the shell itself; the host comes back at once.
+    pub fn close(&mut self, host: &HostId) {
+        self.connected.remove(host);
+    }
+
+    pub(crate) fn link_changed(&mut self, host: HostId, connected: bool) {
+        let cares = |rollout: &&groundswell_rollout::Rollout| {
+            groundswell_rollout::cares_about_link(rollout, &host, connected)
+        };
+        let rollouts: Vec<RolloutId> =
+            self.view.live_rollouts().filter(cares).map(|r| r.id().clone()).collect();
+        for rollout in rollouts {
+            let input =
+                if connected { Input::Connected { host } } else { Input::Disconnected { host } };
+            self.submit_or_note(By::Coordinator, &rollout, input);
+        }
+    }
+
+    /// Takes what a connected host says that it has and lacks.
+    pub fn condition(&mut self, host: HostId, condition: Condition) {
+        if let Some(word) = self.words.get_mut(&host) {
+            word.condition = Some(condition);
+        }
+    }
+
+    /// Takes a report of a connected host: what it adds to rollouts becomes entries.
+    pub fn report(&mut self, host: HostId, report: Report) {
+        for standing in &report.services {
+            for _ in 0..FACTS_PER_STANDING_MAX {
+                let found = self.live_of(&standing.service).into_iter().find_map(|id| {
+                    let rollout = self.view.rollout(&id)?;
+                    let fact =
+                        groundswell_rollout::fact(rollout, &host, standing, report.generation)?;
+                    Some((id, fact))
+                });
+                let Some((rollout, fact)) = found else { break };
+                if !self.submit_or_note(By::Host(host), &rollout, Input::Host { host, fact }) {
+                    break;
+                }
+            }
+        }
+        if let Some(word) = self.words.get_mut(&host) {
+            word.report = Some(report);
+        }
+    }
+
+    /// Rollouts of a service that are kept whole, the newest first.
+    fn live_of(&self, service: &ServiceName) -> Vec<RolloutId> {
+        let rollouts = self.view.services.get(service).map(|service| &service.rollouts);
+        let newest = rollouts.into_iter().flatten().rev();
+        newest.take_while(|id| self.view.rollout(id).is_some()).cloned().collect()
+    }
+
+    /// What time alone brings: deadlines of rollouts.
+    pub fn tick(&mut self) {
+        let now = self.now;
+        let ids: Vec<RolloutId> =
+            self.view.live_rollouts().filter(|r| due(r, now)).map(|r| r.id().clone()).collect();
+        for id in ids {
+            for _ in 0..TICKS_MAX {
+                let is_due = self.view.rollout(&id).is_some_and(|rollout| due(rollout, now));
+                if !is_due || !self.submit_or_note(By::Coordinator, &id, Input::Tick) {
+                    break;
+                }
+            }
+        }
+    }
+
+    /// Once after a start, when agents had time to come back: hosts that have not are away.
+    pub fn sweep(&mut self) {
+        let mut away = Vec::new();
+        for rollout in self.view.live_rollouts() {
+            for (_, host, entry) in rollout.hosts() {
+                if entry.away.is_none() && !self.is_connected(&host.id) {
+                    away.push(host.id);
+                }
+            }
+        }
+        for host in away {
+            self.link_changed(host, false);
+        }
+        // A release may have become durable just before the end of the process, its plan not.
+        self.waiting.extend(self.view.services.keys().cloned());
+    }
+
+    /// Entries that are applied and not durable, in order.
+    pub fn take_pending(&mut self) -> Vec<Pending> {
+        std::mem::take(&mut self.pending)
+    }
+
+    /// Whether there are such entries.
+    #[must_use]
+    pub fn has_pending(&self) -> bool {
+        !self.pending.is_empty()
+    }
+
+    /// Connected hosts whose wish may have changed since this was asked last.
+    pub fn take_stale(&mut self) -> Vec<HostId> {
+        let stale = std::mem::take(&mut self.stale);
+        if std::mem::take(&mut self.all_stale) {
+            return self.connected.iter().copied().collect();
+        }
+        stale.into_iter().filter(|host| self.is_connected(host)).collect()
+    }
+
+    /// Phases that rollouts left since this was asked last, for the log.
+    pub fn take_transitions(&mut self) -> Vec<(RolloutId, Transition)> {
+        std::mem::take(&mut self.transitions)
+    }
+
+    /// Inputs of the control itself that rollouts refused since this was asked last, for the log.
+    pub fn take_refusals(&mut self) -> Vec<(RolloutId, Refused)> {
+        std::mem::take(&mut self.refusals)
+    }
+
+    /// What the host should be now; `None` where it is not enrolled.
+    #[must_use]
+    pub fn wish(&self, host: &HostId) -> Option<Wished> {
+        let environment = self.view.hosts.get(host)?.environment.clone();
+        let (services, generation) = self.view.wishes(host);
+        let mut releases = BTreeSet::new();
+        for wish in &services {
+            releases.extend(named(&wish.action));
+        }
+        let proof = |release: &ReleaseId| {
+            let found = self.view.releases.get(release)?;
+            Some(ReleaseProof {
+                release: *release,
+                signatures: found.published.signatures.clone(),
+                approvals: found.approvals.clone(),
+            })
+        };
+        let proofs = releases.iter().filter_map(proof).collect();
+        Some(Wished { environment, generation, services, proofs })
+    }
+}
+
+/// The releases that a host may have to fetch for an action.
+fn named(action: &Action) -> Option<ReleaseId> {
+    match action {
+        Action::Hold {} => None,
+        Action::Stage { release } | Action::Switch { release } => Some(*release),
+        Action::Revert { to, .. } => *to,
+    }
+}
