@@ -10,6 +10,7 @@ use rustix::fs::FlockOperation;
 use serde::Serialize;
 
 use crate::accepted;
+use crate::bring::free;
 use crate::clock::wall;
 use crate::config::Settings;
 use crate::drift;
@@ -18,7 +19,6 @@ use crate::identity::{self, Credentials, IdentityError, Loaded};
 use crate::journal;
 use crate::layout::Layout;
 use crate::switch;
-use crate::work::free_bytes;
 
 /// How bad it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -174,7 +174,7 @@ impl Diagnosis {
     }
 
     fn room(&mut self, layout: &Layout, keep_bytes: u64) {
-        match free_bytes(layout) {
+        match free(layout).map(|free| free.bytes) {
             Ok(free) if free < keep_bytes => self.bad(
                 format!("{free} bytes are free, and staging must leave {keep_bytes}"),
                 "make room on the disk of state_dir, or lower keep_free_bytes",

@@ -1,6 +1,7 @@
 //! One task owns every machine of this host: takes an event, steps, saves, acts. In that order; nothing
 //! is done and nothing reported before the state behind it is durable.
 
+mod conditions;
 mod drifts;
 mod updates;
 
@@ -8,7 +9,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use groundswell_common::condition::{Condition, ServiceCondition};
+use groundswell_common::condition::{CONDITION_TEXT_MAX_BYTES, Held, Lack, ServiceCondition};
 use groundswell_common::limits::{PERMIT_VALID_MS, SERVICES_PER_HOST_MAX};
 use groundswell_common::report::{FailedStep, Failure, RefusalNote, Report};
 use groundswell_common::trust::{
@@ -24,15 +25,16 @@ use tokio::task::JoinHandle;
 use tokio::time::{MissedTickBehavior, interval, sleep};
 
 use crate::accepted::{self, Accepted};
+use crate::bring::{self, Bring, Progress};
 use crate::cancel::{self, Canceller};
 use crate::clock::{SinceBoot, wall};
 use crate::identity::{Loaded, save_root};
 use crate::journal;
 use crate::link::{Heard, Said, Say};
 use crate::own;
-use crate::text::failure;
+use crate::text::{failure, head};
 use crate::trustee::{Trustee, walk};
-use crate::work::{Bring, Job, Outside, Under, free_bytes};
+use crate::work::{Job, Outside, Under};
 use crate::{hand, prune, switch};
 use groundswell_common::chain;
 use groundswell_machine::{Action, Again, Event, Service, State, StuckCause, Wish};
@@ -44,6 +46,11 @@ const ANSWER: Duration = Duration::from_secs(10);
 /// How often a person's requests are looked for.
 const LOOK: Duration = Duration::from_secs(5);
 /// Roots that one Welcome carries at most; as many mean that there may be more.
+/// The longest waits between two tries of what is held: where a try is of this host alone, where it asks the
+/// network, and where it reads the whole live tree.
+const HELD_LOCAL: Duration = Duration::from_secs(5);
+const HELD: Duration = Duration::from_secs(60);
+const HELD_LONG: Duration = Duration::from_secs(600);
 const ROOTS_PER_WELCOME: usize = 16;
 
 /// What comes back to the driver from what it started.
@@ -53,8 +60,12 @@ pub(crate) enum Back {
     Job { service: ServiceName, number: u64, event: Event },
     /// Whoever keeps an eye on a service saw something.
     Seen { service: ServiceName, number: u64, event: Event },
+    /// It is time to try again what is held.
+    Retry { service: ServiceName, number: u64 },
     /// It is time to ask for a permit again.
     Timer { service: ServiceName, number: u64 },
+    /// How the units stand that the owner allows.
+    Units(Vec<ServiceCondition>),
     /// What is live was compared with what was released.
     Looked(drifts::Looked),
 }
@@ -80,6 +91,12 @@ struct Slot {
     eye: Option<Canceller>,
     eyes: u64,
     timer: u64,
+    /// The newest wait for another try of what is held, and tries so far.
+    retry: u64,
+    held: u32,
+    /// What keeps it from asking for a permit.
+    lacks: Option<Held>,
+    progress: Progress,
     asked: Option<Asked>,
     /// The first report that says of the newest switch that it is done.
     probing_since: u64,
@@ -103,6 +120,8 @@ pub(crate) struct Driver {
     ends: Ends,
     connected: bool,
     refusal: Option<RefusalNote>,
+    /// How the units stand that the owner allows, as it was seen last.
+    units: Vec<ServiceCondition>,
     /// What was found changed, of which release.
     drifted: BTreeMap<ServiceName, (ReleaseId, String)>,
     seq: u64,
@@ -149,6 +168,7 @@ impl Driver {
             ends,
             connected: false,
             refusal: None,
+            units: Vec::new(),
             drifted: BTreeMap::new(),
             seq: 0,
             own,
@@ -224,6 +244,8 @@ impl Driver {
         let mut looks = interval(LOOK);
         looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut drifts = interval(drifts::EVERY);
+        let mut units = interval(conditions::EVERY);
+        units.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut trial = std::pin::pin!(sleep(own::TRIAL));
         loop {
             if self.hands_over() {
@@ -247,6 +269,7 @@ impl Driver {
                     }
                 }
                 _ = drifts.tick() => self.look_for_drift(),
+                _ = units.tick() => self.look_at_units(),
                 () = &mut stop => return Ok(()),
                 () = &mut trial, if self.is_on_trial() => return Err(DriverError::Unproven),
             }
@@ -455,6 +478,7 @@ impl Driver {
             Action::Activate { target } => Some(target),
             Action::Cancel
             | Action::Stage { .. }
+            | Action::StageAfter(_)
             | Action::Ask { .. }
             | Action::AskAfter(_)
             | Action::Start { .. }
@@ -522,9 +546,17 @@ impl Driver {
                 let current = self.slots.get(&service).is_some_and(|slot| slot.eyes == number);
                 if current { self.step(&service, event) } else { Ok(()) }
             }
+            Back::Retry { service, number } => {
+                let due = self.slots.get(&service).is_some_and(|slot| slot.retry == number);
+                if due { self.step(&service, Event::StageAgain) } else { Ok(()) }
+            }
             Back::Timer { service, number } => {
                 let due = self.slots.get(&service).is_some_and(|slot| slot.timer == number);
                 if due { self.step(&service, Event::AskAgain) } else { Ok(()) }
+            }
+            Back::Units(units) => {
+                self.units = units;
+                Ok(())
             }
             Back::Looked(looked) => {
                 self.on_looked(looked);
@@ -564,6 +596,7 @@ impl Driver {
                 let release = next.target().or(next.running.as_ref().map(|known| known.id));
                 let release = release.map(|id| id.digest().short()).unwrap_or_default();
                 tracing::info!(%service, from, to, why, release, "transition");
+                (slot.held, slot.lacks) = (0, None);
             }
             if next.watched() != slot.machine.watched() {
                 slot.close_eye();
@@ -602,8 +635,12 @@ impl Driver {
                 let floor = slot.machine.floor;
                 let (proof, trustee) = (self.proof(&release), self.trustee.clone());
                 let bring = Bring { release, proof, trustee, floor, running, back };
+                if let Some(slot) = self.slots.get_mut(service) {
+                    slot.retry += 1;
+                }
                 self.launch(service, |job| job.stage(bring));
             }
+            Action::StageAfter(lack) => self.stage_after(service, lack),
             Action::Ask { release, generation } => return self.ask(service, release, generation),
             Action::AskAfter(again) => self.ask_after(service, again),
             // Only ever an answer to a permit, which carries it out itself.
@@ -651,7 +688,9 @@ impl Driver {
     fn job(&self, service: &ServiceName) -> (Canceller, Job) {
         let (canceller, cancel) = cancel::switch();
         let (outside, service) = (self.outside.clone(), service.clone());
-        let job = Job { outside, service, cancel, starting: self.starting };
+        let progress = self.slots.get(&service).map(|slot| slot.progress.clone());
+        let (starting, progress) = (self.starting, progress.unwrap_or_default());
+        let job = Job { outside, service, cancel, starting, progress };
         (canceller, job)
     }
 
@@ -723,7 +762,15 @@ impl Driver {
             self.ask_after(service, Again::Soon);
             return Ok(());
         }
-        if let Err(refusal) = self.may_ask(service, slot, &release) {
+        let may = self.may_ask(service, slot, &release);
+        let lacks = may.as_ref().err().map(|refusal| {
+            let why = head(&chain(refusal), CONDITION_TEXT_MAX_BYTES).to_owned();
+            Held { lack: bring::of_refusal(refusal), why }
+        });
+        if let Some(slot) = self.slots.get_mut(service) {
+            slot.lacks = lacks;
+        }
+        if let Err(refusal) = may {
             self.refuse(generation, &refusal);
             self.ask_after(service, Again::Later);
             return Ok(());
@@ -786,6 +833,38 @@ impl Driver {
         });
     }
 
+    /// Waits longer from try to try, to a bound that fits what a try costs. What changes this at once, a session,
+    /// a directive or the owner's configuration, does not wait.
+    fn stage_after(&mut self, service: &ServiceName, lack: Lack) {
+        let longest = match lack {
+            Lack::UnitNotLoaded | Lack::User | Lack::Bus => HELD_LOCAL,
+            Lack::Drift => HELD_LONG,
+            Lack::Paused
+            | Lack::Drained
+            | Lack::UnitNotAllowed
+            | Lack::Room
+            | Lack::Inodes
+            | Lack::Bytes
+            | Lack::Journal
+            | Lack::Approval
+            | Lack::Root
+            | Lack::Platform
+            | Lack::StepDown
+            | Lack::Agent
+            | Lack::Settings
+            | Lack::Twin => HELD,
+        };
+        let Some(slot) = self.slots.get_mut(service) else { return };
+        let doubled = SOON.saturating_mul(2_u32.saturating_pow(slot.held.min(16)));
+        slot.held = slot.held.saturating_add(1);
+        slot.retry += 1;
+        let (number, service, back) = (slot.retry, service.clone(), self.ends.back.0.clone());
+        tokio::spawn(async move {
+            sleep(doubled.min(longest)).await;
+            drop(back.send(Back::Retry { service, number }).await);
+        });
+    }
+
     fn prune(&mut self, service: &ServiceName) {
         let fetching =
             self.slots.values().any(|slot| matches!(slot.machine.state, State::Fetching { .. }));
@@ -829,7 +908,7 @@ impl Driver {
             seq: self.seq,
             generation: self.floor.generation,
             services: self.slots.iter().map(standing).collect(),
-            free_bytes: free_bytes(layout).unwrap_or(0),
+            free_bytes: bring::free(layout).map_or(0, |free| free.bytes),
             refusal: self
                 .refusal
                 .clone()
@@ -844,7 +923,7 @@ impl Driver {
             before == (&report.services, &report.refusal, report.generation)
         });
         let had = before.as_ref().and_then(|before| before.condition.as_deref());
-        let same_condition = had.is_some_and(|had| same_condition(had, &condition));
+        let same_condition = had.is_some_and(|had| conditions::same(had, &condition));
         let Said { report, condition } = match before {
             Some(_) if same_report && same_condition => return,
             Some(before) if same_report => {
@@ -858,31 +937,6 @@ impl Driver {
         };
         self.ends.said.send_replace(Some(Said { report, condition }));
     }
-
-    /// What the host has and lacks.
-    fn condition(&self) -> Condition {
-        let service = |(service, slot): (&ServiceName, &Slot)| ServiceCondition {
-            paused: slot.machine.paused.clone(),
-            ..ServiceCondition::new(service.clone())
-        };
-        Condition {
-            instance: self.instance,
-            free_bytes: free_bytes(&self.outside.layout).unwrap_or(0),
-            free_inodes: u64::MAX,
-            platform: format!("{}-{}", std::env::consts::OS, std::env::consts::ARCH),
-            settings: None,
-            services: self.slots.iter().map(service).collect(),
-        }
-    }
-}
-
-/// Whether two conditions say the same to the coordinator: what is free changes with every file that is written,
-/// and is news where it changed by a tenth.
-fn same_condition(before: &Condition, now: &Condition) -> bool {
-    let near = |before: u64, now: u64| before.abs_diff(now) <= before / 10;
-    let free = near(before.free_bytes, now.free_bytes) && near(before.free_inodes, now.free_inodes);
-    let (free_bytes, free_inodes) = (now.free_bytes, now.free_inodes);
-    free && Condition { free_bytes, free_inodes, ..before.clone() } == *now
 }
 
 /// Random bytes; without any the process is told apart by its start.
@@ -897,8 +951,22 @@ fn instance() -> [u8; 16] {
 impl Slot {
     fn new(machine: Service, frozen: bool) -> Self {
         let (number, timer, probing_since) = (0, 0, 1);
-        let (work, asked, pruning, eye, eyes) = (None, None, None, None, 0);
-        Self { machine, frozen, work, number, eye, eyes, timer, asked, probing_since, pruning }
+        Self {
+            machine,
+            frozen,
+            work: None,
+            number,
+            eye: None,
+            eyes: 0,
+            timer,
+            retry: 0,
+            held: 0,
+            lacks: None,
+            progress: Progress::default(),
+            asked: None,
+            probing_since,
+            pruning: None,
+        }
     }
 
     /// Nobody keeps an eye on it any more; what was seen no longer counts.

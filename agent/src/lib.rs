@@ -5,6 +5,7 @@
 mod accepted;
 mod access;
 pub mod app;
+mod bring;
 mod cancel;
 mod certificate;
 mod clock;

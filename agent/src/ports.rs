@@ -5,7 +5,8 @@ use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::pin::Pin;
 
-use groundswell_common::manifest::{Probe, Switch};
+use groundswell_common::condition::{Held, ServiceCondition};
+use groundswell_common::manifest::{Manifest, Probe, Switch};
 use groundswell_common::{Digest, ServiceName, Version};
 
 use crate::cancel::Cancel;
@@ -95,6 +96,12 @@ pub(crate) trait Units: Send + Sync {
         tree: &Path,
         units: &[String],
     ) -> Result<(), ShippedError>;
+    /// What the host lacks to start it, where that can be known before.
+    fn lacks<'a>(&'a self, spec: &'a RunSpec) -> Work<'a, Result<Option<Held>, UnitError>>;
+    /// How the units stand that the owner of the host allows.
+    fn conditions(&self) -> Work<'_, Result<Vec<ServiceCondition>, UnitError>>;
+    /// Whether it can run what the release names, or the release is files alone.
+    fn runs(&self, manifest: &Manifest) -> bool;
     /// Whether it can switch so.
     fn switches(&self, switch: Switch) -> bool;
     /// Stops every service, when the agent ends and is configured to.

@@ -2,34 +2,31 @@
 //! by value and ends in one event. Decides nothing that the machine decides.
 
 use std::collections::BTreeSet;
-use std::io::Read as _;
 use std::sync::Arc;
 use std::time::Duration;
 
-use groundswell_common::limits::MANIFEST_MAX_BYTES;
 use groundswell_common::manifest::{HookPoint, Manifest, Probe, Switch};
 use groundswell_common::report::Verdict;
-use groundswell_common::trust::{Verified, check_approvals, check_step};
+use groundswell_common::trust::{check_approvals, check_step};
 use groundswell_common::wire::ReleaseProof;
-use groundswell_common::{Clock, Digest, ReleaseId, ServiceName, Timestamp};
+use groundswell_common::{Clock, ReleaseId, ServiceName, Timestamp};
 use tokio::sync::mpsc;
 use tokio::time::{sleep, timeout};
 
+use crate::bring::{BringError, Progress};
 use crate::cancel::Cancel;
 use crate::clock::{SinceBoot, wall};
-use crate::drift::{self, DriftError};
 use crate::durable::{self, Access, Fault};
-use crate::fetch::FetchError;
 use crate::layout::Layout;
 use crate::link::Say;
 use crate::own;
 use crate::ports::{Alive, Depot, Probes, RunSpec, Since, Units};
 use crate::probe::ProbeError;
-use crate::stage::{self, StageError, StagedRelease, Unpack};
+use crate::stage::{self, StageError, StagedRelease};
 use crate::switch::{self, Replaced};
 use crate::text::failure;
 use crate::trustee::Trustee;
-use crate::units::{ShippedError, UnitError, instance};
+use crate::units::{UnitError, instance};
 use groundswell_common::chain;
 use groundswell_machine::{Cause, Event, Known};
 
@@ -69,181 +66,18 @@ pub(crate) struct Job {
     pub(crate) cancel: Cancel,
     /// Whether the agent has just started, and what should run may not.
     pub(crate) starting: bool,
-}
-
-/// Why a release cannot be brought here.
-#[derive(Debug, thiserror::Error)]
-enum BringError {
-    #[error("the directive brought no proof of the release")]
-    NoProof,
-    #[error(transparent)]
-    Fetch(#[from] FetchError),
-    #[error(transparent)]
-    Stage(#[from] StageError),
-    #[error(transparent)]
-    Shipped(#[from] ShippedError),
-    #[error(transparent)]
-    Drift(#[from] DriftError),
-    #[error(transparent)]
-    Fault(#[from] Fault),
-    #[error("{need_bytes} bytes are needed and {free_bytes} are free; make room")]
-    Full { need_bytes: u64, free_bytes: u64 },
-    #[error("the unpacking task was lost")]
-    Lost,
-}
-
-/// A release to bring here.
-pub(crate) struct Bring {
-    pub(crate) release: ReleaseId,
-    pub(crate) proof: Option<ReleaseProof>,
-    pub(crate) trustee: Trustee,
-    pub(crate) floor: u64,
-    pub(crate) running: Option<Known>,
-    /// Whether the directive orders a step down.
-    pub(crate) back: bool,
+    pub(crate) progress: Progress,
 }
 
 impl Job {
-    /// Fetches, verifies and unpacks.
-    pub(crate) async fn stage(self, bring: Bring) -> Event {
-        let (release, revertible) = (bring.release, bring.running.clone().filter(|_| !bring.back));
-        let staged = match self.bring(bring).await {
-            Ok(known) => {
-                self.can_go_back(revertible.filter(|_| !known.one_way)).await.map(|()| known)
-            }
-            Err(error) => Err(error),
-        };
-        match staged {
-            Ok(known) => Event::Staged(known),
-            Err(error) => {
-                tracing::warn!(service = %self.service, release = %release, error = %chain(&error),
-                    "the release cannot be staged");
-                Event::StageFailed { release, why: failure(&chain(&error), "") }
-            }
-        }
-    }
-
-    async fn bring(&self, bring: Bring) -> Result<Known, BringError> {
-        let proof = bring.proof.clone().ok_or(BringError::NoProof)?;
-        let layout = &self.outside.layout;
-        match stage::open(layout, &self.service, &proof, &bring.trustee) {
-            Ok(Some(staged)) => {
-                self.admit(staged.manifest(), &bring)?;
-                self.admit_units(&staged)?;
-                stage::save_proof(layout, &self.service, &proof)?;
-                return Ok(staged.known().clone());
-            }
-            Ok(None) => {}
-            Err(StageError::Damaged(_)) => {
-                crate::durable::remove_tree(&layout.release(&self.service, &proof.release))?;
-            }
-            Err(error) => return Err(error.into()),
-        }
-        let payload = self.fetch_manifest(proof.release.digest()).await?;
-        let manifest = stage::verify_manifest(&payload, &proof, &self.service, &bring.trustee)?;
-        self.admit(&manifest, &bring)?;
-        let blob = manifest.full_blob().clone();
-        self.make_room(blob.size.saturating_add(manifest.unpacked_bytes()))?;
-        let depot = &self.outside.depot;
-        let bundle = depot.fetch(&blob.sha256, blob.size, &self.cancel).await?;
-        let staged = self.unpack(payload, proof, manifest, bundle).await;
-        // A bundle whose content is not what the manifest lists is of no use a second time either.
-        depot.discard(&blob.sha256);
-        let staged = staged?;
-        self.admit_units(&staged)?;
-        Ok(staged.known().clone())
-    }
-
-    fn admit_units(&self, staged: &StagedRelease) -> Result<(), BringError> {
-        let tree = self.outside.layout.release(&self.service, &staged.known().id).join("tree");
-        Ok(self.outside.units.takes(&self.service, &tree, &staged.manifest().units)?)
-    }
-
-    /// A release is staged where what it would go back to is whole on the disk.
-    async fn can_go_back(&self, running: Option<Known>) -> Result<(), BringError> {
-        let allowed = self.outside.allow_drift.contains(&self.service);
-        let Some(running) = running.filter(|_| !allowed) else { return Ok(()) };
-        let job = self.clone();
-        let look = move || {
-            let cancelled = || job.cancel.is_cancelled();
-            drift::check(&job.outside.layout, &job.service, &running.id, &cancelled)
-        };
-        let looked = tokio::task::spawn_blocking(look).await.map_err(|_| BringError::Lost)?;
-        Ok(looked?)
-    }
-
-    async fn fetch_manifest(&self, digest: &Digest) -> Result<Vec<u8>, BringError> {
-        let limit = u64::try_from(MANIFEST_MAX_BYTES).unwrap_or(u64::MAX);
-        let file = self.outside.depot.fetch(digest, limit, &self.cancel).await?;
-        let mut payload = Vec::new();
-        // Whoever wrote the file may still write: what counts is what is read, and that is bounded.
-        let read = file.take(limit).read_to_end(&mut payload);
-        read.map_err(crate::durable::at("read", &self.outside.layout.part(digest)))?;
-        self.outside.depot.discard(digest);
-        Ok(payload)
-    }
-
-    /// Checks 4, 7 and the host's own say on units.
-    fn admit(&self, manifest: &Manifest, bring: &Bring) -> Result<(), StageError> {
-        let running_seq = bring.running.as_ref().map(|known| known.seq);
-        check_step(manifest.seq, bring.floor, running_seq, bring.back)
-            .map_err(StageError::Refused)?;
-        if !self.outside.units.switches(manifest.switch) {
-            return Err(StageError::Switch(manifest.switch));
-        }
-        if own::is_own(&self.service) {
-            own::fits(manifest, &self.outside.layout).map_err(StageError::Own)?;
-        }
-        let allowed_by_root = bring.trustee.root.units.iter().find(|e| e.service == self.service);
-        let beyond_root = allowed_by_root.and_then(|entry| {
-            manifest.units.iter().find(|unit| !entry.units.contains(unit)).cloned()
-        });
-        let here = self.outside.units.refused_unit(&self.service, &manifest.units);
-        match beyond_root.or(here) {
-            Some(unit) => Err(StageError::Unit(unit)),
-            None => Ok(()),
-        }
-    }
-
-    fn make_room(&self, bytes: u64) -> Result<(), BringError> {
-        let need_bytes = bytes.saturating_add(self.outside.keep_free_bytes);
-        let free_bytes = free_bytes(&self.outside.layout)?;
-        if free_bytes < need_bytes {
-            return Err(BringError::Full { need_bytes, free_bytes });
-        }
-        Ok(())
-    }
-
-    async fn unpack(
-        &self,
-        payload: Vec<u8>,
-        proof: ReleaseProof,
-        manifest: Verified<Manifest>,
-        bundle: std::fs::File,
-    ) -> Result<StagedRelease, BringError> {
-        let job = self.clone();
-        let work = move || {
-            stage::unpack(Unpack {
-                layout: &job.outside.layout,
-                service: &job.service,
-                payload: &payload,
-                proof: &proof,
-                manifest,
-                bundle,
-                cancelled: &|| job.cancel.is_cancelled(),
-            })
-        };
-        tokio::task::spawn_blocking(work).await.map_err(|_| BringError::Lost)?.map_err(Into::into)
-    }
-
     /// Replaces the live link under a permit. No unit is touched but by hooks.
     pub(crate) async fn activate(self, under: Under) -> Event {
         let (layout, release) = (&self.outside.layout, under.proof.release);
-        let staged = match self.last_look(&under) {
+        let staged = match self.last_look(&under).await {
             Ok(staged) => staged,
             Err(error) => {
                 under.give_back(false);
-                return Event::StageFailed { release, why: failure(&chain(&error), "") };
+                return self.not_staged(release, &error);
             }
         };
         let before = under.running.as_ref().map(|known| known.id);
@@ -318,13 +152,13 @@ impl Job {
         }
     }
 
-    fn reopened(&self, release: &ReleaseId) -> Option<(ReleaseId, Manifest)> {
+    pub(crate) fn reopened(&self, release: &ReleaseId) -> Option<(ReleaseId, Manifest)> {
         let manifest = stage::reopen(&self.outside.layout, &self.service, release);
         manifest.ok().map(|manifest| (*release, manifest))
     }
 
     /// Checks 4, 5 and 7 again, at the moment of the switch.
-    fn last_look(&self, under: &Under) -> Result<StagedRelease, BringError> {
+    async fn last_look(&self, under: &Under) -> Result<StagedRelease, BringError> {
         let (layout, trustee) = (&self.outside.layout, &under.trustee);
         let staged = stage::open(layout, &self.service, &under.proof, trustee)?
             .ok_or(StageError::Damaged(under.proof.release))?;
@@ -335,6 +169,7 @@ impl Job {
         let release = &under.proof.release;
         check_approvals(&under.proof.approvals, release, who, &trustee.root, wall())
             .map_err(StageError::Refused)?;
+        self.could_start((release, staged.manifest())).await?;
         Ok(staged)
     }
 
@@ -456,7 +291,7 @@ impl Job {
         units.filter(|unit| !keep.contains(unit)).collect()
     }
 
-    fn spec(&self, (release, manifest): (&ReleaseId, &Manifest)) -> RunSpec {
+    pub(crate) fn spec(&self, (release, manifest): (&ReleaseId, &Manifest)) -> RunSpec {
         RunSpec {
             service: self.service.clone(),
             version: manifest.version.clone(),
@@ -899,11 +734,4 @@ impl Under {
             tracing::debug!("a permit could not be returned; it ends by its time");
         }
     }
-}
-
-/// Bytes that staging may use.
-pub(crate) fn free_bytes(layout: &Layout) -> Result<u64, Fault> {
-    let stat = rustix::fs::statvfs(layout.state())
-        .map_err(|error| crate::durable::at("measure", layout.state())(error.into()))?;
-    Ok(stat.f_bavail.saturating_mul(stat.f_frsize))
 }

@@ -347,6 +347,7 @@ impl Host {
             Action::Cancel => self.number += 1,
             Action::Stage { release, .. } => self.stage(release, now),
             Action::Ask { release, generation } => self.asks.push(Ask { release, generation }),
+            Action::StageAfter(_) => self.after(30_000, now, Event::StageAgain),
             Action::AskAfter(again) => {
                 let millis = match again {
                     Again::Soon => 1_000,

@@ -1,5 +1,6 @@
 //! What a service on a host is and remembers: the part that the journal keeps. Decides nothing.
 
+use groundswell_common::condition::{Held, Lack};
 use groundswell_common::directive::Action as Desired;
 use groundswell_common::report::{FailedStep, Failure, HostState, Standing, SwitchTimes, Verdict};
 use groundswell_common::{ReleaseId, RolloutId, ServiceName, Timestamp, Version};
@@ -69,6 +70,9 @@ pub enum State {
     Fetching {
         /// Which release.
         target: ReleaseId,
+        /// What the host lacked at the last try; it is tried again.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        held: Option<Held>,
     },
     /// `target` is on disk, complete and verified; not live.
     Staged {
@@ -309,13 +313,39 @@ impl Service {
     /// The release that the machine is working on.
     pub fn target(&self) -> Option<ReleaseId> {
         match &self.state {
-            State::Fetching { target } => Some(*target),
+            State::Fetching { target, .. } => Some(*target),
             State::Staged { target }
             | State::Switching { target, .. }
             | State::Probing { target, .. }
             | State::Baking { target, .. } => Some(target.id),
             State::Reverting { to, .. } => to.as_ref().map(|to| to.id),
             State::Idle {} | State::Committed {} | State::Stuck { .. } => None,
+        }
+    }
+
+    /// Why the wished release is not taken now, though nothing speaks against it.
+    pub fn held(&self) -> Option<Held> {
+        match (&self.state, &self.wish) {
+            (State::Fetching { held, .. }, _) => held.clone(),
+            (State::Staged { .. }, Some(Wish { action: Desired::Switch { .. }, .. })) => {
+                let why = |reason| {
+                    format!(
+                        "a person has paused it: {reason}; 'groundswell-agent resume' ends that"
+                    )
+                };
+                self.paused.as_ref().map(|reason| Held { lack: Lack::Paused, why: why(reason) })
+            }
+            (
+                State::Idle {}
+                | State::Staged { .. }
+                | State::Switching { .. }
+                | State::Probing { .. }
+                | State::Baking { .. }
+                | State::Committed {}
+                | State::Reverting { .. }
+                | State::Stuck { .. },
+                _,
+            ) => None,
         }
     }
 

@@ -1,5 +1,6 @@
 //! What happens to a service, and what follows. Every event is judged in every state; none is unknown.
 
+use groundswell_common::condition::{Held, Lack};
 use groundswell_common::directive::Action as Desired;
 use groundswell_common::report::{FailedStep, Failure, SwitchTimes, Verdict};
 use groundswell_common::{ReleaseId, RolloutId, Timestamp};
@@ -20,7 +21,16 @@ pub enum Event {
     AskAgain,
     /// The release is on disk, complete and verified.
     Staged(Known),
-    /// The release cannot be brought here.
+    /// The host lacks something that the release needs. Says nothing against the release.
+    StageHeld {
+        /// Which release.
+        release: ReleaseId,
+        /// What is lacking, and the next step.
+        held: Held,
+    },
+    /// It is time to try again what was held, or what was lacking may be there.
+    StageAgain,
+    /// The release is one that this host can never run, or its own hook before the switch failed.
     StageFailed {
         /// Which release.
         release: ReleaseId,
@@ -108,6 +118,8 @@ impl Event {
             Self::Linked => "linked",
             Self::AskAgain => "ask again",
             Self::Staged(_) => "staged",
+            Self::StageHeld { .. } => "held",
+            Self::StageAgain => "stage again",
             Self::StageFailed { .. } => "stage failed",
             Self::Permitted { .. } => "permitted",
             Self::Denied { .. } => "denied",
@@ -154,6 +166,8 @@ pub enum Action {
         /// Whether this is the way back.
         back: bool,
     },
+    /// Deliver [`Event::StageAgain`] after a while that fits what is lacking.
+    StageAfter(Lack),
     /// Ask for a permit, now or later.
     Ask {
         /// Which release.
@@ -236,6 +250,8 @@ impl Service {
             Event::Linked => self.on_linked(),
             Event::AskAgain => self.ask(),
             Event::Staged(known) => self.on_staged(known),
+            Event::StageHeld { release, held } => self.on_stage_held(release, held),
+            Event::StageAgain => self.stage_again(),
             Event::StageFailed { release, why } => self.on_stage_failed(release, why),
             Event::Permitted { release, generation } => self.on_permitted(release, generation, now),
             Event::Denied { generation, again } => self.on_denied(generation, again),
@@ -278,11 +294,15 @@ impl Service {
             State::Stuck { .. } => return (self, Vec::new()),
             State::Idle {} | State::Committed {} if live == ran => self.resume_at_rest(),
             State::Staged { .. } if live == ran => self.resume_at_rest(),
-            State::Fetching { target } if live == ran && worn_out => {
-                let why = format!("the agent restarted {} times while staging it", self.resumes);
-                self.on_stage_failed(target, why)
+            State::Fetching { target, .. } if live == ran && worn_out => {
+                let times = self.resumes;
+                let why =
+                    format!("the agent restarted {times} times while staging it; see its log");
+                let mut actions = vec![Action::Ensure];
+                actions.extend(self.on_stage_held(target, Held { lack: Lack::Agent, why }));
+                actions
             }
-            State::Fetching { target } if live == ran => {
+            State::Fetching { target, .. } if live == ran => {
                 vec![Action::Ensure, Action::Stage { release: target, back: self.goes_back() }]
             }
             State::Switching { target, deadline } if live == Some(target.id) && !worn_out => {
@@ -584,12 +604,12 @@ impl Service {
             return self.settle();
         }
         if self.target() == Some(release) {
-            return Vec::new();
+            return self.stage_again();
         }
         if self.failure.as_ref().is_some_and(|failure| failure.release == release) {
             self.failure = None;
         }
-        self.enter(State::Fetching { target: release });
+        self.enter(State::Fetching { target: release, held: None });
         vec![Action::Cancel, Action::Stage { release, back: self.goes_back() }]
     }
 
@@ -644,7 +664,9 @@ impl Service {
     }
 
     fn on_linked(&mut self) -> Vec<Action> {
-        self.ask()
+        let mut actions = self.stage_again();
+        actions.extend(self.ask());
+        actions
     }
 
     /// Asks for a permit where that is what is missing.
@@ -673,7 +695,7 @@ impl Service {
 
     fn on_staged(&mut self, known: Known) -> Vec<Action> {
         match &self.state {
-            State::Fetching { target } if *target == known.id => {
+            State::Fetching { target, .. } if *target == known.id => {
                 self.enter(State::Staged { target: known });
                 let mut actions = vec![Action::Prune];
                 actions.extend(self.pursue());
@@ -681,6 +703,46 @@ impl Service {
             }
             State::Idle {}
             | State::Fetching { .. }
+            | State::Staged { .. }
+            | State::Switching { .. }
+            | State::Probing { .. }
+            | State::Baking { .. }
+            | State::Committed {}
+            | State::Reverting { .. }
+            | State::Stuck { .. } => Vec::new(),
+        }
+    }
+
+    fn on_stage_held(&mut self, release: ReleaseId, held: Held) -> Vec<Action> {
+        match &self.state {
+            // From Switching: it was lacking at the last look, before the live link was touched.
+            State::Fetching { .. } | State::Switching { deadline: None, .. }
+                if self.target() == Some(release) =>
+            {
+                let lack = held.lack;
+                self.enter(State::Fetching { target: release, held: Some(held) });
+                vec![Action::StageAfter(lack)]
+            }
+            State::Idle {}
+            | State::Fetching { .. }
+            | State::Staged { .. }
+            | State::Switching { .. }
+            | State::Probing { .. }
+            | State::Baking { .. }
+            | State::Committed {}
+            | State::Reverting { .. }
+            | State::Stuck { .. } => Vec::new(),
+        }
+    }
+
+    /// Tries again what is held.
+    fn stage_again(&mut self) -> Vec<Action> {
+        match &self.state {
+            State::Fetching { target, held: Some(_) } => {
+                vec![Action::Stage { release: *target, back: self.goes_back() }]
+            }
+            State::Fetching { held: None, .. }
+            | State::Idle {}
             | State::Staged { .. }
             | State::Switching { .. }
             | State::Probing { .. }

@@ -1,3 +1,4 @@
+use groundswell_common::condition::{Held, Lack};
 use groundswell_common::directive::Action as Desired;
 use groundswell_common::report::{FailedStep, Failure, Verdict};
 use groundswell_common::{Digest, ReleaseId, Timestamp};
@@ -46,6 +47,10 @@ fn revert(from: &str, to: Option<&str>) -> Desired {
     Desired::Revert { from: id(from), to: to.map(id) }
 }
 
+fn held() -> Held {
+    Held { lack: Lack::Room, why: "make room".to_owned() }
+}
+
 /// The slow watch of what is at rest.
 fn guard(known: Option<Verdict>) -> Action {
     Action::Guard { until: NOW.plus_secs(86_400), interval_secs: 60, known }
@@ -65,7 +70,8 @@ fn states() -> Vec<(&'static str, State)> {
     let (deadline, until) = (NOW.plus_secs(30), NOW.plus_secs(10));
     vec![
         ("idle", State::Idle {}),
-        ("fetching", State::Fetching { target: target.id }),
+        ("fetching", State::Fetching { target: target.id, held: None }),
+        ("held", State::Fetching { target: target.id, held: Some(held()) }),
         ("staged", State::Staged { target: target.clone() }),
         ("switching", State::Switching { target: target.clone(), deadline: None }),
         ("starting", State::Switching { target: target.clone(), deadline: Some(deadline) }),
@@ -101,6 +107,8 @@ fn events() -> Vec<(&'static str, Event)> {
         ("ask again", Event::AskAgain),
         ("staged", Event::Staged(known("new"))),
         ("stage failed", Event::StageFailed { release, why: "full".to_owned() }),
+        ("held", Event::StageHeld { release, held: held() }),
+        ("stage again", Event::StageAgain),
         ("permitted", Event::Permitted { release, generation: 5 }),
         ("other permit", Event::Permitted { release, generation: 4 }),
         ("denied", Event::Denied { generation: 5, again: Again::Later }),
@@ -126,64 +134,59 @@ fn events() -> Vec<(&'static str, Event)> {
 #[rustfmt::skip]
 const TABLE: &[(&str, &[&str])] = &[
     ("idle", &[
-        "idle", "fetching", "idle", "-", "-", "-", "-", "-",
-        "-", "-", "-", "-", "-", "-", "-", "-",
-        "-", "-", "-", "-", "-", "-", "-", "-",
-        "-",
+        "idle", "fetching", "idle", "-", "-", "-", "-", "-", "-",
+        "-", "-", "-", "-", "-", "-", "-", "-", "-",
+        "-", "-", "-", "-", "-", "-", "-", "-", "-",
     ]),
     ("fetching", &[
-        "committed", "fetching", "committed", "-", "-", "-", "staged", "committed",
-        "-", "-", "-", "-", "-", "-", "-", "-",
-        "fetching", "fetching", "-", "-", "-", "fetching", "-", "-",
-        "-",
+        "committed", "fetching", "committed", "-", "-", "-", "staged", "committed", "fetching",
+        "-", "-", "-", "-", "-", "-", "-", "-", "-",
+        "fetching", "fetching", "-", "-", "-", "fetching", "-", "-", "-",
+    ]),
+    ("held", &[
+        "committed", "fetching", "committed", "-", "fetching", "-", "staged", "committed", "fetching",
+        "fetching", "-", "-", "-", "-", "-", "-", "-", "-",
+        "fetching", "fetching", "-", "-", "-", "fetching", "-", "-", "-",
     ]),
     ("staged", &[
-        "staged", "fetching", "committed", "-", "asks", "asks", "-", "-",
-        "switching", "-", "waits", "-", "-", "-", "-", "-",
-        "staged", "staged", "-", "-", "-", "staged", "-", "-",
-        "-",
+        "staged", "fetching", "committed", "-", "asks", "asks", "-", "-", "-",
+        "-", "switching", "-", "waits", "-", "-", "-", "-", "-",
+        "staged", "staged", "-", "-", "-", "staged", "-", "-", "-",
     ]),
     ("switching", &[
-        "switching", "switching", "switching", "-", "-", "-", "-", "committed",
-        "-", "-", "-", "staged", "probing", "reverting", "-", "reverting",
-        "-", "-", "switching", "reverting", "staged", "-", "-", "-",
-        "-",
+        "switching", "switching", "switching", "-", "-", "-", "-", "committed", "fetching",
+        "-", "-", "-", "-", "staged", "probing", "reverting", "-", "reverting",
+        "-", "-", "switching", "reverting", "staged", "-", "-", "-", "-",
     ]),
     ("starting", &[
-        "switching", "switching", "reverting", "-", "-", "-", "-", "-",
-        "-", "-", "-", "-", "probing", "reverting", "-", "reverting",
-        "-", "-", "-", "-", "-", "-", "-", "-",
-        "-",
+        "switching", "switching", "reverting", "-", "-", "-", "-", "-", "-",
+        "-", "-", "-", "-", "-", "probing", "reverting", "-", "reverting",
+        "-", "-", "-", "-", "-", "-", "-", "-", "-",
     ]),
     ("probing", &[
-        "probing", "probing", "reverting", "-", "-", "-", "-", "-",
-        "-", "-", "-", "-", "-", "-", "baking", "reverting",
-        "-", "-", "-", "-", "-", "-", "probing", "-",
-        "-",
+        "probing", "probing", "reverting", "-", "-", "-", "-", "-", "-",
+        "-", "-", "-", "-", "-", "-", "-", "baking", "reverting",
+        "-", "-", "-", "-", "-", "-", "probing", "-", "-",
     ]),
     ("baking", &[
-        "baking", "baking", "reverting", "-", "-", "-", "-", "-",
-        "-", "-", "-", "-", "-", "-", "committed", "reverting",
-        "-", "-", "-", "-", "-", "-", "baking", "-",
-        "-",
+        "baking", "baking", "reverting", "-", "-", "-", "-", "-", "-",
+        "-", "-", "-", "-", "-", "-", "-", "committed", "reverting",
+        "-", "-", "-", "-", "-", "-", "baking", "-", "-",
     ]),
     ("committed", &[
-        "committed", "fetching", "committed", "-", "-", "-", "-", "-",
-        "-", "-", "-", "-", "-", "-", "-", "-",
-        "committed", "committed", "-", "-", "-", "committed", "-", "-",
-        "-",
+        "committed", "fetching", "committed", "-", "-", "-", "-", "-", "-",
+        "-", "-", "-", "-", "-", "-", "-", "-", "-",
+        "committed", "committed", "-", "-", "-", "committed", "-", "-", "-",
     ]),
     ("reverting", &[
-        "reverting", "reverting", "reverting", "-", "-", "-", "-", "-",
-        "-", "-", "-", "-", "-", "-", "-", "-",
-        "-", "-", "-", "-", "-", "-", "-", "fetching",
-        "stuck",
+        "reverting", "reverting", "reverting", "-", "-", "-", "-", "-", "-",
+        "-", "-", "-", "-", "-", "-", "-", "-", "-",
+        "-", "-", "-", "-", "-", "-", "-", "fetching", "stuck",
     ]),
     ("stuck", &[
-        "stuck", "fetching", "switching", "-", "-", "-", "-", "-",
-        "-", "-", "-", "-", "-", "-", "-", "-",
-        "-", "-", "-", "-", "-", "-", "-", "-",
-        "-",
+        "stuck", "fetching", "switching", "-", "-", "-", "-", "-", "-",
+        "-", "-", "-", "-", "-", "-", "-", "-", "-",
+        "-", "-", "-", "-", "-", "-", "-", "-", "-",
     ]),
 ];
 
@@ -215,8 +218,9 @@ fn every_saved_state_is_resumed_in_its_own_way() {
     let fetch = Action::Stage { release: id("new"), back: false };
     let resting = vec![Action::Ensure, Action::Prune];
     let watched = vec![guard(None)];
-    let wants: [(&str, Vec<Action>); 10] = [
+    let wants: [(&str, Vec<Action>); 11] = [
         ("fetching", [resting.clone(), vec![Action::Cancel, fetch.clone()]].concat()),
+        ("fetching", vec![Action::Ensure, fetch.clone(), guard(None)]),
         ("fetching", vec![Action::Ensure, fetch.clone(), guard(None)]),
         ("staged", [resting.clone(), vec![ask], watched.clone()].concat()),
         ("switching", vec![Action::Start { deadline: NOW.plus_secs(30) }]),
@@ -300,8 +304,7 @@ fn restarting_in_one_state_for_ever_ends() {
         assert!(after.failure.unwrap().why.contains("restarted 9 times"));
     }
     let after = resume("fetching", "old");
-    assert_eq!(after.state.name(), "committed");
-    assert_eq!(after.failure.unwrap().step, FailedStep::Stage);
+    assert_eq!((after.held().unwrap().lack, after.failure), (Lack::Agent, None));
 }
 
 #[test]
@@ -466,7 +469,7 @@ fn a_newer_release_waits_for_the_bake_and_then_begins() {
     let (machine, _) = after(to_probing(), [newer, Event::Passed]);
     assert_eq!(machine.state.name(), "baking");
     let (machine, actions) = after(machine, [Event::Passed]);
-    assert_eq!(machine.state, State::Fetching { target: id("next") });
+    assert_eq!(machine.state, State::Fetching { target: id("next"), held: None });
     let stage = Action::Stage { release: id("next"), back: false };
     let (until, known) = (NOW.plus_secs(10 + 900), Some(Verdict::Pass));
     let guard = Action::Guard { until, interval_secs: 5, known };
@@ -725,4 +728,33 @@ fn a_journal_of_an_earlier_agent_is_read() {
     assert!(json.get("unproven").is_none() && json.get("stopped").is_none(), "{json}");
     let read: Service = serde_json::from_value(json).unwrap();
     assert_eq!(read, service("switching", state("switching")));
+}
+
+#[test]
+fn what_the_host_lacks_is_no_failure_and_is_tried_again() {
+    let wished = after(committed(), [Event::Wish(wish(5, switch("new")))]).0;
+    let stage = Action::Stage { release: id("new"), back: false };
+    let lacking = Event::StageHeld { release: id("new"), held: held() };
+    let (machine, actions) = after(wished, [lacking.clone()]);
+    assert_eq!(actions, [Action::StageAfter(Lack::Room)]);
+    assert_eq!((machine.held(), machine.failure.clone()), (Some(held()), None));
+    assert!(!machine.refuses(&id("new")));
+    // By itself, with a session, with a newer directive: each is a reason to try again.
+    let newer = Event::Wish(wish(6, switch("new")));
+    for event in [Event::StageAgain, Event::Linked, newer] {
+        let (same, actions) = machine.clone().step(event, NOW);
+        assert_eq!((same.held(), actions), (Some(held()), vec![stage.clone()]), "it is still so");
+    }
+    let (machine, _) = after(machine, [Event::Staged(known("new"))]);
+    assert_eq!((machine.state.name(), machine.held()), ("staged", None));
+    // At the last look before the switch as well.
+    let (machine, _) = after(machine, [Event::Permitted { release: id("new"), generation: 5 }]);
+    let (machine, actions) = after(machine, [lacking]);
+    assert_eq!(actions[..1], [Action::StageAfter(Lack::Room)]);
+    assert_eq!((machine.running.clone(), machine.failure.clone()), (Some(known("old")), None));
+    // A pause of the owner holds what is staged.
+    let paused = [Event::Staged(known("new")), Event::Paused(Some("new disk".to_owned()))];
+    let (machine, _) = after(machine, paused);
+    let held = machine.held().unwrap();
+    assert!(held.lack == Lack::Paused && held.why.contains("new disk"), "{held:?}");
 }

@@ -43,9 +43,6 @@ pub(crate) enum UnitError {
     /// A release without a command under the process supervisor.
     #[error("start the service: the release has no command; set [release] command")]
     NoCommand,
-    /// A release without units under systemd.
-    #[error("start the service: the release names no units; set [release] units")]
-    NoUnits,
     /// A unit that the host's configuration does not allow.
     #[error("restart {0}: not allowed here; add it to [services.NAME] units of the agent")]
     NotAllowed(String),
@@ -111,7 +108,6 @@ impl UnitError {
         match self {
             Self::Bus { .. } | Self::Silent { .. } => true,
             Self::NoCommand
-            | Self::NoUnits
             | Self::NotAllowed(_)
             | Self::Spawn { .. }
             | Self::Unkillable(_)

@@ -5,7 +5,8 @@ use std::path::Path;
 use std::sync::Mutex;
 
 use groundswell_common::ServiceName;
-use groundswell_common::manifest::Switch;
+use groundswell_common::condition::{Held, ServiceCondition};
+use groundswell_common::manifest::{Manifest, Switch};
 
 use tokio::sync::watch;
 
@@ -24,6 +25,8 @@ pub(crate) struct SimulatedUnits {
     pub(crate) hang: Mutex<BTreeSet<String>>,
     /// Whether the way to the supervisor is missing.
     pub(crate) away: watch::Sender<bool>,
+    /// What the host lacks to start a version.
+    pub(crate) lacking: Mutex<Option<(String, Held)>>,
     /// A unit that somebody stopped.
     pub(crate) stopped: Mutex<Option<String>>,
 }
@@ -127,6 +130,20 @@ impl Units for SimulatedUnits {
         _units: &[String],
     ) -> Result<(), ShippedError> {
         Ok(())
+    }
+
+    fn lacks<'a>(&'a self, spec: &'a RunSpec) -> Work<'a, Result<Option<Held>, UnitError>> {
+        let lacking = self.lacking.lock().unwrap().clone();
+        let lacking = lacking.filter(|(version, _)| version == spec.version.as_str());
+        Box::pin(std::future::ready(Ok(lacking.map(|(_, held)| held))))
+    }
+
+    fn conditions(&self) -> Work<'_, Result<Vec<ServiceCondition>, UnitError>> {
+        Box::pin(std::future::ready(Ok(Vec::new())))
+    }
+
+    fn runs(&self, _manifest: &Manifest) -> bool {
+        true
     }
 
     fn switches(&self, _switch: Switch) -> bool {

@@ -6,19 +6,24 @@ mod bus;
 use std::collections::{BTreeMap, BTreeSet};
 use std::num::NonZeroUsize;
 use std::path::Path;
+use std::process::Stdio;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use futures_util::StreamExt as _;
-use groundswell_common::manifest::Switch;
+use groundswell_common::condition::{
+    Held, Lack, ServiceCondition, UNITS_LISTED_MAX, UnitCondition, UnitLoad,
+};
+use groundswell_common::manifest::{Manifest, Switch};
 use groundswell_common::{ServiceName, chain};
 use tokio::time::{sleep, timeout};
 use zbus::message::Type;
 use zbus::{MatchRule, MessageStream, ObjectPath, OwnedObjectPath};
 
 use self::bus::{Bus, MANAGER, SYSTEMD, Unit};
-use super::log::last_lines;
+use super::log::{Run, last_lines};
 use super::{HOPELESS_CRASHES, ShippedError, UnitError, named, shipped};
+use crate::clock::wall;
 use crate::hooks::{HookError, Order};
 use crate::ports::{Alive, RunSpec, Since, Units, Work};
 
@@ -28,6 +33,9 @@ const HOOK: Duration = Duration::from_secs(330);
 const SIGNALS_MAX: usize = 256;
 /// A job whose end was not signalled for this long is looked at.
 const LOOK: Duration = Duration::from_secs(5);
+/// The longest that users are looked up, and the code by which `getent` says that there is no such user.
+const GETENT: Duration = Duration::from_secs(5);
+const GETENT_UNKNOWN: i32 = 2;
 /// Waits between two tries to reach the bus, from the first to the longest.
 const AGAIN: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(2));
 
@@ -40,6 +48,8 @@ pub(crate) struct SystemdUnits {
     bus: Bus,
     /// What is waited for, by unit.
     waits: Mutex<BTreeMap<String, Wait>>,
+    /// The run of each unit that was asked for last.
+    runs: Mutex<BTreeMap<String, Run>>,
 }
 
 /// One job that is waited for.
@@ -78,7 +88,13 @@ impl SystemdUnits {
         allowed: BTreeMap<ServiceName, Vec<String>>,
         shipped: BTreeSet<ServiceName>,
     ) -> Self {
-        Self { allowed, shipped, bus: Bus::default(), waits: Mutex::default() }
+        Self {
+            allowed,
+            shipped,
+            bus: Bus::default(),
+            waits: Mutex::default(),
+            runs: Mutex::default(),
+        }
     }
 
     fn waits(&self) -> MutexGuard<'_, BTreeMap<String, Wait>> {
@@ -86,11 +102,8 @@ impl SystemdUnits {
     }
 
     fn check(&self, spec: &RunSpec) -> Result<(), UnitError> {
-        match self.refused_unit(&spec.service, &spec.units) {
-            Some(unit) => Err(UnitError::NotAllowed(unit)),
-            None if spec.units.is_empty() => Err(UnitError::NoUnits),
-            None => Ok(()),
-        }
+        let refused = self.refused_unit(&spec.service, &spec.units);
+        refused.map_or(Ok(()), |unit| Err(UnitError::NotAllowed(unit)))
     }
 
     /// Runs one job to its end: RestartUnit, ReloadUnit, StartUnit or StopUnit. Only what systemd says of it ends
@@ -127,7 +140,10 @@ impl SystemdUnits {
             let newest: Vec<u8> = found.of_unit("InvocationID").await?;
             let busy = found.job().await? != 0;
             match before {
-                None => *before = Some(newest),
+                None => {
+                    self.note_run(unit, &newest);
+                    *before = Some(newest);
+                }
                 // The bus broke once systemd was asked, and it did what was asked, or is at it.
                 Some(before) if busy || *before != newest => return settle(&found, verb).await,
                 Some(_) => {}
@@ -156,6 +172,38 @@ impl SystemdUnits {
             Some(result) => judge(verb, unit, result),
             None => settle(&self.bus.unit(unit).await?, verb).await,
         }
+    }
+
+    /// Notes which run of a unit ends with the one that is asked for now.
+    fn note_run(&self, unit: &str, before: &[u8]) {
+        let before = before.iter().map(|byte| format!("{byte:02x}")).collect();
+        let run = Run { since_secs: wall().as_secs(), before };
+        self.runs.lock().unwrap_or_else(PoisonError::into_inner).insert(unit.to_owned(), run);
+    }
+
+    /// What the runs wrote that these units are in. Of one that an agent before this one asked for, nothing is
+    /// known but how long a host may have been up.
+    async fn said(&self, units: &[String]) -> String {
+        let mut runs = Vec::new();
+        for unit in units {
+            let noted = self.runs.lock().unwrap_or_else(PoisonError::into_inner).get(unit).cloned();
+            let run = match noted {
+                Some(run) => run,
+                None => self.run_of(unit).await,
+            };
+            runs.push((unit.clone(), run));
+        }
+        last_lines(&runs).await
+    }
+
+    /// The run that a unit is in, by the time of its start; where that is not known, one that begins now.
+    async fn run_of(&self, name: &str) -> Run {
+        let since_us = match self.bus.unit(name).await {
+            Ok(unit) => unit.of_unit::<u64>("InactiveExitTimestamp").await.unwrap_or_default(),
+            Err(_) => 0,
+        };
+        let since_secs = if since_us == 0 { wall().as_secs() } else { since_us / 1_000_000 };
+        Run { since_secs, before: String::new() }
     }
 
     /// How the job ended, once its own removal is signalled; `None` where it has ended without a signal.
@@ -214,6 +262,13 @@ impl SystemdUnits {
     async fn state(&self, unit: &str) -> Result<String, UnitError> {
         let state = self.bus.unit(unit).await?.of_unit("ActiveState").await;
         self.bus.heed(state).await
+    }
+
+    async fn load(&self, unit: &str) -> Result<UnitLoad, UnitError> {
+        // Of a template only instances can be looked at.
+        let instance = unit.replace("@.", "@groundswell.");
+        let found = load(&self.bus.unit(&instance).await?).await;
+        self.bus.heed(found).await
     }
 
     async fn active(&self, unit: &str) -> Result<bool, UnitError> {
@@ -345,6 +400,58 @@ async fn alive(unit: &Unit<'_>) -> Result<Alive, UnitError> {
     Ok(Alive { running: active || done, crashes, hopeless, stopped })
 }
 
+/// Whether systemd could start the unit.
+async fn load(unit: &Unit<'_>) -> Result<UnitLoad, UnitError> {
+    let state: String = unit.of_unit("LoadState").await?;
+    Ok(match state.as_str() {
+        "loaded" | "merged" if unit.of_unit::<bool>("NeedDaemonReload").await? => {
+            UnitLoad::NeedsReload
+        }
+        "loaded" | "merged" => UnitLoad::Loaded,
+        "masked" => UnitLoad::Masked,
+        "not-found" => UnitLoad::NotFound,
+        _ => UnitLoad::Faulty,
+    })
+}
+
+/// What the host lacks to start the unit.
+async fn lacks(unit: &Unit<'_>) -> Result<Option<Held>, UnitError> {
+    let name = unit.name;
+    let why = match load(unit).await? {
+        UnitLoad::Loaded | UnitLoad::NeedsReload => return missing_user(unit).await,
+        UnitLoad::NotFound => {
+            format!("unit {name} is not on this host; install it, then 'systemctl daemon-reload'")
+        }
+        UnitLoad::Masked => {
+            format!("unit {name} is masked on this host; 'systemctl unmask {name}'")
+        }
+        UnitLoad::Faulty => {
+            format!("systemd cannot read unit {name}; see 'systemctl status {name}'")
+        }
+    };
+    Ok(Some(Held { lack: Lack::UnitNotLoaded, why }))
+}
+
+/// A user that the unit runs as and that the host does not know.
+async fn missing_user(unit: &Unit<'_>) -> Result<Option<Held>, UnitError> {
+    if !is_service(unit.name) || unit.of_service::<bool>("DynamicUser").await? {
+        return Ok(None);
+    }
+    let user: String = unit.of_service("User").await?;
+    if user.is_empty() || user.bytes().all(|byte| byte.is_ascii_digit()) {
+        return Ok(None);
+    }
+    let mut getent = tokio::process::Command::new("getent");
+    getent.args(["passwd", "--"]).arg(&user).kill_on_drop(true);
+    getent.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+    let found = timeout(GETENT, getent.status()).await;
+    // Only its plain word that there is none counts; a directory of users that is away does not.
+    let unknown = matches!(found, Ok(Ok(status)) if status.code() == Some(GETENT_UNKNOWN));
+    let name = unit.name;
+    let why = format!("user {user} of unit {name} is not on this host; 'useradd --system {user}'");
+    Ok(unknown.then_some(Held { lack: Lack::User, why }))
+}
+
 /// Whether the unit is one that runs to its end and is over well: it is not started again.
 async fn has_done_its_work(unit: &Unit<'_>) -> Result<bool, UnitError> {
     if !is_service(unit.name) || unit.of_service::<String>("Type").await? != "oneshot" {
@@ -438,7 +545,7 @@ impl Units for SystemdUnits {
     }
 
     fn last_output<'a>(&'a self, spec: &'a RunSpec) -> Work<'a, String> {
-        Box::pin(async move { last_lines(&spec.units).await + &self.ends(spec).await })
+        Box::pin(async move { self.said(&spec.units).await + &self.ends(spec).await })
     }
 
     fn hook<'a>(&'a self, order: &'a Order) -> Work<'a, Result<(), HookError>> {
@@ -453,7 +560,7 @@ impl Units for SystemdUnits {
             let (verb, secs) = ("StartUnit", HOOK.as_secs());
             let late = |_| Err(UnitError::Silent { verb, unit: unit.clone(), secs });
             let Err(error) = timeout(HOOK, whole).await.unwrap_or_else(late) else { return Ok(()) };
-            let lines = last_lines(&[unit.clone()]).await;
+            let lines = self.said(std::slice::from_ref(&unit)).await;
             let output = lines.rsplit_once(&order.title()).map_or(lines.as_str(), |(_, own)| own);
             Err(order.failed(chain(&error), output.trim_start()))
         })
@@ -473,6 +580,44 @@ impl Units for SystemdUnits {
         units: &[String],
     ) -> Result<(), ShippedError> {
         if self.shipped.contains(service) { shipped::check(service, tree, units) } else { Ok(()) }
+    }
+
+    fn lacks<'a>(&'a self, spec: &'a RunSpec) -> Work<'a, Result<Option<Held>, UnitError>> {
+        Box::pin(async move {
+            // Units that releases bring are read when they are live.
+            if self.shipped.contains(&spec.service) {
+                return Ok(None);
+            }
+            for name in &spec.units {
+                let unit = self.bus.unit(name).await?;
+                if let Some(held) = self.bus.heed(lacks(&unit).await).await? {
+                    return Ok(Some(held));
+                }
+            }
+            Ok(None)
+        })
+    }
+
+    fn conditions(&self) -> Work<'_, Result<Vec<ServiceCondition>, UnitError>> {
+        Box::pin(async move {
+            let mut all = Vec::new();
+            for (service, units) in &self.allowed {
+                let mut condition = ServiceCondition::new(service.clone());
+                for name in units.iter().take(UNITS_LISTED_MAX) {
+                    let load = match self.shipped.contains(service) {
+                        true => UnitLoad::Loaded,
+                        false => self.load(name).await?,
+                    };
+                    condition.units.push(UnitCondition { unit: name.clone(), load });
+                }
+                all.push(condition);
+            }
+            Ok(all)
+        })
+    }
+
+    fn runs(&self, manifest: &Manifest) -> bool {
+        !manifest.units.is_empty() || manifest.command.is_empty()
     }
 
     fn switches(&self, _switch: Switch) -> bool {

@@ -189,8 +189,10 @@ async fn a_program_that_cannot_be_run_is_an_error_that_names_it() {
     let units = place.units();
     let error = units.restart(&place.spec).await.unwrap_err();
     assert!(matches!(&error, UnitError::Spawn { program, .. } if program.ends_with("bin/none")));
+    // Files alone need nothing to run.
     place.spec.command.clear();
-    assert!(matches!(units.restart(&place.spec).await, Err(UnitError::NoCommand)));
+    units.restart(&place.spec).await.unwrap();
+    assert!(units.alive(&place.spec).await.unwrap().running);
 }
 
 #[tokio::test]
@@ -204,4 +206,28 @@ async fn a_process_that_ignores_sigterm_is_killed() {
     units.stop(&place.spec).await.unwrap();
     assert!(!process.runs());
     assert!(began.elapsed() >= TERM && began.elapsed() < TERM + KILL, "{:?}", began.elapsed());
+}
+
+#[tokio::test]
+async fn what_a_service_writes_stays_within_its_bound_and_begins_anew_with_each_run() {
+    let place = place("echo first; while :; do head -c 100000 /dev/zero; done");
+    let units = place.units();
+    units.restart(&place.spec).await.unwrap();
+    let output = place.layout.output(&place.spec.service);
+    let kept = output.with_extension("log.1");
+    let size = |path: &Path| std::fs::metadata(path).map_or(0, |found| found.len());
+    let bounded = async {
+        // It may write faster than the file is looked at, which is then looked at more often.
+        while size(&kept) != OUTPUT_KEPT_BYTES || size(&output) > 2 * OUTPUT_MAX_BYTES {
+            sleep(Duration::from_millis(5)).await;
+        }
+    };
+    timeout(Duration::from_secs(20), bounded).await.expect("a bound");
+    units.stop(&place.spec).await.unwrap();
+    let program = place.spec.tree.join("bin/shop");
+    std::fs::write(program, "#!/bin/sh\necho second; exec sleep 60\n").unwrap();
+    units.restart(&place.spec).await.unwrap();
+    place.output(&units, "second").await;
+    assert_eq!(units.last_output(&place.spec).await.trim(), "second", "of this run alone");
+    units.stop(&place.spec).await.unwrap();
 }
