@@ -10,13 +10,12 @@ use std::time::Duration;
 
 use groundswell_common::wire::Backoff;
 use groundswell_common::{Digest, Hasher};
-use groundswell_net::Retry;
+use groundswell_net::{NetError, Retry, connect_plain};
 use http_body_util::{BodyExt as _, Empty};
 use hyper::body::{Bytes, Incoming};
 use hyper::header::{CONTENT_RANGE, HOST, RANGE};
 use hyper::{Request, Response, StatusCode};
 use hyper_util::rt::TokioIo;
-use tokio::net::TcpStream;
 use tokio::time::{Instant, sleep, timeout};
 
 use crate::cancel::Cancel;
@@ -50,6 +49,9 @@ pub(crate) enum FetchError {
         #[source]
         source: std::io::Error,
     },
+    /// No address of the depot takes a connection.
+    #[error("fetch a blob")]
+    Net(#[source] NetError),
     /// The HTTP connection broke.
     #[error("fetch from {peer}")]
     Http {
@@ -85,6 +87,7 @@ impl FetchError {
     fn passes(&self) -> bool {
         match self {
             Self::Io { .. }
+            | Self::Net(_)
             | Self::Http { .. }
             | Self::Status { .. }
             | Self::Slow(_)
@@ -261,8 +264,7 @@ fn http(peer: &str, source: hyper::Error) -> FetchError {
 async fn get(peer: &str, digest: &Digest, from: u64) -> Result<Response<Incoming>, FetchError> {
     let io = |source| FetchError::Io { peer: peer.to_owned(), source };
     let late = || io(std::io::Error::from(std::io::ErrorKind::TimedOut));
-    let connected = timeout(CONNECT, TcpStream::connect(peer)).await.map_err(|_| late())?;
-    let stream = TokioIo::new(connected.map_err(io)?);
+    let stream = TokioIo::new(connect_plain(peer, CONNECT).await.map_err(FetchError::Net)?);
     let (mut sender, connection) = hyper::client::conn::http1::Builder::new()
         .max_buf_size(BUFFER_BYTES)
         .handshake(stream)

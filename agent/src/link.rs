@@ -174,7 +174,8 @@ async fn talk(
         tokio::select! {
             heard = reader.recv::<ToAgent>(patience) => {
                 heard_at = Instant::now();
-                let Some(message) = heard? else { return Ok(()) };
+                let heard = heard.map_err(|error| error.waited(beat * misses))?;
+                let Some(message) = heard else { return Ok(()) };
                 if !pass_on(ends, message, least).await {
                     return Ok(());
                 }

@@ -22,9 +22,12 @@ pub(crate) struct Cli {
     /// The operator's profile [default: $XDG_CONFIG_HOME/groundswell/profile.json]
     #[arg(long, global = true, env = "GROUNDSWELL_PROFILE", value_name = "FILE")]
     pub(crate) profile: Option<PathBuf>,
-    /// Print JSON: one object, or one a line where there are many
+    /// Print JSON: one object, or one a line where there are many; errors too, on standard error
     #[arg(long, global = true)]
     pub(crate) json: bool,
+    /// Say with an error what was asked of the coordinator
+    #[arg(long, global = true)]
+    pub(crate) verbose: bool,
     /// What to do
     #[command(subcommand)]
     pub(crate) verb: Verb,
@@ -62,10 +65,23 @@ pub(crate) enum Verb {
     /// The fleet at a glance
     Status,
     /// Stop the newest rollout of a service now: no host switches after the answer
-    Halt(StopArgs),
-    /// Put the release before back on every host of a service's newest rollout
+    Halt(RolloutArgs),
+    /// Put a release that was proven before back on the hosts of a service
     #[command(alias = "rollback")]
-    Revert(StopArgs),
+    Revert(RevertArgs),
+    /// Stop a rollout for a while: no host switches after the answer
+    Pause(RolloutArgs),
+    /// Go on after a pause or halt; the failures seen so far are accepted
+    Resume(RolloutArgs),
+    /// Open the next wave now: end a bake, or pass a manual gate
+    Promote(RolloutArgs),
+    /// Follow a rollout to its end
+    Watch(WatchArgs),
+    /// One rollout: waves, hosts, and what it waits for
+    Show {
+        /// A rollout, or a service for its newest one
+        rollout: RolloutId,
+    },
     /// Run a whole fleet on this machine and watch releases roll through it
     Demo(DemoArgs),
 }
@@ -100,15 +116,12 @@ pub(crate) struct PublishArgs {
     /// Go before a rollout under way, where the policy says when_newer = "hotfix"
     #[arg(long)]
     pub(crate) hotfix: bool,
-    /// Pack and print what would be published; talk to nobody
+    /// Check and print what would be published; talk to nobody
     #[arg(long, conflicts_with = "wait")]
     pub(crate) dry_run: bool,
-    /// Follow the rollout to its end; the exit code tells how it ended
-    #[arg(long)]
-    pub(crate) wait: bool,
-    /// Seconds to wait at most
-    #[arg(long, value_name = "SECS", default_value_t = 3600, requires = "wait")]
-    pub(crate) timeout: u64,
+    /// Whether to wait for the end
+    #[command(flatten)]
+    pub(crate) wait: WaitArgs,
 }
 
 /// `swell service`.
@@ -259,17 +272,11 @@ pub(crate) enum RolloutVerb {
     },
     /// One rollout: waves, hosts, and what it waits for
     Show {
-        /// The rollout
+        /// A rollout, or a service for its newest one
         rollout: RolloutId,
     },
     /// Follow a rollout to its end
-    Watch {
-        /// The rollout
-        rollout: RolloutId,
-        /// Seconds to wait at most
-        #[arg(long, value_name = "SECS", default_value_t = 86_400)]
-        timeout: u64,
-    },
+    Watch(WatchArgs),
     /// Roll out a release by hand
     Start {
         /// The service
@@ -279,6 +286,9 @@ pub(crate) enum RolloutVerb {
         /// Only if this is still the plan: its hash as 'swell plan' shows it
         #[arg(long, value_name = "HASH")]
         plan: Option<String>,
+        /// Whether to wait for the end
+        #[command(flatten)]
+        wait: WaitArgs,
     },
     /// Stop it for a while: no host switches after the answer
     Pause(RolloutArgs),
@@ -337,21 +347,48 @@ pub(crate) enum RolloutVerb {
     },
 }
 
+/// `swell watch`.
+#[derive(Debug, Args)]
+pub(crate) struct WatchArgs {
+    /// A rollout, or a service for its newest one
+    pub(crate) rollout: RolloutId,
+    /// Seconds to wait at most
+    #[arg(long, value_name = "SECS", default_value_t = 86_400)]
+    pub(crate) timeout: u64,
+}
+
+/// Whether to wait for the end of what was begun.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct WaitArgs {
+    /// Follow it to its end; the exit code tells how it ended
+    #[arg(long)]
+    pub(crate) wait: bool,
+    /// Seconds to wait at most
+    #[arg(long, value_name = "SECS", default_value_t = 3600, requires = "wait")]
+    pub(crate) timeout: u64,
+}
+
 /// A decision about one rollout.
 #[derive(Debug, Args)]
 pub(crate) struct RolloutArgs {
-    /// The rollout
+    /// A rollout, or a service for its newest one
     pub(crate) rollout: RolloutId,
     /// Why and whether to ask
     #[command(flatten)]
     pub(crate) decision: Decision,
 }
 
-/// A decision about the newest rollout of a service.
+/// `swell revert`.
 #[derive(Debug, Args)]
-pub(crate) struct StopArgs {
+pub(crate) struct RevertArgs {
     /// The service
     pub(crate) service: ServiceName,
+    /// The version to go back to [default: the one proven before what runs]
+    #[arg(long, value_name = "VERSION")]
+    pub(crate) to: Option<Version>,
+    /// Whether to wait for the end
+    #[command(flatten)]
+    pub(crate) wait: WaitArgs,
     /// Why and whether to ask
     #[command(flatten)]
     pub(crate) decision: Decision,
@@ -543,11 +580,6 @@ pub(crate) struct DemoArgs {
     /// Write a picture of what happened
     #[arg(long, value_name = "FILE")]
     pub(crate) svg: Option<PathBuf>,
-}
-
-/// Reads the command line; prints help, version or the error and ends the process where it must.
-pub(crate) fn parse() -> Cli {
-    Cli::parse()
 }
 
 #[cfg(test)]

@@ -65,6 +65,14 @@ pub(crate) enum ClientError {
         #[source]
         source: hyper::Error,
     },
+    /// The connection was closed, which says more than the library's words for it.
+    #[error("talk to the coordinator at {api}: {why}")]
+    Closed {
+        /// `HOST:PORT`.
+        api: String,
+        /// What it means, and what to do.
+        why: String,
+    },
     /// The request cannot be built.
     #[error("build the request for {path}")]
     Request {
@@ -124,7 +132,10 @@ impl ClientError {
     /// The exit code that belongs to it.
     pub(crate) fn exit(&self) -> Exit {
         match self {
-            Self::Connect { .. } | Self::Http { .. } | Self::Silent { .. } => Exit::Unreachable,
+            Self::Connect { .. }
+            | Self::Http { .. }
+            | Self::Closed { .. }
+            | Self::Silent { .. } => Exit::Unreachable,
             Self::Api { status, .. } | Self::Status { status, .. } => {
                 if [StatusCode::UNAUTHORIZED, StatusCode::FORBIDDEN].contains(status) {
                     Exit::Refused
@@ -135,6 +146,24 @@ impl ClientError {
             Self::Tls(_) | Self::Request { .. } | Self::Body { .. } | Self::Json { .. } => {
                 Exit::Failed
             }
+        }
+    }
+
+    /// Whether waiting may mend it: the coordinator stops, starts, or cannot be reached now.
+    pub(crate) fn passes(&self) -> bool {
+        match self {
+            Self::Connect { source, .. } => match source {
+                NetError::Io { .. }
+                | NetError::LookUp { .. }
+                | NetError::Reach { .. }
+                | NetError::Deadline { .. } => true,
+                NetError::Address(_) | NetError::Frame { .. } | NetError::Codec { .. } => false,
+            },
+            Self::Http { .. } | Self::Closed { .. } | Self::Silent { .. } | Self::Body { .. } => {
+                true
+            }
+            Self::Api { status, .. } | Self::Status { status, .. } => status.is_server_error(),
+            Self::Tls(_) | Self::Request { .. } | Self::Json { .. } => false,
         }
     }
 
@@ -289,7 +318,10 @@ impl Client {
         let stream = connect(&self.api, self.tls.clone(), deadline)
             .await
             .map_err(|source| ClientError::Connect { api: api(), source })?;
-        let broken = |source| ClientError::Http { api: api(), source };
+        let broken = |source| match groundswell_net::meaning(&source) {
+            Some(why) => ClientError::Closed { api: api(), why },
+            None => ClientError::Http { api: api(), source },
+        };
         let (mut sender, connection) =
             http1::handshake(TokioIo::new(stream)).await.map_err(broken)?;
         // The connection's own error reaches the caller through the request that it breaks.

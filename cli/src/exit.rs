@@ -24,6 +24,24 @@ pub(crate) enum Exit {
 }
 
 impl Exit {
+    /// The names of all, as errors for programs carry them.
+    pub(crate) const NAMES: [&str; 7] =
+        ["done", "failed", "usage", "ended", "unreachable", "refused", "timed_out"];
+
+    /// Its name, where an error has no code of the API.
+    pub(crate) fn name(self) -> &'static str {
+        let [done, failed, usage, ended, unreachable, refused, timed_out] = Self::NAMES;
+        match self {
+            Self::Done => done,
+            Self::Failed => failed,
+            Self::Usage => usage,
+            Self::Ended => ended,
+            Self::Unreachable => unreachable,
+            Self::Refused => refused,
+            Self::TimedOut => timed_out,
+        }
+    }
+
     /// The number that the shell sees.
     pub(crate) fn code(self) -> u8 {
         match self {
@@ -66,6 +84,11 @@ pub(crate) enum Misuse {
     /// No service on the command line nor in the release's description.
     #[error("name the service: give --service NAME, or service = \"NAME\" in groundswell.toml")]
     NoService,
+    /// A word that is neither a rollout nor a service with one.
+    #[error(
+        "find {0:?}: no rollout has this id, and no service of this name has a rollout; see 'swell status'"
+    )]
+    NoRollout(String),
     /// A policy file that names no service.
     #[error("name the service: write service = \"NAME\" at the top of {0}")]
     PolicyService(String),

@@ -8,15 +8,16 @@ use groundswell_common::RolloutId;
 use groundswell_common::api::{
     HostCounts, OutcomeName, PhaseName, RolloutPage, RolloutSummary, WavePage,
 };
-use tokio::time::{Instant, sleep, timeout_at};
+use tokio::time::{Instant, sleep_until, timeout_at};
 
 use crate::client::{Client, ClientError, part};
 use crate::exit::Exit;
-use crate::output::{clean, cut, name_of};
+use crate::output::{clean, cut, name_of, now, utc};
 
 /// Wait before a broken stream is opened again.
 const REOPEN_MS: u64 = 500;
-/// Tries in a row without a single event after which the coordinator counts as unreachable.
+/// Tries in a row after which a coordinator that has not been heard at all counts as unreachable. Once
+/// it was heard, it is waited for until the time that was given is over: a restart ends no job.
 const REOPEN_MAX: u32 = 20;
 /// How long a rollout may stand halted before `--wait` gives up on it: a revert follows at once or not.
 const HALT_SETTLES_MS: u64 = 3_000;
@@ -34,18 +35,30 @@ pub(crate) enum Until {
     DoneOrHalted,
 }
 
+/// What is seen while a rollout is followed.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Seen<'a> {
+    /// It stands otherwise than before.
+    Page(&'a RolloutPage),
+    /// The coordinator cannot be heard; said once.
+    Away(&'a ClientError),
+    /// It is heard again.
+    Back,
+}
+
 /// Follows a rollout; `None` when the time was over first.
 pub(crate) async fn follow(
     client: &Client,
     rollout: &RolloutId,
     (until, within): (Until, Duration),
-    mut see: impl FnMut(&RolloutPage) -> io::Result<()>,
+    mut see: impl FnMut(Seen<'_>) -> io::Result<()>,
 ) -> anyhow::Result<Option<RolloutPage>> {
     let end = Instant::now() + within;
     let path = format!("/v1/rollouts/{}/watch", part(rollout.as_str()));
     let mut last: Option<RolloutPage> = None;
     let mut halted: Option<Instant> = None;
-    let mut failures = 0;
+    // A job's rollout was answered a moment ago, by the coordinator that is asked now.
+    let mut link = Link { failures: 0, heard: until == Until::DoneOrHalted };
     loop {
         if halted.is_some_and(|since| Instant::now() >= settled(since)) {
             return Ok(last);
@@ -54,9 +67,8 @@ pub(crate) async fn follow(
             Err(_) => return Ok(None),
             Ok(Ok(stream)) => stream,
             Ok(Err(error)) => {
-                failures += 1;
-                give_up(error, failures)?;
-                sleep(Duration::from_millis(REOPEN_MS)).await;
+                link.broken(error, &mut see)?;
+                pause(end).await;
                 continue;
             }
         };
@@ -70,14 +82,13 @@ pub(crate) async fn follow(
                 Ok(Ok(Some(page))) => page,
                 Ok(Ok(None)) => break,
                 Ok(Err(error)) => {
-                    failures += 1;
-                    give_up(error, failures)?;
+                    link.broken(error, &mut see)?;
                     break;
                 }
             };
-            failures = 0;
+            link.whole(&mut see)?;
             if last.as_ref() != Some(&page) {
-                see(&page)?;
+                see(Seen::Page(&page))?;
             }
             halted = match (until, page.rollout.phase) {
                 (Until::DoneOrHalted, PhaseName::Halted) => halted.or(Some(Instant::now())),
@@ -88,17 +99,45 @@ pub(crate) async fn follow(
             }
             last = Some(page);
         }
-        sleep(Duration::from_millis(REOPEN_MS)).await;
+        pause(end).await;
+    }
+}
+
+async fn pause(end: Instant) {
+    sleep_until(end.min(Instant::now() + Duration::from_millis(REOPEN_MS))).await;
+}
+
+/// Whether the coordinator is heard.
+struct Link {
+    failures: u32,
+    heard: bool,
+}
+
+impl Link {
+    /// Passes on what no second try would mend, and the rest where nothing was ever heard.
+    fn broken(
+        &mut self,
+        error: ClientError,
+        see: &mut impl FnMut(Seen<'_>) -> io::Result<()>,
+    ) -> anyhow::Result<()> {
+        self.failures += 1;
+        if !error.passes() || (!self.heard && self.failures >= REOPEN_MAX) {
+            return Err(error.into());
+        }
+        if self.failures == 1 {
+            see(Seen::Away(&error))?;
+        }
+        Ok(())
+    }
+
+    fn whole(&mut self, see: &mut impl FnMut(Seen<'_>) -> io::Result<()>) -> io::Result<()> {
+        self.heard = true;
+        if std::mem::take(&mut self.failures) > 0 { see(Seen::Back) } else { Ok(()) }
     }
 }
 
 fn settled(halted: Instant) -> Instant {
     halted + Duration::from_millis(HALT_SETTLES_MS)
-}
-
-/// Passes on what no second try would mend, and the rest once it has failed often enough.
-fn give_up(error: ClientError, failures: u32) -> Result<(), ClientError> {
-    if error.exit() == Exit::Unreachable && failures < REOPEN_MAX { Ok(()) } else { Err(error) }
 }
 
 /// The exit code of a rollout that is over or halted.
@@ -126,17 +165,35 @@ impl Live {
         Self { terminal, colours: terminal && colours(), drawn: 0, said: String::new() }
     }
 
-    /// Shows the present state.
-    pub(crate) fn show(&mut self, page: &RolloutPage) -> io::Result<()> {
+    /// Shows what was seen.
+    pub(crate) fn see(&mut self, seen: Seen<'_>) -> io::Result<()> {
+        match seen {
+            Seen::Page(page) => self.show(page),
+            Seen::Away(error) => self.say(&away_text(error)),
+            Seen::Back => self.say("the coordinator is back"),
+        }
+    }
+
+    /// A line that stays, with its moment where it may stand in a log.
+    fn say(&mut self, line: &str) -> io::Result<()> {
+        self.drawn = 0;
         let mut stderr = io::stderr().lock();
+        if self.terminal {
+            return writeln!(stderr, "{line}");
+        }
+        writeln!(stderr, "{} {line}", utc(now()))
+    }
+
+    fn show(&mut self, page: &RolloutPage) -> io::Result<()> {
         if !self.terminal {
-            let line = summary_line(page);
+            let line = log_line(page);
             if line != self.said {
-                writeln!(stderr, "{line}")?;
+                self.say(&line)?;
                 self.said = line;
             }
             return Ok(());
         }
+        let mut stderr = io::stderr().lock();
         let lines = block(page, self.colours);
         if self.drawn > 0 {
             write!(stderr, "\x1b[{}A\x1b[J", self.drawn)?;
@@ -157,6 +214,33 @@ pub(crate) fn is_wide(stream: &impl std::os::fd::AsFd) -> bool {
 /// Whether the user wants colours.
 pub(crate) fn colours() -> bool {
     std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
+}
+
+/// What is said of a coordinator that cannot be heard.
+pub(crate) fn away_text(error: &ClientError) -> String {
+    let why = clean(&groundswell_common::chain(error));
+    format!(
+        "the coordinator is away (failed to {why}); hosts keep what they run and nothing new switches; \
+         waiting for it"
+    )
+}
+
+/// One line of a log: where the rollout stands, and what a silence after it means.
+fn log_line(page: &RolloutPage) -> String {
+    let mut line = summary_line(page);
+    if page.rollout.phase != PhaseName::Done {
+        let told = page.rollout.why.as_deref();
+        for why in page.why.iter().filter(|why| Some(why.as_str()) != told) {
+            // How many hosts of an open wave are where stands in the line already, and seconds that
+            // count down would make a line of each.
+            let why = why.split(" (").next().filter(|_| why.contains(" s left)")).unwrap_or(why);
+            if !why.contains(" is open: ") {
+                line.push_str("; ");
+                line.push_str(&clean(why));
+            }
+        }
+    }
+    line
 }
 
 /// One line that says where a rollout stands.
@@ -284,6 +368,24 @@ pub(crate) mod tests {
         let line = summary_line(&done);
         assert!(line.contains(" reverted: ") && line.ends_with("; probe failed"), "{line}");
         assert_eq!(exit_of(&done.rollout), Exit::Ended);
+    }
+
+    #[test]
+    fn a_log_says_what_a_silence_is_and_does_not_count_seconds() {
+        let mut page = page();
+        page.why = vec![
+            "wave 2 is open: 1 of 3 hosts committed, 1 in flight".into(),
+            "no window is open; the next one opens at 2026-11-29T02:00:00.000Z".into(),
+            "wave 1 is finished and bakes until 2026-11-23T10:00:00.000Z (58 s left)".into(),
+        ];
+        assert_eq!(
+            log_line(&page),
+            summary_line(&page)
+                + "; no window is open; the next one opens at 2026-11-29T02:00:00.000Z; wave 1 is \
+                   finished and bakes until 2026-11-23T10:00:00.000Z"
+        );
+        page.rollout.phase = PhaseName::Done;
+        assert_eq!(log_line(&page), summary_line(&page));
     }
 
     #[test]

@@ -3,7 +3,9 @@
 
 use std::fmt;
 use std::io::{self, IsTerminal as _, Write as _};
+use std::time::{SystemTime, UNIX_EPOCH};
 
+use groundswell_common::Timestamp;
 use serde::Serialize;
 
 use crate::exit::Misuse;
@@ -38,17 +40,19 @@ impl Out {
     }
 }
 
+/// Whether somebody can be asked, before anything is found out for the question.
+pub(crate) fn may_ask(what: &str, yes: bool) -> Result<(), Misuse> {
+    if yes || io::stdin().is_terminal() { Ok(()) } else { Err(Misuse::NeedsYes(what.to_owned())) }
+}
+
 /// Asks before something that cannot be taken back. Without a terminal only `--yes` will do.
 pub(crate) fn confirm(out: Out, what: &str, yes: bool) -> anyhow::Result<bool> {
     if yes {
         return Ok(true);
     }
-    if !io::stdin().is_terminal() {
-        out.note(format_args!("would {what}"))?;
-        return Err(Misuse::NeedsYes(what.to_owned()).into());
-    }
+    may_ask(what, yes)?;
     let mut stderr = io::stderr().lock();
-    write!(stderr, "{what}? [y/N] ")?;
+    write!(stderr, "{}? [y/N] ", clean(what))?;
     stderr.flush()?;
     drop(stderr);
     let mut line = String::new();
@@ -63,6 +67,57 @@ pub(crate) fn confirm(out: Out, what: &str, yes: bool) -> anyhow::Result<bool> {
 /// Text without control characters: what a host or a commit says must not move the cursor.
 pub(crate) fn clean(text: &str) -> String {
     text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
+}
+
+/// What stands between the cause of a failure and what the service printed before it.
+const LAST_OUTPUT: &str = "; its last output:";
+/// Characters of a cause in a table; `show` has the whole text.
+const CAUSE_MAX_CHARS: usize = 60;
+
+/// The cause of a failure in one line, without what the service printed.
+pub(crate) fn cause(text: &str) -> String {
+    let line = text.lines().next().unwrap_or_default();
+    clean(line.strip_suffix(LAST_OUTPUT).unwrap_or(line).trim_end())
+}
+
+/// The cause as a cell of a table.
+pub(crate) fn cause_cell(text: &str) -> String {
+    cut(&cause(text), CAUSE_MAX_CHARS)
+}
+
+/// The last line that a service printed before it failed, where a failure's text has any.
+pub(crate) fn last_words(text: &str) -> Option<String> {
+    let (_, output) = text.split_once('\n')?;
+    output.lines().rev().map(str::trim).find(|line| !line.is_empty()).map(clean)
+}
+
+/// The present by this machine's clock; one before 1970 reads as 1970.
+pub(crate) fn now() -> Timestamp {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    Timestamp::from_millis(u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
+}
+
+/// A moment in UTC to the second.
+pub(crate) fn utc(at: Timestamp) -> String {
+    let text = at.to_string();
+    text.split_once('.').map_or(text.clone(), |(whole, _)| format!("{whole}Z"))
+}
+
+/// A moment in UTC, and how long ago it is.
+pub(crate) fn when(at: Timestamp, now: Timestamp) -> String {
+    let secs = now.millis_since(at) / 1000;
+    let ago = match secs {
+        0..60 => format!("{secs} s"),
+        60..3_600 => format!("{} min", secs / 60),
+        3_600..172_800 => format!("{} h", secs / 3_600),
+        _ => format!("{} d", secs / 86_400),
+    };
+    format!("{} ({ago} ago)", utc(at))
+}
+
+/// A number with its noun.
+pub(crate) fn count(number: u64, noun: &str) -> String {
+    if number == 1 { format!("1 {noun}") } else { format!("{number} {noun}s") }
 }
 
 /// At most `max` characters of a text.
@@ -141,6 +196,27 @@ mod tests {
             table.to_string(),
             "HOST   STATE      WHY\nwéb-1  committed  -\na      x           [2Jgone next\n"
         );
+    }
+
+    #[test]
+    fn a_failure_is_told_by_its_cause_and_the_last_words_of_the_service() {
+        let text =
+            "probe http://127.0.0.1:80: refused; its last output:\nstarting\nno such file\n\n";
+        assert_eq!(cause(text), "probe http://127.0.0.1:80: refused");
+        assert_eq!(last_words(text).as_deref(), Some("no such file"));
+        assert_eq!((cause("plain"), last_words("plain")), ("plain".to_owned(), None));
+        assert_eq!(cause_cell(&"x".repeat(1_300)).chars().count(), CAUSE_MAX_CHARS);
+    }
+
+    #[test]
+    fn moments_are_told_in_utc_and_by_their_age() {
+        let at = Timestamp::from_secs(1_795_417_929);
+        let told = |secs| when(at, at.plus_secs(secs)).replace("2026-11-23T07:12:09Z ", "");
+        assert_eq!(told(59), "(59 s ago)");
+        assert_eq!(told(60), "(1 min ago)");
+        assert_eq!(told(7_200), "(2 h ago)");
+        assert_eq!(told(3 * 86_400), "(3 d ago)");
+        assert_eq!((count(1, "host"), count(0, "host")), ("1 host".into(), "0 hosts".into()));
     }
 
     #[test]

@@ -30,6 +30,16 @@ pub(crate) enum SpecError {
     /// Larger than any.
     #[error("read the release's description {0}: over 64 KiB")]
     TooLarge(PathBuf),
+    /// One table where a list of them is wanted.
+    #[error(
+        "read the release's description {path}: write [[{key}]], with two brackets; there may be many"
+    )]
+    OneTable {
+        /// The file.
+        path: PathBuf,
+        /// `probe` or `hook`.
+        key: &'static str,
+    },
     /// Not TOML, or not of this form.
     #[error("read the release's description {path}")]
     Toml {
@@ -78,6 +88,8 @@ pub(crate) struct ReleaseSpec {
     pub(crate) barrier: bool,
     /// No host may go below this `seq` again.
     pub(crate) floor: u64,
+    /// Whether it is meant to start nothing on a host; for `swell publish` alone.
+    pub(crate) files_only: bool,
 }
 
 impl Default for ReleaseSpec {
@@ -92,6 +104,7 @@ impl Default for ReleaseSpec {
             requires: Selector::default(),
             barrier: false,
             floor: 0,
+            files_only: false,
         }
     }
 }
@@ -147,7 +160,18 @@ impl Spec {
             Ok(_) => {}
         }
         let text = fs::read_to_string(&path).map_err(read)?;
-        toml::from_str(&text).map_err(|source| SpecError::Toml { path, source: Box::new(source) })
+        toml::from_str(&text).map_err(|source| {
+            let table: Option<toml::Table> = toml::from_str(&text).ok();
+            let is_one = |key: &&str| {
+                table
+                    .as_ref()
+                    .is_some_and(|table| table.get(*key).is_some_and(toml::Value::is_table))
+            };
+            match ["probe", "hook"].into_iter().find(is_one) {
+                Some(key) => SpecError::OneTable { path, key },
+                None => SpecError::Toml { path, source: Box::new(source) },
+            }
+        })
     }
 
     /// The probes as the manifest holds them.
@@ -199,6 +223,12 @@ mod tests {
         let error = anyhow::Error::new(Spec::load(dir.path(), None).expect_err("unknown"));
         let text = format!("{error:#}");
         assert!(text.contains("line 2") && text.contains("comand"), "{text}");
+        for key in ["probe", "hook"] {
+            fs::write(dir.path().join(SPEC_NAME), format!("[{key}]\nkind = \"tcp\"\n"))
+                .expect("write");
+            let error = Spec::load(dir.path(), None).expect_err("one table").to_string();
+            assert!(error.contains(&format!("write [[{key}]], with two brackets")), "{error}");
+        }
         let missing = dir.path().join("other.toml");
         let error = Spec::load(dir.path(), Some(&missing)).expect_err("missing");
         assert!(matches!(error, SpecError::Read { .. }), "a spec that was named must be there");

@@ -5,7 +5,9 @@
 mod server;
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
 use std::process::Output;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use groundswell_common::Digest;
 use groundswell_common::manifest::Manifest;
@@ -79,10 +81,7 @@ fn refusals_have_their_codes_and_hints() {
         let server = Server::start(move |_| refusal(status, "the_code"));
         let output = server.swell(&["host", "ls"]);
         assert_eq!(code(&output), want, "{status}");
-        assert_eq!(
-            err(&output),
-            "swell: failed to call /v1/hosts: no [the_code]\n  hint: ask the admin\n"
-        );
+        assert_eq!(err(&output), "swell: no [the_code]\n  hint: ask the admin\n");
         assert_eq!(out(&output), "");
     }
     let server = Server::start(|_| (502, "<html>".into()));
@@ -121,14 +120,18 @@ fn destructive_verbs_without_a_terminal_want_yes_and_do_nothing() {
     ] {
         let output = server.swell(args);
         assert_eq!(code(&output), 2, "{args:?}: {}", err(&output));
-        assert!(err(&output).contains("would ") && err(&output).contains("add --yes"), "{args:?}");
+        assert!(err(&output).contains("add --yes"), "{args:?}: {}", err(&output));
     }
     assert_eq!(server.routes(), [""; 0], "nothing was asked of the coordinator");
     server.swell(&["revert", "shop", "--yes", "--why", "too slow"]);
     server.swell(&["halt", "shop"]);
-    assert_eq!(server.routes(), ["POST /v1/services/shop/revert", "POST /v1/services/shop/halt"]);
-    let body: Value = serde_json::from_slice(&server.asked()[0].body).unwrap();
-    assert_eq!(body, json!({"why": "too slow", "keep": false}));
+    server.swell(&["revert", "shop", "--to", "1.0.0", "--yes"]);
+    let revert = "POST /v1/services/shop/revert";
+    let halts = ["POST /v1/services/shop/halt", "POST /v1/rollouts/shop/halt"];
+    assert_eq!(server.routes(), [revert, halts[0], halts[1], revert]);
+    let body = |at: usize| serde_json::from_slice::<Value>(&server.asked()[at].body).unwrap();
+    assert_eq!(body(0), json!({"why": "too slow"}));
+    assert_eq!(body(3), json!({"why": "swell revert", "to": "1.0.0"}));
 }
 
 #[test]
@@ -152,11 +155,16 @@ fn watching_is_6_when_the_time_is_over_and_a_broken_stream_is_opened_again() {
     let server = Server::start(move |_| (200, stream.clone()));
     let output = server.swell(&["rollout", "watch", "shop-2", "--timeout", "2"]);
     assert_eq!(code(&output), 6, "{}", err(&output));
+    let text = err(&output);
+    let lines: Vec<&str> = text.lines().collect();
+    assert_eq!(lines.len(), 2, "the same state again is not told again: {text}");
+    let (moment, line) = lines[0].split_once(' ').unwrap();
+    assert!(moment.ends_with('Z') && moment.contains('T'), "a log has moments: {text}");
     assert_eq!(
-        err(&output),
-        "shop 1.1.0 (shop-2) running, wave 1 of 1 (canary): 3 of 4 committed, 1 in flight\n",
-        "the same state again is not told again"
+        line,
+        "shop 1.1.0 (shop-2) running, wave 1 of 1 (canary): 3 of 4 committed, 1 in flight"
     );
+    assert_eq!(lines[1], "shop-2 is not over after 2 s; it goes on");
     assert!(server.routes().len() > 1, "{:?}", server.routes());
     let server = Server::start(|_| refusal(403, "role"));
     assert_eq!(code(&server.swell(&["rollout", "watch", "shop-2"])), 5);
@@ -166,16 +174,22 @@ fn tree(server: &Server) -> String {
     let tree = server.dir().join("dist");
     fs::create_dir_all(tree.join("bin")).unwrap();
     fs::write(tree.join("bin/shop"), "shop").unwrap();
-    fs::write(tree.join("groundswell.toml"), "[release]\nservice = \"shop\"\n").unwrap();
+    fs::set_permissions(tree.join("bin/shop"), fs::Permissions::from_mode(0o755)).unwrap();
+    fs::write(tree.join("groundswell.toml"), DESCRIPTION).unwrap();
     tree.to_string_lossy().into_owned()
 }
 
-/// What a coordinator answers to a publisher; the number 1 is always taken by another.
+const DESCRIPTION: &str = "[release]\nservice = \"shop\"\ncommand = [\"bin/shop\"]\n";
+
+/// Numbers that other publishers are faster to take.
+const TAKEN: u64 = 7;
+
+/// What a coordinator answers to a publisher.
 fn publishing(has_blob: bool, end: Value) -> impl Fn(&Asked) -> (u16, String) + Send + Sync {
-    let tries = std::sync::atomic::AtomicU64::new(0);
+    let tries = AtomicU64::new(0);
     move |asked| match asked.route.split(' ').collect::<Vec<_>>().as_slice() {
         ["GET", "/v1/services/shop"] => {
-            let seq = 1 + tries.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+            let seq = 1 + tries.fetch_add(1, Ordering::Relaxed);
             let service = json!({"service": "shop", "has_policy": true, "newest": null,
                 "proven": null, "rollout": null});
             let page = json!({"service": service, "policy": null, "next_seq": seq, "releases": [],
@@ -187,15 +201,24 @@ fn publishing(has_blob: bool, end: Value) -> impl Fn(&Asked) -> (u16, String) + 
         ["POST", "/v1/releases"] => {
             let envelope = Envelope::from_json(&asked.body, Manifest::MAX_BYTES).unwrap();
             let manifest: Value = serde_json::from_slice(&envelope.payload).unwrap();
-            if manifest["seq"] == 1 {
+            if manifest["seq"].as_u64().unwrap() <= TAKEN {
                 return refusal(409, "seq_taken");
             }
             let answer = json!({"release": envelope.digest(), "service": "shop",
-                "version": "1.0.0", "seq": 2, "existing": false, "rollout": "shop-2",
+                "version": "1.0.0", "seq": TAKEN + 1, "existing": false, "rollout": "shop-2",
                 "waiting": null});
             (201, answer.to_string())
         }
         ["GET", "/v1/rollouts/shop-2/watch"] => (200, events(std::slice::from_ref(&end))),
+        ["GET", "/v1/rollouts/shop-2"] => {
+            let why = "probe tcp: refused; its last output:\nparse error on line 5\n";
+            let mut page = end.clone();
+            page["hosts"] = json!([
+                {"name": "web-1", "wave": 0, "progress": "committed", "why": null},
+                {"name": "web-2", "wave": 0, "progress": "reverted", "why": why},
+            ]);
+            (200, page.to_string())
+        }
         other => panic!("{other:?} is not expected"),
     }
 }
@@ -211,11 +234,11 @@ fn publishing_uploads_what_is_missing_and_signs_the_manifest() {
     let put = asked.iter().find(|asked| asked.route.starts_with("PUT ")).unwrap();
     assert_eq!(put.route, format!("PUT /v1/blobs/{}", Digest::of(&put.body)));
     let posts: Vec<&Asked> = asked.iter().filter(|a| a.route == "POST /v1/releases").collect();
-    assert_eq!(posts.len(), 2, "a number that was taken is asked for again");
-    let envelope = Envelope::from_json(&posts[1].body, Manifest::MAX_BYTES).unwrap();
+    assert_eq!(posts.len() as u64, TAKEN + 1, "a number that was taken is asked for again");
+    let envelope = Envelope::from_json(&posts.last().unwrap().body, Manifest::MAX_BYTES).unwrap();
     assert_eq!(envelope.signatures.len(), 1);
     let manifest = Manifest::check(serde_json::from_slice(&envelope.payload).unwrap()).unwrap();
-    assert_eq!((manifest.seq, manifest.files.len()), (2, 1));
+    assert_eq!((manifest.seq, manifest.files.len()), (TAKEN + 1, 1));
     assert_eq!(manifest.full_blob().sha256, Digest::of(&put.body));
 }
 
@@ -226,6 +249,9 @@ fn a_blob_that_is_there_is_not_sent_and_a_revert_is_3() {
     let output = server.swell(&["publish", "--version", "1.0.0", "--wait", &tree]);
     assert_eq!(code(&output), 3, "{}", err(&output));
     assert!(!server.routes().iter().any(|route| route.starts_with("PUT ")));
+    let want = "\n  web-2 reverted: probe tcp: refused; it said last: parse error on line 5\n";
+    assert!(err(&output).ends_with(want), "the job's log names host and cause: {}", err(&output));
+    assert!(!err(&output).contains("web-1"), "{}", err(&output));
 }
 
 #[test]
@@ -249,14 +275,172 @@ fn a_dry_run_talks_to_nobody_and_a_bad_tree_is_named() {
     assert_eq!(code(&output), 0, "{}", err(&output));
     let value: Value = serde_json::from_str(&out(&output)).unwrap();
     assert_eq!((&value["files"], &value["bytes"]), (&json!(1), &json!(4)));
+    assert_eq!((&value["service"], &value["version"]), (&json!("shop"), &json!("1")));
+    let text = out(&server.swell(&["publish", "--version", "1", "--dry-run", &tree]));
+    for want in ["shop 1\n", "runs bin/shop\n", "no probe", "1 files, 0 links", "nothing was pub"] {
+        assert!(text.contains(want), "{want}: {text}");
+    }
     std::os::unix::fs::symlink("/etc/passwd", format!("{tree}/bin/leak")).unwrap();
-    let output = server.swell(&dry);
+    let output = server.swell(&dry[1..]);
     assert_eq!(code(&output), 1);
     assert!(err(&output).contains("bin/leak: a link to \"/etc/passwd\""), "{}", err(&output));
     let bare = server.dir().to_string_lossy().into_owned();
     let output = server.swell(&["publish", "--version", "1", &bare]);
     assert_eq!(code(&output), 2, "no service is named anywhere");
     assert_eq!(server.routes(), [""; 0]);
+}
+
+#[test]
+fn what_no_host_could_run_is_refused_before_anything_is_sent() {
+    let server = Server::start(|_| refusal(500, "never"));
+    let tree = tree(&server);
+    let root = std::path::Path::new(&tree);
+    let describe = |text: &str| fs::write(root.join("groundswell.toml"), text).unwrap();
+    for dry in [true, false] {
+        let refused = || {
+            let args = ["publish", "--version", "1", tree.as_str(), "--dry-run"];
+            let output = server.swell(&args[..if dry { 5 } else { 4 }]);
+            assert_eq!(code(&output), 1, "{}", out(&output));
+            err(&output)
+        };
+        describe("[release]\nservice = \"shop\"\n");
+        assert!(refused().contains("it names neither units nor a command"), "{}", refused());
+        describe(&DESCRIPTION.replace("bin/shop", "bin/shpo"));
+        assert!(refused().contains("command \"bin/shpo\": it is no file of the tree"));
+        describe(&format!("{DESCRIPTION}units = [\"x\"]\n"));
+        assert!(refused().contains("a unit name must be NAME.service"), "{}", refused());
+        describe(DESCRIPTION);
+        fs::write(root.join("README"), "").unwrap();
+        fs::write(root.join("readme"), "").unwrap();
+        assert!(refused().contains("differ only in case or form"), "{}", refused());
+        fs::remove_file(root.join("readme")).unwrap();
+    }
+    assert_eq!(server.routes(), [""; 0]);
+    describe("[release]\nservice = \"shop\"\nfiles_only = true\n");
+    let output = server.swell(&["publish", "--version", "1", "--dry-run", &tree]);
+    assert_eq!(code(&output), 0, "{}", err(&output));
+    assert!(out(&output).contains("files only: nothing is started"), "{}", out(&output));
+}
+
+/// A coordinator that has the version already: its release page, and what runs.
+fn again(state: &'static str, outcome: Option<&'static str>) -> impl Fn(&Asked) -> (u16, String) {
+    let release = |version: &str, seq: u64| {
+        let id = Digest::of(version.as_bytes());
+        json!({"release": id, "service": "shop", "version": version, "seq": seq, "tree": id,
+            "bytes": 1, "files": 1, "one_way": false, "published": 0, "by": null,
+            "state": if version == "1.0.0" { state } else { "proven" },
+            "why": (state == "poisoned").then_some("1 host of wave 1 failed")})
+    };
+    let old = release("1.0.0", 1);
+    let running =
+        json!([{"release": release("1.1.0", 2)["release"], "version": "1.1.0", "hosts": 2}]);
+    let service = json!({"service": "shop", "has_policy": true, "newest": null, "proven": null,
+        "rollout": "shop-2"});
+    let service = json!({"service": service, "policy": null, "next_seq": 3, "running": running,
+        "releases": [release("1.1.0", 2), old], "rollout": null});
+    move |asked| match asked.route.split(' ').collect::<Vec<_>>().as_slice() {
+        ["HEAD", _] => (200, String::new()),
+        ["POST", "/v1/releases"] => {
+            let rollout = outcome.map(|_| "shop-2");
+            let answer = json!({"release": old["release"], "service": "shop", "version": "1.0.0",
+                "seq": 1, "existing": true, "rollout": rollout, "waiting": null});
+            (200, answer.to_string())
+        }
+        ["GET", "/v1/services/shop"] => (200, service.to_string()),
+        ["GET", route] if route.starts_with("/v1/releases/") => {
+            let rollouts: Vec<Value> =
+                outcome.map(|o| page("done", Some(o))["rollout"].clone()).into_iter().collect();
+            let source = json!({"commit": null, "commit_time": null, "authors": [], "commits": [],
+                "build_url": null, "notes": null});
+            let page =
+                json!({"release": old, "source": source, "signers": [], "rollouts": rollouts});
+            (200, page.to_string())
+        }
+        other => panic!("{other:?} is not expected"),
+    }
+}
+
+#[test]
+fn a_version_that_is_published_again_says_what_became_of_it() {
+    let cases = [
+        ("poisoned", Some("reverted"), 3, "swell release clear shop@1.0.0 --why"),
+        ("available", Some("reverted"), 3, "rollout shop-2 of shop 1.0.0 went back"),
+        ("proven", None, 3, "to go back: swell revert shop --to 1.0.0"),
+        ("proven", Some("completed"), 0, ""),
+    ];
+    for (state, outcome, want, text) in cases {
+        let server = Server::start(again(state, outcome));
+        let tree = tree(&server);
+        let output = server.swell(&["publish", "--version", "1.0.0", &tree]);
+        assert_eq!(code(&output), want, "{state}: {}", err(&output));
+        assert!(err(&output).contains(text), "{state}: {}", err(&output));
+        assert!(out(&output).starts_with("shop 1.0.0 was published before"), "{}", out(&output));
+    }
+}
+
+#[test]
+fn a_coordinator_that_restarts_ends_no_job() {
+    let asked = AtomicU64::new(0);
+    let server = Server::start(move |request| {
+        if request.route == "GET /v1/rollouts/shop-2" {
+            return (200, page("done", None).to_string());
+        }
+        match asked.fetch_add(1, Ordering::Relaxed) {
+            0 => (200, events(&[page("running", None)])),
+            1..=3 => refusal(503, "stopping"),
+            _ => (200, events(&[page("done", Some("completed"))])),
+        }
+    });
+    let output = server.swell(&["watch", "shop-2"]);
+    assert_eq!(code(&output), 0, "{}", err(&output));
+    let text = err(&output);
+    assert_eq!(text.matches("the coordinator is away").count(), 1, "said once: {text}");
+    assert_eq!(text.matches("the coordinator is back").count(), 1, "{text}");
+}
+
+#[test]
+fn a_service_s_name_stands_for_its_newest_rollout() {
+    let server = Server::start(|asked| match asked.route.as_str() {
+        "GET /v1/rollouts?service=shop" => {
+            (200, json!({"rollouts": [page("running", None)["rollout"]]}).to_string())
+        }
+        "GET /v1/rollouts?service=web-2" => (200, json!({"rollouts": []}).to_string()),
+        "GET /v1/rollouts/shop-2" => (200, page("running", None).to_string()),
+        "POST /v1/rollouts/shop-2/pause" | "POST /v1/rollouts/shop-2/steer" => {
+            let answer = json!({"rollout": page("paused", None)["rollout"], "halt_ms": 1,
+                "in_flight": 1});
+            (200, answer.to_string())
+        }
+        _ => refusal(404, "unknown_rollout"),
+    });
+    let output = server.swell(&["pause", "shop"]);
+    assert_eq!(code(&output), 0, "{}", err(&output));
+    assert!(out(&output).contains("1 host had switched before and is still watched"));
+    for args in [["show", "shop"], ["promote", "shop-2"], ["pause", "shop-2"]] {
+        assert_eq!(code(&server.swell(&args)), 0, "{args:?}");
+    }
+    let output = server.swell(&["pause", "web-2"]);
+    assert_eq!(code(&output), 2);
+    assert!(err(&output).contains("no service of this name has a rollout"), "{}", err(&output));
+}
+
+#[test]
+fn errors_are_objects_where_programs_read() {
+    let server = Server::start(|_| refusal(409, "the_code"));
+    let told = |args: &[&str]| {
+        let output = server.swell(args);
+        let value: Value = serde_json::from_str(err(&output).trim()).unwrap();
+        (code(&output), value["error"]["code"].as_str().unwrap().to_owned())
+    };
+    assert_eq!(told(&["--json", "status"]), (1, "the_code".into()));
+    assert_eq!(told(&["--json", "host", "remove", "web-1"]), (2, "usage".into()));
+    assert_eq!(told(&["--json", "frob"]), (2, "usage".into()));
+    let output = server.swell(&["--verbose", "host", "ls"]);
+    assert!(err(&output).starts_with("swell: failed to call /v1/hosts: no [the_code]"));
+    let output = server.swell(&["logs", "shop"]);
+    assert_eq!(code(&output), 2);
+    let output = server.swell(&["retry", "shop-1", "--host", "web-1"]);
+    assert!(err(&output).contains("tip: 'swell rollout retry'"), "{}", err(&output));
 }
 
 fn ledger(changed: Option<usize>) -> impl Fn(&Asked) -> (u16, String) + Send + Sync {
@@ -299,7 +483,6 @@ fn the_ledger_is_verified_page_by_page_and_the_first_bad_entry_named() {
 
 #[test]
 fn an_operator_gets_a_key_made_here_and_nothing_is_left_when_it_is_refused() {
-    use std::os::unix::fs::PermissionsExt as _;
     let server = Server::start(|asked| {
         let request: Value = serde_json::from_slice(&asked.body).unwrap();
         if request["name"] == "eve" {
@@ -432,12 +615,48 @@ fn a_rehearsal_takes_the_fleet_of_a_file() {
     let answer: Value = serde_json::from_str(&out(&output)).unwrap();
     let good = &answer["cases"][0];
     assert_eq!((&good["hosts"], &good["reached"]), (&json!(8), &json!(7)), "one is away");
+    assert_eq!(err(&output), "");
+    let typo = POLICY.replace("count = 1", "selector = \"role=wbe\"");
+    let output = simulate(&typo, &["--hosts-file", file]);
+    let want = "warning: wave canary: no host has role=wbe; did you mean role=web?\n";
+    assert!(err(&output).starts_with(want), "{}", err(&output));
     let output = simulate(POLICY, &["--hosts-file", file, "--hosts", "3"]);
     assert_eq!(code(&output), 2, "one fleet or the other");
     fs::write(file, "[]").unwrap();
     let output = simulate(POLICY, &["--hosts-file", file]);
     assert_eq!(code(&output), 1);
     assert!(err(&output).contains("want what 'swell host ls --json' prints"), "{}", err(&output));
+}
+
+#[test]
+fn a_typed_policy_is_compared_with_the_labels_of_the_fleet_that_is_reached() {
+    let server = Server::start(|asked| match asked.route.as_str() {
+        "GET /v1/hosts" => {
+            let host = json!({"id": "0".repeat(32), "name": "web-1", "labels": {"role": "web"},
+                "environment": "production", "connected": true, "last_seen": null,
+                "agent_version": null, "services": []});
+            (200, json!({"hosts": [host]}).to_string())
+        }
+        _ => refusal(409, "the_code"),
+    });
+    let file = server.dir().join("shop.toml");
+    fs::write(&file, POLICY.replace("role=web", "role=wbe")).unwrap();
+    let file = file.to_str().unwrap();
+    let want = "warning: targets: no host has role=wbe; did you mean role=web?\n";
+    let output = server.swell(&["simulate", "--policy", file, "--hosts", "4"]);
+    assert_eq!((code(&output), err(&output).as_str()), (0, want));
+    let output = server.swell(&["service", "apply", file]);
+    assert!(err(&output).starts_with(want), "{}", err(&output));
+}
+
+#[test]
+fn a_chart_of_few_hosts_has_a_line_for_each() {
+    for (hosts, lines) in [("1", 2), ("3", 4), ("400", 9)] {
+        let output = simulate(POLICY, &["--hosts", hosts]);
+        let text = out(&output);
+        let good = text.split("a bad release").next().unwrap();
+        assert_eq!(good.matches('│').count() + good.matches('└').count(), lines, "{text}");
+    }
 }
 
 #[test]

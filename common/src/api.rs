@@ -383,6 +383,15 @@ pub struct PlanPreview {
     /// Hosts that must not be down together.
     #[serde(default)]
     pub guards: Vec<PlanGuard>,
+    /// Hosts of the waves that could not take the release now, by name, each with the cause and the next step.
+    #[serde(default)]
+    pub held: Vec<PlanSkipped>,
+    /// Waves of the policy that no host is in.
+    #[serde(default)]
+    pub empty_waves: Vec<String>,
+    /// For a way back: the version that hosts go to.
+    #[serde(default)]
+    pub back_to: Option<Version>,
 }
 
 /// A host that a plan leaves out.
@@ -606,8 +615,14 @@ pub struct HostCounts {
     pub committed: u64,
     /// Failed or lost.
     pub failed: u64,
-    /// Going back or gone back.
+    /// Gone back.
     pub reverted: u64,
+    /// Told to go back, and not there yet.
+    #[serde(default)]
+    pub reverting: u64,
+    /// Lacking something that says nothing about the release.
+    #[serde(default)]
+    pub held: u64,
     /// Away.
     pub absent: u64,
     /// Left out by a person, or deleted.
@@ -673,7 +688,7 @@ pub struct RolloutHost {
     /// Its wave, counted from 0.
     pub wave: u32,
     /// Its progress in one word: pending, staging, staged, granted, probing, baking, committed,
-    /// failed, reverting, overdue, reverted, absent, lost or excluded.
+    /// failed, reverting, overdue, reverted, absent, lost, held or excluded.
     pub progress: String,
     /// Why, where it failed.
     pub why: Option<String>,
@@ -738,6 +753,57 @@ pub struct VerbAnswer {
     pub halt_ms: u64,
     /// Hosts that had switched and are not done.
     pub in_flight: u64,
+    /// Whether it was so before: a second halt or pause is no error.
+    #[serde(default)]
+    pub already: bool,
+}
+
+/// `GET /v1/services/{s}/revert[?to=VERSION]`: what the revert of a service would do, without doing it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RevertPreview {
+    /// The service.
+    pub service: ServiceName,
+    /// What its hosts run: the version that is left.
+    pub from: Version,
+    /// The version that they get; `None` where nothing ran before it.
+    pub to: Option<Version>,
+    /// Hosts that get it.
+    pub hosts: u64,
+    /// Hosts on which the service stops, since nothing ran there before.
+    pub stops: u64,
+    /// Hosts that run something else and are left as they are.
+    #[serde(default)]
+    pub others: Vec<RevertOther>,
+}
+
+/// A host that a revert leaves as it is.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RevertOther {
+    /// Its name.
+    pub host: HostName,
+    /// What it runs; `None` for nothing, or for a release that is not known.
+    pub runs: Option<Version>,
+}
+
+/// `POST /v1/services/{s}/revert`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RevertRequest {
+    /// Why, for the ledger: 1 to 1,024 bytes.
+    pub why: String,
+    /// The proven version to go back to; without it the one before what runs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub to: Option<Version>,
+}
+
+/// Answer to [`RevertRequest`]. After it, no host switches to what is left.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RevertAnswer {
+    /// The rollout that goes back.
+    pub rollout: RolloutSummary,
+    /// Milliseconds from the request to the answer.
+    #[serde(alias = "halt_ms")]
+    pub answered_ms: u64,
 }
 
 /// Answer to `POST /v1/rollouts/{id}/approve` (the request is the JSON of an envelope).

@@ -3,7 +3,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::name::ServiceName;
+use crate::name::{ReleaseId, ServiceName};
 
 /// Units of one service that a condition lists at most.
 pub const UNITS_LISTED_MAX: usize = 16;
@@ -94,6 +94,8 @@ pub struct Fetched {
 /// Why a host does not take a release now.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Held {
+    /// Which release.
+    pub release: ReleaseId,
     /// What it lacks.
     pub lack: Lack,
     /// The cause, then the next step; at most [`CONDITION_TEXT_MAX_BYTES`].
@@ -140,11 +142,13 @@ pub enum Lack {
     Settings,
     /// Two machines use the key of this host.
     Twin,
+    /// It could not stage the release, and its agent says no more.
+    Stage,
 }
 
 impl Lack {
     /// Every lack, in the order of the wire.
-    pub const ALL: [Self; 18] = [
+    pub const ALL: [Self; 19] = [
         Self::Paused,
         Self::Drained,
         Self::UnitNotAllowed,
@@ -163,6 +167,7 @@ impl Lack {
         Self::Agent,
         Self::Settings,
         Self::Twin,
+        Self::Stage,
     ];
 
     /// What is lacking, in a few words that read after a host's name.
@@ -187,6 +192,7 @@ impl Lack {
             Self::Agent => "its agent is too old",
             Self::Settings => "its agent.toml cannot be read",
             Self::Twin => "two machines use its key",
+            Self::Stage => "it cannot stage the release",
         }
     }
 }

@@ -10,6 +10,9 @@ use serde::{Deserialize, Serialize};
 use crate::limits::{SELECTOR_MAX_BYTES, SELECTOR_TERMS_MAX};
 use crate::name::{Label, Labels, NameError};
 
+/// Letters that a mistyped label may have wrong.
+const SLIPS_MAX: usize = 2;
+
 /// A parsed label query.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
@@ -83,6 +86,41 @@ impl Selector {
             }
         }
         labels
+    }
+
+    /// Where no host has what a requirement asks for: the label of a host that is written nearly so, as
+    /// `key=value`. For the sentence "did you mean".
+    pub fn meant<'a>(&self, hosts: impl Iterator<Item = &'a Labels> + Clone) -> Option<String> {
+        let asked = self.0.iter().filter_map(|term| match term {
+            Term::In(key, values) => Some((key, values)),
+            Term::NotIn(..) | Term::Has(_) | Term::Lacks(_) => None,
+        });
+        let mut unmet =
+            asked.filter(|(key, values)| !hosts.clone().any(|has| value_in(has, key, values)));
+        unmet.find_map(|(key, values)| {
+            let wanted = values.iter().map(|value| format!("{key}={value}"));
+            let there = hosts.clone().flat_map(Labels::iter).map(|(k, v)| format!("{k}={v}"));
+            let there: BTreeSet<String> = there.collect();
+            let near = |(wanted, there): &(String, &String)| {
+                let far = strsim::damerau_levenshtein(wanted, there);
+                (far <= SLIPS_MAX).then_some(far)
+            };
+            let pairs = wanted.flat_map(|wanted| there.iter().map(move |t| (wanted.clone(), t)));
+            let found = pairs.filter_map(|pair| Some((near(&pair)?, pair.1.clone()))).min();
+            found.map(|(_, label)| label)
+        })
+    }
+
+    /// The labels that a host must have to be taken: each key, with the values that would do, or none where
+    /// any would.
+    pub fn wanted(&self) -> impl Iterator<Item = (&str, Vec<&str>)> {
+        self.0.iter().filter_map(|term| match term {
+            Term::In(key, values) => {
+                Some((key.as_str(), values.iter().map(Label::as_str).collect()))
+            }
+            Term::Has(key) => Some((key.as_str(), Vec::new())),
+            Term::NotIn(..) | Term::Lacks(_) => None,
+        })
     }
 
     /// Whether it takes every host because it asks for nothing.

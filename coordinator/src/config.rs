@@ -2,6 +2,7 @@
 //! the order of their names, each key of a later file replacing the earlier. Unknown keys are refused.
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
 use groundswell_common::Fleet;
@@ -230,7 +231,7 @@ impl Fragment {
         let address = |port: u16| format!("0.0.0.0:{port}");
         let settings = Settings {
             fleet: self.fleet.ok_or(ConfigError::Missing("fleet"))?,
-            hosts: self.hosts.ok_or(ConfigError::Missing("hosts"))?,
+            hosts: self.hosts.map(bare).ok_or(ConfigError::Missing("hosts"))?,
             agents: self.agents.unwrap_or_else(|| address(AGENTS_PORT)),
             api: self.api.unwrap_or_else(|| address(API_PORT)),
             blobs: self.blobs.unwrap_or_else(|| address(BLOBS_PORT)),
@@ -249,6 +250,8 @@ impl Fragment {
             if holds { Ok(()) } else { Err(ConfigError::Bounds { key, want }) }
         };
         bound(!settings.hosts.is_empty(), "hosts", "at least one name or address")?;
+        let names = "names or addresses without a port, such as deploy.example or fd00::1";
+        bound(settings.hosts.iter().all(|host| is_host(host)), "hosts", names)?;
         bound((1..=600).contains(&settings.heartbeat_secs), "heartbeat_secs", "1 to 600")?;
         let cap = settings.backoff_cap_ms;
         bound((100..=600_000).contains(&cap), "backoff_cap_ms", "100 to 600000")?;
@@ -263,8 +266,22 @@ impl Fragment {
     }
 }
 
+/// Hosts without the brackets that IPv6 addresses have before a port.
+fn bare(hosts: Vec<String>) -> Vec<String> {
+    let inner = |host: &str| host.strip_prefix('[')?.strip_suffix(']').map(str::to_owned);
+    hosts.into_iter().map(|host| inner(&host).unwrap_or(host)).collect()
+}
+
+/// Whether certificates and addresses can carry it: a name, or an address without its port.
+fn is_host(host: &str) -> bool {
+    let name = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
+    host.parse::<IpAddr>().is_ok() || (!host.is_empty() && host.chars().all(name))
+}
+
 #[cfg(test)]
 mod tests {
+    use groundswell_common::chain;
+
     use super::*;
 
     #[test]
@@ -286,6 +303,15 @@ mod tests {
         let ConfigError::In { path, source } = error else { panic!("{error}") };
         assert!(path.ends_with("20-y.toml"), "{}", path.display());
         assert!(matches!(*source, ConfigError::Bounds { key: "heartbeat_secs", .. }));
+        let literal = "fleet = \"main\"\nhosts = [\"[fd00::1]\", \"a\"]\nheartbeat_secs = 5\n";
+        std::fs::write(&main, literal).unwrap();
+        std::fs::write(more.join("20-y.toml"), "").unwrap();
+        assert_eq!(Settings::load(place.path()).unwrap().hosts, ["fd00::1", "a"]);
+        for bad in ["a:7444", "http://a", "[fd00::1]:7444", "[[fd00::1]]", ""] {
+            std::fs::write(&main, literal.replace("[fd00::1]", bad)).unwrap();
+            let error = chain(&Settings::load(place.path()).unwrap_err());
+            assert!(error.contains("without a port, such as"), "{bad}: {error}");
+        }
         std::fs::write(&main, "hosts = [\"a\"]\n").unwrap();
         std::fs::remove_file(more.join("20-y.toml")).unwrap();
         let error = Settings::load(place.path()).unwrap_err();

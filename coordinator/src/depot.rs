@@ -13,6 +13,9 @@ use tokio::io::AsyncWriteExt as _;
 
 /// End of the names of files that are still being written.
 const PART: &str = ".part";
+/// Bytes that no upload takes: one segment of the ledger, which mostly lies on the same disk and whose
+/// failure ends the process.
+const KEEP_FREE_BYTES: u64 = 64 * 1024 * 1024;
 
 /// Why a blob cannot be kept or found.
 #[derive(Debug, thiserror::Error)]
@@ -25,6 +28,17 @@ pub enum DepotError {
         /// What the system says.
         #[source]
         source: io::Error,
+    },
+    /// No room, or so little that the ledger would be next to fail.
+    #[error(
+        "the coordinator's disk is full: {} free where {} are wanted, and {} are kept for the ledger",
+        mebibytes(*free), mebibytes(*want), mebibytes(KEEP_FREE_BYTES)
+    )]
+    Full {
+        /// Bytes free in the depot.
+        free: u64,
+        /// Bytes of the blob.
+        want: u64,
     },
     /// The sender's connection fails.
     #[error("receive the blob")]
@@ -57,6 +71,7 @@ pub enum DepotError {
 #[derive(Clone, Debug)]
 pub struct Depot {
     root: PathBuf,
+    keep_free_bytes: u64,
 }
 
 impl Depot {
@@ -77,7 +92,7 @@ impl Depot {
                 }
             }
         }
-        Ok(Self { root })
+        Ok(Self { root, keep_free_bytes: KEEP_FREE_BYTES })
     }
 
     /// Where the blob lies, or would lie.
@@ -130,6 +145,25 @@ impl Depot {
         Ok(digest)
     }
 
+    /// Bytes that may still be written, by anybody but root.
+    fn free(&self, shelf: &Path) -> Result<u64, DepotError> {
+        let stat = rustix::fs::statvfs(shelf).map_err(|error| at(shelf)(error.into()))?;
+        Ok(stat.f_bavail.saturating_mul(stat.f_frsize))
+    }
+
+    /// A write that failed for want of room says so; somebody else may have filled the disk meanwhile.
+    fn full_or(&self, error: DepotError, (shelf, want): (&Path, u64)) -> DepotError {
+        use io::ErrorKind::{QuotaExceeded, StorageFull};
+        match error {
+            DepotError::Io { source, .. }
+                if [StorageFull, QuotaExceeded].contains(&source.kind()) =>
+            {
+                DepotError::Full { free: self.free(shelf).unwrap_or(0), want }
+            }
+            other => other,
+        }
+    }
+
     /// Keeps the stream's bytes under `want`; `false` when the blob was kept before. Whatever goes
     /// wrong, nothing is left behind.
     ///
@@ -152,16 +186,29 @@ impl Depot {
             fs::create_dir_all(&shelf).await.map_err(at(&shelf))?;
             sync_directory(&self.root).await?;
         }
+        let free = self.free(&shelf)?;
+        if length.saturating_add(self.keep_free_bytes) > free {
+            return Err(DepotError::Full { free, want: length });
+        }
         let part = Part::new(&path).map_err(at(&path))?;
         let mut file = File::create_new(&part.path).await.map_err(at(&part.path))?;
-        receive(&mut file, &part.path, (want, length), stream).await?;
-        file.sync_all().await.map_err(at(&part.path))?;
+        let received = receive(&mut file, &part.path, (want, length), stream).await;
+        let received = match received {
+            Ok(()) => file.sync_all().await.map_err(at(&part.path)),
+            Err(error) => Err(error),
+        };
         drop(file);
+        received.map_err(|error| self.full_or(error, (&shelf, length)))?;
         fs::rename(&part.path, &path).await.map_err(at(&path))?;
         part.keep();
         sync_directory(&shelf).await?;
         Ok(true)
     }
+}
+
+/// Bytes for people, rounded up: what is wanted is never said to fit where it does not.
+fn mebibytes(bytes: u64) -> String {
+    format!("{} MiB", bytes.div_ceil(1024 * 1024))
 }
 
 async fn receive<S, E>(
@@ -274,6 +321,28 @@ mod tests {
         assert_eq!(depot.read(&want, 5).await.unwrap().unwrap(), b"hello");
         assert_eq!(depot.read(&want, 4).await.unwrap(), None, "larger than asked for");
         assert_eq!(depot.size(&other).await.unwrap(), None);
+    }
+
+    #[tokio::test]
+    async fn a_full_disk_is_said_with_what_is_free_and_what_is_wanted() {
+        const MIB: u64 = 1024 * 1024;
+        let text = DepotError::Full { free: 41 * MIB, want: 60 * MIB - 1 }.to_string();
+        assert_eq!(
+            text,
+            "the coordinator's disk is full: 41 MiB free where 60 MiB are wanted, and 64 MiB are \
+             kept for the ledger"
+        );
+        let place = tempfile::tempdir().unwrap();
+        let mut depot = Depot::open(place.path()).unwrap();
+        depot.keep_free_bytes = u64::MAX;
+        let error = put(&depot, Digest::of(b"x"), 1, vec![Ok(Bytes::from_static(b"x"))]).await;
+        assert!(matches!(error, DepotError::Full { want: 1, .. }), "{error}");
+        assert_eq!(files(place.path()), 0);
+        let late = |kind: io::ErrorKind| at(place.path())(kind.into());
+        let told = depot.full_or(late(io::ErrorKind::StorageFull), (place.path(), 5));
+        assert!(matches!(told, DepotError::Full { want: 5, .. }), "{told}");
+        let told = depot.full_or(late(io::ErrorKind::NotFound), (place.path(), 5));
+        assert!(matches!(told, DepotError::Io { .. }), "{told}");
     }
 
     #[tokio::test]

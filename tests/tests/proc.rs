@@ -91,9 +91,39 @@ fn releases_go_through_waves_and_a_broken_one_is_halted_and_reverted() {
         let mut again = again;
         let tree = private.dir().join("tree-2.0.0");
         let output = again.arg(tree).output().unwrap();
-        assert!(output.status.success(), "the same release again is no error");
+        assert_eq!(output.status.code(), Some(3), "{}", describe(&output));
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(said.contains("shop 2.0.0 is poisoned: "), "{said}");
+        assert!(said.contains("swell release clear shop@2.0.0 --why"), "{said}");
         assert_eq!(fleet.newest_rollout("shop").rollout.outcome, Some(OutcomeName::Reverted));
         fleet.swell_ok(&["audit", "verify"]);
+    });
+}
+
+/// A person who presses the button again is told that it is so, and a host is called by its name.
+#[test]
+fn a_second_halt_is_no_error_and_refusals_name_hosts() {
+    inside("a_second_halt_is_no_error_and_refusals_name_hosts", |private| {
+        let (fleet, _agents) = fleet(private, &["web-1", "web-2"]);
+        publish(&fleet, private.dir(), "1.0.0", true);
+        fleet.wait_done("shop");
+        publish(&fleet, private.dir(), "1.1.0", true);
+        let id = fleet.newest_rollout("shop").rollout.rollout.to_string();
+        let first = fleet.swell_ok(&["halt", "shop", "--why", "a test"]);
+        assert!(first.contains("is halted, "), "{first}");
+        for again in [["halt", "shop"], ["halt", id.as_str()]] {
+            let said = fleet.swell_ok(&again);
+            assert!(said.contains("is halted already, "), "{said}");
+        }
+        fleet.swell_ok(&["resume", "shop"]);
+        fleet.swell_ok(&["pause", "shop"]);
+        let said = fleet.swell_ok(&["pause", "shop"]);
+        assert!(said.contains("is paused already, "), "{said}");
+        let output =
+            fleet.swell(&["rollout", "retry", "shop", "--host", "web-2"]).output().unwrap();
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(output.status.code(), Some(1), "{said}");
+        assert!(said.starts_with("swell: host web-2 neither failed and went back"), "{said}");
     });
 }
 

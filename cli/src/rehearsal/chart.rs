@@ -6,8 +6,8 @@ use super::text::{count, span};
 
 /// Columns of the curve.
 const COLUMNS: usize = 64;
-/// Lines of the curve.
-const LINES: u32 = 8;
+/// Lines of the curve at most; of fewer hosts each has one.
+const LINES_MAX: u32 = 8;
 /// Eighths of a line, from the bottom.
 const EIGHTHS: [char; 9] = [' ', '▁', '▂', '▃', '▄', '▅', '▆', '▇', '█'];
 
@@ -20,12 +20,13 @@ pub(super) fn chart(course: &Course) -> String {
         usize::try_from(at).unwrap_or(0).min(COLUMNS - 1)
     };
     let heights = heights(course, &column);
+    let lines = lines(course);
     let top = count(course.most_on);
     let side = top.chars().count().max(1);
     let mut text = String::new();
-    for line in (0..LINES).rev() {
+    for line in (0..lines).rev() {
         let label = match line {
-            line if line == LINES - 1 => top.as_str(),
+            line if line == lines - 1 => top.as_str(),
             0 => "0",
             _ => "",
         };
@@ -39,6 +40,10 @@ pub(super) fn chart(course: &Course) -> String {
     text + &format!("{:>side$}  0{:gap$}{last}\n", "", "")
 }
 
+fn lines(course: &Course) -> u32 {
+    course.most_on.clamp(1, LINES_MAX)
+}
+
 /// The height of each column, in eighths of a line. Whatever is not nothing is seen.
 fn heights(course: &Course, column: &impl Fn(u64) -> usize) -> Vec<u32> {
     let mut most: Vec<Option<u32>> = vec![None; COLUMNS];
@@ -49,7 +54,7 @@ fn heights(course: &Course, column: &impl Fn(u64) -> usize) -> Vec<u32> {
     }
     let mut last = 0;
     let eighths = |on: u32| {
-        let height = u64::from(on) * u64::from(LINES) * 8;
+        let height = u64::from(on) * u64::from(lines(course)) * 8;
         let height = height.div_ceil(u64::from(course.most_on.max(1)));
         u32::try_from(height).unwrap_or(0)
     };

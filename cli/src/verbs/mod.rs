@@ -1,5 +1,6 @@
 //! One function a verb. Each asks the API, prints what it answers and returns the exit code.
 
+mod again;
 mod approve;
 mod audit;
 mod host;
@@ -8,10 +9,13 @@ mod operator;
 mod plan;
 mod publish;
 mod release;
+mod revert;
 mod rollout;
 mod service;
 mod simulate;
 mod status;
+mod watch;
+mod which;
 
 pub(crate) use approve::approve;
 pub(crate) use audit::audit;
@@ -20,7 +24,8 @@ pub(crate) use operator::operator;
 pub(crate) use plan::plan;
 pub(crate) use publish::publish;
 pub(crate) use release::release;
-pub(crate) use rollout::{Stop, rollout, stop};
+pub(crate) use revert::revert;
+pub(crate) use rollout::{halt, pause, promote, resume, rollout, show, watch};
 pub(crate) use service::service;
 pub(crate) use simulate::simulate;
 pub(crate) use status::status;

@@ -7,26 +7,42 @@ use std::time::Duration;
 
 use anyhow::{Context as _, bail};
 use groundswell_common::api::{Profile, PublishAnswer, ServicePage};
-use groundswell_common::manifest::{Manifest, RawManifest, Source};
+use groundswell_common::manifest::{BlobEntry, Hook, Manifest, Probe, RawManifest, Source};
 use groundswell_common::trust::{Document as _, Envelope, SecretKey};
-use groundswell_common::{ReleaseId, ServiceName};
+use groundswell_common::wire::Backoff;
+use groundswell_common::{Digest, ReleaseId, ServiceName, Version};
+use groundswell_net::Retry;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde::Serialize;
+use tokio::time::{Instant, sleep};
 
+use super::again;
+use super::watch::watch_to_the_end;
 use crate::args::PublishArgs;
 use crate::client::{Client, part};
 use crate::context::Context;
 use crate::exit::{Exit, Misuse};
-use crate::follow::{Live, Until, exit_of, follow};
+use crate::fit;
+use crate::follow::{Until, exit_of};
 use crate::git;
-use crate::output::bytes;
+use crate::output::{bytes, clean};
 use crate::pack::{self, Packed};
 use crate::spec::Spec;
 
-/// Times that the next number is asked for again when another publisher took it.
-const SEQ_TRIES: u32 = 5;
+/// How long publishers who take the same number make way for each other.
+const SEQ_PATIENCE: Duration = Duration::from_secs(60);
+/// Waits of a publisher whose number was taken.
+const SEQ_WAITS: Backoff = Backoff { base_ms: 50, cap_ms: 2_000 };
 /// The API's code for a number that another release has.
 const SEQ_TAKEN: &str = "seq_taken";
+
+/// What is published, but for what the coordinator and git know.
+struct Draft<'a> {
+    args: &'a PublishArgs,
+    spec: Spec,
+    service: ServiceName,
+    packed: Packed,
+}
 
 /// Runs `swell publish`.
 pub(crate) async fn publish(context: &Context, args: &PublishArgs) -> anyhow::Result<Exit> {
@@ -35,60 +51,143 @@ pub(crate) async fn publish(context: &Context, args: &PublishArgs) -> anyhow::Re
     let service = service.ok_or(Misuse::NoService)?;
     let root = args.tree.clone();
     let packed = tokio::task::spawn_blocking(move || pack::pack(&root)).await??;
+    let draft = Draft { args, spec, service, packed };
+    let warnings = draft.check()?;
+    for warning in &warnings {
+        context.out.note(format_args!("warning: {warning}"))?;
+    }
     if args.dry_run {
-        return dry_run(context, &packed);
+        return dry_run(context, &draft, warnings);
     }
     let profile = context.profile()?;
     let client = Client::new(&profile)?;
-    let found = next(&client, &service).await?;
-    let raw = RawManifest {
-        service,
-        version: args.version.clone(),
-        seq: found.next_seq,
-        floor: spec.release.floor,
-        platform: spec.release.platform.clone(),
-        one_way: spec.release.one_way,
-        requires: spec.release.requires.clone(),
-        barrier: spec.release.barrier,
-        hotfix: args.hotfix,
-        tree: packed.tree.digest(),
-        files: packed.tree.files.clone(),
-        links: packed.tree.links.clone(),
-        blobs: vec![packed.blob.clone()],
-        units: spec.release.units.clone(),
-        switch: spec.release.switch,
-        command: spec.release.command.clone(),
-        probes: spec.probes(),
-        hooks: spec.hook.clone(),
-        source: source(args, found.commit.as_deref()),
-    };
+    let found = next(&client, &draft.service).await?;
+    let raw = draft.manifest(found.next_seq, source(context, args, found.commit.as_deref())?);
     Manifest::check(raw.clone())?;
     let keys = keys(&profile, args.sign_key.as_deref())?;
-    upload(context, &client, &packed).await?;
+    upload(context, &client, &draft.packed).await?;
     let answer = post(&client, raw, &keys).await?;
     context.out.answer(&answer, published)?;
-    if args.wait { wait(context, &client, &answer, args.timeout).await } else { Ok(Exit::Done) }
+    if answer.existing
+        && let Some(why) = again::not_rolled_out(&client, &answer).await?
+    {
+        context.out.note(why)?;
+        return Ok(Exit::Ended);
+    }
+    if args.wait.wait {
+        wait(context, &client, &answer, args.wait.timeout).await
+    } else {
+        Ok(Exit::Done)
+    }
+}
+
+impl Draft<'_> {
+    /// Everything that needs nobody else: the manifest's own rules, and whether a host could run it.
+    fn check(&self) -> anyhow::Result<Vec<String>> {
+        let release = &self.spec.release;
+        let raw = self.manifest(release.floor.max(1), Source::default());
+        let warnings = fit::check(&raw, release.files_only)?;
+        Manifest::check(raw)?;
+        Ok(warnings)
+    }
+
+    fn manifest(&self, seq: u64, source: Source) -> RawManifest {
+        let (release, packed) = (&self.spec.release, &self.packed);
+        RawManifest {
+            service: self.service.clone(),
+            version: self.args.version.clone(),
+            seq,
+            floor: release.floor,
+            platform: release.platform.clone(),
+            one_way: release.one_way,
+            requires: release.requires.clone(),
+            barrier: release.barrier,
+            hotfix: self.args.hotfix,
+            tree: packed.tree.digest(),
+            files: packed.tree.files.clone(),
+            links: packed.tree.links.clone(),
+            blobs: vec![packed.blob.clone()],
+            units: release.units.clone(),
+            switch: release.switch,
+            command: release.command.clone(),
+            probes: self.spec.probes(),
+            hooks: self.spec.hook.clone(),
+            source,
+        }
+    }
 }
 
 /// What a dry run prints.
 #[derive(Serialize)]
 struct Dry<'a> {
-    tree: groundswell_common::Digest,
+    service: &'a ServiceName,
+    version: &'a Version,
+    tree: Digest,
     files: usize,
     links: usize,
     bytes: u64,
-    blob: &'a groundswell_common::manifest::BlobEntry,
+    blob: &'a BlobEntry,
+    units: &'a [String],
+    command: &'a [String],
+    probes: Vec<Probe>,
+    hooks: &'a [Hook],
+    source: Source,
+    warnings: Vec<String>,
 }
 
-fn dry_run(context: &Context, packed: &Packed) -> anyhow::Result<Exit> {
-    let (tree, blob) = (&packed.tree, &packed.blob);
-    let (files, links) = (tree.files.len(), tree.links.len());
-    let dry = Dry { tree: tree.digest(), files, links, bytes: tree.bytes(), blob };
-    context.out.answer(&dry, |dry| {
-        let (size, packed) = (bytes(dry.bytes), bytes(dry.blob.size));
-        format!("tree {}\n{files} files, {links} links, {size}; bundle {packed}", dry.tree)
-    })?;
+fn dry_run(context: &Context, draft: &Draft<'_>, warnings: Vec<String>) -> anyhow::Result<Exit> {
+    let (tree, release) = (&draft.packed.tree, &draft.spec.release);
+    let dry = Dry {
+        service: &draft.service,
+        version: &draft.args.version,
+        tree: tree.digest(),
+        files: tree.files.len(),
+        links: tree.links.len(),
+        bytes: tree.bytes(),
+        blob: &draft.packed.blob,
+        units: &release.units,
+        command: &release.command,
+        probes: draft.spec.probes(),
+        hooks: &draft.spec.hook,
+        source: source(context, draft.args, None)?,
+        warnings,
+    };
+    context.out.answer(&dry, dry_text)?;
     Ok(Exit::Done)
+}
+
+fn dry_text(dry: &Dry<'_>) -> String {
+    let starts = match (dry.units, dry.command) {
+        ([], []) => "files only: nothing is started".to_owned(),
+        ([], command) => format!("runs {}", command.join(" ")),
+        (units, []) => format!("units {}", units.join(", ")),
+        (units, command) => format!("units {}, or runs {}", units.join(", "), command.join(" ")),
+    };
+    let mut lines = vec![format!("{} {}", dry.service, dry.version), format!("  {starts}")];
+    lines.extend(dry.probes.iter().map(|probe| format!("  probe {}", probe_text(probe))));
+    let hook = |hook: &Hook| format!("  hook {}: {}", hook.at, hook.argv.join(" "));
+    lines.extend(dry.hooks.iter().map(hook));
+    if dry.probes.is_empty() {
+        lines.push("  no probe: a host that starts it counts as healthy".to_owned());
+    }
+    if let Some(commit) = &dry.source.commit {
+        lines.push(format!("  commit {commit}"));
+    }
+    let (size, packed) = (bytes(dry.bytes), bytes(dry.blob.size));
+    lines.push(format!("  {} files, {} links, {size}; bundle {packed}", dry.files, dry.links));
+    lines.push(format!("  tree {}", dry.tree));
+    lines.push("nothing was published".to_owned());
+    lines.iter().map(|line| clean(line)).collect::<Vec<_>>().join("\n")
+}
+
+fn probe_text(probe: &Probe) -> String {
+    match probe {
+        Probe::Http { url, .. } => format!("GET {url}"),
+        Probe::Tcp { address, .. } => format!("connect to {address}"),
+        Probe::Exec { argv, .. } => format!("run {}", argv.join(" ")),
+        Probe::File { path, .. } => format!("file {path}"),
+        Probe::Unit { unit } => format!("unit {unit}"),
+    }
 }
 
 /// What the coordinator knows of the service so far.
@@ -120,14 +219,25 @@ async fn commit_of(client: &Client, release: ReleaseId) -> anyhow::Result<Option
     Ok(page.source.commit)
 }
 
-fn source(args: &PublishArgs, since: Option<&str>) -> Source {
-    let mut source = git::source(&args.tree, since);
-    if let Some(commit) = &args.commit
-        && source.commit.as_ref() != Some(commit)
-    {
-        source = Source { commit: Some(commit.clone()), ..Source::default() };
+/// Where the tree comes from; what is not sure of it is said.
+fn source(context: &Context, args: &PublishArgs, since: Option<&str>) -> anyhow::Result<Source> {
+    let found = git::source(&args.tree, since);
+    let mut source = found.source;
+    let mut notes: Vec<String> = args.notes.iter().cloned().collect();
+    match &args.commit {
+        // Who names the commit knows better; what git would have said is of no matter then.
+        Some(commit) if source.commit.as_deref().map(git::bare) != Some(git::bare(commit)) => {
+            source = Source { commit: Some(commit.clone()), ..Source::default() };
+        }
+        Some(_) | None => {
+            for line in &found.said {
+                context.out.note(format_args!("warning: {}", clean(line)))?;
+            }
+            notes.extend(found.unknown);
+        }
     }
-    Source { build_url: args.build_url.clone(), notes: args.notes.clone(), ..source }
+    let notes = Some(notes.join("; ")).filter(|notes| !notes.is_empty());
+    Ok(Source { build_url: args.build_url.clone(), notes, ..source })
 }
 
 fn keys(profile: &Profile, builder: Option<&Path>) -> anyhow::Result<Vec<SecretKey>> {
@@ -169,25 +279,34 @@ fn bar(size: u64) -> ProgressBar {
     }
 }
 
-/// Posts the manifest; takes the next number when another publisher was faster.
+/// Posts the manifest; takes the next number when another publisher was faster, after a wait that
+/// differs from publisher to publisher.
 async fn post(
     client: &Client,
     mut raw: RawManifest,
     keys: &[SecretKey],
 ) -> anyhow::Result<PublishAnswer> {
-    for attempt in 1..=SEQ_TRIES {
+    let end = Instant::now() + SEQ_PATIENCE;
+    let mut retry = Retry::new(SEQ_WAITS);
+    loop {
         let payload = serde_json::to_vec(&raw).context("write the manifest")?;
         let envelope = keys
             .iter()
             .fold(Envelope::new::<Manifest>(payload), |envelope, key| envelope.signed_by(key));
         match client.post("/v1/releases", &envelope).await {
-            Err(error) if error.code() == Some(SEQ_TAKEN) && attempt < SEQ_TRIES => {
+            Err(error) if error.code() == Some(SEQ_TAKEN) && Instant::now() < end => {
+                sleep(retry.next_wait()).await;
                 raw.seq = next(client, &raw.service).await?.next_seq;
             }
+            Err(error) if error.code() == Some(SEQ_TAKEN) => bail!(
+                "publish {} {}: other releases of it were published first for {} s; try again",
+                raw.service,
+                raw.version,
+                SEQ_PATIENCE.as_secs()
+            ),
             other => return Ok(other?),
         }
     }
-    bail!("publish: {SEQ_TRIES} other releases were faster; try again")
 }
 
 fn published(answer: &PublishAnswer) -> String {
@@ -196,7 +315,7 @@ fn published(answer: &PublishAnswer) -> String {
     let mut text =
         format!("{service} {version} {how}: release {}", answer.release.digest().short());
     if let Some(rollout) = &answer.rollout {
-        text.push_str(&format!("\nrollout {rollout}; swell rollout watch {rollout}"));
+        text.push_str(&format!("\nrollout {rollout}; swell watch {rollout}"));
     }
     if let Some(waiting) = &answer.waiting {
         text.push_str(&format!("\nno rollout yet: {waiting}"));
@@ -214,16 +333,7 @@ async fn wait(
         let why = answer.waiting.as_deref().unwrap_or("no rollout was planned");
         bail!("wait for {} {}: {why}", answer.service, answer.version);
     };
-    let mut live = Live::on_stderr();
     let within = (Until::DoneOrHalted, Duration::from_secs(secs));
-    let json = context.out.json;
-    let see = |page: &_| if json { Ok(()) } else { live.show(page) };
-    let Some(page) = follow(client, rollout, within, see).await? else {
-        context.out.note(format_args!("{rollout} is not over after {secs} s; it goes on"))?;
-        return Ok(Exit::TimedOut);
-    };
-    if context.out.json {
-        context.out.line(serde_json::to_string(&page)?)?;
-    }
-    Ok(exit_of(&page.rollout))
+    let end = watch_to_the_end(context, client, rollout, within).await?;
+    Ok(end.map_or(Exit::TimedOut, |page| exit_of(&page.rollout)))
 }

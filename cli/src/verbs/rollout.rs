@@ -1,42 +1,38 @@
-//! `swell rollout`, and the shortcuts `swell halt` and `swell revert`.
+//! `swell rollout`, and its verbs that stand at the top as well.
 
 use std::fmt::Write as _;
 use std::time::Duration;
 
 use groundswell_common::api::{
-    RolloutPage, RolloutSummary, RolloutsAnswer, StartAnswer, StartRequest, SteerAct, SteerRequest,
-    VerbAnswer, VerbRequest,
+    HostCounts, RolloutPage, RolloutSummary, RolloutsAnswer, StartAnswer, StartRequest, SteerAct,
+    SteerRequest, VerbAnswer, VerbRequest,
 };
 use groundswell_common::{RolloutId, ServiceName};
 use serde::Serialize;
 
-use crate::args::{Decision, RolloutArgs, RolloutVerb, StopArgs};
-use crate::client::part;
+use super::watch::watch_to_the_end;
+use super::which::on_rollout;
+use crate::args::{Decision, RolloutArgs, RolloutVerb, WaitArgs, WatchArgs};
+use crate::client::{Client, part};
 use crate::context::Context;
 use crate::exit::Exit;
-use crate::follow::{Live, Until, counts_text, exit_of, follow, standing, wave_line};
-use crate::output::{Table, clean, confirm, name_of};
+use crate::follow::{Until, counts_text, exit_of, standing, wave_line};
+use crate::output::{Table, cause_cell, clean, confirm, count, may_ask, name_of, now, when};
 
 /// Runs `swell rollout …`.
 pub(crate) async fn rollout(context: &Context, verb: &RolloutVerb) -> anyhow::Result<Exit> {
-    let decide = |name, args| decide(context, name, args, Ask::No);
     match verb {
         RolloutVerb::Ls { service } => list(context, service.as_ref()).await,
-        RolloutVerb::Show { rollout } => {
-            let path = format!("/v1/rollouts/{}", part(rollout.as_str()));
-            let page: RolloutPage = context.client()?.get(&path).await?;
-            context.out.answer(&page, show)?;
-            Ok(Exit::Done)
+        RolloutVerb::Show { rollout } => show(context, rollout).await,
+        RolloutVerb::Watch(args) => watch(context, args).await,
+        RolloutVerb::Start { service, release, plan, wait } => {
+            start(context, service, (release, plan.clone()), wait).await
         }
-        RolloutVerb::Watch { rollout, timeout } => watch(context, rollout, *timeout).await,
-        RolloutVerb::Start { service, release, plan } => {
-            start(context, service, (release, plan.clone())).await
-        }
-        RolloutVerb::Pause(args) => decide("pause", args).await,
-        RolloutVerb::Resume(args) => decide("resume", args).await,
-        RolloutVerb::Halt(args) => decide("halt", args).await,
-        RolloutVerb::Revert(args) => self::decide(context, "revert", args, Ask::Yes).await,
-        RolloutVerb::Promote(args) => steer(context, "promote", args, SteerAct::Promote {}).await,
+        RolloutVerb::Pause(args) => pause(context, args).await,
+        RolloutVerb::Resume(args) => resume(context, args).await,
+        RolloutVerb::Halt(args) => decide(context, "halt", args).await,
+        RolloutVerb::Revert(args) => go_back(context, ("revert", false), args).await,
+        RolloutVerb::Promote(args) => promote(context, args).await,
         RolloutVerb::Skip { rollout: args, wave } => {
             steer(context, "skip", args, SteerAct::SkipWave { wave: wave - 1 }).await
         }
@@ -50,61 +46,103 @@ pub(crate) async fn rollout(context: &Context, verb: &RolloutVerb) -> anyhow::Re
             let max_in_flight = *max_in_flight;
             steer(context, "slow", args, SteerAct::Slow { max_in_flight }).await
         }
-        RolloutVerb::Abort { rollout: args, keep } => abort(context, args, *keep).await,
+        RolloutVerb::Abort { rollout: args, keep } => {
+            go_back(context, ("abort", *keep), args).await
+        }
     }
 }
 
-/// The two buttons that name a service in place of a rollout.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Stop {
-    /// No host switches after the answer.
-    Halt,
-    /// Every host that left its release goes back.
-    Revert,
+/// Runs `swell show`.
+pub(crate) async fn show(context: &Context, rollout: &RolloutId) -> anyhow::Result<Exit> {
+    let client = context.client()?;
+    let page = on_rollout(&client, rollout, async |id| page_of(&client, id).await).await?;
+    context.out.answer(&page, page_text)?;
+    Ok(Exit::Done)
 }
 
-/// Runs `swell halt` or `swell revert`.
-pub(crate) async fn stop(context: &Context, stop: Stop, args: &StopArgs) -> anyhow::Result<Exit> {
-    let name = match stop {
-        Stop::Halt => "halt",
-        Stop::Revert => "revert",
+/// Runs `swell pause`.
+pub(crate) async fn pause(context: &Context, args: &RolloutArgs) -> anyhow::Result<Exit> {
+    decide(context, "pause", args).await
+}
+
+/// Runs `swell resume`.
+pub(crate) async fn resume(context: &Context, args: &RolloutArgs) -> anyhow::Result<Exit> {
+    decide(context, "resume", args).await
+}
+
+/// Runs `swell promote`.
+pub(crate) async fn promote(context: &Context, args: &RolloutArgs) -> anyhow::Result<Exit> {
+    steer(context, "promote", args, SteerAct::Promote {}).await
+}
+
+/// Runs `swell halt`: of the service's newest rollout, or of the rollout of this id where no service has
+/// the name. One request where it is a service: this is the red button.
+pub(crate) async fn halt(context: &Context, args: &RolloutArgs) -> anyhow::Result<Exit> {
+    let client = context.client()?;
+    let request = VerbRequest { why: why("halt", &args.decision), keep: false };
+    let name = part(args.rollout.as_str());
+    let of_service =
+        client.post::<VerbAnswer>(&format!("/v1/services/{name}/halt"), &request).await;
+    let answer = match of_service {
+        Err(error) if error.is_missing() => {
+            let of_rollout = client.post(&format!("/v1/rollouts/{name}/halt"), &request).await;
+            match of_rollout {
+                // What is missing is what the name looks like: a service.
+                Err(second) if second.is_missing() => return Err(error.into()),
+                other => other?,
+            }
+        }
+        other => other?,
     };
-    let what = format!("revert the newest rollout of {} on every host it touched", args.service);
-    if stop == Stop::Revert && !confirm(context.out, &what, args.decision.yes)? {
-        return Ok(Exit::Failed);
-    }
-    let path = format!("/v1/services/{}/{name}", part(args.service.as_str()));
-    send(context, &path, name, VerbRequest { why: why(name, &args.decision), keep: false }).await
+    context.out.answer(&answer, |answer| decided("halt", answer))?;
+    Ok(Exit::Done)
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Ask {
-    Yes,
-    No,
+async fn page_of(client: &Client, rollout: &RolloutId) -> anyhow::Result<RolloutPage> {
+    Ok(client.get(&format!("/v1/rollouts/{}", part(rollout.as_str()))).await?)
 }
 
-async fn decide(
+async fn decide(context: &Context, name: &str, args: &RolloutArgs) -> anyhow::Result<Exit> {
+    let client = context.client()?;
+    let request = VerbRequest { why: why(name, &args.decision), keep: false };
+    on_rollout(&client, &args.rollout, async |id| {
+        send(context, &client, (name, id, name), &request).await
+    })
+    .await
+}
+
+/// Ends a rollout: its hosts go back, or with `keep` stay as they are.
+async fn go_back(
     context: &Context,
-    name: &str,
+    (name, keep): (&str, bool),
     args: &RolloutArgs,
-    ask: Ask,
 ) -> anyhow::Result<Exit> {
-    let what = format!("{name} {} on every host it touched", args.rollout);
-    if ask == Ask::Yes && !confirm(context.out, &what, args.decision.yes)? {
-        return Ok(Exit::Failed);
-    }
-    let path = format!("/v1/rollouts/{}/{name}", part(args.rollout.as_str()));
-    send(context, &path, name, VerbRequest { why: why(name, &args.decision), keep: false }).await
+    may_ask(&format!("{name} {}", args.rollout), args.decision.yes)?;
+    let client = context.client()?;
+    let request = VerbRequest { why: why(name, &args.decision), keep };
+    on_rollout(&client, &args.rollout, async |id| {
+        if !args.decision.yes {
+            let what = ending((name, keep), &page_of(&client, id).await?.rollout);
+            if !confirm(context.out, &what, false)? {
+                return Ok(Exit::Failed);
+            }
+        }
+        send(context, &client, (name, id, name), &request).await
+    })
+    .await
 }
 
-async fn abort(context: &Context, args: &RolloutArgs, keep: bool) -> anyhow::Result<Exit> {
-    let then = if keep { "keep what runs" } else { "revert every host it touched" };
-    let what = format!("abort {} and {then}", args.rollout);
-    if !confirm(context.out, &what, args.decision.yes)? {
-        return Ok(Exit::Failed);
-    }
-    let path = format!("/v1/rollouts/{}/abort", part(args.rollout.as_str()));
-    send(context, &path, "abort", VerbRequest { why: why("abort", &args.decision), keep }).await
+/// What the question before the end of a rollout names.
+fn ending((name, keep): (&str, bool), rollout: &RolloutSummary) -> String {
+    let HostCounts { committed, in_flight, .. } = rollout.counts;
+    let touched = count(committed + in_flight, "host");
+    let then = if keep {
+        format!("{touched} that switched or are about to keep it")
+    } else {
+        format!("{touched} that switched or are about to go back")
+    };
+    let (id, service, version) = (&rollout.rollout, &rollout.service, &rollout.version);
+    format!("{name} {id} of {service} {version}: {then}")
 }
 
 async fn steer(
@@ -113,21 +151,27 @@ async fn steer(
     args: &RolloutArgs,
     steer: SteerAct,
 ) -> anyhow::Result<Exit> {
-    let path = format!("/v1/rollouts/{}/steer", part(args.rollout.as_str()));
-    send(context, &path, name, SteerRequest { why: why(name, &args.decision), steer }).await
+    let client = context.client()?;
+    let request = SteerRequest { why: why(name, &args.decision), steer };
+    on_rollout(&client, &args.rollout, async |id| {
+        send(context, &client, (name, id, "steer"), &request).await
+    })
+    .await
 }
 
-fn why(name: &str, decision: &Decision) -> String {
+/// Why, for the ledger: what the person says, or the command.
+pub(super) fn why(name: &str, decision: &Decision) -> String {
     decision.why.clone().unwrap_or_else(|| format!("swell {name}"))
 }
 
 async fn send(
     context: &Context,
-    path: &str,
-    name: &str,
-    request: impl Serialize,
+    client: &Client,
+    (name, rollout, route): (&str, &RolloutId, &str),
+    request: &impl Serialize,
 ) -> anyhow::Result<Exit> {
-    let answer: VerbAnswer = context.client()?.post(path, &request).await?;
+    let path = format!("/v1/rollouts/{}/{route}", part(rollout.as_str()));
+    let answer: VerbAnswer = client.post(&path, request).await?;
     context.out.answer(&answer, |answer| decided(name, answer))?;
     Ok(Exit::Done)
 }
@@ -135,15 +179,17 @@ async fn send(
 fn decided(name: &str, answer: &VerbAnswer) -> String {
     let rollout = &answer.rollout;
     let phase = rollout.outcome.map_or_else(|| name_of(&rollout.phase), |o| name_of(&o));
+    let already = if answer.already { " already" } else { "" };
     format!(
-        "{name}: {} ({} {}) is {phase}, {}\nin force after {} ms; {} hosts had switched before and \
-         are still being watched",
+        "{name}: {} ({} {}) is {phase}{already}, {}\nin force after {} ms; {} had switched before and \
+         {} still watched",
         rollout.rollout,
         rollout.service,
         rollout.version,
         counts_text(&rollout.counts),
         answer.halt_ms,
-        answer.in_flight
+        count(answer.in_flight, "host"),
+        if answer.in_flight == 1 { "is" } else { "are" },
     )
 }
 
@@ -158,49 +204,51 @@ async fn start(
     context: &Context,
     service: &ServiceName,
     (release, plan): (&str, Option<String>),
+    wait: &WaitArgs,
 ) -> anyhow::Result<Exit> {
+    let client = context.client()?;
     let path = format!("/v1/services/{}/rollout", part(service.as_str()));
     let request = StartRequest { release: release.to_owned(), plan };
-    let answer: StartAnswer = context.client()?.post(&path, &request).await?;
+    let answer: StartAnswer = client.post(&path, &request).await?;
+    let id = answer.rollout.rollout.clone();
     context.out.answer(&answer, |answer| {
-        let (id, version) = (&answer.rollout.rollout, &answer.rollout.version);
-        format!("rollout {id} of {service} {version}; swell rollout watch {id}")
+        format!("rollout {id} of {service} {}; swell watch {id}", answer.rollout.version)
     })?;
-    Ok(Exit::Done)
+    if !wait.wait {
+        return Ok(Exit::Done);
+    }
+    let within = (Until::DoneOrHalted, Duration::from_secs(wait.timeout));
+    let end = watch_to_the_end(context, &client, &id, within).await?;
+    Ok(end.map_or(Exit::TimedOut, |page| exit_of(&page.rollout)))
 }
 
-async fn watch(context: &Context, rollout: &RolloutId, secs: u64) -> anyhow::Result<Exit> {
+/// Runs `swell watch`.
+pub(crate) async fn watch(context: &Context, args: &WatchArgs) -> anyhow::Result<Exit> {
     let client = context.client()?;
-    let (out, mut live) = (context.out, Live::on_stderr());
-    let within = (Until::Done, Duration::from_secs(secs));
-    let end = follow(&client, rollout, within, |page| {
-        if out.json {
-            out.line(serde_json::to_string(page).map_err(std::io::Error::other)?)
-        } else {
-            live.show(page)
-        }
-    })
-    .await?;
+    let within = (Until::Done, Duration::from_secs(args.timeout));
+    let follow = async |id: &RolloutId| watch_to_the_end(context, &client, id, within).await;
+    let end = on_rollout(&client, &args.rollout, follow).await?;
     Ok(end.map_or(Exit::TimedOut, |page| exit_of(&page.rollout)))
 }
 
 /// One line a rollout.
 pub(crate) fn rollouts_table(rollouts: &[RolloutSummary]) -> Table {
     let mut table = Table::new(&["ROLLOUT", "RELEASE", "PHASE", "HOSTS", "STARTED", "WHY"]);
+    let now = now();
     for rollout in rollouts {
         table.row([
             rollout.rollout.to_string(),
             format!("{}@{}", rollout.service, rollout.version),
             rollout.outcome.map_or_else(|| name_of(&rollout.phase), |o| name_of(&o)),
             counts_text(&rollout.counts),
-            rollout.started.to_string(),
-            rollout.why.clone().unwrap_or_default(),
+            when(rollout.started, now),
+            rollout.why.as_deref().map(cause_cell).unwrap_or_default(),
         ]);
     }
     table
 }
 
-fn show(page: &RolloutPage) -> String {
+fn page_text(page: &RolloutPage) -> String {
     let rollout = &page.rollout;
     let mut text = format!(
         "{} of {} {}: {}\nplan {}, started {}\n",
@@ -209,7 +257,7 @@ fn show(page: &RolloutPage) -> String {
         rollout.version,
         standing(page),
         rollout.plan.short(),
-        rollout.started
+        when(rollout.started, now())
     );
     // Writing to a string cannot fail.
     for why in rollout.why.iter().chain(&page.why) {
@@ -227,10 +275,18 @@ fn show(page: &RolloutPage) -> String {
     for host in &page.hosts {
         let wave = usize::try_from(host.wave).ok().and_then(|wave| page.waves.get(wave));
         let wave = wave.map_or_else(|| host.wave.to_string(), |wave| wave.name.clone());
-        let why = host.why.clone().unwrap_or_default();
+        let why = host.why.as_deref().map(cause_cell).unwrap_or_default();
         table.row([host.name.to_string(), wave, host.progress.clone(), why]);
     }
     let _ = write!(text, "\n{table}");
+    for host in &page.hosts {
+        if let Some(why) = host.why.as_ref().filter(|why| cause_cell(why) != **why) {
+            let _ = writeln!(text, "\n{} {}:", host.name, clean(&host.progress));
+            why.lines().for_each(|line| {
+                let _ = writeln!(text, "  {}", clean(line));
+            });
+        }
+    }
     text
 }
 
@@ -247,11 +303,50 @@ mod tests {
                 {"name":"web-2","wave":1,"progress":"probing","why":null}]"#,
         )
         .expect("hosts");
-        let text = show(&page);
+        let text = page_text(&page);
         assert!(text.starts_with("shop-2 of shop 1.1.0: running, wave 2 of 3 (25 %)\n"), "{text}");
         assert!(text.contains("web-1  canary  committed  -\n"), "{text}");
         assert!(text.contains("wave 2: 1 host has not baked yet"), "{text}");
+        let long = "probe http://127.0.0.1:80: refused; its last output:\nstarting\nno such file";
+        page.hosts[1].why = Some(long.into());
+        let text = page_text(&page);
+        assert!(
+            text.contains("web-2  25 %    probing    probe http://127.0.0.1:80: refused\n"),
+            "{text}"
+        );
+        assert!(
+            text.ends_with(
+                "\nweb-2 probing:\n  probe http://127.0.0.1:80: refused; its last \
+            output:\n  starting\n  no such file\n"
+            ),
+            "{text}"
+        );
         let table = rollouts_table(std::slice::from_ref(&page.rollout)).to_string();
         assert!(table.contains("shop-2   shop@1.1.0  running"), "{table}");
+    }
+
+    #[test]
+    fn the_question_before_an_end_names_what_it_ends() {
+        let rollout = page().rollout;
+        assert_eq!(
+            ending(("revert", false), &rollout),
+            "revert shop-2 of shop 1.1.0: 3 hosts that switched or are about to go back"
+        );
+        assert!(
+            ending(("abort", true), &rollout)
+                .ends_with("3 hosts that switched or are about to keep it")
+        );
+    }
+
+    #[test]
+    fn one_host_is_told_in_the_singular_and_a_second_halt_as_such() {
+        let answer =
+            VerbAnswer { rollout: page().rollout, halt_ms: 3, in_flight: 1, already: true };
+        let text = decided("halt", &answer);
+        assert!(text.starts_with("halt: shop-2 (shop 1.1.0) is running already, "), "{text}");
+        assert!(
+            text.ends_with("after 3 ms; 1 host had switched before and is still watched"),
+            "{text}"
+        );
     }
 }

@@ -7,10 +7,12 @@ use std::path::Path;
 use anyhow::Context as _;
 use groundswell_common::ServiceName;
 use groundswell_common::api::{PolicyAnswer, ServicePage, ServiceSummary, ServicesAnswer};
+use groundswell_rollout::Policy;
 use serde::Deserialize;
 
 use super::plan::plan_text;
 use super::release::releases_table;
+use super::simulate::against_the_fleet;
 use crate::args::ServiceVerb;
 use crate::client::part;
 use crate::context::Context;
@@ -50,6 +52,12 @@ async fn apply(context: &Context, file: &Path) -> anyhow::Result<Exit> {
         toml::from_str(&text).with_context(|| format!("read the policy {shown}"))?;
     let service = head.service.ok_or_else(|| Misuse::PolicyService(shown.to_string()))?;
     let path = format!("/v1/services/{}/policy", part(service.as_str()));
+    // What is no policy the coordinator refuses, with the line.
+    if let Ok(policy) = Policy::from_toml(&text) {
+        for line in against_the_fleet(context, &policy).await {
+            context.out.note(format_args!("warning: {line}"))?;
+        }
+    }
     let answer: PolicyAnswer = context.client()?.put(&path, text).await?;
     context.out.answer(&answer, applied)?;
     Ok(Exit::Done)
@@ -62,13 +70,13 @@ fn applied(answer: &PolicyAnswer) -> String {
         text.push_str(&plan_text(plan));
     }
     if let Some(rollout) = &answer.rollout {
-        let _ = writeln!(text, "rollout {rollout} has started; swell rollout watch {rollout}");
+        let _ = writeln!(text, "rollout {rollout} has started; swell watch {rollout}");
     }
     text
 }
 
 /// One line a service.
-pub(crate) fn services_table(services: &[ServiceSummary]) -> Table {
+fn services_table(services: &[ServiceSummary]) -> Table {
     let mut table = Table::new(&["SERVICE", "NEWEST", "STATE", "POLICY", "ROLLOUT"]);
     for service in services {
         let newest = service.newest.as_ref();

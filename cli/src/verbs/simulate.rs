@@ -1,9 +1,9 @@
-//! `swell simulate`: what a policy would do to a fleet that is made up. Talks to nobody; reads the
-//! clock for the default start alone.
+//! `swell simulate`: what a policy would do to a fleet that is made up. Asks a coordinator, where one
+//! answers, for its hosts' labels and nothing else; reads the clock for the default start alone.
 
 use std::fs;
 use std::path::Path;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use anyhow::Context as _;
 use groundswell_common::Timestamp;
@@ -12,10 +12,16 @@ use groundswell_common::report::Verdict;
 use groundswell_rollout::{Gate, HostFacts, Policy, PolicyError};
 use groundswell_sim::rehearse::{Case, Fleet, Pace, Rehearsal, fleet, rehearse, send_away};
 
+use tokio::time::timeout;
+
 use crate::args::SimulateArgs;
 use crate::context::Context;
 use crate::exit::Exit;
+use crate::labels::strangers;
 use crate::rehearsal::{Answer, draw, show, span};
+
+/// How long the real fleet's labels are waited for.
+const FLEET_PATIENCE: Duration = Duration::from_secs(2);
 
 /// A policy file that is no policy: the line, what is wrong, and the file.
 #[derive(Debug, thiserror::Error)]
@@ -32,7 +38,7 @@ fn text_of(error: &PolicyError) -> String {
 }
 
 /// Runs `swell simulate`.
-pub(crate) fn simulate(context: &Context, args: &SimulateArgs) -> anyhow::Result<Exit> {
+pub(crate) async fn simulate(context: &Context, args: &SimulateArgs) -> anyhow::Result<Exit> {
     let file = args.policy.display();
     let text =
         fs::read_to_string(&args.policy).with_context(|| format!("read the policy {file}"))?;
@@ -40,6 +46,14 @@ pub(crate) fn simulate(context: &Context, args: &SimulateArgs) -> anyhow::Result
         .map_err(|error| BadPolicy { error })
         .with_context(|| format!("rehearse {file}"))?;
     let (mut hosts, mut assumed) = hosts(args, &policy)?;
+    let strangers = if args.hosts_file.is_some() {
+        strangers(&policy, hosts.iter().map(|host| &host.labels))
+    } else {
+        against_the_fleet(context, &policy).await
+    };
+    for line in strangers {
+        context.out.note(format_args!("warning: {line}"))?;
+    }
     let away = send_away(&mut hosts, &policy, args.away, args.seed);
     let start = args.start.map_or_else(next_hour, Ok)?;
     let pace = Pace {
@@ -60,6 +74,18 @@ pub(crate) fn simulate(context: &Context, args: &SimulateArgs) -> anyhow::Result
     }
     context.out.answer(&answer, show)?;
     Ok(Exit::Done)
+}
+
+/// What the policy asks for and no host of the real fleet has. Without a profile, or without a coordinator
+/// that answers at once, nothing is known of it, and a rehearsal needs neither.
+pub(super) async fn against_the_fleet(context: &Context, policy: &Policy) -> Vec<String> {
+    let Ok(client) = context.client() else { return Vec::new() };
+    match timeout(FLEET_PATIENCE, client.get::<HostsAnswer>("/v1/hosts")).await {
+        Ok(Ok(answer)) if !answer.hosts.is_empty() => {
+            strangers(policy, answer.hosts.iter().map(|host| &host.labels))
+        }
+        Ok(Ok(_) | Err(_)) | Err(_) => Vec::new(),
+    }
 }
 
 /// The fleet of the file, or one that is made up, and what was made up.

@@ -1,29 +1,45 @@
-//! `swell status`: the fleet at a glance.
+//! `swell status`: the fleet at a glance. What runs and what is ill is counted from the hosts' own words.
 
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
-use groundswell_common::api::StatusAnswer;
+use groundswell_common::ServiceName;
+use groundswell_common::api::{
+    HostService, HostSummary, HostsAnswer, ReleaseState, ServiceSummary, StatusAnswer,
+};
+use groundswell_common::report::{HostState, Verdict};
 
 use super::rollout::rollouts_table;
-use super::service::services_table;
 use crate::context::Context;
 use crate::exit::Exit;
+use crate::output::{Table, count, cut, name_of, now, or_empty, when};
+
+/// Characters of what runs, where hosts run many versions.
+const RUNS_MAX_CHARS: usize = 40;
+/// Hosts that are named behind what is wrong with them.
+const NAMES_SHOWN: usize = 5;
 
 /// Prints the fleet at a glance.
 pub(crate) async fn status(context: &Context) -> anyhow::Result<Exit> {
-    let answer: StatusAnswer = context.client()?.get("/v1/status").await?;
-    context.out.answer(&answer, show)?;
+    let client = context.client()?;
+    let answer: StatusAnswer = client.get("/v1/status").await?;
+    if context.out.json {
+        context.out.answer(&answer, |_| String::new())?;
+        return Ok(Exit::Done);
+    }
+    let hosts: HostsAnswer = client.get("/v1/hosts").await?;
+    context.out.line(show(&answer, &hosts.hosts).trim_end())?;
     Ok(Exit::Done)
 }
 
-fn show(status: &StatusAnswer) -> String {
+fn show(status: &StatusAnswer, hosts: &[HostSummary]) -> String {
     let mut text = format!(
-        "fleet {}: {} of {} hosts connected; coordinator {} since {}, ledger at {}\n",
+        "fleet {}: {} of {} connected; coordinator {} since {}, ledger at {}\n",
         status.fleet,
         status.connected,
-        status.hosts,
+        count(status.hosts, "host"),
         status.version,
-        status.started,
+        when(status.started, now()),
         status.ledger_seq
     );
     if status.starting {
@@ -31,10 +47,203 @@ fn show(status: &StatusAnswer) -> String {
     }
     // Writing to a string cannot fail.
     if !status.services.is_empty() {
-        let _ = write!(text, "\n{}", services_table(&status.services));
+        let _ = write!(text, "\n{}", services_table(&status.services, hosts));
     }
     if !status.rollouts.is_empty() {
         let _ = write!(text, "\n{}", rollouts_table(&status.rollouts));
     }
+    let troubles = troubles(hosts);
+    if !troubles.is_empty() {
+        let _ = write!(text, "\n{}", troubles.join("\n"));
+    }
     text
+}
+
+/// One line a service: the newest release beside what runs, and how its hosts are.
+fn services_table(services: &[ServiceSummary], hosts: &[HostSummary]) -> Table {
+    let mut table = Table::new(&["SERVICE", "NEWEST", "STATE", "RUNS", "HOSTS", "ROLLOUT"]);
+    for service in services {
+        let newest = service.newest.as_ref();
+        let state = match (service.has_policy, newest.map(|release| release.state)) {
+            (false, _) => "no policy".to_owned(),
+            (true, state) => state.as_ref().map(name_of::<ReleaseState>).unwrap_or_default(),
+        };
+        let ours = Ours::of(&service.service, hosts);
+        table.row([
+            service.service.to_string(),
+            or_empty(newest.map(|release| &release.version)),
+            state,
+            ours.runs(),
+            ours.health(),
+            or_empty(service.rollout.as_ref()),
+        ]);
+    }
+    table
+}
+
+/// The hosts that have anything of a service.
+struct Ours<'a>(Vec<(&'a HostSummary, &'a HostService)>);
+
+impl<'a> Ours<'a> {
+    fn of(name: &ServiceName, hosts: &'a [HostSummary]) -> Self {
+        let all = hosts.iter().flat_map(|host| host.services.iter().map(move |s| (host, s)));
+        Self(all.filter(|(_, service)| service.service == *name).collect())
+    }
+
+    /// The versions that run, the one of most hosts first; the number of hosts where they differ.
+    fn runs(&self) -> String {
+        let mut versions: BTreeMap<String, u64> = BTreeMap::new();
+        for (_, service) in &self.0 {
+            *versions.entry(runs(service)).or_default() += 1;
+        }
+        let mut versions: Vec<(String, u64)> = versions.into_iter().collect();
+        versions.sort_by_key(|(_, hosts)| std::cmp::Reverse(*hosts));
+        match versions.as_slice() {
+            [] => String::new(),
+            [(only, _)] => only.clone(),
+            many => {
+                let many = many.iter().map(|(version, hosts)| format!("{version} on {hosts}"));
+                cut(&many.collect::<Vec<_>>().join(", "), RUNS_MAX_CHARS)
+            }
+        }
+    }
+
+    /// How many hosts there are, and how many of them are not as they should be.
+    fn health(&self) -> String {
+        let mut parts = vec![self.0.len().to_string()];
+        for trouble in Trouble::ALL {
+            let hosts = self.0.iter().filter(|(host, service)| trouble.has(host, service)).count();
+            if hosts > 0 {
+                parts.push(format!("{hosts} {}", trouble.word()));
+            }
+        }
+        parts.join(", ")
+    }
+}
+
+fn runs(service: &HostService) -> String {
+    let short = || service.running.map(|release| release.digest().short());
+    let version = service.version.as_ref().map(ToString::to_string).or_else(short);
+    version.unwrap_or_else(|| "nothing".to_owned())
+}
+
+/// What may be wrong with a service on a host, the worst first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Trouble {
+    Stuck,
+    Ill,
+    Away,
+    Failed,
+}
+
+impl Trouble {
+    const ALL: [Self; 4] = [Self::Stuck, Self::Ill, Self::Away, Self::Failed];
+
+    fn has(self, host: &HostSummary, service: &HostService) -> bool {
+        match self {
+            Self::Stuck => service.state == Some(HostState::Stuck),
+            Self::Ill => service.health == Some(Verdict::Fail) && service.running.is_some(),
+            Self::Away => !host.connected,
+            Self::Failed => service.failure.is_some() && service.state != Some(HostState::Stuck),
+        }
+    }
+
+    fn word(self) -> &'static str {
+        match self {
+            Self::Stuck => "stuck",
+            Self::Ill => "ill",
+            Self::Away => "away",
+            Self::Failed => "failed before",
+        }
+    }
+}
+
+/// What a person has to look at: a line a service and trouble, naming hosts.
+fn troubles(hosts: &[HostSummary]) -> Vec<String> {
+    let mut lines = Vec::new();
+    for trouble in [Trouble::Stuck, Trouble::Ill] {
+        let mut by_service: BTreeMap<&ServiceName, Vec<&str>> = BTreeMap::new();
+        for (host, service) in hosts.iter().flat_map(|h| h.services.iter().map(move |s| (h, s))) {
+            if trouble.has(host, service) {
+                by_service.entry(&service.service).or_default().push(host.name.as_str());
+            }
+        }
+        lines.extend(by_service.into_iter().map(|(service, names)| {
+            let first = names.first().copied().unwrap_or_default();
+            let word = trouble.word();
+            format!("! {service} is {word} on {}; swell host show {first} says why", named(&names))
+        }));
+    }
+    let away: Vec<&str> =
+        hosts.iter().filter(|host| !host.connected).map(|host| host.name.as_str()).collect();
+    if !away.is_empty() {
+        lines.push(format!("! away: {}", named(&away)));
+    }
+    lines
+}
+
+fn named(names: &[&str]) -> String {
+    let shown: Vec<&str> = names.iter().take(NAMES_SHOWN).copied().collect();
+    match names.len().checked_sub(NAMES_SHOWN).filter(|more| *more > 0) {
+        Some(more) => format!("{} and {more} more", shown.join(", ")),
+        None => shown.join(", "),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use groundswell_common::Digest;
+    use serde_json::json;
+
+    use super::*;
+
+    fn host(name: &str, connected: bool, service: serde_json::Value) -> HostSummary {
+        let mut of = json!({"service": "shop", "state": "committed",
+            "running": Digest::of(b"1.0"), "version": "1.0.0", "previous": null, "target": null,
+            "health": "pass", "failure": null, "wish": null, "rollout": null});
+        for (key, value) in service.as_object().expect("an object") {
+            of[key] = value.clone();
+        }
+        serde_json::from_value(json!({"id": "0".repeat(32), "name": name, "labels": {},
+            "environment": "production", "connected": connected, "last_seen": null,
+            "agent_version": null, "services": [of]}))
+        .expect("host")
+    }
+
+    fn status() -> StatusAnswer {
+        serde_json::from_value(json!({"fleet": "main", "version": "1", "started": 0,
+            "ledger_seq": 7, "hosts": 5, "connected": 4, "starting": false, "root_version": 1,
+            "root_expires": 0, "rollouts": [], "services": [{"service": "shop",
+            "has_policy": true, "newest": null, "proven": null, "rollout": "shop-2"}]}))
+        .expect("status")
+    }
+
+    #[test]
+    fn what_runs_and_what_is_ill_is_seen_at_a_glance() {
+        let nothing = json!({"running": null, "version": null, "health": "inconclusive"});
+        let hosts = [
+            host("web-1", true, json!({})),
+            host("web-2", true, json!({"health": "fail"})),
+            host("web-3", false, json!({})),
+            host("web-4", true, json!({"state": "stuck", "version": "1.1.0"})),
+            host("web-5", true, nothing),
+        ];
+        let text = show(&status(), &hosts);
+        assert!(text.starts_with("fleet main: 4 of 5 hosts connected; "), "{text}");
+        assert!(text.contains("1.0.0 on 3, 1.1.0 on 1, nothing on 1"), "{text}");
+        assert!(text.contains("  5, 1 stuck, 1 ill, 1 away  shop-2\n"), "{text}");
+        let last = "\n! shop is stuck on web-4; swell host show web-4 says why\n\
+                    ! shop is ill on web-2; swell host show web-2 says why\n! away: web-3";
+        assert!(text.ends_with(last), "{text}");
+    }
+
+    #[test]
+    fn a_fleet_that_is_well_has_nothing_below_its_table() {
+        let hosts = [host("web-1", true, json!({})), host("web-2", true, json!({}))];
+        let text = show(&status(), &hosts);
+        assert!(text.contains("  1.0.0  2      shop-2\n"), "{text}");
+        assert!(!text.contains('!'), "{text}");
+        let many: Vec<&str> = vec!["a", "b", "c", "d", "e", "f", "g"];
+        assert_eq!(named(&many), "a, b, c, d, e and 2 more");
+    }
 }

@@ -1,25 +1,20 @@
 //! Framed connections: one message a frame, a deadline on every send and receive.
 
 use std::io;
-use std::sync::Arc;
 use std::time::Duration;
 
 use groundswell_common::codec::{CodecError, from_frame, to_frame};
 use groundswell_common::wire::{FrameError, FrameParser, frame};
-use rustls_pki_types::ServerName;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
-use tokio::net::TcpStream;
-use tokio::time::timeout;
-use tokio_rustls::TlsConnector;
-use tokio_rustls::rustls::ClientConfig;
+use tokio::time::{Instant, timeout};
+
+use crate::dial::Tries;
+use crate::plain::{When, plain};
 
 /// Bytes read at once, on the stack of the reading task: an idle connection holds no buffer.
 const READ_BYTES: usize = 2 * 1024;
-
-/// A TLS connection made by [`connect`].
-pub type TlsClient = tokio_rustls::client::TlsStream<TcpStream>;
 
 /// Why a connection failed.
 #[derive(Debug, thiserror::Error)]
@@ -32,6 +27,24 @@ pub enum NetError {
         /// What the system says.
         #[source]
         source: io::Error,
+    },
+    /// A name that the resolver does not know.
+    #[error("find {peer}; is the name right, and does this machine's resolver know it?")]
+    LookUp {
+        /// `HOST:PORT`.
+        peer: String,
+        /// What the resolver says.
+        #[source]
+        source: io::Error,
+    },
+    /// No address of the peer takes a connection.
+    #[error("connect to {peer}")]
+    Reach {
+        /// `HOST:PORT`.
+        peer: String,
+        /// What each address ended with.
+        #[source]
+        source: Tries,
     },
     /// No answer within the deadline.
     #[error("hear from {peer} within {millis} ms")]
@@ -64,25 +77,21 @@ pub enum NetError {
     },
 }
 
-/// Connects over TLS to `address` (`HOST:PORT`), the certificate being checked against HOST.
-///
-/// # Errors
-/// [`NetError`]; nothing is left open.
-pub async fn connect(
-    address: &str,
-    config: Arc<ClientConfig>,
-    deadline: Duration,
-) -> Result<TlsClient, NetError> {
-    let bad = || NetError::Address(address.to_owned());
-    let (host, _) = address.rsplit_once(':').ok_or_else(bad)?;
-    let bare = host.trim_start_matches('[').trim_end_matches(']').to_owned();
-    let name = ServerName::try_from(bare).map_err(|_| bad())?;
-    let open = async {
-        let stream = TcpStream::connect(address).await?;
-        stream.set_nodelay(true)?;
-        TlsConnector::from(config).connect(name, stream).await
-    };
-    within(address, deadline, open).await
+impl NetError {
+    /// The same error after a wait that began earlier: a deadline that counts down says how long the
+    /// whole wait was, not what was left of it.
+    #[must_use]
+    pub fn waited(self, whole: Duration) -> Self {
+        match self {
+            Self::Deadline { peer, .. } => Self::Deadline { peer, millis: whole.as_millis() },
+            Self::Io { .. }
+            | Self::LookUp { .. }
+            | Self::Reach { .. }
+            | Self::Address(_)
+            | Self::Frame { .. }
+            | Self::Codec { .. } => self,
+        }
+    }
 }
 
 async fn within<T>(
@@ -90,9 +99,9 @@ async fn within<T>(
     deadline: Duration,
     work: impl Future<Output = io::Result<T>>,
 ) -> Result<T, NetError> {
+    let failed = |error| NetError::Io { peer: peer.to_owned(), source: plain(error, When::Talk) };
     match timeout(deadline, work).await {
-        Ok(Ok(value)) => Ok(value),
-        Ok(Err(source)) => Err(NetError::Io { peer: peer.to_owned(), source }),
+        Ok(done) => done.map_err(failed),
         Err(_) => Err(NetError::Deadline { peer: peer.to_owned(), millis: deadline.as_millis() }),
     }
 }
@@ -225,7 +234,7 @@ async fn recv<R: AsyncRead + Unpin, T: DeserializeOwned>(
     (stream, rest, parser): (&mut R, &mut Vec<u8>, &mut FrameParser),
     deadline: Duration,
 ) -> Result<Option<T>, NetError> {
-    let until = tokio::time::Instant::now() + deadline;
+    let until = Instant::now() + deadline;
     loop {
         let mut input = rest.as_slice();
         let found = parser
@@ -238,13 +247,9 @@ async fn recv<R: AsyncRead + Unpin, T: DeserializeOwned>(
                 .map_err(|source| NetError::Codec { peer: peer.to_owned(), source });
         }
         let mut buffer = [0; READ_BYTES];
-        let left = until.saturating_duration_since(tokio::time::Instant::now());
-        let count = match within(peer, left, stream.read(&mut buffer)).await {
-            Err(NetError::Deadline { peer, .. }) => {
-                return Err(NetError::Deadline { peer, millis: deadline.as_millis() });
-            }
-            other => other?,
-        };
+        let left = until.saturating_duration_since(Instant::now());
+        let read = within(peer, left, stream.read(&mut buffer)).await;
+        let count = read.map_err(|error| error.waited(deadline))?;
         if count == 0 {
             let source = io::Error::from(io::ErrorKind::UnexpectedEof);
             return if parser.is_between_frames() {

@@ -12,7 +12,7 @@ pub use rustls::{ClientConfig, ServerConfig};
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 
-use crate::framed::TlsClient;
+use crate::connect::TlsClient;
 
 /// Whether a server asks for a client certificate or insists on one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

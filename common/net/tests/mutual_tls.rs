@@ -8,7 +8,7 @@ use groundswell_common::HostId;
 use groundswell_common::trust::SecretKey;
 use groundswell_common::wire::{ToAgent, ToCoordinator};
 use groundswell_net::tls::{ClientAuth, client_config, server_config};
-use groundswell_net::{Framed, NetError, Peer, PeerError, PeerRole, connect};
+use groundswell_net::{Framed, NetError, Peer, PeerError, PeerRole, connect, connect_plain};
 use rcgen::{
     BasicConstraints, CertificateParams, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, SanType,
 };
@@ -169,7 +169,7 @@ async fn a_server_with_another_name_or_a_client_certificate_is_refused() {
         let dial =
             connect(&address, client_config(std::slice::from_ref(&ca.der), None).expect("c"), SOON);
         let (_, dialled) = tokio::join!(accept, dial);
-        assert!(matches!(dialled, Err(NetError::Io { .. })), "{dialled:?}");
+        assert!(matches!(dialled, Err(NetError::Reach { .. })), "{dialled:?}");
     }
 }
 
@@ -215,4 +215,38 @@ async fn silence_and_half_a_frame_have_their_errors() {
     let config = client_config(&[authority(1).der], None).expect("client");
     let bad = connect("no-port", Arc::clone(&config), SOON).await;
     assert!(matches!(bad, Err(NetError::Address(_))));
+}
+
+#[tokio::test]
+async fn a_literal_is_reached_with_its_brackets_and_a_deadline_says_the_whole_wait() {
+    let deaf = TcpListener::bind("[::1]:0").await.expect("bind");
+    let address = deaf.local_addr().expect("address").to_string();
+    let config = client_config(&[authority(1).der], None).expect("client");
+    let soon = Duration::from_millis(300);
+    let error = connect(&address, Arc::clone(&config), soon).await.expect_err("deaf");
+    let text = groundswell_common::chain(&error);
+    assert!(text.starts_with(&format!("connect to {address}: no answer within ")), "{text}");
+    let plain = connect_plain(&address, SOON).await.expect("the kernel takes the connection");
+    assert_eq!(plain.peer_addr().expect("peer").to_string(), address);
+    let waited = NetError::Deadline { peer: "a:1".into(), millis: 0 }.waited(soon);
+    assert_eq!(waited.to_string(), "hear from a:1 within 300 ms");
+}
+
+#[tokio::test]
+async fn a_port_that_speaks_no_tls_is_named_as_such() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("bind");
+    let address = listener.local_addr().expect("address").to_string();
+    let config = client_config(&[authority(1).der], None).expect("client");
+    for answer in [b"HTTP/1.1 400 Bad Request\r\n\r\n".as_slice(), b""] {
+        let serve = async {
+            let (mut stream, _) = listener.accept().await.expect("accept");
+            stream.write_all(answer).await.expect("answer");
+            stream.shutdown().await.expect("end");
+            stream
+        };
+        let (_stream, dialled) = tokio::join!(serve, connect(&address, Arc::clone(&config), SOON));
+        let text = groundswell_common::chain(&dialled.expect_err("no TLS"));
+        assert!(text.ends_with("is it the right port?"), "{text}");
+        assert!(!text.contains("docs.rs"), "{text}");
+    }
 }

@@ -228,7 +228,11 @@ pub(crate) fn condition() -> Condition {
             unit("shop.service", UnitLoad::Loaded),
             unit("shop@.service", UnitLoad::NotFound),
         ],
-        held: Some(Held { lack: Lack::Twin, why: "two machines; enrol one again".to_owned() }),
+        held: Some(Held {
+            release: release(),
+            lack: Lack::Twin,
+            why: "two machines; enrol one again".to_owned(),
+        }),
         fetched: Some(Fetched { bytes: 7, of: 1 << 33 }),
         notes: vec!["shop.service was changed on disk".to_owned()],
     };

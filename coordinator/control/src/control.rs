@@ -7,7 +7,7 @@ use groundswell_common::directive::{Action, ServiceWish};
 use groundswell_common::report::{Report, Standing};
 use groundswell_common::wire::ReleaseProof;
 use groundswell_common::{Environment, HostId, ReleaseId, RolloutId, ServiceName, Timestamp};
-use groundswell_rollout::{Input, Transition, due};
+use groundswell_rollout::{HostFact, Input, Transition, due};
 
 use crate::entry::{By, Entry, PAYLOAD_MAX_BYTES, What};
 use crate::refused::Refused;
@@ -15,6 +15,10 @@ use crate::view::{Applied, View};
 
 /// Facts that one standing may give at once.
 const FACTS_PER_STANDING_MAX: usize = 8;
+/// Changes of what a host runs, outside of rollouts, that are kept in one span.
+const NOTED_MAX: u32 = 60;
+/// That span, in milliseconds.
+const NOTED_SPAN_MILLIS: u64 = 3_600_000;
 /// Ticks of one rollout that one instant may need.
 const TICKS_MAX: usize = 32;
 
@@ -89,7 +93,10 @@ pub struct Control {
     stale: BTreeSet<HostId>,
     all_stale: bool,
     transitions: Vec<(RolloutId, Transition)>,
-    refusals: Vec<(RolloutId, Refused)>,
+    /// What was refused of the control's own decisions, with what they were about.
+    refusals: Vec<(String, Refused)>,
+    /// Changes of what a host runs that were kept lately: since when, and how many.
+    noted: BTreeMap<HostId, (Timestamp, u32)>,
 }
 
 impl Control {
@@ -107,6 +114,7 @@ impl Control {
             all_stale: false,
             transitions: Vec::new(),
             refusals: Vec::new(),
+            noted: BTreeMap::new(),
         }
     }
 
@@ -193,7 +201,7 @@ impl Control {
     pub(crate) fn submit_or_note(&mut self, by: By, rollout: &RolloutId, input: Input) -> bool {
         let refused = self.rollout_input(by, rollout, input).err();
         let taken = refused.is_none();
-        self.refusals.extend(refused.map(|refused| (rollout.clone(), refused)));
+        self.refusals.extend(refused.map(|refused| (rollout.to_string(), refused)));
         taken
     }
 
@@ -237,9 +245,57 @@ impl Control {
 
     /// Takes what a connected host says that it has and lacks.
     pub fn condition(&mut self, host: HostId, condition: Condition) {
+        for service in &condition.services {
+            for id in self.live_of(&service.service) {
+                let Some(rollout) = self.view.rollout(&id) else { continue };
+                let Some(fact) = groundswell_rollout::lack(rollout, &host, service) else {
+                    continue;
+                };
+                let bytes = matches!(fact, HostFact::Fetched { .. });
+                if bytes && !groundswell_rollout::bytes_count(rollout, self.now) {
+                    continue;
+                }
+                self.submit_or_note(By::Host(host), &id, Input::Host { host, fact });
+            }
+        }
         if let Some(word) = self.words.get_mut(&host) {
             word.condition = Some(condition);
         }
+    }
+
+    /// Keeps what a host at rest runs, where the facts of rollouts have not said it: so it is known of hosts that
+    /// are away, and after a restart.
+    fn keep_runs(&mut self, host: HostId, report: &Report) {
+        let Some(record) = self.view.hosts.get(&host) else { return };
+        let rests = |standing: &&Standing| standing.state.is_at_rest();
+        let news: Vec<(ServiceName, Option<ReleaseId>)> = report
+            .services
+            .iter()
+            .filter(rests)
+            .filter(|standing| record.runs.get(&standing.service).copied() != standing.running)
+            .map(|standing| (standing.service.clone(), standing.running))
+            .collect();
+        for (service, release) in news {
+            if !self.may_note(host) {
+                return;
+            }
+            let what = What::HostRuns { host, service, release };
+            if let Err(refused) = self.submit(By::Host(host), what) {
+                self.refusals.push((host.to_string(), refused));
+            }
+        }
+    }
+
+    /// Whether one more change of what a host runs is kept: a host that says something else each time does not fill
+    /// the ledger.
+    fn may_note(&mut self, host: HostId) -> bool {
+        let now = self.now;
+        let (since, count) = self.noted.entry(host).or_insert((now, 0));
+        if now.millis_since(*since) > NOTED_SPAN_MILLIS {
+            (*since, *count) = (now, 0);
+        }
+        *count += 1;
+        *count <= NOTED_MAX
     }
 
     /// Takes a report of a connected host: what it adds to rollouts becomes entries.
@@ -258,6 +314,7 @@ impl Control {
                 }
             }
         }
+        self.keep_runs(host, &report);
         if let Some(word) = self.words.get_mut(&host) {
             word.report = Some(report);
         }
@@ -327,8 +384,8 @@ impl Control {
         std::mem::take(&mut self.transitions)
     }
 
-    /// Inputs of the control itself that rollouts refused since this was asked last, for the log.
-    pub fn take_refusals(&mut self) -> Vec<(RolloutId, Refused)> {
+    /// Decisions of the control itself that were refused since this was asked last, for the log.
+    pub fn take_refusals(&mut self) -> Vec<(String, Refused)> {
         std::mem::take(&mut self.refusals)
     }
 

@@ -94,6 +94,29 @@ pub enum What {
         /// The reason given.
         why: String,
     },
+    /// A host runs another release of a service than was known, outside of any rollout's facts.
+    HostRuns {
+        /// The host.
+        host: HostId,
+        /// The service.
+        service: ServiceName,
+        /// What runs; `None` for nothing.
+        release: Option<ReleaseId>,
+    },
+    /// An operator takes a host out of all rollouts, or lets it in again.
+    HostDrained {
+        /// The host.
+        host: HostId,
+        /// The reason given; `None` where it is let in again.
+        why: Option<String>,
+    },
+    /// An operator gives a host other labels.
+    HostLabelled {
+        /// The host.
+        host: HostId,
+        /// All of its labels from now on.
+        labels: Labels,
+    },
     /// A service got a policy.
     PolicyPut {
         /// The service.
@@ -168,6 +191,12 @@ pub struct Published {
     /// Whether it goes before a rollout under way, where the policy has a lane for that.
     #[serde(default)]
     pub hotfix: bool,
+    /// Units that it runs, by name.
+    #[serde(default)]
+    pub units: Vec<String>,
+    /// Such as `linux-x86_64`; empty or `any` for every platform.
+    #[serde(default)]
+    pub platform: String,
     /// Signatures over the manifest, the coordinator's among them.
     pub signatures: Vec<Signature>,
 }

@@ -6,6 +6,7 @@
 mod control;
 pub mod entry;
 mod hosts;
+mod preflight;
 pub mod present;
 mod refused;
 mod releases;

@@ -86,7 +86,7 @@ pub fn rollout_page(
                 wave,
                 progress: progress(entry.progress.name()).to_owned(),
                 why: match &entry.progress {
-                    Progress::Failed { why, .. } => Some(why.clone()),
+                    Progress::Failed { why, .. } | Progress::Held { why, .. } => Some(why.clone()),
                     Progress::Pending
                     | Progress::Staging
                     | Progress::Staged
@@ -174,6 +174,13 @@ pub fn plan_preview(plan: &Plan) -> PlanPreview {
             .iter()
             .map(|host| PlanSkipped { host: host.name.clone(), why: host.why.to_string() })
             .collect(),
+        held: plan
+            .held
+            .iter()
+            .map(|host| PlanSkipped { host: host.name.clone(), why: host.why.clone() })
+            .collect(),
+        empty_waves: plan.empty_waves.iter().map(ToString::to_string).collect(),
+        back_to: plan.back.as_ref().and_then(|back| back.to.clone()).map(|(_, version)| version),
         guards: plan
             .guards
             .iter()
@@ -280,7 +287,9 @@ fn add(counts: &mut HostCounts, tally: &Tally) {
     counts.in_flight += u64::from(tally.granted + tally.probing + tally.baking);
     counts.committed += u64::from(tally.committed);
     counts.failed += u64::from(tally.failed + tally.lost);
-    counts.reverted += u64::from(tally.reverting + tally.overdue + tally.reverted);
+    counts.reverting += u64::from(tally.reverting + tally.overdue);
+    counts.reverted += u64::from(tally.reverted);
+    counts.held += u64::from(tally.held);
     counts.absent += u64::from(tally.absent);
     counts.excluded += u64::from(tally.excluded);
 }
@@ -301,5 +310,6 @@ fn progress(name: ProgressName) -> &'static str {
         ProgressName::Overdue => "overdue",
         ProgressName::Reverted => "reverted",
         ProgressName::Excluded => "excluded",
+        ProgressName::Held => "held",
     }
 }

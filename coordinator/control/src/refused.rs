@@ -1,6 +1,6 @@
 //! Why a request is refused: for people, with what to do next, and for programs, with a stable code.
 
-use groundswell_common::{Digest, HostName, ReleaseId, RolloutId, ServiceName, Version};
+use groundswell_common::{Digest, HostId, HostName, ReleaseId, RolloutId, ServiceName, Version};
 use groundswell_rollout::{PlanError, PolicyError, Refusal};
 
 use crate::view::Unfit;
@@ -119,6 +119,14 @@ pub enum Refused {
     /// The rollout says no.
     #[error("{0}")]
     Step(#[source] Refusal),
+    /// The rollout says no about one host, which people know by its name.
+    #[error("{}", with_name(.host, .refusal))]
+    StepOn {
+        /// The host's name.
+        host: HostName,
+        /// What the rollout says, naming the host by its id.
+        refusal: Refusal,
+    },
     /// An approval that does not fit.
     #[error("the approval does not fit: {0}")]
     Approval(&'static str),
@@ -142,6 +150,22 @@ pub enum Refused {
     /// No random bytes from the system.
     #[error("no random bytes from the system")]
     Random(#[source] Box<dyn std::error::Error + Send + Sync>),
+}
+
+/// The host that a refusal is about.
+pub(crate) fn host_of(refusal: &Refusal) -> Option<&HostId> {
+    if let Refusal::UnknownHost(host) | Refusal::HostRuns(host) | Refusal::NotRetryable(host) =
+        refusal
+    {
+        Some(host)
+    } else {
+        None
+    }
+}
+
+fn with_name(name: &HostName, refusal: &Refusal) -> String {
+    let text = refusal.to_string();
+    host_of(refusal).map_or(text.clone(), |id| text.replace(&id.to_string(), name.as_str()))
 }
 
 impl From<Unfit> for Refused {
@@ -203,15 +227,35 @@ impl Refused {
             Self::Step(Refusal::FourEyes(_)) => {
                 (Forbidden, "four_eyes", "ask somebody who did not publish the release")
             }
-            Self::Step(Refusal::UnknownHost(_)) => {
-                (Missing, "not_planned", "see the hosts in 'swell rollout show'")
+            Self::Step(Refusal::UnknownHost(_))
+            | Self::StepOn { refusal: Refusal::UnknownHost(_), .. } => {
+                (Missing, "not_planned", "'swell show ROLLOUT' lists the hosts of its plan")
             }
-            Self::Step(_) => (Conflict, "step", "look at the rollout's phase"),
+            Self::StepOn { .. } => (Conflict, "step", "'swell show ROLLOUT' says where it stands"),
+            Self::Step(_) => (Conflict, "step", "'swell show ROLLOUT' says where it stands"),
             Self::Approval(_) => (Invalid, "approval", "sign what the rollout page asks for"),
             Self::Bounds { .. } => (Invalid, "bounds", "give a value within the bounds"),
             Self::EntryTooLarge(_) => (Invalid, "too_large", "plan fewer hosts at once"),
             Self::Unfit(_) | Self::Json(_) => (Unavailable, "internal", "report this as a defect"),
             Self::Random(_) => (Unavailable, "random", "look at the coordinator's machine"),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_refusal_about_a_host_names_it_as_people_do() {
+        let id = HostId::of_key(&[7; 32]);
+        let told = |refusal| Refused::StepOn { host: "web-3".parse().unwrap(), refusal };
+        for refusal in [Refusal::UnknownHost(id), Refusal::HostRuns(id), Refusal::NotRetryable(id)]
+        {
+            let text = told(refusal).to_string();
+            assert!(text.starts_with("host web-3 ") && !text.contains(&id.to_string()), "{text}");
+        }
+        let (kind, code, _) = told(Refusal::UnknownHost(id)).describe();
+        assert_eq!((kind, code), (ErrorKind::Missing, "not_planned"));
     }
 }

@@ -200,9 +200,15 @@ impl Control {
                 let unsure = standing.filter(|standing| !standing.state.is_at_rest());
                 let running = match unsure.and_then(|standing| standing.running) {
                     Some(_) => fallback,
-                    None => standing.and_then(|standing| standing.running),
+                    // Of one that has not spoken since a restart, what it ran last.
+                    None => match standing {
+                        Some(standing) => standing.running,
+                        None => host.runs.get(service).copied(),
+                    },
                 };
                 let seq = |release| self.view.releases.get(&release).map(|r| r.published.seq);
+                let newer = running.and_then(|release| self.view.releases.get(&release));
+                let newer = newer.filter(|runs| runs.published.seq > release.published.seq);
                 let past = host.past.get(service);
                 HostFacts {
                     running,
@@ -214,6 +220,8 @@ impl Control {
                     connected: self.is_connected(id),
                     ill: standing.is_some_and(|standing| standing.health == Verdict::Fail),
                     running_seq: running.and_then(seq).unwrap_or(0),
+                    newer: newer.map(|runs| runs.published.version.clone()),
+                    lacks: self.lacks(id, host, &release.published),
                     ..HostFacts::new(*id, host.name.clone(), host.labels.clone())
                 }
             })

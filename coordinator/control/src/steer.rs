@@ -4,12 +4,12 @@ use groundswell_common::api::SteerAct;
 use groundswell_common::directive::Action;
 use groundswell_common::wire::{Deny, PermitRequest};
 use groundswell_common::{HostId, OperatorName, RolloutId, ServiceName};
-use groundswell_rollout::{Input, KeepOrRevert, Steer, may_switch};
+use groundswell_rollout::{Input, KeepOrRevert, Refusal, Steer, may_switch};
 
 use crate::control::Control;
 use crate::entry::By;
 use crate::present;
-use crate::refused::Refused;
+use crate::refused::{Refused, host_of};
 
 /// What a person does to a rollout.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -74,6 +74,16 @@ impl Control {
             Verb::Steer(steer) => Input::Steer { by: by_name, why, steer },
         };
         self.rollout_input(By::Operator(by.clone()), rollout, input).map(drop)
+    }
+
+    /// A refusal of a rollout with the name of the host that it is about, where it is about one.
+    #[must_use]
+    pub fn named(&self, refusal: Refusal) -> Refused {
+        let host = host_of(&refusal).and_then(|id| self.view.hosts.get(id));
+        match host.map(|host| host.name.clone()) {
+            Some(host) => Refused::StepOn { host, refusal },
+            None => Refused::Step(refusal),
+        }
     }
 
     /// What a person asked for, with the host's name looked up.

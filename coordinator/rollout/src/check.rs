@@ -202,6 +202,7 @@ fn waves_and_phase(rollout: &Rollout, findings: &mut Vec<Finding>) {
             | ProgressName::Granted
             | ProgressName::Probing
             | ProgressName::Baking
+            | ProgressName::Held
             | ProgressName::Absent => rollout.is_open(wave),
         };
         if !fits {

@@ -6,6 +6,7 @@ use groundswell_common::wire::Deny;
 use groundswell_common::{HostId, ReleaseId};
 
 use crate::calendar::Opening;
+use crate::fact::tries_again;
 use crate::phase::{Outcome, Phase};
 use crate::state::{HostEntry, Progress, Rollout};
 
@@ -85,6 +86,7 @@ pub fn may_switch(
         | Progress::Reverting { .. }
         | Progress::Overdue
         | Progress::Reverted
+        | Progress::Held { .. }
         | Progress::Excluded { .. } => Err(Deny::Stale),
     }
 }
@@ -115,8 +117,10 @@ pub(crate) fn calendar_is_open(rollout: &Rollout) -> bool {
 
 pub(crate) fn want(rollout: &Rollout, entry: &HostEntry) -> Want {
     let forward = goes_forward(rollout);
-    match entry.progress {
+    match &entry.progress {
         Progress::Staging | Progress::Staged if forward => Want::Stage,
+        // Whoever says that it lacks something tries again as long as it is asked to.
+        Progress::Held { lack, .. } if forward && tries_again(*lack) => Want::Stage,
         Progress::Pending if forward && rollout.plan.prefetch => Want::Stage,
         Progress::Granted { .. } if forward && calendar_is_open(rollout) => Want::Switch,
         Progress::Granted { .. } if forward => Want::Stage,
@@ -130,6 +134,7 @@ pub(crate) fn want(rollout: &Rollout, entry: &HostEntry) -> Want {
         | Progress::Lost
         | Progress::Absent
         | Progress::Reverted
+        | Progress::Held { .. }
         | Progress::Excluded { .. } => Want::Hold,
     }
 }

@@ -3,8 +3,9 @@
 
 use std::fmt;
 
+use groundswell_common::condition::Lack;
 use groundswell_common::report::{FailedStep, Verdict};
-use groundswell_common::{Digest, HostId, RolloutId, Timestamp};
+use groundswell_common::{Digest, HostId, HostName, RolloutId, Timestamp};
 use serde::{Deserialize, Serialize};
 
 use crate::calendar::Opening;
@@ -13,7 +14,7 @@ use crate::gate::gates;
 use crate::hosts::may_still_run;
 use crate::phase::{Breach, HaltCause, Outcome, PauseCause, Phase, Resumable, RevertCause};
 use crate::plan::{Evidence, GuardKind, SkipReason};
-use crate::settle::evidence_missing;
+use crate::settle::{evidence_missing, waits_for_held};
 use crate::slots::{lane_is_shut, slots};
 use crate::state::{HostEntry, Parked, Progress, Rollout, Tally, usize_of};
 
@@ -42,6 +43,17 @@ pub enum Why {
         hosts: u32,
         /// When it halts.
         progress_by: Timestamp,
+    },
+    /// Hosts of the open wave are held, and nothing else is left to wait for.
+    WaveHeld {
+        /// Which wave.
+        wave: u32,
+        /// Hosts that are held.
+        held: u32,
+        /// How many may be when it is finished.
+        budget: u32,
+        /// The first of them, and what it lacks.
+        first: Option<(HostName, Lack)>,
     },
     /// A wave is watched.
     WaveBakes {
@@ -188,7 +200,10 @@ pub enum Why {
         current: Option<u32>,
     },
     /// The host fetches and unpacks.
-    HostStaging,
+    HostStaging {
+        /// Thousandths of the release's bytes that have arrived.
+        permille: u16,
+    },
     /// The host waits for a slot.
     HostWaitsForSlot {
         /// Hosts before it.
@@ -228,6 +243,13 @@ pub enum Why {
     HostLost,
     /// The host was away when its turn came.
     HostAbsent,
+    /// The host lacks something that says nothing about the release.
+    HostHeld {
+        /// What.
+        lack: Lack,
+        /// The cause and the next step.
+        why: String,
+    },
     /// The host is not connected.
     HostAway {
         /// Since when.
@@ -357,6 +379,7 @@ fn waits_for_rollout(progress: &Progress) -> bool {
         | Progress::Staged
         | Progress::Granted { .. }
         | Progress::Absent
+        | Progress::Held { .. }
         | Progress::Lost => true,
         Progress::Probing { .. }
         | Progress::Baking { .. }
@@ -374,7 +397,8 @@ fn host_why(rollout: &Rollout, ordinal: u32, entry: &HostEntry) -> Why {
         Progress::Pending => {
             Why::HostPending { wave: rollout.wave_of(ordinal), current: rollout.wave() }
         }
-        Progress::Staging => Why::HostStaging,
+        Progress::Staging => Why::HostStaging { permille: entry.permille },
+        Progress::Held { lack, why } => Why::HostHeld { lack: *lack, why: why.clone() },
         Progress::Staged => Why::HostWaitsForSlot {
             before: count(rollout.sets.ready.range(..ordinal).count()),
             in_flight: count(rollout.in_flight()),
@@ -431,17 +455,45 @@ fn bake_why(rollout: &Rollout, (wave, until): (u32, Timestamp), now: Timestamp) 
 
 fn wave_why(rollout: &Rollout, wave: u32, progress_by: Timestamp) -> Why {
     let tally = rollout.tally(wave).unwrap_or_default();
+    if waits_for_held(rollout, wave) {
+        let budget = rollout.planned_wave(wave).map_or(0, |wave| wave.held_budget);
+        return Why::WaveHeld { wave, held: tally.held, budget, first: first_held(rollout, wave) };
+    }
     if tally.absent + tally.excluded == tally.total() {
         return Why::WaveAway { wave, hosts: tally.absent, progress_by };
     }
     Why::WaveOpen { wave, tally, slots: count(slots(rollout)), progress_by }
 }
 
+/// The first host of a wave that is held, and what it lacks.
+fn first_held(rollout: &Rollout, wave: u32) -> Option<(HostName, Lack)> {
+    let planned = &rollout.planned_wave(wave)?.hosts;
+    let first = usize_of(rollout.wave_state(wave)?.first);
+    let entries = rollout.hosts.iter().skip(first);
+    planned.iter().zip(entries).find_map(|(host, entry)| match &entry.progress {
+        Progress::Held { lack, .. } => Some((host.name.clone(), *lack)),
+        Progress::Pending
+        | Progress::Staging
+        | Progress::Staged
+        | Progress::Granted { .. }
+        | Progress::Probing { .. }
+        | Progress::Baking { .. }
+        | Progress::Committed
+        | Progress::Failed { .. }
+        | Progress::Lost
+        | Progress::Absent
+        | Progress::Reverting { .. }
+        | Progress::Overdue
+        | Progress::Reverted
+        | Progress::Excluded { .. } => None,
+    })
+}
+
 /// Hosts that are not where the outcome says.
 fn stragglers(rollout: &Rollout, outcome: &Outcome) -> u32 {
     match outcome {
         Outcome::Completed => {
-            let late = |tally: Tally| tally.holding() + tally.absent + tally.lost;
+            let late = |tally: Tally| tally.holding() + tally.absent + tally.lost + tally.held;
             rollout.waves.iter().map(|wave| late(wave.tally)).sum()
         }
         Outcome::Reverted { down_to, .. } => {
@@ -478,6 +530,17 @@ impl fmt::Display for Why {
             Self::WaveAway { wave, hosts, progress_by } => {
                 write!(f, "{} is open and nobody of its {} is connected; it halts at \
                     {progress_by} unless one comes back", Wave(*wave), Hosts(*hosts))
+            }
+            Self::WaveHeld { wave, held, budget, first } => {
+                write!(f, "{} waits for {} that cannot take the release now", Wave(*wave),
+                    Hosts(*held))?;
+                if let Some((host, lack)) = first {
+                    write!(f, " ({host}: {})", lack.words())?;
+                }
+                match *budget {
+                    u32::MAX => write!(f, ", and no other has shown anything"),
+                    budget => write!(f, ", its held_budget is {budget}"),
+                }
             }
             Self::WaveBakes { wave, until, left_millis } => {
                 let left = left_millis.div_ceil(1000);
@@ -555,7 +618,20 @@ impl fmt::Display for Why {
             Self::HostPending { wave, current: None } => {
                 write!(f, "it is in {}, which has not opened", Wave(*wave))
             }
-            Self::HostStaging => write!(f, "it fetches and unpacks the release"),
+            Self::HostStaging { permille: 0 } => write!(f, "it fetches and unpacks the release"),
+            Self::HostStaging { permille } => {
+                write!(f, "it has fetched {} % of the release", permille / 10)
+            }
+            Self::HostHeld { lack: Lack::Drained, why } => {
+                write!(f, "an operator drained it: {why}; 'swell host undrain' lets it go on")
+            }
+            Self::HostHeld { lack: Lack::Stage, why } => {
+                write!(f, "it could not stage the release, which is no failure of it: {why}; \
+                    'swell rollout retry' tries it again")
+            }
+            Self::HostHeld { why, .. } => {
+                write!(f, "{why}; it goes on by itself then")
+            }
             Self::HostWaitsForSlot { before, in_flight, slots } => {
                 write!(f, "it is staged and waits for a slot: {in_flight} of {slots} are in use, \
                     {} before it", Hosts(*before))
@@ -686,6 +762,9 @@ impl fmt::Display for SkipReason {
             Self::FailedBefore => write!(f, "this release failed on it before"),
             Self::Unmet { requires } => write!(f, "the release requires {requires}"),
             Self::Barrier { version } => write!(f, "it must run {version} first"),
+            Self::Newer { version } => {
+                write!(f, "it runs {version}, which is newer; only a revert goes down")
+            }
             Self::NoWindow { usual_secs } => {
                 write!(f, "it usually takes {usual_secs} s and no window is that long")
             }

@@ -1,13 +1,15 @@
 //! From a host's report to what it adds to the rollout, and from that to the host's next progress.
 //! Changes nothing.
 
+use groundswell_common::condition::{CONDITION_TEXT_MAX_BYTES, Fetched, Lack, ServiceCondition};
 use groundswell_common::limits::FAILURE_TEXT_MAX_BYTES;
 use groundswell_common::report::{FailedStep, HostState, Standing, Verdict};
 use groundswell_common::{HostId, Timestamp};
 
 use crate::desired::generation;
 use crate::input::HostFact;
-use crate::phase::Course;
+use crate::phase::{Course, Phase};
+use crate::plan::RULES_HELD;
 use crate::state::{HostEntry, Progress, Rollout};
 
 /// Seconds beyond the host's own deadlines before its silence counts: the permit, the switch itself
@@ -38,8 +40,10 @@ pub fn fact(
     if busy && accepted < generation(rollout, host) {
         return None;
     }
-    // Left out with a slot, it may have switched all the same.
-    let listens = !busy || matches!(entry.progress, Progress::Excluded { .. });
+    // Left out or held with a slot, it may have switched all the same.
+    let gave_up_a_slot =
+        matches!(entry.progress, Progress::Excluded { .. } | Progress::Held { .. });
+    let listens = !busy || gave_up_a_slot;
     let news = observe(rollout, entry, standing, accepted)
         .filter(|_| listens)
         .filter(|seen| next_progress(rollout, entry, seen, Timestamp::from_millis(0)).is_some());
@@ -47,6 +51,70 @@ pub fn fact(
         return news.or_else(|| rested(standing));
     }
     news.or_else(|| health(rollout, entry, standing))
+}
+
+/// What `condition` says that the rollout does not know: that the host lacks something for the release, lacks it
+/// no longer, or has more of its bytes.
+#[must_use]
+pub fn lack(rollout: &Rollout, host: &HostId, condition: &ServiceCondition) -> Option<HostFact> {
+    if !listens(rollout) || condition.service != rollout.plan.service {
+        return None;
+    }
+    let entry = rollout.host(host)?;
+    let held = condition.held.as_ref().filter(|held| held.release == rollout.release());
+    let seen = match (held, &entry.progress) {
+        (Some(held), _) => {
+            HostFact::Held { lack: held.lack, why: clip_to(&held.why, CONDITION_TEXT_MAX_BYTES) }
+        }
+        (None, Progress::Held { lack, .. }) if tries_again(*lack) => HostFact::Freed,
+        (None, _) => HostFact::Fetched { permille: condition.fetched.map_or(0, permille) },
+    };
+    next_progress(rollout, entry, &seen, Timestamp::from_millis(0)).map(|_| seen)
+}
+
+/// Whether bytes that arrived are worth an entry now: at most one for each half of the progress deadline, for those
+/// alone hold it.
+#[must_use]
+pub fn bytes_count(rollout: &Rollout, now: Timestamp) -> bool {
+    let half_millis = rollout.plan.progress_deadline_secs.saturating_mul(500);
+    match &rollout.phase {
+        Phase::Running { progress_by, .. } => progress_by.millis_since(now) < half_millis,
+        Phase::Planned
+        | Phase::Baking { .. }
+        | Phase::Gated { .. }
+        | Phase::Paused { .. }
+        | Phase::Halted { .. }
+        | Phase::Reverting { .. }
+        | Phase::Done { .. } => false,
+    }
+}
+
+/// Whether the host itself tries again, and says when it no longer lacks this.
+pub(crate) fn tries_again(lack: Lack) -> bool {
+    match lack {
+        Lack::Drained | Lack::Stage | Lack::Twin => false,
+        Lack::Paused
+        | Lack::UnitNotAllowed
+        | Lack::UnitNotLoaded
+        | Lack::User
+        | Lack::Room
+        | Lack::Inodes
+        | Lack::Bytes
+        | Lack::Drift
+        | Lack::Journal
+        | Lack::Bus
+        | Lack::Approval
+        | Lack::Root
+        | Lack::Platform
+        | Lack::StepDown
+        | Lack::Agent
+        | Lack::Settings => true,
+    }
+}
+
+fn permille(fetched: Fetched) -> u16 {
+    let thousandths = fetched.bytes.saturating_mul(1_000).checked_div(fetched.of).unwrap_or(0);
+    u16::try_from(thousandths).unwrap_or(1_000).min(1_000)
 }
 
 /// That the host is in the middle of nothing.
@@ -79,6 +147,10 @@ pub(crate) fn health_news(entry: &HostEntry, fact: &HostFact) -> Option<bool> {
         | HostFact::Rested
         | HostFact::Failed { .. }
         | HostFact::RevertDone { .. }
+        | HostFact::Held { .. }
+        | HostFact::Freed
+        | HostFact::Fetched { .. }
+        | HostFact::Gone { .. }
         | HostFact::Stuck { .. } => return None,
     };
     let before = match entry.progress {
@@ -86,6 +158,7 @@ pub(crate) fn health_news(entry: &HostEntry, fact: &HostFact) -> Option<bool> {
         | Progress::Staging
         | Progress::Staged
         | Progress::Absent
+        | Progress::Held { .. }
         | Progress::Excluded { ran: false, .. } => true,
         Progress::Granted { .. }
         | Progress::Probing { .. }
@@ -164,6 +237,7 @@ fn refused_back(
         | Progress::Lost
         | Progress::Absent
         | Progress::Reverted
+        | Progress::Held { .. }
         | Progress::Excluded { .. } => false,
     };
     let news = failed(rollout, standing).filter(|_| told);
@@ -188,9 +262,11 @@ fn committed(rollout: &Rollout, entry: &HostEntry, standing: &Standing) -> HostF
         | Progress::Reverting { .. }
         | Progress::Overdue
         | Progress::Reverted
+        | Progress::Held { .. }
         | Progress::Excluded { .. } => false,
     };
-    if sick && known && rollout.phase.course() == Course::Waves {
+    // What runs where this rollout changed nothing says nothing about it.
+    if sick && known && !entry.kept && rollout.phase.course() == Course::Waves {
         let why = "its probes fail after it committed".to_owned();
         return HostFact::Failed { step: FailedStep::Bake, why, reverted: false };
     }
@@ -213,6 +289,10 @@ fn elsewhere(
         Progress::Reverting { .. } | Progress::Overdue if !runs && accepted >= entry.generation => {
             return Some(done);
         }
+        // What it says now beats what it said once.
+        Progress::Committed if !runs && accepted >= entry.generation => {
+            return Some(HostFact::Gone { running: standing.running });
+        }
         Progress::Pending
         | Progress::Staging
         | Progress::Staged
@@ -226,6 +306,7 @@ fn elsewhere(
         | Progress::Reverting { .. }
         | Progress::Overdue
         | Progress::Reverted
+        | Progress::Held { .. }
         | Progress::Excluded { .. } => {}
     }
     match standing.state {
@@ -270,7 +351,11 @@ fn stuck(rollout: &Rollout, standing: &Standing) -> Option<HostFact> {
 }
 
 fn clip(text: &str) -> String {
-    let mut end = text.len().min(FAILURE_TEXT_MAX_BYTES);
+    clip_to(text, FAILURE_TEXT_MAX_BYTES)
+}
+
+fn clip_to(text: &str, bytes: usize) -> String {
+    let mut end = text.len().min(bytes);
     while !text.is_char_boundary(end) {
         end -= 1;
     }
@@ -286,11 +371,16 @@ pub(crate) fn next_progress(
 ) -> Option<Progress> {
     match fact {
         HostFact::Staged => staged(entry),
-        HostFact::SwitchStarted if matches!(entry.progress, Progress::Granted { .. }) => {
+        HostFact::SwitchStarted
+            if matches!(entry.progress, Progress::Granted { .. } | Progress::Held { .. }) =>
+        {
             Some(Progress::Probing { deadline: lost_at(rollout, now) })
         }
         HostFact::Passed
-            if matches!(entry.progress, Progress::Granted { .. } | Progress::Probing { .. }) =>
+            if matches!(
+                entry.progress,
+                Progress::Granted { .. } | Progress::Probing { .. } | Progress::Held { .. }
+            ) =>
         {
             let left = rollout.plan.host_bake_secs + LOST_GRACE_SECS;
             Some(Progress::Baking { deadline: now.plus_secs(left) })
@@ -315,19 +405,90 @@ pub(crate) fn next_progress(
             | Progress::Baking { .. }
             | Progress::Failed { .. }
             | Progress::Lost
+            | Progress::Held { .. }
             | Progress::Absent => Some(Progress::Committed),
         },
+        HostFact::Failed { step, why, .. }
+            if *step == FailedStep::Stage && rollout.plan.rules >= RULES_HELD =>
+        {
+            not_staged(entry, why)
+        }
         HostFact::Failed { step, why, reverted } => fails(entry, (*step, why, *reverted)),
         HostFact::RevertDone { .. } => reverted(entry),
         // These change no progress.
         HostFact::Ill | HostFact::Well | HostFact::Rested => None,
+        HostFact::Held { lack, why } => held(entry, *lack, why),
+        HostFact::Freed => freed(entry),
+        HostFact::Fetched { permille } => {
+            let more = entry.progress == Progress::Staging && *permille > entry.permille;
+            more.then_some(Progress::Staging)
+        }
+        HostFact::Gone { .. } => gone(rollout, entry),
         HostFact::Stuck { why } => fails(entry, (FailedStep::Revert, why, false)),
+    }
+}
+
+/// A host that lacks something gives up its place; what it lacks is no failure of the release.
+fn held(entry: &HostEntry, lack: Lack, why: &str) -> Option<Progress> {
+    let held = Progress::Held { lack, why: clip_to(why, CONDITION_TEXT_MAX_BYTES) };
+    match &entry.progress {
+        Progress::Staging
+        | Progress::Staged
+        | Progress::Granted { .. }
+        | Progress::Absent
+        | Progress::Held { .. } => Some(held).filter(|held| *held != entry.progress),
+        Progress::Pending
+        | Progress::Probing { .. }
+        | Progress::Baking { .. }
+        | Progress::Committed
+        | Progress::Failed { .. }
+        | Progress::Lost
+        | Progress::Reverting { .. }
+        | Progress::Overdue
+        | Progress::Reverted
+        | Progress::Excluded { .. } => None,
+    }
+}
+
+fn freed(entry: &HostEntry) -> Option<Progress> {
+    match &entry.progress {
+        Progress::Held { .. } => Some(Progress::Staging),
+        Progress::Pending
+        | Progress::Staging
+        | Progress::Staged
+        | Progress::Granted { .. }
+        | Progress::Probing { .. }
+        | Progress::Baking { .. }
+        | Progress::Committed
+        | Progress::Failed { .. }
+        | Progress::Lost
+        | Progress::Absent
+        | Progress::Reverting { .. }
+        | Progress::Overdue
+        | Progress::Reverted
+        | Progress::Excluded { .. } => None,
+    }
+}
+
+/// A host that had committed and does not run the release any more is brought there again, unless the rollout
+/// takes its hosts back: then it is where it should be.
+fn gone(rollout: &Rollout, entry: &HostEntry) -> Option<Progress> {
+    if entry.progress != Progress::Committed {
+        return None;
+    }
+    match rollout.phase.course() {
+        Course::Back => Some(Progress::Reverted),
+        Course::Waves | Course::Late => Some(Progress::Staging),
+        Course::Planned | Course::Ended => None,
     }
 }
 
 fn staged(entry: &HostEntry) -> Option<Progress> {
     match &entry.progress {
         Progress::Staging => Some(Progress::Staged),
+        Progress::Held { lack, .. } if tries_again(*lack) || *lack == Lack::Stage => {
+            Some(Progress::Staged)
+        }
         Progress::Failed { step: FailedStep::Stage, .. } => Some(Progress::Staged),
         Progress::Lost if entry.retries < LOST_RETRIES_MAX => Some(Progress::Staged),
         Progress::Pending
@@ -342,6 +503,7 @@ fn staged(entry: &HostEntry) -> Option<Progress> {
         | Progress::Reverting { .. }
         | Progress::Overdue
         | Progress::Reverted
+        | Progress::Held { .. }
         | Progress::Excluded { .. } => None,
     }
 }
@@ -368,6 +530,7 @@ fn fails(entry: &HostEntry, failure: (FailedStep, &str, bool)) -> Option<Progres
             FailedStep::Stage | FailedStep::Revert => failed(FailedStep::Stage),
             FailedStep::Switch | FailedStep::Probe | FailedStep::Bake => None,
         },
+        Progress::Held { .. } => None,
         Progress::Granted { .. }
         | Progress::Probing { .. }
         | Progress::Baking { .. }
@@ -392,6 +555,30 @@ fn fails(entry: &HostEntry, failure: (FailedStep, &str, bool)) -> Option<Progres
     }
 }
 
+/// A host that could not stage has not switched: nothing is known against the release.
+fn not_staged(entry: &HostEntry, why: &str) -> Option<Progress> {
+    match &entry.progress {
+        Progress::Staging | Progress::Staged | Progress::Absent | Progress::Granted { .. } => {
+            held(entry, Lack::Stage, why)
+        }
+        Progress::Lost => {
+            let why = clip_to(why, CONDITION_TEXT_MAX_BYTES);
+            Some(Progress::Held { lack: Lack::Stage, why })
+        }
+        // What the host itself says it lacks says more.
+        Progress::Pending
+        | Progress::Probing { .. }
+        | Progress::Baking { .. }
+        | Progress::Committed
+        | Progress::Failed { .. }
+        | Progress::Reverting { .. }
+        | Progress::Overdue
+        | Progress::Reverted
+        | Progress::Held { .. }
+        | Progress::Excluded { .. } => None,
+    }
+}
+
 fn reverted(entry: &HostEntry) -> Option<Progress> {
     match &entry.progress {
         Progress::Reverting { .. } | Progress::Overdue => Some(Progress::Reverted),
@@ -410,6 +597,7 @@ fn reverted(entry: &HostEntry) -> Option<Progress> {
         | Progress::Lost
         | Progress::Absent
         | Progress::Reverted
+        | Progress::Held { .. }
         | Progress::Excluded { .. } => None,
     }
 }

@@ -64,7 +64,7 @@ pub(crate) fn places(rollout: &Rollout, ordinal: u32, entry: &HostEntry) -> Plac
     let stopped = matches!(rollout.phase, Phase::Paused { .. } | Phase::Halted { .. });
     let here = entry.away.is_none();
     let free = entry.parked.is_none();
-    let may_run = here && runs_unasked(&entry.progress);
+    let may_run = here && !entry.kept && runs_unasked(&entry.progress);
     let opened = || rollout.wave_state(rollout.wave_of(ordinal)).and_then(|wave| wave.opened);
     let waits_away = || entry.away.map(|since| opened().map_or(since, |opened| since.max(opened)));
     let base = Places {
@@ -86,6 +86,7 @@ pub(crate) fn places(rollout: &Rollout, ordinal: u32, entry: &HostEntry) -> Plac
         Progress::Absent | Progress::Overdue | Progress::Reverted | Progress::Excluded { .. } => {
             base
         }
+        Progress::Held { .. } => Places { open: true, ..base },
         Progress::Staging => Places { open: true, away: waits_away(), ..base },
         Progress::Staged => Places {
             open: true,
@@ -126,6 +127,7 @@ fn runs_unasked(progress: &Progress) -> bool {
         | Progress::Absent
         | Progress::Reverting { .. }
         | Progress::Overdue
+        | Progress::Held { .. }
         | Progress::Reverted => false,
     }
 }
@@ -146,6 +148,7 @@ pub(crate) fn down(entry: &HostEntry) -> bool {
         | Progress::Staged
         | Progress::Committed
         | Progress::Absent
+        | Progress::Held { .. }
         | Progress::Reverted => false,
     };
     by_progress || entry.ill || entry.away.is_some() || entry.busy.is_some()
@@ -154,7 +157,7 @@ pub(crate) fn down(entry: &HostEntry) -> bool {
 /// Whether a host may come to this progress while it is still busy with the rollout before.
 fn says_nothing_of_before(progress: &Progress) -> bool {
     match progress {
-        Progress::Pending | Progress::Staging | Progress::Absent => true,
+        Progress::Pending | Progress::Staging | Progress::Absent | Progress::Held { .. } => true,
         Progress::Excluded { gone, .. } => !gone,
         Progress::Staged
         | Progress::Granted { .. }
@@ -188,6 +191,7 @@ pub(crate) fn may_still_run(progress: &Progress) -> bool {
         | Progress::Staging
         | Progress::Staged
         | Progress::Absent
+        | Progress::Held { .. }
         | Progress::Reverted => false,
     }
 }
@@ -203,6 +207,7 @@ impl Rollout {
             entry.ill = entry.ill && !well;
             entry.parked = None;
             entry.busy = entry.busy.filter(|_| says_nothing_of_before(&progress));
+            entry.kept &= !matches!(progress, Progress::Granted { .. });
             entry.progress = progress;
         });
     }

@@ -1,5 +1,6 @@
 //! All that can happen to a rollout, as values that the ledger keeps and replays. Decides nothing.
 
+use groundswell_common::condition::Lack;
 use groundswell_common::report::{FailedStep, Verdict};
 use groundswell_common::{Digest, HostId, OperatorName, ReleaseId, RolloutId, Timestamp};
 use serde::{Deserialize, Serialize};
@@ -205,5 +206,25 @@ pub enum HostFact {
     Stuck {
         /// What happened, at most 4 KiB.
         why: String,
+    },
+    /// The host lacks something that says nothing about the release; it tries again by itself.
+    Held {
+        /// What.
+        lack: Lack,
+        /// The cause and the next step, at most 1 KiB.
+        why: String,
+    },
+    /// The host lacks it no longer.
+    Freed,
+    /// More of the release has arrived on the host.
+    Fetched {
+        /// Thousandths of its bytes.
+        permille: u16,
+    },
+    /// The host had committed the release and does not run it any more: a snapshot was put back, or somebody
+    /// took it away.
+    Gone {
+        /// What runs instead.
+        running: Option<ReleaseId>,
     },
 }

@@ -28,13 +28,13 @@ pub use calendar::{Freeze, Opening, Window, opening};
 pub use check::{Finding, check};
 pub use desired::{desired, generation, may_switch};
 pub use explain::{Why, earliest, explain};
-pub use fact::{LOST_GRACE_SECS, cares_about_link, fact};
+pub use fact::{LOST_GRACE_SECS, bytes_count, cares_about_link, fact, lack};
 pub use gate::asks_webhook;
 pub use input::{Busy, HostFact, Input, KeepOrRevert, Moment, Steer};
 pub use phase::{Breach, HaltCause, Outcome, PauseCause, Phase, PhaseName, Resumable, RevertCause};
 pub use plan::{
-    Evidence, Guard, GuardKind, HostFacts, Plan, PlanError, PlannedHost, PlannedWave, ReleaseRef,
-    SkipReason, Skipped, plan,
+    Back, Evidence, Guard, GuardKind, HostFacts, Plan, PlanError, PlannedHold, PlannedHost,
+    PlannedWave, RULES, ReleaseRef, SkipReason, Skipped, plan, plan_back,
 };
 pub use policy::{
     Amount, DomainPolicy, EvidencePolicy, Gate, OnBreach, Order, Policy, PolicyError, Short, Take,

@@ -3,6 +3,7 @@
 
 use std::io;
 
+use groundswell_common::condition::Lack;
 use groundswell_common::digest::Hasher;
 use groundswell_common::selector::Selector;
 use groundswell_common::{
@@ -17,6 +18,12 @@ use crate::{guards, predicted};
 
 /// Hosts in one plan; bounds the record that keeps a rollout.
 pub const PLAN_HOSTS_MAX: usize = 100_000;
+
+/// The rules that a plan goes by, so that an older plan is never judged again by newer ones: from these on a host
+/// that cannot stage is held, before it had failed.
+pub const RULES_HELD: u8 = 2;
+/// The rules of plans that are made now.
+pub const RULES: u8 = RULES_HELD;
 
 /// What the planner knows of a host.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -46,6 +53,10 @@ pub struct HostFacts {
     pub failed_before: bool,
     /// The place of the running release among the releases of the service; 0 for none.
     pub running_seq: u64,
+    /// The version that it runs, where that is newer than the planned release: it would refuse to step down.
+    pub newer: Option<Version>,
+    /// What it lacks now for the release, and the next step.
+    pub lacks: Option<(Lack, String)>,
 }
 
 impl HostFacts {
@@ -64,6 +75,8 @@ impl HostFacts {
             failures_in_a_row: 0,
             failed_before: false,
             running_seq: 0,
+            newer: None,
+            lacks: None,
         }
     }
 }
@@ -100,6 +113,9 @@ impl ReleaseRef {
 /// One release going to exactly these hosts in exactly this order. What was approved is its hash.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Plan {
+    /// The rules that it goes by.
+    #[serde(default = "first_rules", skip_serializing_if = "is_first_rules")]
+    pub rules: u8,
     /// The service.
     pub service: ServiceName,
     /// The release.
@@ -143,9 +159,43 @@ pub struct Plan {
     pub waves: Vec<PlannedWave>,
     /// Hosts that match the targets and are left out, with the reason.
     pub skipped: Vec<Skipped>,
+    /// Hosts of the waves that would not take the release when the plan was made, by name: they come last among
+    /// those that are connected, and are held until they lack it no longer.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub held: Vec<PlannedHold>,
+    /// Waves of the policy that no host is in.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub empty_waves: Vec<Label>,
+    /// Where the plan takes hosts back from its release; `None` for a plan that brings it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub back: Option<Back>,
     /// How long it takes by the history of its hosts when nothing fails and every gate opens at
     /// once, in seconds, windows not counted.
     pub predicted_secs: u64,
+}
+
+/// A host that lacked something when the plan was made.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PlannedHold {
+    /// Its identity.
+    pub id: HostId,
+    /// For people.
+    pub name: HostName,
+    /// What it lacks.
+    pub lack: Lack,
+    /// The cause and the next step.
+    pub why: String,
+}
+
+/// A way back that a person ordered: the plan's release is what hosts leave.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Back {
+    /// What they go to; `None` where nothing was there before the release, so that the service stops.
+    pub to: Option<(ReleaseId, Version)>,
+    /// Who ordered it.
+    pub by: OperatorName,
+    /// The reason given.
+    pub why: String,
 }
 
 /// Hosts of which only so many may be down at once.
@@ -214,6 +264,11 @@ pub enum SkipReason {
         /// Which.
         version: Version,
     },
+    /// It runs a newer release: only a revert goes down.
+    Newer {
+        /// What it runs.
+        version: Version,
+    },
     /// No window is long enough for it.
     NoWindow {
         /// How long it usually takes, in seconds.
@@ -232,6 +287,9 @@ pub struct PlannedWave {
     pub max_in_flight: u32,
     /// Failures that it may have.
     pub failure_budget: u32,
+    /// Hosts that may be held when it is finished.
+    #[serde(default = "unbounded", skip_serializing_if = "is_unbounded")]
+    pub held_budget: u32,
     /// Seconds for which it is watched when it is finished.
     pub bake_secs: u64,
     /// What its bake must have seen at least.
@@ -253,6 +311,9 @@ pub struct PlannedHost {
     pub needs_secs: u64,
     /// Whether its service failed its probes when the plan was made.
     pub ill: bool,
+    /// Whether it ran the plan's release when the plan was made.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub keeps: bool,
     /// Places in [`Plan::guards`] of the groups that it belongs to, at most one of each kind.
     pub guards: Vec<u32>,
 }
@@ -291,6 +352,22 @@ pub enum PlanError {
         /// Why the first of them is.
         why: SkipReason,
     },
+    /// A wave of the policy that has a gate or is the first, and that no host is in.
+    #[error(
+        "plan {service}: no host is in wave {wave}{}; {}",
+        selected(selector),
+        wave_hint(meant)
+    )]
+    EmptyWave {
+        /// The service.
+        service: ServiceName,
+        /// The wave.
+        wave: Label,
+        /// Its selector, where it has one.
+        selector: Option<String>,
+        /// What was perhaps meant, by the labels of the hosts.
+        meant: Option<String>,
+    },
     /// Hosts of which none may ever be down.
     #[error("{}", stuck(*kind, name, *hosts))]
     NoRoom {
@@ -304,6 +381,37 @@ pub enum PlanError {
     /// One identity twice among the hosts.
     #[error("plan: host {0} is listed twice")]
     TwinHosts(HostId),
+}
+
+fn selected(selector: &Option<String>) -> String {
+    selector.as_ref().map(|text| format!(" (selector = \"{text}\")")).unwrap_or_default()
+}
+
+fn wave_hint(meant: &Option<String>) -> String {
+    match meant {
+        Some(meant) => format!("did you mean {meant}?"),
+        None => "compare it with the labels in 'swell host ls', or say optional = true".to_owned(),
+    }
+}
+
+/// The rules of plans that name none.
+fn first_rules() -> u8 {
+    1
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks for a reference")]
+fn is_first_rules(rules: &u8) -> bool {
+    *rules == 1
+}
+
+/// The bound of a wave that has none.
+fn unbounded() -> u32 {
+    u32::MAX
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks for a reference")]
+fn is_unbounded(budget: &u32) -> bool {
+    *budget == u32::MAX
 }
 
 fn stuck(kind: GuardKind, name: &str, hosts: u32) -> String {
@@ -367,10 +475,12 @@ pub fn plan(
 ) -> Result<Plan, PlanError> {
     let (hosts, skipped) = targets(policy, hosts, (release, seed))?;
     let total = u32::try_from(hosts.len()).unwrap_or(u32::MAX);
-    let mut waves = divide(policy, hosts, release);
+    let held = holds(&hosts);
+    let (mut waves, empty_waves) = divide(policy, hosts, release)?;
     let guards = guards::guards(policy, &mut waves)?;
     let predicted_secs = waves.iter().map(predicted::wave_secs).sum();
     Ok(Plan {
+        rules: RULES,
         service: policy.service.clone(),
         release: release.clone(),
         on_breach: policy.on_breach,
@@ -392,8 +502,58 @@ pub fn plan(
         guards,
         waves: waves.into_iter().map(|(wave, _)| wave).collect(),
         skipped,
+        held,
+        empty_waves,
+        back: None,
         predicted_secs,
     })
+}
+
+/// The plan by which a person takes every host that runs `leaving`, or may, to what `back` names. Hosts go in the
+/// waves of the policy, the last first; nothing is left out, since whoever does not run it stays as it is.
+///
+/// # Errors
+/// [`PlanError`], with what to compare or change.
+pub fn plan_back(
+    policy: &Policy,
+    hosts: &[HostFacts],
+    leaving: &ReleaseRef,
+    back: Back,
+) -> Result<Plan, PlanError> {
+    let everyone = Policy {
+        targets: Selector::default(),
+        quarantine_after: 0,
+        windows: Vec::new(),
+        waves: policy.waves.iter().map(|wave| optional(wave.clone())).collect(),
+        ..policy.clone()
+    };
+    let to = back.to.as_ref().map(|(release, _)| *release);
+    let any = ReleaseRef { requires: Selector::default(), barrier: None, ..leaving.clone() };
+    let seed = Digest::of(leaving.id.digest().as_bytes());
+    let hosts: Vec<HostFacts> = hosts
+        .iter()
+        .map(|host| HostFacts { failed_before: false, newer: None, lacks: None, ..host.clone() })
+        .collect();
+    let mut made = plan(&everyone, &hosts, &any, &seed)?;
+    for host in made.waves.iter_mut().flat_map(|wave| &mut wave.hosts) {
+        host.previous = to;
+    }
+    Ok(Plan { back: Some(back), ..made })
+}
+
+fn optional(wave: WavePolicy) -> WavePolicy {
+    WavePolicy { optional: true, ..wave }
+}
+
+/// Hosts that lack something, by name.
+fn holds(hosts: &[&HostFacts]) -> Vec<PlannedHold> {
+    let hold = |host: &&HostFacts| {
+        let (lack, why) = host.lacks.clone()?;
+        Some(PlannedHold { id: host.id, name: host.name.clone(), lack, why })
+    };
+    let mut held: Vec<PlannedHold> = hosts.iter().filter_map(hold).collect();
+    held.sort_by(|a, b| a.name.cmp(&b.name).then(a.id.cmp(&b.id)));
+    held
 }
 
 /// A wave and what the planner knows of its hosts, in the same order.
@@ -403,11 +563,12 @@ fn divide<'a>(
     policy: &Policy,
     mut left: Vec<&'a HostFacts>,
     release: &ReleaseRef,
-) -> Vec<Filled<'a>> {
+) -> Result<(Vec<Filled<'a>>, Vec<Label>), PlanError> {
+    let all = left.clone();
     let weight = |hosts: &[&HostFacts]| hosts.iter().map(|host| weight_of(policy, host)).sum();
     let total: u64 = weight(&left);
-    let mut waves = Vec::new();
-    for wave in &policy.waves {
+    let (mut waves, mut empty) = (Vec::new(), Vec::new());
+    for (wave, at) in policy.waves.iter().zip(0_usize..) {
         let taken = total - weight(&left);
         let hosts: Vec<&HostFacts> = match &wave.take {
             Take::Count(count) => take_first(&mut left, usize_of(*count)),
@@ -425,9 +586,30 @@ fn divide<'a>(
         };
         if !hosts.is_empty() {
             waves.push(fill(policy, wave, (hosts, release)));
+            continue;
         }
+        // Where nobody is left, nobody passes its gate either.
+        let last = left.is_empty() && !matches!(wave.take, Take::Selector(_));
+        let guards = at == 0 || wave.gate != Gate::default();
+        if guards && !last && !wave.optional {
+            return Err(empty_wave(policy, wave, &all));
+        }
+        empty.push(wave.name.clone());
     }
-    waves
+    Ok((waves, empty))
+}
+
+fn empty_wave(policy: &Policy, wave: &WavePolicy, hosts: &[&HostFacts]) -> PlanError {
+    let selector = match &wave.take {
+        Take::Selector(selector) => Some(selector),
+        Take::Count(_) | Take::Percent(_) | Take::Rest => None,
+    };
+    PlanError::EmptyWave {
+        service: policy.service.clone(),
+        wave: wave.name.clone(),
+        selector: selector.map(ToString::to_string),
+        meant: selector.and_then(|selector| selector.meant(hosts.iter().map(|host| &host.labels))),
+    }
 }
 
 fn fill<'a>(
@@ -443,6 +625,7 @@ fn fill<'a>(
             Some(running) if running == release.id => host.fallback,
             other => other,
         },
+        keeps: host.running == Some(release.id),
         needs_secs: needs_secs(policy, host),
         ill: host.ill,
         guards: Vec::new(),
@@ -452,6 +635,7 @@ fn fill<'a>(
         gate: wave.gate,
         max_in_flight: wave.max_in_flight.unwrap_or(policy.max_in_flight).of(size).max(1),
         failure_budget: wave.failure_budget.unwrap_or(policy.failure_budget).of(size),
+        held_budget: policy.held_budget.map_or(u32::MAX, |budget| budget.of(size)),
         bake_secs: wave.bake_secs.unwrap_or(policy.bake_secs),
         evidence: Evidence {
             host_secs: policy.evidence.host_secs,
@@ -472,8 +656,8 @@ fn weight_of(policy: &Policy, host: &HostFacts) -> u64 {
     label.and_then(|text| text.parse::<u32>().ok()).map_or(1, |weight| u64::from(weight.max(1)))
 }
 
-/// The targeted hosts in the order of the policy and the seed, those that are away last; and those
-/// that are left out.
+/// The targeted hosts in the order of the policy and the seed, those that lack something after the others,
+/// those that are away last; and those that are left out.
 fn targets<'a>(
     policy: &Policy,
     hosts: &'a [HostFacts],
@@ -504,7 +688,8 @@ fn targets<'a>(
             Some(why) => skipped.push(Skipped { id: host.id, name: host.name.clone(), why }),
             None => {
                 let first = policy.order == Order::BrokenFirst && host.ill;
-                keyed.push((!host.connected, !first, order_of(seed, &host.id), host));
+                let rank = (!host.connected, host.lacks.is_some(), !first);
+                keyed.push((rank, order_of(seed, &host.id), host));
             }
         }
     }
@@ -513,8 +698,8 @@ fn targets<'a>(
         let (hosts, why) = (skipped.len(), first.why.clone());
         return Err(PlanError::AllSkipped { service, hosts, why });
     }
-    keyed.sort_by_key(|(away, later, order, host)| (*away, *later, *order, host.id));
-    Ok((keyed.into_iter().map(|(_, _, _, host)| host).collect(), skipped))
+    keyed.sort_by_key(|(rank, order, host)| (*rank, *order, host.id));
+    Ok((keyed.into_iter().map(|(_, _, host)| host).collect(), skipped))
 }
 
 fn skip_reason(policy: &Policy, host: &HostFacts, release: &ReleaseRef) -> Option<SkipReason> {
@@ -533,6 +718,9 @@ fn skip_reason(policy: &Policy, host: &HostFacts, release: &ReleaseRef) -> Optio
         && host.running_seq < *seq
     {
         return Some(SkipReason::Barrier { version: version.clone() });
+    }
+    if let Some(version) = &host.newer {
+        return Some(SkipReason::Newer { version: version.clone() });
     }
     let longest = policy.windows.iter().map(|window| u64::from(window.minutes) * 60).max();
     let usual_secs = needs_secs(policy, host);

@@ -14,7 +14,7 @@ use crate::phase::{
 use crate::plan::Evidence;
 use crate::policy::{OnBreach, Short, WAVES_MAX};
 use crate::slots::{back_at, grant, send_back, unpark_windows};
-use crate::state::{Progress, Rollout, WaveState, usize_of};
+use crate::state::{Progress, Rollout, Tally, WaveState, usize_of};
 
 /// Changes of phase in one step: each wave waits, opens, bakes and is reverted at most once.
 const PHASES_PER_STEP_MAX: usize = 4 * WAVES_MAX;
@@ -43,8 +43,9 @@ pub(crate) fn next_deadline(rollout: &Rollout) -> Option<Timestamp> {
         return None;
     }
     let phase = match &rollout.phase {
-        Phase::Running { progress_by, .. } => {
-            Some(*progress_by).filter(|_| calendar_is_open(rollout))
+        Phase::Running { wave, progress_by } => {
+            let counts = calendar_is_open(rollout) && !waits_for_held(rollout, *wave);
+            Some(*progress_by).filter(|_| counts)
         }
         Phase::Baking { until, .. } => Some(*until),
         Phase::Planned
@@ -164,8 +165,29 @@ pub(crate) fn resumable(rollout: &Rollout, now: Timestamp) -> Option<Resumable> 
 
 /// Whether hosts of a completed rollout may still switch.
 pub(crate) fn has_stragglers(rollout: &Rollout) -> bool {
-    let waits = |wave: &WaveState| wave.tally.holding() + wave.tally.absent + wave.tally.lost > 0;
+    let late = |tally: Tally| tally.holding() + tally.absent + tally.lost + tally.held;
+    let waits = |wave: &WaveState| late(wave.tally) > 0;
     rollout.waves.iter().any(waits)
+}
+
+/// Whether nothing of an open wave is under way and it is not finished since hosts of it are held: what they lack is
+/// no reason to halt, and they go on by themselves.
+pub(crate) fn waits_for_held(rollout: &Rollout, wave: u32) -> bool {
+    let tally = rollout.tally(wave).unwrap_or_default();
+    tally.held > 0 && tally.holding() == 0 && !has_shown(rollout, wave)
+}
+
+/// Whether a wave of which no host is under way any more is finished. No data is never a pass: one whose every
+/// host is away or held has shown nothing; one that nobody is left in is like one that was skipped, once another
+/// has shown something.
+fn has_shown(rollout: &Rollout, wave: u32) -> bool {
+    let Some((state, planned)) = rollout.wave_state(wave).zip(rollout.planned_wave(wave)) else {
+        return false;
+    };
+    let tally = state.tally;
+    let left = tally.total() - tally.excluded;
+    let shown = tally.absent + tally.held < left || (left == 0 && rollout.runs_somewhere());
+    (shown && tally.held <= planned.held_budget) || state.waived
 }
 
 /// More failures than a wave or the whole rollout may have: the first wave that does.
@@ -256,20 +278,13 @@ fn answer_breach(rollout: &mut Rollout, step: &mut Step) -> bool {
 
 fn run(rollout: &mut Rollout, step: &mut Step, wave: u32, progress_by: Timestamp) -> bool {
     let now = step.at.now;
-    let Some((tally, waived)) = rollout.wave_state(wave).map(|state| (state.tally, state.waived))
-    else {
-        return false;
-    };
-    // No data is never a pass. A wave whose every host is away has shown nothing; one that nobody is
-    // left in is like one that was skipped, once another has shown something.
-    let left = tally.total() - tally.excluded;
-    let shown = tally.absent < left || (left == 0 && rollout.runs_somewhere()) || waived;
-    if tally.holding() == 0 && shown {
+    let Some(tally) = rollout.tally(wave) else { return false };
+    if tally.holding() == 0 && has_shown(rollout, wave) {
         let bake_secs = rollout.planned_wave(wave).map_or(0, |wave| wave.bake_secs);
         rollout.enter(step, Phase::Baking { wave, until: now.plus_secs(bake_secs) });
         return true;
     }
-    if progress_by <= now && calendar_is_open(rollout) {
+    if progress_by <= now && calendar_is_open(rollout) && !waits_for_held(rollout, wave) {
         let (cause, resume) = (HaltCause::NoProgress { wave }, Resumable::Running { wave });
         rollout.enter(step, Phase::Halted { cause, since: now, resume });
         return true;

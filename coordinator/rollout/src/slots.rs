@@ -113,6 +113,7 @@ pub(crate) fn busy_until(entry: &HostEntry, now: Timestamp) -> Option<Timestamp>
         | Progress::Absent
         | Progress::Overdue
         | Progress::Reverted
+        | Progress::Held { .. }
         | Progress::Excluded { .. } => entry.busy,
     }
 }

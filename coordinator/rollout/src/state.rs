@@ -4,6 +4,7 @@
 
 use std::collections::BTreeSet;
 
+use groundswell_common::condition::Lack;
 use groundswell_common::report::{FailedStep, Verdict};
 use groundswell_common::{Digest, HostId, OperatorName, ReleaseId, RolloutId, Timestamp};
 use serde::{Deserialize, Serialize};
@@ -96,6 +97,13 @@ pub struct HostEntry {
     /// where it is not.
     #[serde(default)]
     pub busy: Option<Timestamp>,
+    /// Whether it ran the release when the plan was made and has not been given a slot since: this rollout
+    /// changed nothing on it, and takes nothing back.
+    #[serde(default)]
+    pub kept: bool,
+    /// Thousandths of the release's bytes that it has fetched.
+    #[serde(default)]
+    pub permille: u16,
 }
 
 /// What a host that is ready waits for instead of a slot.
@@ -190,6 +198,14 @@ pub enum Progress {
         /// Whether the host was deleted from the fleet.
         gone: bool,
     },
+    /// It lacks something that says nothing about the release; no longer holds its wave and goes on by itself
+    /// once it lacks it no longer.
+    Held {
+        /// What.
+        lack: Lack,
+        /// The cause and the next step, at most 1 KiB.
+        why: String,
+    },
 }
 
 /// The variants of [`Progress`] without their data, for counters and people.
@@ -224,6 +240,8 @@ pub enum ProgressName {
     Reverted,
     /// See [`Progress::Excluded`].
     Excluded,
+    /// See [`Progress::Held`].
+    Held,
 }
 
 /// How many hosts of a wave stand where.
@@ -258,6 +276,9 @@ pub struct Tally {
     /// See [`Progress::Excluded`].
     #[serde(default)]
     pub excluded: u32,
+    /// See [`Progress::Held`].
+    #[serde(default)]
+    pub held: u32,
 }
 
 /// What changes about one wave while it rolls.
@@ -314,12 +335,17 @@ impl Rollout {
         let plan_hash = plan.hash();
         let (mut hosts, mut waves, mut ids) = (Vec::new(), Vec::new(), Vec::new());
         for wave in &plan.waves {
-            let pending = u32::try_from(wave.hosts.len()).unwrap_or(u32::MAX);
+            let entries = wave.hosts.iter().map(|host| HostEntry::new(host, plan.back.is_some()));
+            let entries: Vec<HostEntry> = entries.collect();
+            let mut tally = Tally::default();
+            for entry in &entries {
+                *tally.slot(entry.progress.name()) += 1;
+            }
             waves.push(WaveState {
                 first: u32::try_from(hosts.len()).unwrap_or(u32::MAX),
                 opened: None,
                 waived: false,
-                tally: Tally { pending, ..Tally::default() },
+                tally,
                 failures: 0,
                 skipped: false,
                 promoted: false,
@@ -329,7 +355,7 @@ impl Rollout {
                 watch: Watch::default(),
             });
             ids.extend(wave.hosts.iter().map(|host| host.id));
-            hosts.extend(wave.hosts.iter().map(|host| HostEntry::new(host.ill)));
+            hosts.extend(entries);
         }
         let mut keyed: Vec<(HostId, u32)> = ids.into_iter().zip(0_u32..).collect();
         keyed.sort_unstable();
@@ -552,24 +578,32 @@ impl Rollout {
 }
 
 impl HostEntry {
-    fn new(ill: bool) -> Self {
+    fn new(planned: &PlannedHost, back: bool) -> Self {
+        // A way back begins with hosts that run the release, or may: nobody knows what the others run.
+        let progress = match (back, planned.keeps) {
+            (false, _) => Progress::Pending,
+            (true, true) => Progress::Committed,
+            (true, false) => Progress::Lost,
+        };
         Self {
-            progress: Progress::Pending,
+            progress,
             away: None,
             generation: 0,
-            acknowledged: false,
+            acknowledged: back,
             retries: 0,
-            ill,
+            ill: planned.ill,
             late: false,
             parked: None,
             busy: None,
+            kept: planned.keeps && !back,
+            permille: 0,
         }
     }
 }
 
 impl ProgressName {
     /// Every name, in the order of a host's course.
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 15] = [
         Self::Pending,
         Self::Staging,
         Self::Staged,
@@ -584,6 +618,7 @@ impl ProgressName {
         Self::Overdue,
         Self::Reverted,
         Self::Excluded,
+        Self::Held,
     ];
 }
 
@@ -606,6 +641,7 @@ impl Progress {
             Self::Overdue => ProgressName::Overdue,
             Self::Reverted => ProgressName::Reverted,
             Self::Excluded { .. } => ProgressName::Excluded,
+            Self::Held { .. } => ProgressName::Held,
         }
     }
 }
@@ -637,6 +673,7 @@ impl Tally {
             + self.overdue
             + self.reverted
             + self.excluded
+            + self.held
     }
 
     pub(crate) fn slot(&mut self, name: ProgressName) -> &mut u32 {
@@ -655,6 +692,7 @@ impl Tally {
             ProgressName::Overdue => &mut self.overdue,
             ProgressName::Reverted => &mut self.reverted,
             ProgressName::Excluded => &mut self.excluded,
+            ProgressName::Held => &mut self.held,
         }
     }
 }

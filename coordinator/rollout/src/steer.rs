@@ -2,6 +2,7 @@
 //! deleted. Each checks before it changes.
 
 use groundswell_common::HostId;
+use groundswell_common::condition::Lack;
 use groundswell_common::report::{FailedStep, Verdict};
 
 use crate::gate::asks_webhook;
@@ -110,6 +111,7 @@ fn exclude(rollout: &mut Rollout, step: &mut Step, host: &HostId) -> Result<(), 
         | Progress::Granted { .. }
         | Progress::Failed { .. }
         | Progress::Lost
+        | Progress::Held { .. }
         | Progress::Absent => {
             // One with a slot may have its permit in its hands, and switch before it hears of this.
             let until = busy_until(entry, step.at.now);
@@ -132,6 +134,8 @@ fn retry(rollout: &mut Rollout, step: &mut Step, host: &HostId) -> Result<(), Re
     let again = match &entry.progress {
         Progress::Failed { step, reverted, .. } => *reverted || *step == FailedStep::Stage,
         Progress::Excluded { ran, gone } => !ran && !gone,
+        // Who says what it lacks tries again by itself.
+        Progress::Held { lack, .. } => *lack == Lack::Stage,
         Progress::Pending
         | Progress::Staging
         | Progress::Staged

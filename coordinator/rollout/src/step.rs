@@ -1,6 +1,7 @@
 //! One input, one step. Refuses what does not fit the phase and then changes nothing; otherwise
 //! applies it and lets the rest follow. Deterministic: the ledger replays it.
 
+use groundswell_common::condition::CONDITION_TEXT_MAX_BYTES;
 use groundswell_common::limits::{FAILURE_TEXT_MAX_BYTES, TEXT_MAX_BYTES};
 use groundswell_common::{Digest, HostId, OperatorName, RolloutId, Timestamp};
 
@@ -9,8 +10,10 @@ use crate::gate::{approvals_needed, approvers};
 use crate::hosts::Step;
 use crate::input::{Busy, HostFact, Input, KeepOrRevert, Moment};
 use crate::phase::{HaltCause, Outcome, PauseCause, Phase, PhaseName, Resumable, RevertCause};
+use crate::plan::Back;
 use crate::settle::{go_to_wave, renew_grants, resumable, settle, turn_back};
-use crate::state::{Approved, Progress, Rollout};
+use crate::slots::busy_until;
+use crate::state::{Approved, Progress, ProgressName, Rollout};
 use crate::steer::{answer, removed};
 
 /// What the shell must do after a step is durable.
@@ -233,6 +236,7 @@ fn fits(input: &Input) -> Result<(), Refusal> {
         Input::Host { fact: HostFact::Failed { why, .. } | HostFact::Stuck { why }, .. } => {
             (why, FAILURE_TEXT_MAX_BYTES)
         }
+        Input::Host { fact: HostFact::Held { why, .. }, .. } => (why, CONDITION_TEXT_MAX_BYTES),
         Input::Host {
             fact:
                 HostFact::Staged
@@ -242,6 +246,9 @@ fn fits(input: &Input) -> Result<(), Refusal> {
                 | HostFact::Ill
                 | HostFact::Well
                 | HostFact::Rested
+                | HostFact::Freed
+                | HostFact::Fetched { .. }
+                | HostFact::Gone { .. }
                 | HostFact::RevertDone { .. },
             ..
         }
@@ -280,7 +287,12 @@ fn start(
     for (ordinal, until) in busy {
         rollout.edit(step, ordinal, |entry| entry.busy = Some(until));
     }
-    go_to_wave(rollout, step, 0);
+    match rollout.plan.back.clone() {
+        None => go_to_wave(rollout, step, 0),
+        Some(Back { by, why, .. }) => {
+            turn_back(rollout, step, (RevertCause::Person { by, why }, 0));
+        }
+    }
     Ok(())
 }
 
@@ -493,19 +505,37 @@ fn learn(
         return Ok(());
     }
     let next = next_progress(rollout, entry, fact, now).ok_or(Refusal::NoChange)?;
+    let before = entry.progress.name();
+    // One that gives its slot up may have its permit in its hands.
+    let gives_up = before == ProgressName::Granted && next.name() == ProgressName::Held;
+    let busy = busy_until(entry, now).filter(|_| gives_up);
     if entry.progress == Progress::Lost && next == Progress::Staged {
         rollout.edit(step, ordinal, |entry| entry.retries = entry.retries.saturating_add(1));
     }
+    let of_wave = rollout.wave_of(ordinal);
     let commits = next == Progress::Committed;
-    rollout.advance(step, ordinal, next);
+    let waits = next == Progress::Staging && !rollout.is_open(of_wave);
+    rollout.advance(step, ordinal, if waits { Progress::Pending } else { next });
+    if gives_up {
+        rollout.edit(step, ordinal, |entry| entry.busy = busy);
+    }
+    if let HostFact::Fetched { permille } = fact {
+        rollout.edit(step, ordinal, |entry| entry.permille = *permille);
+    }
+    // Its wave may have gone on without it: then it is late, as one that was away.
+    let behind = before == ProgressName::Held || matches!(fact, HostFact::Gone { .. });
+    if behind && !commits && rollout.phase.wave() != Some(of_wave) {
+        rollout.edit(step, ordinal, |entry| entry.late = true);
+    }
     // One that was left out with a slot is done with it then.
     if matches!(fact, HostFact::Committed | HostFact::RevertDone { .. }) {
         rollout.edit(step, ordinal, |entry| entry.busy = None);
     }
-    let of_wave = rollout.wave_of(ordinal);
+    // Bytes that arrive are progress, and so is a host that lacks nothing any more.
+    let moves = matches!(fact, HostFact::Fetched { .. }) || before == ProgressName::Held;
     let renewed = now.plus_secs(rollout.plan.progress_deadline_secs);
     if let Phase::Running { wave, progress_by } = &mut rollout.phase
-        && commits
+        && (commits || moves)
         && *wave == of_wave
     {
         *progress_by = renewed;

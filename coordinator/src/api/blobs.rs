@@ -57,8 +57,14 @@ pub(super) async fn upload(
     }
 }
 
-fn refused(error: &DepotError) -> ApiError {
+pub(super) fn refused(error: &DepotError) -> ApiError {
     let (status, code) = match error {
+        DepotError::Full { .. } => {
+            tracing::error!(%error, "a blob was refused");
+            let hint = "make room on its machine (docs/operations.md, O6.3), then publish again";
+            let texts = (error.to_string(), hint);
+            return ApiError::new(StatusCode::INSUFFICIENT_STORAGE, "disk_full", texts);
+        }
         DepotError::Io { .. } => return ApiError::fault(error),
         DepotError::Receive(_) => (StatusCode::BAD_REQUEST, "receive"),
         DepotError::TooLarge(_) => (StatusCode::PAYLOAD_TOO_LARGE, "too_large"),

@@ -21,7 +21,7 @@ use groundswell_common::{Digest, ReleaseId, ServiceName, chain};
 use serde::Deserialize;
 
 use super::access::Operator;
-use super::{Api, ApiError, read};
+use super::{Api, ApiError, blobs, read};
 use crate::driver::Desk;
 use crate::entry::Published;
 use crate::present;
@@ -60,7 +60,7 @@ pub(super) async fn publish(
     // Before anything is written: a second check follows when it is decided.
     api.handle.query(move |desk| desk.find_same(&checked).map(drop)).await??;
     let kept = api.depot.put_bytes(envelope.payload).await;
-    kept.map_err(|error| ApiError::fault(&error))?;
+    kept.map_err(|error| blobs::refused(&error))?;
     let change = move |desk: &mut Desk| desk.publish(&by, published);
     Ok(Json(api.handle.change(change).await??))
 }
@@ -140,6 +140,8 @@ fn published(api: &Api, manifest: &Manifest, envelope: &Envelope) -> Result<Publ
         requires: manifest.requires.clone(),
         barrier: manifest.barrier,
         hotfix: manifest.hotfix,
+        units: manifest.units.clone(),
+        platform: manifest.platform.clone(),
         signatures,
     })
 }

@@ -15,7 +15,7 @@ use groundswell_common::api::{
 use groundswell_common::limits::APPROVAL_MAX_BYTES;
 use groundswell_common::trust::Envelope;
 use groundswell_common::{OperatorName, RolloutId, ServiceName};
-use groundswell_rollout::{KeepOrRevert, Steer};
+use groundswell_rollout::{KeepOrRevert, Refusal, Steer};
 use serde::Deserialize;
 use tokio::sync::watch;
 use tokio::time::Instant;
@@ -185,7 +185,14 @@ pub(super) async fn act(
             Target::Rollout(rollout) => rollout,
             Target::NewestOf(service) => desk.newest_rollout_id(&service)?,
         };
-        desk.verb(&by, &rollout, (verb, &why))?;
+        let already = match desk.verb(&by, &rollout, (verb, &why)) {
+            Ok(()) => false,
+            // Whoever presses the button twice wants what is so; the answer waits for permits all the same.
+            Err(Refused::Step(Refusal::Halted)) if verb == Verb::Halt => true,
+            Err(Refused::Step(Refusal::Paused)) if verb == Verb::Pause => true,
+            Err(Refused::Step(refusal)) => return Err(desk.named(refusal)),
+            Err(other) => return Err(other),
+        };
         let settled = match verb {
             Verb::Resume
             | Verb::Steer(Steer::Promote | Steer::SkipWave { .. } | Steer::Retry { .. }) => {
@@ -197,9 +204,11 @@ pub(super) async fn act(
             | Verb::Abort(_)
             | Verb::Revert => Settled::NoPermits(rollout.clone()),
         };
-        Ok((settled, rollout))
+        Ok((settled, (rollout, already)))
     };
-    let then = move |rollout: RolloutId, desk: &Desk| desk.verb_answer(&rollout, asked);
+    let then = move |(rollout, already): (RolloutId, bool), desk: &Desk| {
+        Ok(VerbAnswer { already, ..desk.verb_answer(&rollout, asked)? })
+    };
     Ok(Json(api.handle.change_then(change, then).await??))
 }
 

@@ -138,6 +138,7 @@ impl Desk {
         let record = record.ok_or_else(|| Refused::UnknownRollout(rollout.clone()))?;
         let in_flight = record.live().map_or(0, |live| live.in_flight() as u64);
         let halt_ms = u64::try_from(asked.elapsed().as_millis()).unwrap_or(u64::MAX);
-        Ok(VerbAnswer { rollout: present::record_summary(record), halt_ms, in_flight })
+        let rollout = present::record_summary(record);
+        Ok(VerbAnswer { rollout, halt_ms, in_flight, already: false })
     }
 }

@@ -206,8 +206,8 @@ impl Driver {
             let service = service.map(|service| service.to_string()).unwrap_or_default();
             tracing::info!(%rollout, service, from, to, why, "rollout");
         }
-        for (rollout, error) in self.desk.take_refusals() {
-            tracing::debug!(%rollout, %error, "a rollout refused an input");
+        for (about, error) in self.desk.take_refusals() {
+            tracing::debug!(%about, %error, "an input was refused");
         }
         if self.desk.view().seq != *self.changes.borrow() {
             self.changes.send_replace(self.desk.view().seq);

@@ -54,6 +54,8 @@ pub(crate) fn release(seq: u64) -> Published {
         requires: groundswell_common::selector::Selector::default(),
         barrier: false,
         hotfix: false,
+        units: Vec::new(),
+        platform: String::new(),
         signatures: Vec::new(),
     }
 }

@@ -13,7 +13,6 @@ use clap_complete::Shell;
 mod agent;
 #[path = "../../../coordinator/src/args.rs"]
 mod coordinator;
-#[expect(dead_code, reason = "only the definitions are used")]
 #[path = "../../../cli/src/args.rs"]
 mod swell;
 

@@ -54,6 +54,7 @@ impl World {
             | Progress::Absent
             | Progress::Overdue
             | Progress::Reverted
+            | Progress::Held { .. }
             | Progress::Excluded { .. } => None,
         };
         let more: Vec<(HostId, Timestamp)> = rollout
@@ -190,6 +191,7 @@ pub(super) fn holds_slot(rollout: &Rollout, host: &HostId) -> bool {
         | ProgressName::Absent
         | ProgressName::Overdue
         | ProgressName::Reverted
+        | ProgressName::Held
         | ProgressName::Excluded => false,
     })
 }

@@ -6,7 +6,8 @@ use std::collections::BTreeMap;
 use groundswell_common::limits::APPROVALS_MAX;
 use groundswell_common::{HostId, OperatorName, ReleaseId, RolloutId, ServiceName, Timestamp};
 use groundswell_rollout::{
-    Effects, HaltCause, Input, Moment, Outcome, Phase, Plan, Policy, PolicyError, Rollout, step,
+    Back, Effects, HaltCause, HostFact, Input, Moment, Phase, Plan, Policy, PolicyError, Resumable,
+    Rollout, Transition, step,
 };
 
 use super::records::Key;
@@ -108,6 +109,33 @@ impl View {
                 self.hosts.get_mut(host).ok_or(Unfit::UnknownHost(*host))?.past.clear();
                 self.dirty.insert(Key::Host(*host));
             }
+            What::HostRuns { host, service, release } => {
+                let wish = |view: &Self| view.wish(service, host).map(|(wish, _)| wish);
+                let before = wish(self);
+                self.hosts.get(host).ok_or(Unfit::UnknownHost(*host))?;
+                self.runs(*host, service, *release);
+                // Another wish needs a number of its own; the same one keeps its number.
+                if wish(self) != before
+                    && let Some(found) = self.hosts.get_mut(host)
+                {
+                    found.seq = entry.seq;
+                }
+                return Ok(Applied { hosts: vec![*host], ..Applied::default() });
+            }
+            What::HostDrained { host, why } => {
+                let found = self.hosts.get_mut(host).ok_or(Unfit::UnknownHost(*host))?;
+                found.drained.clone_from(why);
+                found.seq = entry.seq;
+                self.dirty.insert(Key::Host(*host));
+                return Ok(Applied { hosts: vec![*host], ..Applied::default() });
+            }
+            What::HostLabelled { host, labels } => {
+                let found = self.hosts.get_mut(host).ok_or(Unfit::UnknownHost(*host))?;
+                found.labels = labels.clone();
+                found.seq = entry.seq;
+                self.dirty.insert(Key::Host(*host));
+                return Ok(Applied { hosts: vec![*host], ..Applied::default() });
+            }
             What::PolicyPut { service, text } => return self.put_policy(service, text, entry.seq),
             What::ReleasePublished(published) => self.publish(published, entry),
             What::ReleaseCleared { release, .. } => {
@@ -118,6 +146,8 @@ impl View {
                 self.dirty.insert(Key::Release(*release));
                 let service = found.published.service.clone();
                 self.forgive(&service, release);
+                self.touch(&service, entry.seq);
+                return Ok(Applied { all_hosts: true, ..Applied::default() });
             }
             What::RolloutPlanned { rollout, plan } => return self.plan(rollout, plan, entry),
             What::RolloutInput { rollout, input } => return self.step(rollout, input, entry),
@@ -162,6 +192,8 @@ impl View {
             enrolled: entry.at,
             seq: entry.seq,
             past: BTreeMap::new(),
+            runs: BTreeMap::new(),
+            drained: None,
         };
         if let Some(before) = self.hosts.insert(*host, record) {
             self.host_names.remove(&before.name);
@@ -200,6 +232,9 @@ impl View {
         let at = entry.at;
         let release = plan.release.id;
         self.releases.get_mut(&release).ok_or(Unfit::UnknownRelease(release))?.rolled = true;
+        if let Some(back) = &plan.back {
+            self.proven_again(&plan.service, back);
+        }
         let body = RolloutBody::Live(Box::new(Rollout::new(id.clone(), plan.clone())));
         self.rollouts.insert(id.clone(), RolloutRecord { planned: at, changed: at, body });
         self.rollouts_planned += 1;
@@ -254,8 +289,13 @@ impl View {
         let (service, release) = (rollout.plan().service.clone(), rollout.release());
         let after = told.and_then(|host| Some(rollout.host(&host)?.progress.clone()));
         let proven = rollout.is_proven();
-        let poison = poison(rollout.phase());
+        // Poison is an event: what is cleared later stays cleared, whatever hosts say.
+        let poison = effects.transitions.iter().rev().find_map(poison);
+        let runs = told.and_then(|host| Some((host, runs_now(rollout, input)?)));
         self.dirty.insert(Key::Rollout(id.clone()));
+        if let Some((host, runs)) = runs {
+            self.runs(host, &service, runs);
+        }
         if let Some(((host, before), after)) = before.zip(after)
             && let Some(record) = self.hosts.get_mut(&host)
         {
@@ -274,9 +314,34 @@ impl View {
             applied.all_hosts = true;
         }
         if let Some(why) = poison {
-            applied.all_hosts |= self.poison(&service, release, why, entry.seq);
+            self.poison(&service, (release, why), entry.seq);
+            applied.all_hosts = true;
         }
         Ok(applied)
+    }
+
+    /// What a host runs now, for those who ask when it is away.
+    fn runs(&mut self, host: HostId, service: &ServiceName, release: Option<ReleaseId>) {
+        let Some(record) = self.hosts.get_mut(&host) else { return };
+        let before = match release {
+            Some(release) => record.runs.insert(service.clone(), release),
+            None => record.runs.remove(service),
+        };
+        if before != release {
+            self.dirty.insert(Key::Host(host));
+        }
+    }
+
+    /// A person goes back to an older release: from now on that is what new hosts get.
+    fn proven_again(&mut self, name: &ServiceName, back: &Back) {
+        let Some(service) = self.services.get_mut(name) else { return };
+        let Some((to, _)) = &back.to else { return };
+        let found = service.proven.iter().position(|proven| proven.release == *to);
+        if let Some(at) = found {
+            let again = service.proven.remove(at);
+            service.proven.push(again);
+        }
+        self.dirty.insert(Key::Service(name.clone()));
     }
 
     /// What the release did to hosts no longer keeps it from them.
@@ -304,45 +369,86 @@ impl View {
         self.dirty.extend([Key::Release(release), Key::Service(name.clone())]);
     }
 
-    /// Whether the release that new hosts get changed.
-    fn poison(&mut self, name: &ServiceName, release: ReleaseId, why: String, seq: u64) -> bool {
+    /// The release is offered to nobody any more.
+    fn poison(&mut self, name: &ServiceName, (release, why): (ReleaseId, String), seq: u64) {
         if let Some(found) = self.releases.get_mut(&release).filter(|r| r.poisoned.is_none()) {
             found.poisoned = Some(why);
             self.dirty.insert(Key::Release(release));
         }
-        let Some(service) = self.services.get_mut(name) else { return false };
-        let before = service.proven.len();
-        service.proven.retain(|proven| proven.release != release);
-        if service.proven.len() == before {
-            return false;
+        if let Some(service) = self.services.get_mut(name) {
+            service.proven.retain(|proven| proven.release != release);
         }
-        service.wish_seq = seq;
-        self.dirty.insert(Key::Service(name.clone()));
-        true
+        self.touch(name, seq);
+    }
+
+    /// What hosts without a rollout should run may be another from entry `seq` on.
+    fn touch(&mut self, name: &ServiceName, seq: u64) {
+        if let Some(service) = self.services.get_mut(name) {
+            service.wish_seq = seq;
+            self.dirty.insert(Key::Service(name.clone()));
+        }
     }
 }
 
-/// Why a rollout in this phase poisons its release; `None` where it does not.
-fn poison(phase: &Phase) -> Option<String> {
-    match phase {
+/// What a host runs by this fact; `None` where the fact does not say.
+fn runs_now(rollout: &Rollout, input: &Input) -> Option<Option<ReleaseId>> {
+    let Input::Host { fact, .. } = input else { return None };
+    match fact {
+        HostFact::SwitchStarted | HostFact::Passed | HostFact::Committed => {
+            Some(Some(rollout.release()))
+        }
+        HostFact::RevertDone { running } | HostFact::Gone { running } => Some(*running),
+        HostFact::Staged
+        | HostFact::Failed { .. }
+        | HostFact::Ill
+        | HostFact::Well
+        | HostFact::Rested
+        | HostFact::Stuck { .. }
+        | HostFact::Held { .. }
+        | HostFact::Freed
+        | HostFact::Fetched { .. } => None,
+    }
+}
+
+/// Why a rollout that moves so poisons its release; `None` where it does not. Hosts have failed after their switch,
+/// or a person has taken the release back; that a stopped way back goes on is not said again.
+fn poison(moved: &Transition) -> Option<String> {
+    match &moved.to {
         Phase::Halted { cause, .. } => match cause {
-            HaltCause::Breach(_) | HaltCause::NoProgress { .. } => Some(format!("halted: {cause}")),
-            // The release may be good; somebody did not want it now.
-            HaltCause::Person { .. } | HaltCause::Gate { .. } => None,
+            HaltCause::Breach(_) => Some(format!("halted: {cause}")),
+            // The release may be good: nobody has seen it fail.
+            HaltCause::NoProgress { .. } | HaltCause::Person { .. } | HaltCause::Gate { .. } => {
+                None
+            }
         },
-        Phase::Reverting { cause, .. }
-        | Phase::Done { outcome: Outcome::Reverted { cause, .. }, .. } => {
-            Some(format!("reverted: {cause}"))
+        Phase::Reverting { cause, .. } => {
+            (!goes_on_back(&moved.from)).then(|| format!("reverted: {cause}"))
         }
         Phase::Planned
         | Phase::Running { .. }
         | Phase::Baking { .. }
         | Phase::Gated { .. }
         | Phase::Paused { .. }
-        | Phase::Done {
-            outcome: Outcome::Completed | Outcome::Aborted { .. } | Outcome::Superseded { .. },
-            ..
-        } => None,
+        | Phase::Done { .. } => None,
+    }
+}
+
+/// Whether a rollout in this phase is on its way back, stopped or not.
+fn goes_on_back(phase: &Phase) -> bool {
+    match phase {
+        Phase::Reverting { .. } => true,
+        Phase::Paused { resume, .. } | Phase::Halted { resume, .. } => match resume {
+            Resumable::Reverting { .. } => true,
+            Resumable::Running { .. }
+            | Resumable::Baking { .. }
+            | Resumable::Gated { .. }
+            | Resumable::Completed { .. } => false,
+        },
+        Phase::Planned
+        | Phase::Running { .. }
+        | Phase::Baking { .. }
+        | Phase::Gated { .. }
+        | Phase::Done { .. } => false,
     }
 }
 

@@ -76,6 +76,7 @@ impl Past {
             | Progress::Committed
             | Progress::Lost
             | Progress::Absent
+            | Progress::Held { .. }
             | Progress::Reverting { .. }
             | Progress::Overdue
             | Progress::Excluded { .. } => {}

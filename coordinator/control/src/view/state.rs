@@ -93,6 +93,12 @@ pub struct Host {
     /// What it did with releases before, by service.
     #[serde(default)]
     pub past: BTreeMap<ServiceName, Past>,
+    /// The release that it ran of each service when it was heard of last.
+    #[serde(default)]
+    pub runs: BTreeMap<ServiceName, ReleaseId>,
+    /// The reason that an operator gave for taking it out of all rollouts.
+    #[serde(default)]
+    pub drained: Option<String>,
 }
 
 /// One service.
@@ -244,10 +250,33 @@ impl View {
                 service.proven.iter().map(|proven| proven.release).find(is_it)
             }
             SkipReason::Quarantined { .. }
+            | SkipReason::Newer { .. }
             | SkipReason::FailedBefore
             | SkipReason::Unmet { .. }
             | SkipReason::NoWindow { .. } => None,
         }
+    }
+
+    /// What a host does that no rollout speaks for: it gets what new hosts get. Where it runs something newer that
+    /// was taken back everywhere else it goes back too, since only a revert goes down.
+    fn unasked_action(
+        &self,
+        service: &Service,
+        (name, record): (&ServiceName, &Host),
+        host: &HostId,
+    ) -> Option<Action> {
+        if record.drained.is_some() {
+            return Some(Action::Hold {});
+        }
+        let release = self.unasked(service, record, host)?;
+        let seq = |id: &ReleaseId| self.releases.get(id).map(|found| found.published.seq);
+        let newer = record.runs.get(name).filter(|runs| seq(runs) > seq(&release));
+        let taken_back =
+            |id: &&ReleaseId| self.releases.get(*id).is_some_and(|found| found.poisoned.is_some());
+        Some(match newer.filter(taken_back) {
+            Some(from) => Action::Revert { from: *from, to: Some(release) },
+            None => Action::Switch { release },
+        })
     }
 
     /// What the host should do with one service, and the entry behind it. `None` to leave it alone.
@@ -262,10 +291,10 @@ impl View {
         if !policy.targets.matches(&record.labels) {
             return None;
         }
-        let release = self.unasked(service, record, host)?;
+        let action = self.unasked_action(service, (name, record), host)?;
         let wish = ServiceWish {
             service: name.clone(),
-            action: Action::Switch { release },
+            action,
             probe_deadline_secs: policy.probe_deadline_secs,
             bake_secs: policy.host_bake_secs,
             probe_interval_secs: policy.probe_interval_secs,

@@ -48,6 +48,7 @@ impl Policy {
                 min_healthy: None,
                 max_in_flight: None,
                 failure_budget: None,
+                optional: false,
             })
         };
         takes.into_iter().filter_map(wave).collect()
@@ -63,6 +64,7 @@ struct RawPolicy {
     auto: Option<bool>,
     max_in_flight: Option<Spanned<Value>>,
     failure_budget: Option<Spanned<Value>>,
+    held_budget: Option<Spanned<Value>>,
     rollout_budget: Option<Spanned<Value>>,
     on_breach: Option<OnBreach>,
     order: Option<Order>,
@@ -108,6 +110,7 @@ struct RawWave {
     bake_secs: Option<Spanned<u64>>,
     max_in_flight: Option<Spanned<Value>>,
     failure_budget: Option<Spanned<Value>>,
+    optional: Option<bool>,
 }
 
 #[derive(Deserialize)]
@@ -164,6 +167,7 @@ impl Reader<'_> {
             auto: raw.auto.unwrap_or(true),
             max_in_flight: flight,
             failure_budget: budget.unwrap_or(Amount::Count(0)),
+            held_budget: self.amount("held_budget", raw.held_budget.as_ref())?,
             rollout_budget: self.amount("rollout_budget", raw.rollout_budget.as_ref())?,
             on_breach: raw.on_breach.unwrap_or(OnBreach::RevertAll),
             order: raw.order.unwrap_or(Order::Seeded),
@@ -276,6 +280,7 @@ impl Reader<'_> {
                 .transpose()?,
             max_in_flight: self.flight("max_in_flight", raw.max_in_flight.as_ref())?,
             failure_budget: self.amount("failure_budget", raw.failure_budget.as_ref())?,
+            optional: raw.optional.unwrap_or(false),
         })
     }
 

@@ -47,6 +47,9 @@ pub struct Policy {
     pub max_in_flight: Amount,
     /// Failures that a wave may have.
     pub failure_budget: Amount,
+    /// Hosts of a wave that may be held when it is finished; `None` for any number of them.
+    #[serde(default)]
+    pub held_budget: Option<Amount>,
     /// Failures that the whole rollout may have, as a share of all its hosts; `None` for no bound
     /// beyond those of the waves.
     pub rollout_budget: Option<Amount>,
@@ -116,6 +119,9 @@ pub struct WavePolicy {
     pub max_in_flight: Option<Amount>,
     /// Replaces [`Policy::failure_budget`].
     pub failure_budget: Option<Amount>,
+    /// Whether the wave may be empty though it is the first or has a gate.
+    #[serde(default)]
+    pub optional: bool,
 }
 
 /// Which hosts a wave takes.

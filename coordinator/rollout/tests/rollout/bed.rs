@@ -145,11 +145,16 @@ impl Bed {
         match wish.action {
             Action::Hold {} => go_on(standing, None),
             Action::Stage { release } | Action::Switch { release }
-                if standing.failure.as_ref().is_some_and(|had| had.release == release) => {}
+                if standing
+                    .failure
+                    .as_ref()
+                    .is_some_and(|had| had.release == release && had.step != FailedStep::Stage) => {
+            }
             Action::Stage { release } => {
                 if standing.running != Some(release) {
                     standing.target = Some(release);
                     standing.rollout = mine;
+                    standing.failure = None;
                     match failing {
                         Some(FailedStep::Stage) => fail(standing, release, FailedStep::Stage),
                         _ => standing.state = HostState::Staged,
@@ -317,6 +322,12 @@ impl Bed {
     pub(crate) fn obey_all_of(&mut self, wave: usize) {
         let ids = self.wave(wave);
         while ids.iter().filter(|id| self.obey(**id, None)).count() > 0 {}
+    }
+
+    /// The host gets its slot and fails after its switch.
+    pub(crate) fn failed_with_slot(&mut self, id: HostId) -> Effects {
+        self.fact(id, HostFact::Staged);
+        self.failed(id)
     }
 
     pub(crate) fn failed_stage(&mut self, id: HostId) -> Effects {

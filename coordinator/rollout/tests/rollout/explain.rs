@@ -71,7 +71,8 @@ fn each_host_says_where_it_is() {
     assert_eq!(of(&bed, 0), "it runs the release");
     let failing = bed.wave(0)[1];
     bed.failed_stage(failing);
-    let staged = "the release failed on it (stage): digest differs; the live tree was not touched";
+    let staged = "it could not stage the release, which is no failure of it: digest differs; \
+        'swell rollout retry' tries it again";
     assert_eq!(of(&bed, 1), staged);
     bed.fact(failing, HostFact::Staged);
     bed.failed(failing);
@@ -164,12 +165,12 @@ fn the_end_names_those_that_are_not_there_yet() {
 #[test]
 fn a_breach_and_a_guard_name_what_is_full() {
     let mut bed = Bed::start("on_breach = \"halt\"\n[[wave]]\nrest = true", 3);
-    bed.failed_stage(bed.wave(0)[0]);
+    bed.failed_with_slot(bed.wave(0)[0]);
     assert!(whole(&bed).contains("1 host of wave 1 failed, its budget is 0"), "{}", whole(&bed));
     let keys =
         "failure_budget = 9\nrollout_budget = 0\non_breach = \"halt\"\n[[wave]]\nrest = true";
     let mut bed = Bed::start(keys, 3);
-    bed.failed_stage(bed.wave(0)[0]);
+    bed.failed_with_slot(bed.wave(0)[0]);
     let all = "1 host failed, the budget of the whole rollout is 0";
     assert!(whole(&bed).contains(all), "{}", whole(&bed));
 

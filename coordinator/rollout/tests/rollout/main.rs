@@ -7,6 +7,7 @@ mod diagram;
 mod explain;
 mod facts;
 mod guards;
+mod held;
 mod journey;
 mod plan;
 mod policy;

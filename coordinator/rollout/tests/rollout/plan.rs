@@ -29,8 +29,33 @@ fn empty_waves_are_left_out() {
     let plan = planned("", 1);
     assert_eq!(plan.waves.len(), 1);
     assert_eq!(plan.waves[0].name.as_str(), "canary");
-    let plan = planned("[[wave]]\nselector = \"none\"\n[[wave]]\nrest = true", 3);
-    assert_eq!(plan.waves.len(), 1);
+    // Said, where it takes nothing away: here everybody is in the first wave.
+    let names: Vec<&str> = plan.empty_waves.iter().map(|name| name.as_str()).collect();
+    assert_eq!(names, ["quarter", "rest"]);
+}
+
+#[test]
+fn a_wave_that_nobody_is_in_takes_no_gate_with_it() {
+    let of = |waves: &str| {
+        plan(&policy(waves), &hosts(3), &reference(false), &Digest::of(b"seed"))
+            .map(|plan| plan.empty_waves.len())
+            .map_err(|error| error.to_string())
+    };
+    let typo = "[[wave]]\nname = \"canary\"\nselector = \"rack=r11\"\n";
+    let rest = "[[wave]]\nrest = true\n";
+    let error = of(&format!("{typo}{rest}")).unwrap_err();
+    assert_eq!(
+        error,
+        "plan shop: no host is in wave canary (selector = \"rack=r11\"); did you mean rack=r1?"
+    );
+    assert_eq!(of(&format!("{typo}optional = true\n{rest}")), Ok(1));
+    let first = "[[wave]]\ncount = 1\n";
+    assert_eq!(of(&format!("{first}{typo}{rest}")), Ok(1), "without a gate it is only said");
+    let gated = of(&format!("{first}{typo}gate = \"approval\"\n{rest}"));
+    assert!(gated.unwrap_err().contains("no host is in wave canary"));
+    // Nobody is left who could pass without it.
+    let last = "[[wave]]\ncount = 9\n[[wave]]\nrest = true\ngate = \"approval\"";
+    assert_eq!(of(last), Ok(1));
 }
 
 #[test]

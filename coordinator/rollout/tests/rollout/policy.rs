@@ -26,6 +26,7 @@ fn two_keys_are_a_policy_and_the_rest_has_defaults() {
         targets: "role=web".parse().unwrap(),
         auto: true,
         max_in_flight: Amount::Percent(10),
+        held_budget: None,
         failure_budget: Amount::Count(0),
         rollout_budget: None,
         on_breach: OnBreach::RevertAll,

@@ -4,12 +4,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::OnceLock;
 
 use groundswell_common::HostId;
+use groundswell_common::condition::Lack;
 use groundswell_common::report::{FailedStep, Verdict};
 use groundswell_common::wire::Deny;
 use groundswell_rollout::{
-    Busy, Evidence, Guard, GuardKind, HostEntry, Input, KeepOrRevert, Moment, Outcome, Phase,
-    PhaseName, Plan, PlannedHost, Progress, ProgressName, Rollout, Short, Steer, cares_about_link,
-    due, may_switch, step,
+    Busy, Evidence, Guard, GuardKind, HostEntry, HostFact, Input, KeepOrRevert, Moment, Outcome,
+    Phase, PhaseName, Plan, PlannedHost, Progress, ProgressName, Rollout, Short, Steer,
+    cares_about_link, due, may_switch, step,
 };
 
 use crate::bed::{Bed, person, planned, release};
@@ -57,7 +58,11 @@ fn keys(random: &mut Random) -> String {
         keys += &format!("max_in_flight = {}\n", 1 + random.below(3));
     }
     if random.one_in(2) {
-        keys += &format!("[[wave]]\npercent = {}\n{}", 30 + random.below(60), gate(random));
+        keys += &format!(
+            "[[wave]]\npercent = {}\noptional = true\n{}",
+            30 + random.below(60),
+            gate(random)
+        );
     }
     keys + "[[wave]]\nrest = true\n" + gate(random)
 }
@@ -142,6 +147,7 @@ fn guarded(bed: &Bed, before: &Rollout) {
                         | Progress::Committed
                         | Progress::Absent
                         | Progress::Reverted
+                        | Progress::Held { .. }
                         | Progress::Excluded { ran: false, gone: false } => true,
                         Progress::Failed { step, reverted, .. } => {
                             *step == FailedStep::Stage || *reverted
@@ -199,6 +205,15 @@ fn happen(bed: &mut Bed, random: &mut Random, ids: &[HostId]) {
             }
         }
         _ if away => {}
+        7 if random.one_in(3) => {
+            let fact = match random.below(4) {
+                0 => HostFact::Held { lack: Lack::Room, why: "make room".to_owned() },
+                1 => HostFact::Fetched { permille: u16::try_from(random.below(1_000)).unwrap() },
+                2 => HostFact::Gone { running: None },
+                _ => HostFact::Freed,
+            };
+            let _ = bed.try_apply(Input::Host { host: id, fact });
+        }
         _ => {
             let steps =
                 [FailedStep::Stage, FailedStep::Switch, FailedStep::Probe, FailedStep::Bake];
@@ -241,6 +256,9 @@ fn calm(bed: &mut Bed, ids: &[HostId]) {
         }
     }
     for _ in 0..200 {
+        for id in ids {
+            let _ = bed.try_apply(Input::Host { host: *id, fact: HostFact::Freed });
+        }
         bed.obey_all();
         match bed.rollout.phase().clone() {
             Phase::Done { .. } => return,

@@ -167,7 +167,8 @@ fn a_one_way_release_halts_and_never_goes_back() {
     let mut bed = Bed::of(plan(&policy, &hosts(2), &reference(true), &seed).unwrap());
     bed.apply(Input::Start { away: Vec::new(), busy: Vec::new() });
     bed.obey(host(0), None);
-    bed.failed_stage(host(1));
+    bed.fact(host(0), HostFact::SwitchStarted);
+    bed.failed(host(0));
     let Phase::Halted { cause, .. } = bed.rollout.phase() else { panic!() };
     assert!(matches!(cause, HaltCause::Breach { .. }));
     assert_eq!(bed.refused(revert()), Refusal::OneWay);

@@ -159,13 +159,7 @@ fn a_release_that_failed_everywhere_is_not_proven() {
 
 #[test]
 fn a_failure_of_any_kind_stops_the_same_way() {
-    let steps = [
-        FailedStep::Stage,
-        FailedStep::Switch,
-        FailedStep::Probe,
-        FailedStep::Bake,
-        FailedStep::Revert,
-    ];
+    let steps = [FailedStep::Switch, FailedStep::Probe, FailedStep::Bake, FailedStep::Revert];
     let failed = |step| HostFact::Failed { step, why: "no".to_owned(), reverted: false };
     let stuck = HostFact::Stuck { why: "no".to_owned() };
     let facts = steps.map(|step| Some(failed(step))).into_iter().chain([Some(stuck), None]);

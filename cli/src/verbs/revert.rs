@@ -1,0 +1,143 @@
+//! `swell revert SERVICE`: from what its hosts run to a release that was proven before. The coordinator
+//! says what that is and on how many hosts; a person sees it before it is done.
+
+use std::time::Duration;
+
+use groundswell_common::Version;
+use groundswell_common::api::{
+    OutcomeName, PhaseName, RevertAnswer, RevertPreview, RevertRequest, RolloutSummary,
+};
+
+use super::rollout::why;
+use super::watch::watch_to_the_end;
+use crate::args::RevertArgs;
+use crate::client::{Client, part};
+use crate::context::Context;
+use crate::exit::Exit;
+use crate::follow::{Until, exit_of};
+use crate::output::{confirm, count, may_ask};
+
+/// Hosts that run something else and are named before the question.
+const OTHERS_SHOWN: usize = 10;
+
+/// Runs `swell revert`.
+pub(crate) async fn revert(context: &Context, args: &RevertArgs) -> anyhow::Result<Exit> {
+    may_ask(&format!("revert {}", args.service), args.decision.yes)?;
+    let client = context.client()?;
+    let path = format!("/v1/services/{}/revert", part(args.service.as_str()));
+    if !args.decision.yes {
+        let preview = preview(&client, &path, args.to.as_ref()).await?;
+        for line in others(&preview) {
+            context.out.note(line)?;
+        }
+        if !confirm(context.out, &question(&preview), false)? {
+            return Ok(Exit::Failed);
+        }
+    }
+    let request = RevertRequest { why: why("revert", &args.decision), to: args.to.clone() };
+    let answer: RevertAnswer = client.post(&path, &request).await?;
+    context.out.answer(&answer, reverted)?;
+    if !args.wait.wait {
+        return Ok(Exit::Done);
+    }
+    let within = (Until::DoneOrHalted, Duration::from_secs(args.wait.timeout));
+    let id = &answer.rollout.rollout;
+    let end = watch_to_the_end(context, &client, id, within).await?;
+    Ok(end.map_or(Exit::TimedOut, |page| gone_back(&page.rollout)))
+}
+
+async fn preview(
+    client: &Client,
+    path: &str,
+    to: Option<&Version>,
+) -> anyhow::Result<RevertPreview> {
+    let query = to.map(|to| format!("?to={}", part(to.as_str()))).unwrap_or_default();
+    Ok(client.get(&format!("{path}{query}")).await?)
+}
+
+/// What is asked: service, versions, number of hosts, and where the service stops.
+fn question(preview: &RevertPreview) -> String {
+    let RevertPreview { service, from, to, hosts, stops, .. } = preview;
+    let Some(to) = to else {
+        return format!(
+            "revert {service} {from}, its first release: it stops on {}, and nothing of it runs there then",
+            count(*stops, "host")
+        );
+    };
+    let stops = match stops {
+        0 => String::new(),
+        stops => format!("; it stops on {}, where nothing ran before", count(*stops, "host")),
+    };
+    format!("revert {service} from {from} to {to} on {}{stops}", count(*hosts, "host"))
+}
+
+/// Hosts that the revert leaves as they are, a line each.
+fn others(preview: &RevertPreview) -> Vec<String> {
+    let line = |other: &groundswell_common::api::RevertOther| {
+        let runs = other.runs.as_ref().map_or("nothing of it".to_owned(), ToString::to_string);
+        format!("{} runs {runs} and is left as it is", other.host)
+    };
+    let mut lines: Vec<String> = preview.others.iter().take(OTHERS_SHOWN).map(line).collect();
+    if let Some(more) = preview.others.len().checked_sub(OTHERS_SHOWN).filter(|more| *more > 0) {
+        lines.push(format!("and {more} more"));
+    }
+    lines
+}
+
+fn reverted(answer: &RevertAnswer) -> String {
+    let (id, service) = (&answer.rollout.rollout, &answer.rollout.service);
+    format!(
+        "revert of {service} in force after {} ms\nrollout {id}; swell watch {id}",
+        answer.answered_ms
+    )
+}
+
+/// A revert that ended as reverted, or as a rollout of the older release that completed, is done.
+fn gone_back(rollout: &RolloutSummary) -> Exit {
+    match (rollout.phase, rollout.outcome) {
+        (PhaseName::Done, Some(OutcomeName::Reverted)) => Exit::Done,
+        _ => exit_of(rollout),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn preview(more: serde_json::Value) -> RevertPreview {
+        let mut value = serde_json::json!({"service": "shop", "from": "1.1.0", "to": "1.0.0",
+            "hosts": 212, "stops": 0, "others": []});
+        for (key, more) in more.as_object().expect("an object") {
+            value[key] = more.clone();
+        }
+        serde_json::from_value(value).expect("a preview")
+    }
+
+    #[test]
+    fn the_question_names_service_versions_and_hosts() {
+        let plain = preview(serde_json::json!({}));
+        assert_eq!(question(&plain), "revert shop from 1.1.0 to 1.0.0 on 212 hosts");
+        let some = preview(serde_json::json!({"hosts": 1, "stops": 3}));
+        assert_eq!(
+            question(&some),
+            "revert shop from 1.1.0 to 1.0.0 on 1 host; it stops on 3 hosts, where nothing ran before"
+        );
+        let first =
+            preview(serde_json::json!({"from": "1.0.0", "to": null, "hosts": 3, "stops": 3}));
+        assert_eq!(
+            question(&first),
+            "revert shop 1.0.0, its first release: it stops on 3 hosts, and nothing of it runs there then"
+        );
+    }
+
+    #[test]
+    fn hosts_that_run_something_else_are_named() {
+        let other = |at: u32| serde_json::json!({"host": format!("web-{at}"), "runs": "1.2.0"});
+        let many: Vec<_> = (0..12).map(other).collect();
+        let lines = others(&preview(serde_json::json!({"others": many})));
+        assert_eq!(lines[0], "web-0 runs 1.2.0 and is left as it is");
+        assert_eq!((lines.len(), lines[10].as_str()), (11, "and 2 more"));
+        let none = serde_json::json!({"others": [{"host": "web-1", "runs": null}]});
+        assert_eq!(others(&preview(none)), ["web-1 runs nothing of it and is left as it is"]);
+    }
+}

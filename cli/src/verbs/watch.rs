@@ -1,0 +1,104 @@
+//! Following a rollout in front of somebody: each change shown, and at the end the hosts that failed.
+
+use std::time::Duration;
+
+use groundswell_common::RolloutId;
+use groundswell_common::api::{RolloutHost, RolloutPage};
+
+use crate::client::{Client, part};
+use crate::context::Context;
+use crate::exit::Exit;
+use crate::follow::{Live, Seen, Until, exit_of, follow};
+use crate::output::{cause, clean, last_words};
+
+/// Hosts that failed and are named at the end of a rollout.
+const FAILURES_SHOWN: usize = 10;
+
+/// Follows a rollout, shows it, and says at the end which hosts failed and why; `None` when the time was
+/// over first, which has been said.
+pub(super) async fn watch_to_the_end(
+    context: &Context,
+    client: &Client,
+    rollout: &RolloutId,
+    within: (Until, Duration),
+) -> anyhow::Result<Option<RolloutPage>> {
+    let (out, mut live) = (context.out, Live::on_stderr());
+    let each = out.json && within.0 == Until::Done;
+    let end = follow(client, rollout, within, |seen| match seen {
+        Seen::Page(page) if each => {
+            out.line(serde_json::to_string(page).map_err(std::io::Error::other)?)
+        }
+        Seen::Page(_) if out.json => Ok(()),
+        Seen::Page(_) | Seen::Away(_) | Seen::Back => live.see(seen),
+    })
+    .await?;
+    let Some(page) = end else {
+        let secs = within.1.as_secs();
+        out.note(format_args!("{rollout} is not over after {secs} s; it goes on"))?;
+        return Ok(None);
+    };
+    if out.json && !each {
+        out.line(serde_json::to_string(&page)?)?;
+    }
+    for line in failures(client, &page).await {
+        out.note(line)?;
+    }
+    Ok(Some(page))
+}
+
+/// The hosts that failed and the cause of each, a line a host.
+async fn failures(client: &Client, end: &RolloutPage) -> Vec<String> {
+    let counts = &end.rollout.counts;
+    if exit_of(&end.rollout) == Exit::Done && counts.failed + counts.reverted == 0 {
+        return Vec::new();
+    }
+    let id = &end.rollout.rollout;
+    let path = format!("/v1/rollouts/{}", part(id.as_str()));
+    // The end is known; without the hosts it is told all the same.
+    let Ok(page) = client.get::<RolloutPage>(&path).await else {
+        return vec![format!("which hosts failed: swell rollout show {id}")];
+    };
+    let failed: Vec<&RolloutHost> = page.hosts.iter().filter(|host| host.why.is_some()).collect();
+    let mut lines: Vec<String> =
+        failed.iter().take(FAILURES_SHOWN).map(|host| failure(host)).collect();
+    if failed.len() > FAILURES_SHOWN {
+        let more = failed.len() - FAILURES_SHOWN;
+        lines.push(format!("  and {more} more: swell rollout show {id}"));
+    }
+    lines
+}
+
+fn failure(host: &RolloutHost) -> String {
+    let why = host.why.as_deref().unwrap_or_default();
+    let words = last_words(why).map(|words| format!("; it said last: {words}"));
+    format!(
+        "  {} {}: {}{}",
+        host.name,
+        clean(&host.progress),
+        cause(why),
+        words.unwrap_or_default()
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_host_that_failed_is_told_with_its_cause_and_the_last_words_of_its_service() {
+        let host = |why: &str| RolloutHost {
+            name: "web-2".parse().expect("name"),
+            wave: 0,
+            progress: "reverted".into(),
+            why: Some(why.into()),
+        };
+        let text = failure(&host(
+            "probe http://127.0.0.1:4222: refused; its last output:\nup\nno config\n",
+        ));
+        assert_eq!(
+            text,
+            "  web-2 reverted: probe http://127.0.0.1:4222: refused; it said last: no config"
+        );
+        assert_eq!(failure(&host("no contact")), "  web-2 reverted: no contact");
+    }
+}

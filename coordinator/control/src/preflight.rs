@@ -1,0 +1,87 @@
+//! What hosts lack for a release, from what they say of themselves, before anything is planned or sent.
+
+use groundswell_common::HostId;
+use groundswell_common::condition::{Condition, Lack, UnitLoad};
+
+use crate::control::Control;
+use crate::entry::Published;
+use crate::view::Host;
+
+impl Control {
+    /// What a host lacks now for a release, with the cause and the next step; `None` where nothing is known to be
+    /// missing. An agent that does not say what it has lacks nothing that is known.
+    pub(crate) fn lacks(
+        &self,
+        id: &HostId,
+        host: &Host,
+        release: &Published,
+    ) -> Option<(Lack, String)> {
+        if let Some(why) = &host.drained {
+            return Some((Lack::Drained, why.clone()));
+        }
+        let condition = self.words.get(id)?.condition.as_ref()?;
+        paused(condition, release)
+            .or_else(|| platform(condition, release))
+            .or_else(|| units(condition, release))
+            .or_else(|| room(condition, release))
+    }
+}
+
+fn paused(condition: &Condition, release: &Published) -> Option<(Lack, String)> {
+    let service = condition.services.iter().find(|found| found.service == release.service)?;
+    let why = service.paused.as_ref()?;
+    let next = format!("'groundswell-agent resume {}' there", release.service);
+    Some((Lack::Paused, format!("its owner paused it: {why}; {next}")))
+}
+
+fn platform(condition: &Condition, release: &Published) -> Option<(Lack, String)> {
+    let any = matches!(release.platform.as_str(), "" | "any");
+    (!any && !condition.platform.is_empty() && condition.platform != release.platform).then(|| {
+        let (has, wants) = (&condition.platform, &release.platform);
+        (Lack::Platform, format!("it is {has} and the release is for {wants}; leave it out"))
+    })
+}
+
+/// Units that the owner does not allow, or that could not be started.
+fn units(condition: &Condition, release: &Published) -> Option<(Lack, String)> {
+    let service = condition.services.iter().find(|found| found.service == release.service);
+    // Under a supervisor that starts no units, and by agents that do not say, none are listed.
+    let lists = condition.services.iter().any(|service| !service.units.is_empty());
+    let allowed = service.map(|service| service.units.as_slice()).unwrap_or_default();
+    release.units.iter().find_map(|unit| {
+        let Some(found) = allowed.iter().find(|found| found.unit == *unit) else {
+            return lists.then(|| (Lack::UnitNotAllowed, not_allowed(unit, release)));
+        };
+        let cannot = match found.load {
+            UnitLoad::Loaded | UnitLoad::NeedsReload => return None,
+            UnitLoad::NotFound => "is not there; install it, then 'systemctl daemon-reload'",
+            UnitLoad::Masked => "is masked; 'systemctl unmask' it",
+            UnitLoad::Faulty => "cannot be read by systemd; see 'systemctl status'",
+        };
+        Some((Lack::UnitNotLoaded, format!("unit {unit} {cannot}")))
+    })
+}
+
+fn not_allowed(unit: &str, release: &Published) -> String {
+    let service = &release.service;
+    format!(
+        "unit {unit} is not allowed there; add it to units of [services.{service}] in \
+         /etc/groundswell/agent.toml"
+    )
+}
+
+/// Whether the files of the release fit; the bundle and what the host keeps free come on top and are counted there.
+fn room(condition: &Condition, release: &Published) -> Option<(Lack, String)> {
+    let (free, need) = (condition.free_bytes, release.bytes);
+    if free < need {
+        let why = format!("{free} bytes are free and the release has {need}; make room");
+        return Some((Lack::Room, why));
+    }
+    let (free, need) = (condition.free_inodes, release.files);
+    (free < need).then(|| {
+        (
+            Lack::Inodes,
+            format!("{free} inodes are free and the release has {need} files; make room"),
+        )
+    })
+}
