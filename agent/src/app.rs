@@ -25,7 +25,7 @@ use crate::link::{self, QUEUE_MAX};
 use crate::ports::{Depot, Units};
 use crate::probe::RealProbes;
 use crate::relay::{self, Gate};
-use crate::units::{ProcessUnits, SystemdUnits};
+use crate::units::{ProcessUnits, SystemdUnits, warn_of_own_unit};
 use crate::work::Outside;
 use groundswell_net::Notify;
 
@@ -271,7 +271,10 @@ async fn serve(
     let layout = settings.layout();
     durable::make_dir(&layout.services(), 0o755)?;
     let units: Arc<dyn Units> = match settings.supervisor {
-        Supervisor::Process => Arc::new(ProcessUnits::new(layout.clone())),
+        Supervisor::Process => {
+            tokio::spawn(warn_of_own_unit());
+            Arc::new(ProcessUnits::new(layout.clone()))
+        }
         Supervisor::Systemd => {
             Arc::new(SystemdUnits::new(settings.units.clone(), settings.shipped_units.clone()))
         }

@@ -17,6 +17,7 @@ use crate::durable::Fault;
 use crate::fetch::FetchError;
 use crate::layout::Layout;
 use crate::own;
+use crate::ports::Lacking;
 use crate::stage::{self, StageError, StagedRelease, Unpack};
 use crate::text::{failure, head};
 use crate::trustee::Trustee;
@@ -77,7 +78,7 @@ pub(crate) enum BringError {
     #[error("{need} inodes are needed at most and {free} are free; remove files")]
     NoInodes { need: u64, free: u64 },
     #[error("{}", .0.why)]
-    Held(Held),
+    Lacking(Lacking),
     #[error(transparent)]
     Units(UnitError),
     #[error("{need_bytes} bytes are needed and {free_bytes} are free; make room")]
@@ -90,7 +91,7 @@ impl BringError {
     /// What the host lacks; `None` where it is the release that this host can never run.
     fn lack(&self) -> Option<Lack> {
         match self {
-            Self::Held(held) => Some(held.lack),
+            Self::Lacking(lacking) => Some(lacking.lack),
             Self::NoProof | Self::Lost => Some(Lack::Bytes),
             Self::Fetch(FetchError::Fault(fault)) | Self::Fault(fault) => Some(of_disk(fault)),
             Self::Fetch(_) => Some(Lack::Bytes),
@@ -105,10 +106,8 @@ impl BringError {
 }
 
 fn of_disk(fault: &Fault) -> Lack {
-    match fault.source.kind() {
-        ErrorKind::StorageFull | ErrorKind::QuotaExceeded => Lack::Room,
-        _ => Lack::Bytes,
-    }
+    let full = [ErrorKind::StorageFull, ErrorKind::QuotaExceeded];
+    if full.contains(&fault.source.kind()) { Lack::Room } else { Lack::Bytes }
 }
 
 /// A release whose bytes are not what its manifest says, or a cache on the way whose bytes are not: nobody can tell.
@@ -180,7 +179,7 @@ impl Job {
         match error.lack() {
             Some(lack) => {
                 let why = head(&text, CONDITION_TEXT_MAX_BYTES).to_owned();
-                Event::StageHeld { release, held: Held { lack, why } }
+                Event::StageHeld(Held { release, lack, why })
             }
             None => Event::StageFailed { release, why: failure(&text, "") },
         }
@@ -230,7 +229,7 @@ impl Job {
     pub(crate) async fn could_start(&self, of: (&ReleaseId, &Manifest)) -> Result<(), BringError> {
         let spec = self.spec(of);
         match self.outside.units.lacks(&spec).await.map_err(BringError::Units)? {
-            Some(held) => Err(BringError::Held(held)),
+            Some(lacking) => Err(BringError::Lacking(lacking)),
             None => Ok(()),
         }
     }

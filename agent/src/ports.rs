@@ -5,7 +5,7 @@ use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::pin::Pin;
 
-use groundswell_common::condition::{Held, ServiceCondition};
+use groundswell_common::condition::{Lack, ServiceCondition};
 use groundswell_common::manifest::{Manifest, Probe, Switch};
 use groundswell_common::{Digest, ServiceName, Version};
 
@@ -15,6 +15,13 @@ use crate::fetch::FetchError;
 use crate::hooks::{HookError, Order};
 use crate::probe::ProbeError;
 use crate::units::{ShippedError, UnitError};
+
+/// What a host lacks for a release: in words, the cause and the next step.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Lacking {
+    pub(crate) lack: Lack,
+    pub(crate) why: String,
+}
 
 /// Asynchronous work behind a trait.
 pub(crate) type Work<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
@@ -97,7 +104,7 @@ pub(crate) trait Units: Send + Sync {
         units: &[String],
     ) -> Result<(), ShippedError>;
     /// What the host lacks to start it, where that can be known before.
-    fn lacks<'a>(&'a self, spec: &'a RunSpec) -> Work<'a, Result<Option<Held>, UnitError>>;
+    fn lacks<'a>(&'a self, spec: &'a RunSpec) -> Work<'a, Result<Option<Lacking>, UnitError>>;
     /// How the units stand that the owner of the host allows.
     fn conditions(&self) -> Work<'_, Result<Vec<ServiceCondition>, UnitError>>;
     /// Whether it can run what the release names, or the release is files alone.

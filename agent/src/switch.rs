@@ -141,10 +141,18 @@ pub(crate) fn activate(
     running: Option<&ReleaseId>,
     in_time: &dyn Fn() -> bool,
 ) -> Result<Replaced, Fault> {
-    let service = staged.service();
+    replace(layout, (staged.service(), &staged.known().id), running, in_time)
+}
+
+fn replace(
+    layout: &Layout,
+    (service, release): (&ServiceName, &ReleaseId),
+    running: Option<&ReleaseId>,
+    in_time: &dyn Fn() -> bool,
+) -> Result<Replaced, Fault> {
     // What cannot be read is no way back.
     let previous = before(layout, service).ok().flatten();
-    let ops = activation(layout, service, running, &staged.known().id);
+    let ops = activation(layout, service, running, release);
     ops.before.iter().try_for_each(Op::run)?;
     if in_time() {
         ops.replace.run()?;
@@ -217,6 +225,34 @@ mod tests {
             restore(&layout, &service, None).unwrap();
             assert_eq!(live(&layout, &service).unwrap(), None);
         }
+    }
+
+    #[test]
+    fn a_permit_that_runs_out_at_the_rename_leaves_everything_as_it_was() {
+        let dir = tempfile::tempdir().unwrap();
+        let layout = Layout::new(dir.path());
+        let service: ServiceName = "shop".parse().unwrap();
+        fs::create_dir_all(layout.releases(&service)).unwrap();
+        let (older, old, new) = (id("older"), id("old"), id("new"));
+        let at = |release, running, looks: &std::cell::Cell<u32>| {
+            let in_time = || {
+                looks.set(looks.get().saturating_sub(1));
+                looks.get() > 0
+            };
+            replace(&layout, (&service, release), running, &in_time).unwrap()
+        };
+        for running in [None, Some(&older)] {
+            let release = if running.is_some() { &old } else { &older };
+            assert_eq!(at(release, running, &std::cell::Cell::new(9)), Replaced::Done);
+        }
+        // Before the rename, and right after it: the link was the new one for a moment.
+        for looks in [1, 2] {
+            assert_eq!(at(&new, Some(&old), &std::cell::Cell::new(looks)), Replaced::Late);
+            assert_eq!(live(&layout, &service).unwrap(), Some(old));
+            assert_eq!(before(&layout, &service).unwrap(), Some(older));
+        }
+        assert_eq!(at(&new, Some(&old), &std::cell::Cell::new(3)), Replaced::Done);
+        assert_eq!(live(&layout, &service).unwrap(), Some(new));
     }
 
     #[test]

@@ -327,13 +327,14 @@ impl Service {
     pub fn held(&self) -> Option<Held> {
         match (&self.state, &self.wish) {
             (State::Fetching { held, .. }, _) => held.clone(),
-            (State::Staged { .. }, Some(Wish { action: Desired::Switch { .. }, .. })) => {
+            (State::Staged { target }, Some(Wish { action: Desired::Switch { .. }, .. })) => {
                 let why = |reason| {
                     format!(
                         "a person has paused it: {reason}; 'groundswell-agent resume' ends that"
                     )
                 };
-                self.paused.as_ref().map(|reason| Held { lack: Lack::Paused, why: why(reason) })
+                let (release, lack) = (target.id, Lack::Paused);
+                self.paused.as_ref().map(|reason| Held { release, lack, why: why(reason) })
             }
             (
                 State::Idle {}

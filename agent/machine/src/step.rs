@@ -22,12 +22,7 @@ pub enum Event {
     /// The release is on disk, complete and verified.
     Staged(Known),
     /// The host lacks something that the release needs. Says nothing against the release.
-    StageHeld {
-        /// Which release.
-        release: ReleaseId,
-        /// What is lacking, and the next step.
-        held: Held,
-    },
+    StageHeld(Held),
     /// It is time to try again what was held, or what was lacking may be there.
     StageAgain,
     /// The release is one that this host can never run, or its own hook before the switch failed.
@@ -118,7 +113,7 @@ impl Event {
             Self::Linked => "linked",
             Self::AskAgain => "ask again",
             Self::Staged(_) => "staged",
-            Self::StageHeld { .. } => "held",
+            Self::StageHeld(_) => "held",
             Self::StageAgain => "stage again",
             Self::StageFailed { .. } => "stage failed",
             Self::Permitted { .. } => "permitted",
@@ -228,16 +223,6 @@ pub enum Action {
     Prune,
 }
 
-/// Seconds after its bake for which a committed release is probed often, so that a wave's bake sees hosts that
-/// fall ill at once.
-pub const GUARD_SECS: u64 = 900;
-/// Seconds between two looks at a committed release, at least; and later, when an idle host should sleep.
-const GUARD_INTERVAL_SECS: u64 = 5;
-const GUARD_SLOW_SECS: u64 = 60;
-/// Seconds after which a slow watch begins anew.
-const GUARD_TURN_SECS: u64 = 86_400;
-/// Looks that what has started gets, however late it did.
-const LOOKS_AFTER_START: u64 = 3;
 const DEFAULT_PROBE_SECS: u64 = 60;
 const DEFAULT_INTERVAL_SECS: u64 = 1;
 
@@ -250,7 +235,7 @@ impl Service {
             Event::Linked => self.on_linked(),
             Event::AskAgain => self.ask(),
             Event::Staged(known) => self.on_staged(known),
-            Event::StageHeld { release, held } => self.on_stage_held(release, held),
+            Event::StageHeld(held) => self.on_stage_held(held),
             Event::StageAgain => self.stage_again(),
             Event::StageFailed { release, why } => self.on_stage_failed(release, why),
             Event::Permitted { release, generation } => self.on_permitted(release, generation, now),
@@ -299,7 +284,8 @@ impl Service {
                 let why =
                     format!("the agent restarted {times} times while staging it; see its log");
                 let mut actions = vec![Action::Ensure];
-                actions.extend(self.on_stage_held(target, Held { lack: Lack::Agent, why }));
+                let held = Held { release: target, lack: Lack::Agent, why };
+                actions.extend(self.on_stage_held(held));
                 actions
             }
             State::Fetching { target, .. } if live == ran => {
@@ -357,99 +343,6 @@ impl Service {
         let mut actions = vec![Action::Ensure, Action::Prune];
         actions.extend(self.pursue());
         actions
-    }
-
-    /// What is live and rests, and is watched for as long as it does.
-    pub fn watched(&self) -> Option<ReleaseId> {
-        let rests = self.state.seen().is_at_rest();
-        self.running.as_ref().map(|known| known.id).filter(|_| rests)
-    }
-
-    /// Watches what is live: often for a while after its switch, then now and then.
-    fn guard(&self, now: Timestamp) -> Option<Action> {
-        self.watched()?;
-        let bake_secs = self.wish.as_ref().map_or(0, |wish| wish.bake_secs);
-        let passed = self.switched.and_then(|times| times.passed);
-        let often = passed.map(|passed| passed.plus_secs(bake_secs).plus_secs(GUARD_SECS));
-        let (until, least_secs) = match often.filter(|often| now < *often) {
-            Some(often) => (often, GUARD_INTERVAL_SECS),
-            None => (now.plus_secs(GUARD_TURN_SECS), GUARD_SLOW_SECS),
-        };
-        let interval_secs = self.interval().max(least_secs);
-        let known = self.health != Verdict::Inconclusive || self.stopped.is_some();
-        Some(Action::Guard { until, interval_secs, known: known.then_some(self.health) })
-    }
-
-    /// What a person stopped is not well, and says nothing against the release either.
-    fn on_stopped(&mut self, unit: String, now: Timestamp) -> Vec<Action> {
-        if self.watched().is_none() {
-            return Vec::new();
-        }
-        self.health = Verdict::Inconclusive;
-        self.stopped = Some(unit);
-        self.guard(now).into_iter().collect()
-    }
-
-    /// What nobody watched is no proof: the step begins anew.
-    fn on_overslept(&mut self, now: Timestamp) -> Vec<Action> {
-        let (probe_secs, interval_secs) = (self.probe_secs(), self.interval());
-        let bake_secs = self.wish.as_ref().map_or(0, |wish| wish.bake_secs);
-        match &mut self.state {
-            State::Probing { deadline, .. } => {
-                *deadline = now.plus_secs(probe_secs);
-                let deadline = *deadline;
-                self.contact = self.contact.after_restart();
-                vec![Action::Probe { deadline, interval_secs }]
-            }
-            State::Baking { until, .. } => {
-                *until = now.plus_secs(bake_secs);
-                vec![Action::Watch { until: *until, interval_secs }]
-            }
-            State::Idle {}
-            | State::Fetching { .. }
-            | State::Staged { .. }
-            | State::Switching { .. }
-            | State::Committed {}
-            | State::Reverting { .. }
-            | State::Stuck { .. } => Vec::new(),
-        }
-    }
-
-    fn on_health(&mut self, health: Verdict, why: Option<String>, now: Timestamp) -> Vec<Action> {
-        match (&self.state, &self.running) {
-            (
-                State::Committed {} | State::Staged { .. } | State::Fetching { .. },
-                Some(running),
-            ) => {
-                let release = running.id;
-                self.health = health;
-                self.stopped = None;
-                let step = FailedStep::Bake;
-                match why {
-                    Some(why) => {
-                        let reverted = false;
-                        self.failure = Some(Failure { release, step, why, reverted });
-                    }
-                    None if self.failure.as_ref().is_some_and(|f| f.release == release) => {
-                        self.failure = None;
-                    }
-                    None => {}
-                }
-                self.guard(now).into_iter().collect()
-            }
-            (
-                State::Idle {}
-                | State::Fetching { .. }
-                | State::Staged { .. }
-                | State::Switching { .. }
-                | State::Probing { .. }
-                | State::Baking { .. }
-                | State::Committed {}
-                | State::Reverting { .. }
-                | State::Stuck { .. },
-                _,
-            ) => Vec::new(),
-        }
     }
 
     fn on_wish(&mut self, wish: Wish, now: Timestamp) -> Vec<Action> {
@@ -521,40 +414,6 @@ impl Service {
         }
     }
 
-    /// Only what is started and probed leaves it: what runs, or another release.
-    fn leave_stuck(&mut self, action: Desired, now: Timestamp) -> Vec<Action> {
-        let running = self.running.clone();
-        let runs = |release: ReleaseId| running.as_ref().is_some_and(|known| known.id == release);
-        match action {
-            Desired::Hold {} => Vec::new(),
-            Desired::Stage { release } | Desired::Switch { release } if self.refuses(&release) => {
-                Vec::new()
-            }
-            // There already, and what shall run is not asked for yet.
-            Desired::Stage { release } if runs(release) => Vec::new(),
-            Desired::Switch { release } if runs(release) => self.prove(now),
-            Desired::Revert { from, .. } if !runs(from) && running.is_some() => self.prove(now),
-            Desired::Stage { .. } | Desired::Switch { .. } | Desired::Revert { .. } => {
-                self.failure = None;
-                self.pursue()
-            }
-        }
-    }
-
-    /// Starts and probes what runs as if it had just been made live.
-    fn prove(&mut self, now: Timestamp) -> Vec<Action> {
-        let Some(target) = self.running.clone() else { return Vec::new() };
-        self.failure = None;
-        self.health = Verdict::Inconclusive;
-        self.unproven = Some(target.id);
-        self.switched = Some(SwitchTimes { started: now, passed: None });
-        self.switched_for = self.wished_for();
-        self.contact = Contact::since_switch(self.wish.as_ref());
-        let deadline = now.plus_secs(self.probe_secs());
-        self.enter(State::Switching { target, deadline: Some(deadline) });
-        vec![Action::Start { deadline }]
-    }
-
     /// Whether the release is not to be tried again by itself.
     pub fn refuses(&self, release: &ReleaseId) -> bool {
         let wish = self.wish.as_ref().and_then(|wish| wish.rollout.as_ref());
@@ -568,7 +427,7 @@ impl Service {
     }
 
     /// Acts on the wish where nothing irrevocable is under way.
-    fn pursue(&mut self) -> Vec<Action> {
+    pub(crate) fn pursue(&mut self) -> Vec<Action> {
         match self.wish.as_ref().map(|wish| wish.action) {
             None => Vec::new(),
             Some(Desired::Hold {}) => self.drop_fetch(),
@@ -614,7 +473,7 @@ impl Service {
     }
 
     /// Whether the wish orders a step down.
-    fn goes_back(&self) -> bool {
+    pub(crate) fn goes_back(&self) -> bool {
         matches!(self.wish.as_ref().map(|wish| wish.action), Some(Desired::Revert { .. }))
     }
 
@@ -693,91 +552,6 @@ impl Service {
         }
     }
 
-    fn on_staged(&mut self, known: Known) -> Vec<Action> {
-        match &self.state {
-            State::Fetching { target, .. } if *target == known.id => {
-                self.enter(State::Staged { target: known });
-                let mut actions = vec![Action::Prune];
-                actions.extend(self.pursue());
-                actions
-            }
-            State::Idle {}
-            | State::Fetching { .. }
-            | State::Staged { .. }
-            | State::Switching { .. }
-            | State::Probing { .. }
-            | State::Baking { .. }
-            | State::Committed {}
-            | State::Reverting { .. }
-            | State::Stuck { .. } => Vec::new(),
-        }
-    }
-
-    fn on_stage_held(&mut self, release: ReleaseId, held: Held) -> Vec<Action> {
-        match &self.state {
-            // From Switching: it was lacking at the last look, before the live link was touched.
-            State::Fetching { .. } | State::Switching { deadline: None, .. }
-                if self.target() == Some(release) =>
-            {
-                let lack = held.lack;
-                self.enter(State::Fetching { target: release, held: Some(held) });
-                vec![Action::StageAfter(lack)]
-            }
-            State::Idle {}
-            | State::Fetching { .. }
-            | State::Staged { .. }
-            | State::Switching { .. }
-            | State::Probing { .. }
-            | State::Baking { .. }
-            | State::Committed {}
-            | State::Reverting { .. }
-            | State::Stuck { .. } => Vec::new(),
-        }
-    }
-
-    /// Tries again what is held.
-    fn stage_again(&mut self) -> Vec<Action> {
-        match &self.state {
-            State::Fetching { target, held: Some(_) } => {
-                vec![Action::Stage { release: *target, back: self.goes_back() }]
-            }
-            State::Fetching { held: None, .. }
-            | State::Idle {}
-            | State::Staged { .. }
-            | State::Switching { .. }
-            | State::Probing { .. }
-            | State::Baking { .. }
-            | State::Committed {}
-            | State::Reverting { .. }
-            | State::Stuck { .. } => Vec::new(),
-        }
-    }
-
-    fn on_stage_failed(&mut self, release: ReleaseId, why: String) -> Vec<Action> {
-        match &self.state {
-            // From Switching: what was staged turned out damaged before the live link was touched.
-            State::Fetching { .. } | State::Switching { deadline: None, .. }
-                if self.target() == Some(release) =>
-            {
-                let rollout = self.wished_for();
-                self.remember(release, rollout);
-                let step = FailedStep::Stage;
-                self.failure = Some(Failure { release, step, why, reverted: false });
-                self.enter(self.rest());
-                vec![Action::Prune]
-            }
-            State::Idle {}
-            | State::Fetching { .. }
-            | State::Staged { .. }
-            | State::Switching { .. }
-            | State::Probing { .. }
-            | State::Baking { .. }
-            | State::Committed {}
-            | State::Reverting { .. }
-            | State::Stuck { .. } => Vec::new(),
-        }
-    }
-
     fn on_permitted(&mut self, release: ReleaseId, generation: u64, now: Timestamp) -> Vec<Action> {
         let wished = self.wish.as_ref().is_some_and(|wish| {
             self.paused.is_none()
@@ -816,131 +590,6 @@ impl Service {
             return asks;
         }
         vec![Action::AskAfter(again)]
-    }
-
-    fn on_permit_late(&mut self) -> Vec<Action> {
-        match &self.state {
-            State::Switching { target, deadline: None } => {
-                let target = target.clone();
-                self.enter(State::Staged { target });
-                let mut actions = self.pursue();
-                // Asking at once would run into the same delay.
-                for action in &mut actions {
-                    if matches!(action, Action::Ask { .. }) {
-                        *action = Action::AskAfter(Again::Soon);
-                    }
-                }
-                actions
-            }
-            State::Switching { deadline: Some(_), .. }
-            | State::Idle {}
-            | State::Fetching { .. }
-            | State::Staged { .. }
-            | State::Probing { .. }
-            | State::Baking { .. }
-            | State::Committed {}
-            | State::Reverting { .. }
-            | State::Stuck { .. } => Vec::new(),
-        }
-    }
-
-    /// From here on what starts has until the deadline.
-    fn on_replaced(&mut self, now: Timestamp) -> Vec<Action> {
-        match &self.state {
-            State::Switching { target, deadline: None } => {
-                let target = target.clone();
-                self.make_live(&target);
-                if self.told_to_leave(&target) {
-                    return self.revert(target, Cause::Told {});
-                }
-                let deadline = now.plus_secs(self.probe_secs());
-                self.enter(State::Switching { target, deadline: Some(deadline) });
-                vec![Action::Start { deadline }]
-            }
-            State::Switching { deadline: Some(_), .. }
-            | State::Idle {}
-            | State::Fetching { .. }
-            | State::Staged { .. }
-            | State::Probing { .. }
-            | State::Baking { .. }
-            | State::Committed {}
-            | State::Reverting { .. }
-            | State::Stuck { .. } => Vec::new(),
-        }
-    }
-
-    /// A switch that was to stop has stopped, before or after its link was replaced.
-    fn on_interrupted(&mut self, live: Option<ReleaseId>) -> Vec<Action> {
-        match &self.state {
-            State::Switching { target, deadline: None } if live == Some(target.id) => {
-                let target = target.clone();
-                self.make_live(&target);
-                let cause = self.left_by_hand(&target).unwrap_or(Cause::Told {});
-                self.revert(target, cause)
-            }
-            State::Switching { target, deadline: None } => {
-                let target = target.clone();
-                if let Some(failure) = self.failure.as_mut().filter(|f| f.release == target.id) {
-                    failure.reverted = true;
-                }
-                self.enter(State::Staged { target });
-                let mut actions = vec![Action::Cancel, Action::Ensure];
-                actions.extend(self.pursue());
-                actions
-            }
-            State::Switching { deadline: Some(_), .. }
-            | State::Idle {}
-            | State::Fetching { .. }
-            | State::Staged { .. }
-            | State::Probing { .. }
-            | State::Baking { .. }
-            | State::Committed {}
-            | State::Reverting { .. }
-            | State::Stuck { .. } => Vec::new(),
-        }
-    }
-
-    fn on_switched(&mut self, now: Timestamp) -> Vec<Action> {
-        match &self.state {
-            State::Switching { target, deadline } => {
-                let (target, deadline) = (target.clone(), *deadline);
-                self.make_live(&target);
-                if self.told_to_leave(&target) {
-                    return self.revert(target, Cause::Told {});
-                }
-                let (whole, interval_secs) = (now.plus_secs(self.probe_secs()), self.interval());
-                // What started at the last moment, or whose hook took long, is looked at all the same.
-                let looks = now.plus_secs(interval_secs.saturating_mul(LOOKS_AFTER_START));
-                let deadline = deadline.map_or(whole, |deadline| deadline.max(looks));
-                self.enter(State::Probing { target, deadline });
-                vec![Action::Probe { deadline, interval_secs }]
-            }
-            State::Idle {}
-            | State::Fetching { .. }
-            | State::Staged { .. }
-            | State::Probing { .. }
-            | State::Baking { .. }
-            | State::Committed {}
-            | State::Reverting { .. }
-            | State::Stuck { .. } => Vec::new(),
-        }
-    }
-
-    fn make_live(&mut self, target: &Known) {
-        if self.running.as_ref() != Some(target) {
-            self.previous = self.running.take();
-            self.running = Some(target.clone());
-        }
-        self.health = Verdict::Inconclusive;
-        self.stopped = None;
-    }
-
-    fn told_to_leave(&self, target: &Known) -> bool {
-        let told = match self.wish.as_ref().map(|wish| wish.action) {
-            Some(Desired::Revert { from, .. }) => from == target.id,
-            Some(Desired::Hold {} | Desired::Stage { .. } | Desired::Switch { .. }) | None => false,
-        };
-        told && !target.one_way
     }
 
     fn on_passed(&mut self, now: Timestamp) -> Vec<Action> {

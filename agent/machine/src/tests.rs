@@ -48,7 +48,7 @@ fn revert(from: &str, to: Option<&str>) -> Desired {
 }
 
 fn held() -> Held {
-    Held { lack: Lack::Room, why: "make room".to_owned() }
+    Held { release: id("new"), lack: Lack::Room, why: "make room".to_owned() }
 }
 
 /// The slow watch of what is at rest.
@@ -107,7 +107,7 @@ fn events() -> Vec<(&'static str, Event)> {
         ("ask again", Event::AskAgain),
         ("staged", Event::Staged(known("new"))),
         ("stage failed", Event::StageFailed { release, why: "full".to_owned() }),
-        ("held", Event::StageHeld { release, held: held() }),
+        ("held", Event::StageHeld(held())),
         ("stage again", Event::StageAgain),
         ("permitted", Event::Permitted { release, generation: 5 }),
         ("other permit", Event::Permitted { release, generation: 4 }),
@@ -734,7 +734,7 @@ fn a_journal_of_an_earlier_agent_is_read() {
 fn what_the_host_lacks_is_no_failure_and_is_tried_again() {
     let wished = after(committed(), [Event::Wish(wish(5, switch("new")))]).0;
     let stage = Action::Stage { release: id("new"), back: false };
-    let lacking = Event::StageHeld { release: id("new"), held: held() };
+    let lacking = Event::StageHeld(held());
     let (machine, actions) = after(wished, [lacking.clone()]);
     assert_eq!(actions, [Action::StageAfter(Lack::Room)]);
     assert_eq!((machine.held(), machine.failure.clone()), (Some(held()), None));

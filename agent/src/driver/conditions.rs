@@ -52,7 +52,8 @@ impl Driver {
     fn tell(&self, condition: &mut ServiceCondition, slot: &Slot) {
         let frozen = || {
             let failure = slot.machine.failure.as_ref().filter(|_| slot.frozen)?;
-            Some(Held { lack: Lack::Journal, why: failure.why.clone() })
+            let (release, why) = (failure.release, failure.why.clone());
+            Some(Held { release, lack: Lack::Journal, why })
         };
         condition.paused.clone_from(&slot.machine.paused);
         condition.held = slot.machine.held().or_else(|| slot.lacks.clone()).or_else(frozen);

@@ -4,6 +4,7 @@ use std::time::Duration;
 use groundswell_common::condition::{Held, Lack, ServiceCondition};
 use groundswell_common::directive::Action as Desired;
 use groundswell_common::report::{HostState, Standing, Verdict};
+use groundswell_common::wire::{Deny, PermitAnswer, PermitRequest};
 use tokio::time::timeout;
 
 use super::*;

@@ -89,3 +89,27 @@ pub(super) async fn last_lines(units: &[(String, Run)]) -> String {
         lines => tail(lines, LINES_MAX_BYTES).to_owned(),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn without_units_nobody_is_quoted() {
+        assert_eq!(last_lines(&[]).await, "");
+    }
+
+    #[test]
+    fn a_line_of_a_run_before_is_told_from_one_of_this_run() {
+        let run = Run { since_secs: 1, before: "aa".to_owned() };
+        let units = [("shop.service".to_owned(), run)];
+        let line = |json: &str| serde_json::from_str::<Line>(json).unwrap();
+        for older in ["_SYSTEMD_INVOCATION_ID", "INVOCATION_ID"] {
+            assert!(line(&format!(r#"{{"MESSAGE":"late","{older}":"aa"}}"#)).is_older(&units));
+        }
+        let own = line(r#"{"MESSAGE":"two is broken","_SYSTEMD_INVOCATION_ID":"bb"}"#);
+        assert!(!own.is_older(&units));
+        assert_eq!(own.text().as_deref(), Some("two is broken"));
+        assert_eq!(line(r#"{"MESSAGE":[1,2]}"#).text(), None, "no text");
+    }
+}

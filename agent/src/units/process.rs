@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use groundswell_common::ServiceName;
-use groundswell_common::condition::{Held, ServiceCondition};
+use groundswell_common::condition::ServiceCondition;
 use groundswell_common::limits::FAILURE_TEXT_MAX_BYTES;
 use groundswell_common::manifest::{Manifest, Switch};
 use groundswell_common::wire::Backoff;
@@ -30,7 +30,7 @@ use crate::durable::{self, Access, at};
 use crate::exec::Output;
 use crate::hooks::{HookError, Order};
 use crate::layout::Layout;
-use crate::ports::{Alive, RunSpec, Since, Units, Work};
+use crate::ports::{Alive, Lacking, RunSpec, Since, Units, Work};
 
 /// Time from SIGTERM to SIGKILL, and from SIGKILL to giving up.
 const TERM: Duration = Duration::from_secs(10);
@@ -55,6 +55,26 @@ const NOT_INHERITED: [&str; 6] = [
     "LISTEN_FDS",
     "CREDENTIALS_DIRECTORY",
 ];
+
+/// Warns where a stop of the agent's own unit would stop its services as well: they share its control group.
+pub(crate) async fn warn_of_own_unit() {
+    let cgroups = std::fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
+    let Some(unit) = own_unit(&cgroups) else { return };
+    let mut show = Command::new("systemctl");
+    show.args(["show", "--property=KillMode", "--value", "--", unit]).kill_on_drop(true);
+    let shown = timeout(KILL, show.stdin(Stdio::null()).stderr(Stdio::null()).output()).await;
+    let Ok(Ok(shown)) = shown else { return };
+    let mode = String::from_utf8_lossy(&shown.stdout).trim().to_owned();
+    if ["control-group", "mixed"].contains(&mode.as_str()) {
+        tracing::warn!(unit, mode, "services end with the agent: set KillMode=process in its unit");
+    }
+}
+
+/// The service of systemd that a process is in, by its control groups.
+fn own_unit(cgroups: &str) -> Option<&str> {
+    let last = cgroups.lines().last()?.rsplit('/').next()?;
+    last.ends_with(".service").then_some(last)
+}
 
 /// The process supervisor of one agent.
 #[derive(Debug)]
@@ -281,7 +301,7 @@ impl Units for ProcessUnits {
         Ok(())
     }
 
-    fn lacks<'a>(&'a self, _spec: &'a RunSpec) -> Work<'a, Result<Option<Held>, UnitError>> {
+    fn lacks<'a>(&'a self, _spec: &'a RunSpec) -> Work<'a, Result<Option<Lacking>, UnitError>> {
         Box::pin(std::future::ready(Ok(None)))
     }
 

@@ -5,14 +5,14 @@ use std::path::Path;
 use std::sync::Mutex;
 
 use groundswell_common::ServiceName;
-use groundswell_common::condition::{Held, ServiceCondition};
+use groundswell_common::condition::ServiceCondition;
 use groundswell_common::manifest::{Manifest, Switch};
 
 use tokio::sync::watch;
 
 use super::{ShippedError, UnitError};
 use crate::hooks::{HookError, Order};
-use crate::ports::{Alive, RunSpec, Since, Units, Work};
+use crate::ports::{Alive, Lacking, RunSpec, Since, Units, Work};
 
 /// Versions that do not start, and titles of hooks that fail, are in `broken`.
 #[derive(Debug, Default)]
@@ -26,7 +26,7 @@ pub(crate) struct SimulatedUnits {
     /// Whether the way to the supervisor is missing.
     pub(crate) away: watch::Sender<bool>,
     /// What the host lacks to start a version.
-    pub(crate) lacking: Mutex<Option<(String, Held)>>,
+    pub(crate) lacking: Mutex<Option<(String, Lacking)>>,
     /// A unit that somebody stopped.
     pub(crate) stopped: Mutex<Option<String>>,
 }
@@ -132,7 +132,7 @@ impl Units for SimulatedUnits {
         Ok(())
     }
 
-    fn lacks<'a>(&'a self, spec: &'a RunSpec) -> Work<'a, Result<Option<Held>, UnitError>> {
+    fn lacks<'a>(&'a self, spec: &'a RunSpec) -> Work<'a, Result<Option<Lacking>, UnitError>> {
         let lacking = self.lacking.lock().unwrap().clone();
         let lacking = lacking.filter(|(version, _)| version == spec.version.as_str());
         Box::pin(std::future::ready(Ok(lacking.map(|(_, held)| held))))

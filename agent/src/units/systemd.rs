@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use futures_util::StreamExt as _;
 use groundswell_common::condition::{
-    Held, Lack, ServiceCondition, UNITS_LISTED_MAX, UnitCondition, UnitLoad,
+    Lack, ServiceCondition, UNITS_LISTED_MAX, UnitCondition, UnitLoad,
 };
 use groundswell_common::manifest::{Manifest, Switch};
 use groundswell_common::{ServiceName, chain};
@@ -25,7 +25,7 @@ use super::log::{Run, last_lines};
 use super::{HOPELESS_CRASHES, ShippedError, UnitError, named, shipped};
 use crate::clock::wall;
 use crate::hooks::{HookError, Order};
-use crate::ports::{Alive, RunSpec, Since, Units, Work};
+use crate::ports::{Alive, Lacking, RunSpec, Since, Units, Work};
 
 /// A hook's own time-out is at most 240 s, and its unit's comes after it.
 const HOOK: Duration = Duration::from_secs(330);
@@ -415,7 +415,7 @@ async fn load(unit: &Unit<'_>) -> Result<UnitLoad, UnitError> {
 }
 
 /// What the host lacks to start the unit.
-async fn lacks(unit: &Unit<'_>) -> Result<Option<Held>, UnitError> {
+async fn lacks(unit: &Unit<'_>) -> Result<Option<Lacking>, UnitError> {
     let name = unit.name;
     let why = match load(unit).await? {
         UnitLoad::Loaded | UnitLoad::NeedsReload => return missing_user(unit).await,
@@ -429,11 +429,11 @@ async fn lacks(unit: &Unit<'_>) -> Result<Option<Held>, UnitError> {
             format!("systemd cannot read unit {name}; see 'systemctl status {name}'")
         }
     };
-    Ok(Some(Held { lack: Lack::UnitNotLoaded, why }))
+    Ok(Some(Lacking { lack: Lack::UnitNotLoaded, why }))
 }
 
 /// A user that the unit runs as and that the host does not know.
-async fn missing_user(unit: &Unit<'_>) -> Result<Option<Held>, UnitError> {
+async fn missing_user(unit: &Unit<'_>) -> Result<Option<Lacking>, UnitError> {
     if !is_service(unit.name) || unit.of_service::<bool>("DynamicUser").await? {
         return Ok(None);
     }
@@ -449,7 +449,7 @@ async fn missing_user(unit: &Unit<'_>) -> Result<Option<Held>, UnitError> {
     let unknown = matches!(found, Ok(Ok(status)) if status.code() == Some(GETENT_UNKNOWN));
     let name = unit.name;
     let why = format!("user {user} of unit {name} is not on this host; 'useradd --system {user}'");
-    Ok(unknown.then_some(Held { lack: Lack::User, why }))
+    Ok(unknown.then_some(Lacking { lack: Lack::User, why }))
 }
 
 /// Whether the unit is one that runs to its end and is over well: it is not started again.
@@ -466,7 +466,12 @@ impl Units for SystemdUnits {
         Box::pin(async move {
             self.check(spec)?;
             self.reread(spec).await?;
-            self.all("RestartUnit", spec).await
+            for unit in &spec.units {
+                // A socket that is open keeps who waits at it, and cannot be restarted beside its service.
+                let is_socket = unit.ends_with(".socket");
+                self.job(if is_socket { "StartUnit" } else { "RestartUnit" }, unit).await?;
+            }
+            Ok(())
         })
     }
 
@@ -582,7 +587,7 @@ impl Units for SystemdUnits {
         if self.shipped.contains(service) { shipped::check(service, tree, units) } else { Ok(()) }
     }
 
-    fn lacks<'a>(&'a self, spec: &'a RunSpec) -> Work<'a, Result<Option<Held>, UnitError>> {
+    fn lacks<'a>(&'a self, spec: &'a RunSpec) -> Work<'a, Result<Option<Lacking>, UnitError>> {
         Box::pin(async move {
             // Units that releases bring are read when they are live.
             if self.shipped.contains(&spec.service) {
@@ -590,8 +595,8 @@ impl Units for SystemdUnits {
             }
             for name in &spec.units {
                 let unit = self.bus.unit(name).await?;
-                if let Some(held) = self.bus.heed(lacks(&unit).await).await? {
-                    return Ok(Some(held));
+                if let Some(lacking) = self.bus.heed(lacks(&unit).await).await? {
+                    return Ok(Some(lacking));
                 }
             }
             Ok(None)

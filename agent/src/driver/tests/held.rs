@@ -3,9 +3,10 @@
 use groundswell_common::manifest::RawManifest;
 
 use super::*;
+use crate::ports::Lacking;
 
-fn held(lack: Lack) -> Held {
-    Held { lack, why: "unit shop.service is not on this host".to_owned() }
+fn lacking(lack: Lack) -> Lacking {
+    Lacking { lack, why: "unit shop.service is not on this host".to_owned() }
 }
 
 /// A host with `one` live, and `two` at the depot.
@@ -21,17 +22,18 @@ async fn on_one() -> (Host, Arc<SimulatedUnits>, [Made; 2]) {
 #[tokio::test]
 async fn what_is_lacking_is_found_before_a_permit_is_asked_for_and_cures_itself() {
     let (mut host, units, [one, two]) = on_one().await;
-    let lacking = Some(("2.0".to_owned(), held(Lack::UnitNotLoaded)));
-    *units.lacking.lock().unwrap() = lacking.clone();
+    let missing = Some(("2.0".to_owned(), lacking(Lack::UnitNotLoaded)));
+    *units.lacking.lock().unwrap() = missing.clone();
     host.direct(2, Desired::Switch { release: two.id }, &[&two]).await;
-    assert_eq!(host.until_held(Lack::UnitNotLoaded).await, held(Lack::UnitNotLoaded));
+    let held = host.until_held(Lack::UnitNotLoaded).await;
+    assert_eq!((held.release, held.why), (two.id, lacking(Lack::UnitNotLoaded).why));
     let standing = host.until_state(HostState::Fetching, Some(one.id)).await;
     assert_eq!(standing.failure, None);
     // Nobody does anything but install it.
     *units.lacking.lock().unwrap() = None;
     let request = host.asked().await;
     // It goes away again right before the switch.
-    *units.lacking.lock().unwrap() = lacking;
+    *units.lacking.lock().unwrap() = missing;
     host.permit(&request, 2_000).await;
     assert!(matches!(host.say().await, Say::Done { used: false, .. }), "not a unit was touched");
     host.until_held(Lack::UnitNotLoaded).await;

@@ -80,7 +80,7 @@ impl Bus {
         let manager = Unit {
             bus: self.connection().await?,
             path: OwnedObjectPath::try_from(MANAGER_PATH)
-                .map_err(|source| error("look at", "systemd", source.into()))?,
+                .map_err(|source| error("look at", "systemd", source))?,
             name: "systemd",
         };
         self.heed(manager.property(MANAGER, "UserspaceTimestamp").await).await

@@ -1,5 +1,6 @@
-//! Jobs of systemd that do not end, and a bus that breaks, on a host with a real systemd: each switch ends
-//! within its deadline, an order to go back is taken up at once, and the bus speaks against nobody.
+//! Units as people have them, on a host with a real systemd. Jobs that do not end: each switch ends within its
+//! deadline, an order to go back is taken up at once. A bus that breaks, a unit that is missing: they speak against
+//! nobody. What ran to its end or was stopped is left alone; a report has lines of its own run only.
 
 #![expect(clippy::unwrap_used, reason = "tests")]
 
@@ -130,12 +131,94 @@ fn invocation(host: &Host) -> String {
     host.exec_ok(&["systemctl", "show", "--property=InvocationID", "--value", "shop.service"])
 }
 
+#[test]
+fn a_unit_that_is_missing_holds_the_host_and_is_enough_to_cure_it() {
+    bed("a_unit_that_is_missing_holds_the_host_and_is_enough_to_cure_it", |bed| {
+        let (fleet, host) = one_host_with(bed, &policy(20), UNIT);
+        let _log = Log(&host);
+        completes(&fleet, bed.dir(), "1.0", READY);
+        let before = invocation(&host);
+        publish_with(&fleet, bed.dir(), ("2.0", READY), &["shop.service", "worker.service"]);
+        until("the cause", ROLLOUT_BOUND, || {
+            let why = host.exec_ok(&["groundswell-agent", "why", "shop"]);
+            why.contains("unit worker.service is not on this host; install it").then_some(())
+        });
+        assert_eq!(invocation(&host), before, "what runs is not touched");
+        let worker = UNIT.replace("Type=notify", "Type=exec");
+        host.install_file("/etc/systemd/system/worker.service", worker.as_bytes(), 0o644);
+        host.exec_ok(&["systemctl", "daemon-reload"]);
+        let page = fleet.wait_end("shop", "2.0");
+        assert_eq!(page.rollout.outcome, Some(OutcomeName::Completed), "{page:?}");
+        runs(&host, "2.0");
+        // What only the newer release has may be gone when the host goes back.
+        host.exec_ok(&["systemctl", "stop", "worker.service"]);
+        host.exec_ok(&["rm", "/etc/systemd/system/worker.service"]);
+        host.exec_ok(&["systemctl", "daemon-reload"]);
+        host.exec_ok(&["groundswell-agent", "revert", "shop", "--reason", "the worker is gone"]);
+        runs(&host, "1.0");
+    });
+}
+
+#[test]
+fn what_ran_to_its_end_runs_once_and_what_was_stopped_stays_so_until_a_boot() {
+    let name = "what_ran_to_its_end_runs_once_and_what_was_stopped_stays_so_until_a_boot";
+    bed(name, |bed| {
+        let job = "[Service]\nType=oneshot\nDynamicUser=yes\nStateDirectory=worker\n\
+                   ExecStart=/bin/sh -c 'echo ran >> /var/lib/worker/runs'\n";
+        let (fleet, mut host) = one_host_with(bed, &policy(20), UNIT);
+        host.install_file("/etc/systemd/system/worker.service", job.as_bytes(), 0o644);
+        host.exec_ok(&["systemctl", "daemon-reload"]);
+        publish_with(&fleet, bed.dir(), ("1.0", READY), &["worker.service", "shop.service"]);
+        let page = fleet.wait_end("shop", "1.0");
+        assert_eq!(page.rollout.outcome, Some(OutcomeName::Completed), "{page:?}");
+        host.exec_ok(&["systemctl", "restart", "groundswell-apply"]);
+        host.exec_ok(&["systemctl", "stop", "shop.service"]);
+        let health = |host: &Host| host.exec_ok(&["groundswell-agent", "status", "--json"]);
+        until("that it was stopped", ROLLOUT_BOUND, || {
+            health(&host).contains("\"health\": \"inconclusive\"").then_some(())
+        });
+        host.exec_ok(&["systemctl", "restart", "groundswell-apply"]);
+        until("the agent again", ROLLOUT_BOUND, || {
+            let said = host.exec_ok(&["journalctl", "--unit=groundswell-apply", "--output=cat"]);
+            (said.matches("the network side is here").count() > 2).then_some(())
+        });
+        assert_eq!(state(&host), "inactive", "a person stopped it");
+        assert_eq!(host.exec_ok(&["cat", "/var/lib/private/worker/runs"]), "ran", "once");
+        host.power_off();
+        host.power_on();
+        host.wait_up();
+        runs(&host, "1.0");
+        assert_eq!(host.exec_ok(&["cat", "/var/lib/private/worker/runs"]), "ran", "once for good");
+    });
+}
+
+#[test]
+fn a_failure_has_lines_of_its_own_run_and_of_nobody_else() {
+    bed("a_failure_has_lines_of_its_own_run_and_of_nobody_else", |bed| {
+        let (fleet, host) = one_host_with(bed, &policy(8), UNIT);
+        let _log = Log(&host);
+        let one = "#!/bin/sh\ntrap 'echo last words of one; exit 0' TERM\necho first words of one\n\
+                   systemd-notify --ready\nwhile :; do sleep 0.1; done\n";
+        completes(&fleet, bed.dir(), "1.0", one);
+        host.exec_ok(&["logger", "a secret of another"]);
+        let page = ends(&fleet, bed.dir(), "2.0", "#!/bin/sh\necho two is broken\nexit 3\n");
+        let shown = fleet.swell_ok(&["rollout", "show", page.rollout.rollout.as_str()]);
+        assert!(shown.contains("two is broken"), "{shown}");
+        assert!(!shown.contains("words of one") && !shown.contains("a secret"), "{shown}");
+        runs(&host, "1.0");
+    });
+}
+
 fn publish(fleet: &Fleet, dir: &Path, version: &str, run: &str) {
+    publish_with(fleet, dir, (version, run), &["shop.service"]);
+}
+
+fn publish_with(fleet: &Fleet, dir: &Path, (version, run): (&str, &str), units: &[&str]) {
     let tree = dir.join(version);
     fs::create_dir_all(&tree).unwrap();
     fs::write(tree.join("run"), run).unwrap();
     fs::set_permissions(tree.join("run"), fs::Permissions::from_mode(0o755)).unwrap();
-    fs::write(tree.join("groundswell.toml"), "[release]\nunits = [\"shop.service\"]\n").unwrap();
+    fs::write(tree.join("groundswell.toml"), format!("[release]\nunits = {units:?}\n")).unwrap();
     fleet.publish("shop", version, &tree);
 }
 
