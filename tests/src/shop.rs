@@ -70,7 +70,11 @@ impl<'a> Shop<'a> {
         fleet.wait_end("shop", self.version)
     }
 
-    fn tree(&self, dir: &Path) -> PathBuf {
+    /// Makes its tree below `dir`.
+    ///
+    /// # Panics
+    /// When it cannot be written.
+    pub fn tree(&self, dir: &Path) -> PathBuf {
         let tree = dir.join(format!("shop-{}", self.version));
         let what = "make a release's tree";
         for folder in ["bin", "etc"] {
