@@ -12,7 +12,6 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::sleep;
 
 use crate::access::Keeper;
-use crate::boot;
 use crate::clock::{SteadyClock, wall};
 use crate::config::{self, Opened, Settings, Supervisor};
 use crate::contact::Notes;
@@ -31,7 +30,7 @@ use crate::ports::{Depot, Units};
 use crate::probe::RealProbes;
 use crate::relay::{self, Gate};
 use crate::text::span;
-use crate::units::{ProcessUnits, SystemdUnits};
+use crate::units::{ProcessUnits, SystemdUnits, warn_of_own_unit};
 use crate::work::Outside;
 use groundswell_net::Notify;
 
@@ -337,7 +336,7 @@ async fn serve(
     let units: Arc<dyn Units> = match settings.supervisor {
         Supervisor::Process => {
             if !settings.stop_services_on_exit {
-                warn_of_unit();
+                tokio::spawn(warn_of_own_unit());
             }
             Arc::new(ProcessUnits::new(layout.clone()))
         }
@@ -406,16 +405,6 @@ fn listen(layout: Layout, gate: Gate, loaded: &Loaded) -> (Ends, Arc<dyn Depot>)
     let back = mpsc::channel(BACK_MAX);
     let ends = Ends { heard, says: says_sender, said: said_sender, root, back };
     (ends, Arc::new(depot))
-}
-
-/// Services of the process supervisor outlive the agent, but not the control group of a unit that it runs in.
-fn warn_of_unit() {
-    if let Some(unit) = boot::unit_that_ends_all() {
-        tracing::warn!(
-            unit,
-            "this unit ends the services with the agent; give it KillMode=process (docs/agent.md A4.2)"
-        );
-    }
 }
 
 async fn watchdog(notify: Arc<Notify>) {

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::path::{Path, PathBuf};
 
+use groundswell_common::manifest::UNIT_KINDS;
 use groundswell_common::{HostName, ServiceName, chain};
 use serde::Deserialize;
 
@@ -334,10 +335,11 @@ impl Settings {
         }
         for (service, given) in fragment.services {
             let units = given.units.unwrap_or_default();
-            if units.len() > UNITS_PER_SERVICE_MAX
-                || !units.iter().all(|unit| unit.ends_with(".service") && !unit.contains('/'))
-            {
-                return Err(value("services.NAME.units", "must be at most 32 NAME.service"));
+            if units.len() > UNITS_PER_SERVICE_MAX || !units.iter().all(|unit| is_unit(unit)) {
+                return Err(value(
+                    "services.NAME.units",
+                    "must be at most 32 NAME.service, .timer, .socket or .path",
+                ));
             }
             for (key, given, services) in [
                 ("allow_drift", given.allow_drift, &mut self.allow_drift),
@@ -411,6 +413,10 @@ fn set<T>(slot: &mut T, given: Option<T>, key: &'static str, origins: &mut Vec<&
     }
 }
 
+fn is_unit(unit: &str) -> bool {
+    UNIT_KINDS.iter().any(|kind| unit.ends_with(kind)) && !unit.contains('/')
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -462,7 +468,10 @@ mod tests {
             ("state_dir = \"/a/b\"\nnet_dir = \"/a\"", "net_dir must neither be state_dir"),
             ("bandwidth_bytes_per_sec = 1", "must be at least 1024"),
             ("supervisor = \"init\"", "unknown variant `init`"),
-            ("[services.shop]\nunits = [\"../x.service\"]", "must be at most 32 NAME.service"),
+            (
+                "[services.shop]\nunits = [\"../x.service\"]",
+                "must be at most 32 NAME.service, .timer, .socket or .path",
+            ),
             ("[services.shop]\nunit = []", "agent.toml, line 2 (unit = []): unknown field `unit`"),
         ] {
             std::fs::write(&file, text).unwrap();

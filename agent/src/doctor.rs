@@ -11,6 +11,7 @@ use serde::Serialize;
 
 use crate::accepted;
 use crate::boot::{self, Load};
+use crate::bring::free;
 use crate::clock::wall;
 use crate::config::{Opened, Settings, Supervisor};
 use crate::contact::{self, Contact, Link};
@@ -24,7 +25,6 @@ use crate::layout::Layout;
 use crate::stage;
 use crate::switch;
 use crate::text::span;
-use crate::work::free_bytes;
 
 /// What to do about a clock.
 const CLOCK: &str = "set the clock: 'timedatectl' shows it, 'timedatectl set-ntp true' lets the network set it. \
@@ -290,7 +290,7 @@ impl Diagnosis {
     }
 
     fn room(&mut self, layout: &Layout, keep_bytes: u64) {
-        match free_bytes(layout) {
+        match free(layout).map(|free| free.bytes) {
             Ok(free) if free < keep_bytes => self.bad(
                 format!("{free} bytes are free, and staging must leave {keep_bytes}"),
                 "make room on the disk of state_dir, or lower keep_free_bytes",

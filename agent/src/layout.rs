@@ -152,6 +152,11 @@ impl Layout {
     }
 
     /// There while what runs was drained, and neither it nor another release was started since.
+    /// The run of the host in which the service was started last.
+    pub(crate) fn booted(&self, service: &ServiceName) -> PathBuf {
+        self.service(service).join("booted")
+    }
+
     pub(crate) fn drained(&self, service: &ServiceName) -> PathBuf {
         self.service(service).join("drained")
     }

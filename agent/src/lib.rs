@@ -6,6 +6,7 @@ mod accepted;
 mod access;
 pub mod app;
 mod boot;
+mod bring;
 mod cancel;
 mod certificate;
 mod clock;

@@ -52,6 +52,7 @@ pub fn why(settings: &Settings, only: Option<&ServiceName>) -> Result<Vec<Held>,
             Err(error) => why.push(format!("stuck: {}", chain(&error))),
             Ok(machine) => {
                 let machine = machine.unwrap_or_default();
+                why.extend(machine.held().map(|held| format!("held: {}", held.why)));
                 why.extend(stands(&machine));
                 why.push(match (&wishes, wish) {
                     (None, _) => {
@@ -76,8 +77,14 @@ pub fn why(settings: &Settings, only: Option<&ServiceName>) -> Result<Vec<Held>,
 fn stands(machine: &Service) -> Option<String> {
     match &machine.state {
         State::Idle {} | State::Committed {} | State::Staged { .. } => None,
-        State::Fetching { .. } => Some("it fetches a release".to_owned()),
-        State::Switching { .. } => Some("it switches now".to_owned()),
+        State::Fetching { held: Some(_), .. } => {
+            Some("nothing speaks against the release: it is tried again by itself".to_owned())
+        }
+        State::Fetching { held: None, .. } => Some("it fetches a release".to_owned()),
+        State::Switching { deadline: None, .. } => Some("it switches now".to_owned()),
+        State::Switching { deadline: Some(deadline), .. } => {
+            Some(format!("what is live is being started, until {deadline} at most"))
+        }
         State::Probing { deadline, .. } if machine.wants_contact() => Some(format!(
             "what is live must pass its probes and reach the coordinator until {deadline}"
         )),
@@ -92,7 +99,8 @@ fn stands(machine: &Service) -> Option<String> {
                     "stuck: look at what is live, stop the agent, run 'groundswell-agent unstick'"
                 }
                 StuckCause::Revert | StuckCause::Loop => {
-                    "stuck: going back failed; repair it here, or publish another release"
+                    "stuck: going back failed; repair it here, then publish another release or start \
+                     a rollout of what is live: it is started and probed"
                 }
             }
             .to_owned(),
@@ -118,7 +126,7 @@ fn wished(machine: &Service, wish: &Wish) -> String {
             )
         }
         Desired::Stage { .. } => {
-            "the wished release is to be staged; its wave is not open".to_owned()
+            "the wished release is to be staged; it has no slot to switch yet".to_owned()
         }
         Desired::Switch { .. } if matches!(machine.state, State::Staged { .. }) => {
             "the wished release is staged and waits for a permit of the coordinator".to_owned()

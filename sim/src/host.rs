@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use groundswell_common::directive::ServiceWish;
-use groundswell_common::report::{FailedStep, Failure, Standing};
+use groundswell_common::report::{FailedStep, Failure, Standing, Verdict};
 use groundswell_common::{HostId, ReleaseId, ServiceName, Timestamp, Version};
 use groundswell_machine::{Action, Again, Event, Known, Service, State, StuckCause, Wish};
 
@@ -347,6 +347,7 @@ impl Host {
             Action::Cancel => self.number += 1,
             Action::Stage { release, .. } => self.stage(release, now),
             Action::Ask { release, generation } => self.asks.push(Ask { release, generation }),
+            Action::StageAfter(_) => self.after(30_000, now, Event::StageAgain),
             Action::AskAfter(again) => {
                 let millis = match again {
                     Again::Soon => 1_000,
@@ -363,10 +364,16 @@ impl Host {
                 let event = if dead { Event::SwitchFailed { why } } else { Event::Switched };
                 self.after(200, now, event);
             }
-            Action::Start => self.after(200, now, Event::Switched),
+            Action::Start { .. } => self.after(200, now, Event::Switched),
+            Action::Interrupt => {
+                self.number += 1;
+                self.after(1, now, Event::Interrupted { live: self.live });
+            }
             Action::Probe { deadline, .. } => self.probe(self.world(deadline), now),
             Action::Watch { until, .. } => self.watch(self.world(until), now),
-            Action::Guard { until, well, .. } => self.guard(self.world(until), well, now),
+            Action::Guard { until, known, .. } => {
+                self.guard(self.world(until), known != Some(Verdict::Fail), now);
+            }
             Action::Restore { to, .. } => {
                 self.live = to.map(|to| to.id);
                 self.before = None;

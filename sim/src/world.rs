@@ -352,7 +352,7 @@ impl World {
             let wait = 1_000 + self.random.below(60_000);
             self.post(id, wait, Mail::Restart);
         }
-        if let State::Switching { target } = &after
+        if let State::Switching { target, .. } = &after
             && !matches!(before, State::Switching { .. })
             && up_before
         {

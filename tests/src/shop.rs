@@ -38,7 +38,7 @@ supervisor = "systemd"
 keep_free_bytes = 67108864
 
 [services.shop]
-units = ["shop.service"]
+units = ["shop.service", "worker.service"]
 "#;
 
 /// One release of the service.
@@ -79,7 +79,11 @@ impl<'a> Shop<'a> {
         fleet.publish("shop", self.version, &self.tree(dir));
     }
 
-    fn tree(&self, dir: &Path) -> PathBuf {
+    /// Makes its tree below `dir`.
+    ///
+    /// # Panics
+    /// When it cannot be written.
+    pub fn tree(&self, dir: &Path) -> PathBuf {
         let tree = dir.join(format!("shop-{}", self.version));
         let what = "make a release's tree";
         for folder in ["bin", "etc"] {
@@ -111,11 +115,19 @@ impl<'a> Shop<'a> {
 /// # Panics
 /// When a step fails.
 pub fn one_host(bed: &mut Bed, policy: &str) -> (Fleet, Host) {
+    one_host_with(bed, policy, UNIT)
+}
+
+/// As [`one_host`], with this unit.
+///
+/// # Panics
+/// When a step fails.
+pub fn one_host_with(bed: &mut Bed, policy: &str, unit: &str) -> (Fleet, Host) {
     let fleet = Fleet::start(bed.dir(), &bed.addr().to_string());
     fleet.apply(policy);
     install_agent(bed);
     let mut host = bed.host("web-1");
-    host.install_file("/etc/systemd/system/shop.service", UNIT.as_bytes(), 0o644);
+    host.install_file("/etc/systemd/system/shop.service", unit.as_bytes(), 0o644);
     boot_with_agent(&mut host, AGENT_CONFIG);
     enrol(&host, &fleet.token("role=web"));
     (fleet, host)

@@ -63,14 +63,17 @@ impl Driver {
         }
     }
 
+    /// What was found changed of the live release of a service.
+    pub(super) fn drift_of(&self, service: &ServiceName) -> Option<&str> {
+        let (release, path) = self.drifted.get(service)?;
+        let slot = self.slots.get(service)?;
+        let runs = slot.machine.running.as_ref().is_some_and(|known| known.id == *release);
+        runs.then_some(path.as_str())
+    }
+
     /// What the report says of it, while that release is live.
     pub(super) fn drift_note(&self) -> Option<RefusalNote> {
-        let runs = |service: &ServiceName, release: &ReleaseId| {
-            let slot = self.slots.get(service);
-            slot.and_then(|slot| slot.machine.running.as_ref()).is_some_and(|k| k.id == *release)
-        };
-        let mut drifted = self.drifted.iter();
-        let (_, (_, path)) = drifted.find(|(service, (release, _))| runs(service, release))?;
+        let path = self.drifted.keys().find_map(|service| self.drift_of(service))?;
         Some(RefusalNote { generation: self.floor.generation, code: format!("drifted: {path}") })
     }
 }

@@ -203,3 +203,15 @@ fn only_plain_http_addresses_are_read() {
         assert!(matches!(authority(bad), Err(FetchError::Address(_))), "{bad}");
     }
 }
+
+#[tokio::test]
+async fn a_depot_that_brings_nothing_is_named_after_a_few_tries_and_what_came_is_kept() {
+    let place = place();
+    let mut acts = vec![Do::Cut(100_000)];
+    acts.extend([Do::Error; 4]);
+    let server = serve(blob(), acts);
+    let error = fetch(&place, &server, NEVER).await.unwrap_err();
+    assert!(matches!(error, FetchError::Status { status, .. } if status == 503), "{error:?}");
+    assert_eq!(fetch(&place, &server, NEVER).await.unwrap(), blob());
+    assert_eq!(server.ranges.lock().unwrap().last(), Some(&100_000));
+}
