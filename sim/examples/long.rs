@@ -1,9 +1,11 @@
-//! A long hunt: `cargo run --release -p groundswell-sim --example long -- SEEDS [FIRST]`.
+//! A long hunt: `cargo run --release -p groundswell-sim --example long -- SEEDS [FIRST [all]]`. With `all` no
+//! finding ends it: how many seeds show each, and the first of them, are told at the end.
 
+use std::collections::BTreeMap;
 use std::io::Write;
 use std::time::Instant;
 
-use groundswell_sim::{Faults, run};
+use groundswell_sim::{Faults, NOT_HELD_YET, Property, run_but};
 
 type Failure = Box<dyn std::error::Error + Send + Sync>;
 
@@ -16,6 +18,8 @@ struct Sum {
     faults: Faults,
     events: u64,
     millis: u64,
+    /// Seeds that showed a property that was let pass, the first of them, and what it was.
+    not_held: BTreeMap<Property, (u64, u64, String)>,
 }
 
 impl Sum {
@@ -23,20 +27,30 @@ impl Sum {
         self.faults += &more.faults;
         self.events += more.events;
         self.millis += more.millis;
+        for (property, (count, seed, what)) in &more.not_held {
+            let fresh = || (0, u64::MAX, String::new());
+            let found = self.not_held.entry(*property).or_insert_with(fresh);
+            found.0 += count;
+            if *seed < found.1 {
+                (found.1, found.2) = (*seed, what.clone());
+            }
+        }
     }
 }
 
-fn hunt(first: u64, end: u64) -> Result<Sum, Failure> {
+fn hunt(first: u64, end: u64, tolerated: &[Property]) -> Result<Sum, Failure> {
     let (mut sum, begin) = (Sum::default(), Instant::now());
     let mut seed = first;
     while seed < end {
-        let outcome = run(seed);
+        let outcome = run_but(seed, tolerated);
         if let Some((finding, trace)) = outcome.finding {
             return Err(format!("seed {seed}: {finding}\n{}", trace.join("\n")).into());
         }
         // Every world begins at 1,000,000 s.
         let millis = outcome.millis - 1_000_000_000;
-        sum.add(&Sum { faults: outcome.faults, events: outcome.events, millis });
+        let not_held = outcome.not_held.into_iter();
+        let not_held = not_held.map(|(p, what)| (p, (1, seed, what.to_string()))).collect();
+        sum.add(&Sum { faults: outcome.faults, events: outcome.events, millis, not_held });
         if seed.is_multiple_of(LINE_EVERY) {
             writeln!(std::io::stderr(), "seed {seed} after {:?}", begin.elapsed())?;
         }
@@ -49,9 +63,11 @@ fn main() -> Result<(), Failure> {
     let mut words = std::env::args().skip(1);
     let seeds: u64 = words.next().ok_or("how many seeds?")?.parse()?;
     let first: u64 = words.next().map_or(Ok(0), |text| text.parse())?;
+    let all = words.next().is_some_and(|word| word == "all");
+    let tolerated: &[Property] = if all { &Property::ALL } else { NOT_HELD_YET };
     let begin = Instant::now();
     let threads: Vec<_> = (0..THREADS)
-        .map(|at| std::thread::spawn(move || hunt(first + at, first + seeds)))
+        .map(|at| std::thread::spawn(move || hunt(first + at, first + seeds, tolerated)))
         .collect();
     let mut sum = Sum::default();
     for thread in threads {
@@ -65,5 +81,8 @@ fn main() -> Result<(), Failure> {
         begin.elapsed(),
         sum.faults
     )?;
+    for (property, (count, seed, what)) in &sum.not_held {
+        writeln!(std::io::stdout(), "{property:?}: {count} seeds, the first {seed}: {what}")?;
+    }
     Ok(())
 }

@@ -1,6 +1,6 @@
 //! What must hold after every event, each with its evidence. Repairs nothing.
 
-use groundswell_common::{HostId, ReleaseId};
+use groundswell_common::{HostId, ReleaseId, ServiceName};
 
 /// One thing that must never be.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -87,4 +87,203 @@ pub enum Finding {
         /// Where its machine stands.
         state: String,
     },
+    /// One generation was used for two wishes.
+    #[error("host {0} was sent two directives of one generation that differ")]
+    Equivocal(HostId),
+    /// A host was told to leave what no rollout of that order had brought, and no person had said so.
+    #[error("host {host} is told to leave {release:?} by a rollout that did not bring it")]
+    TurnedBack {
+        /// Which host.
+        host: HostId,
+        /// What it leaves.
+        release: ReleaseId,
+    },
+    /// Nothing runs where something else had proved itself before.
+    #[error("host {host} left {release:?} for nothing, though it ran another release before")]
+    Emptied {
+        /// Which host.
+        host: HostId,
+        /// What it left.
+        release: ReleaseId,
+    },
+    /// A release became poisoned and no host that switched to it speaks against it.
+    #[error("{release:?} of {service} is poisoned without evidence: {why}")]
+    Poisoned {
+        /// The service.
+        service: ServiceName,
+        /// The release.
+        release: ReleaseId,
+        /// What is written.
+        why: String,
+    },
+    /// A person cannot go back though an older release is proven.
+    #[error("{service} cannot be reverted: {why}")]
+    NoWayBack {
+        /// The service.
+        service: ServiceName,
+        /// The refusal.
+        why: String,
+    },
+    /// A person went back, and a host still runs what was left, without a word.
+    #[error("host {host} still runs {release:?} after a person reverted it")]
+    LeftBehind {
+        /// Which host.
+        host: HostId,
+        /// What should have been left.
+        release: ReleaseId,
+    },
+    /// A rename after a person was told that the halt is complete.
+    #[error("host {0} replaced its live link after the halt was answered")]
+    AfterHalt(HostId),
+    /// The coordinator says that a host runs the release, and it does not.
+    #[error("host {host} counts as committed, and runs {runs}")]
+    Untrue {
+        /// Which host.
+        host: HostId,
+        /// What it runs.
+        runs: String,
+    },
+    /// A host does not have its wish and nothing says why.
+    #[error("host {host} waits for {release:?} and nothing says why")]
+    Unsaid {
+        /// Which host.
+        host: HostId,
+        /// What it waits for.
+        release: ReleaseId,
+    },
+    /// A host that is in the middle of something for ever.
+    #[error("host {host} is {state} for ever")]
+    Hung {
+        /// Which host.
+        host: HostId,
+        /// Where its machine stands.
+        state: String,
+    },
+}
+
+/// The names of findings, to say which of them the code is known not to hold yet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Property {
+    /// See [`Finding::Core`].
+    Core,
+    /// See [`Finding::Replay`].
+    Replay,
+    /// See [`Finding::Incomplete`].
+    Incomplete,
+    /// See [`Finding::InFlight`].
+    InFlight,
+    /// See [`Finding::SwitchedWhileStopped`].
+    SwitchedWhileStopped,
+    /// See [`Finding::SwitchedAway`].
+    SwitchedAway,
+    /// See [`Finding::GoneBack`].
+    GoneBack,
+    /// See [`Finding::OutsideWindow`].
+    OutsideWindow,
+    /// See [`Finding::Generation`].
+    Generation,
+    /// See [`Finding::Unearned`].
+    Unearned,
+    /// See [`Finding::Unconfirmed`].
+    Unconfirmed,
+    /// See [`Finding::Budget`].
+    Budget,
+    /// See [`Finding::Hasty`].
+    Hasty,
+    /// See [`Finding::Restless`].
+    Restless,
+    /// See [`Finding::Endless`].
+    Endless,
+    /// See [`Finding::WrongEnd`].
+    WrongEnd,
+    /// See [`Finding::Equivocal`].
+    Equivocal,
+    /// See [`Finding::TurnedBack`].
+    TurnedBack,
+    /// See [`Finding::Emptied`].
+    Emptied,
+    /// See [`Finding::Poisoned`].
+    Poisoned,
+    /// See [`Finding::NoWayBack`].
+    NoWayBack,
+    /// See [`Finding::LeftBehind`].
+    LeftBehind,
+    /// See [`Finding::AfterHalt`].
+    AfterHalt,
+    /// See [`Finding::Untrue`].
+    Untrue,
+    /// See [`Finding::Unsaid`].
+    Unsaid,
+    /// See [`Finding::Hung`].
+    Hung,
+}
+
+/// What the code does not hold yet: counted, and not a failure. Empty in the end.
+pub const NOT_HELD_YET: &[Property] = &Property::ALL;
+
+impl Property {
+    /// All of them.
+    pub const ALL: [Self; 26] = [
+        Self::Core,
+        Self::Replay,
+        Self::Incomplete,
+        Self::InFlight,
+        Self::SwitchedWhileStopped,
+        Self::SwitchedAway,
+        Self::GoneBack,
+        Self::OutsideWindow,
+        Self::Generation,
+        Self::Unearned,
+        Self::Unconfirmed,
+        Self::Budget,
+        Self::Hasty,
+        Self::Restless,
+        Self::Endless,
+        Self::WrongEnd,
+        Self::Equivocal,
+        Self::TurnedBack,
+        Self::Emptied,
+        Self::Poisoned,
+        Self::NoWayBack,
+        Self::LeftBehind,
+        Self::AfterHalt,
+        Self::Untrue,
+        Self::Unsaid,
+        Self::Hung,
+    ];
+}
+
+impl Finding {
+    /// Which property does not hold.
+    #[must_use]
+    pub fn property(&self) -> Property {
+        match self {
+            Self::Core(_) => Property::Core,
+            Self::Replay { .. } => Property::Replay,
+            Self::Incomplete(_) => Property::Incomplete,
+            Self::InFlight { .. } => Property::InFlight,
+            Self::SwitchedWhileStopped(_) => Property::SwitchedWhileStopped,
+            Self::SwitchedAway(..) => Property::SwitchedAway,
+            Self::GoneBack(_) => Property::GoneBack,
+            Self::OutsideWindow(_) => Property::OutsideWindow,
+            Self::Generation { .. } => Property::Generation,
+            Self::Unearned(_) => Property::Unearned,
+            Self::Unconfirmed(_) => Property::Unconfirmed,
+            Self::Budget { .. } => Property::Budget,
+            Self::Hasty { .. } => Property::Hasty,
+            Self::Restless => Property::Restless,
+            Self::Endless(_) => Property::Endless,
+            Self::WrongEnd { .. } => Property::WrongEnd,
+            Self::Equivocal(_) => Property::Equivocal,
+            Self::TurnedBack { .. } => Property::TurnedBack,
+            Self::Emptied { .. } => Property::Emptied,
+            Self::Poisoned { .. } => Property::Poisoned,
+            Self::NoWayBack { .. } => Property::NoWayBack,
+            Self::LeftBehind { .. } => Property::LeftBehind,
+            Self::AfterHalt(_) => Property::AfterHalt,
+            Self::Untrue { .. } => Property::Untrue,
+            Self::Unsaid { .. } => Property::Unsaid,
+            Self::Hung { .. } => Property::Hung,
+        }
+    }
 }

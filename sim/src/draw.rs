@@ -1,32 +1,129 @@
-//! What one seed is about: the fleet, the policy, what the release does where. Owns the dice of the
+//! What one seed is about: the fleet, the policies, what a release does where. Owns the dice of the
 //! beginning.
 
-use groundswell_common::{Digest, HostId, ReleaseId, Version};
-use groundswell_rollout::{HostFacts, Plan, Policy, ReleaseRef, plan};
+use std::sync::OnceLock;
 
-use crate::host::Nature;
+use groundswell_common::api::OperatorRole;
+use groundswell_common::selector::Selector;
+use groundswell_common::trust::PublicKey;
+use groundswell_common::{
+    Digest, Environment, Fleet, HostId, HostName, Labels, OperatorName, ReleaseId, ServiceName, Version,
+};
+use groundswell_control::entry::{Published, What};
+
 use crate::random::Random;
+use crate::site::Nature;
 
 /// The bake on a host, in seconds, of every policy drawn.
 pub(crate) const HOST_BAKE_SECS: u64 = 10;
+/// Keys that a world can give to hosts.
+const KEYS_MAX: usize = 256;
+/// Services of a world.
+pub(crate) const SERVICES: [&str; 3] = ["api", "shop", "worker"];
 
-/// A release by its number.
-pub(crate) fn release(number: u64) -> (ReleaseId, Version) {
-    let id = ReleaseId::from_digest(Digest::of(&number.to_be_bytes()));
-    let version = format!("{number}.0").parse();
-    (id, version.unwrap_or_else(|_| unreachable!("digits and a dot are a version")))
+/// Names of people and of places that are spelt rightly.
+pub(crate) fn spelt<T: std::str::FromStr>(text: &str) -> T {
+    text.parse().unwrap_or_else(|_| unreachable!("{text} is spelt rightly"))
+}
+
+/// A release of a service by its number.
+pub(crate) fn release(service: &ServiceName, number: u64) -> (ReleaseId, Version) {
+    let id = ReleaseId::from_digest(Digest::of(format!("{service} {number}").as_bytes()));
+    (id, spelt(&format!("{number}.0")))
+}
+
+/// Its place among the releases of its service.
+pub(crate) fn seq(number: u64) -> u64 {
+    number + 1
+}
+
+/// The unit that its releases run.
+pub(crate) fn unit(service: &ServiceName) -> String {
+    format!("{service}.service")
+}
+
+/// What is published of it.
+pub(crate) fn published(service: &ServiceName, number: u64) -> Published {
+    let (release, version) = release(service, number);
+    Published {
+        release,
+        service: service.clone(),
+        version,
+        seq: seq(number),
+        floor: 0,
+        tree: *release.digest(),
+        content: *release.digest(),
+        bytes: 1,
+        files: 1,
+        one_way: false,
+        requires: Selector::default(),
+        barrier: false,
+        hotfix: false,
+        units: vec![unit(service)],
+        platform: String::new(),
+        signatures: Vec::new(),
+    }
+}
+
+/// The key of a machine, by its number.
+pub(crate) fn key(number: u64) -> PublicKey {
+    static KEYS: OnceLock<Vec<PublicKey>> = OnceLock::new();
+    let keys = KEYS.get_or_init(|| {
+        let bytes = (0_u64..).map(|number| *Digest::of(&number.to_be_bytes()).as_bytes());
+        // Half of all numbers are no point of the curve.
+        bytes.filter_map(|bytes| PublicKey::from_bytes(bytes).ok()).take(KEYS_MAX).collect()
+    });
+    let at = usize::try_from(number).unwrap_or(0) % keys.len();
+    keys.get(at).copied().unwrap_or_else(|| unreachable!("there are keys"))
 }
 
 pub(crate) fn host_id(number: u64) -> HostId {
-    let mut id = [0; 16];
-    id[..8].copy_from_slice(&(number << 32).to_be_bytes());
-    HostId::from_bytes(id)
+    HostId::of_key(key(number).as_bytes())
 }
 
-fn host_number(id: &HostId) -> u64 {
-    let mut number = [0; 8];
-    number.copy_from_slice(&id.as_bytes()[..8]);
-    u64::from_be_bytes(number) >> 32
+pub(crate) fn host_name(number: u64) -> HostName {
+    spelt(&format!("host-{number}"))
+}
+
+/// The secret of a token.
+pub(crate) fn secret(number: u64) -> String {
+    format!("token {number}")
+}
+
+/// Labels of a host.
+pub(crate) fn labels(random: &mut Random) -> Labels {
+    let role = if random.one_in(5) { "db" } else { "web" };
+    spelt(&format!("rack=r{},role={role}", random.below(4)))
+}
+
+/// The entry that makes a token for a host with drawn labels.
+pub(crate) fn token(random: &mut Random, number: u64) -> What {
+    What::TokensMade {
+        secrets: vec![Digest::of(secret(number).as_bytes())],
+        labels: labels(random),
+        environment: spelt::<Environment>("production"),
+        expires: u64::MAX,
+    }
+}
+
+/// The first entries of a ledger.
+pub(crate) fn beginning() -> [What; 2] {
+    [
+        What::Initialised { fleet: spelt::<Fleet>("sim"), root: Digest::of(b"root") },
+        What::OperatorPut {
+            name: spelt::<OperatorName>("ann"),
+            role: OperatorRole::Admin,
+            key: key(0),
+        },
+    ]
+}
+
+/// The policy of the first day: everyone at once, so that the history is there.
+pub(crate) fn first_policy(service: &ServiceName) -> String {
+    format!(
+        "service = \"{service}\"\ntargets = \"*\"\nmax_in_flight = \"100%\"\nbake_secs = 0\n\
+         host_bake_secs = {HOST_BAKE_SECS}\n[[wave]]\nrest = true\n"
+    )
 }
 
 /// What the release does on one host: mostly well, except where the whole release is bad.
@@ -34,6 +131,7 @@ pub(crate) fn nature(random: &mut Random, bad_release: bool) -> Nature {
     let bad = [
         Nature::Unstageable,
         Nature::DeadAtSwitch,
+        Nature::Hangs,
         Nature::NeverPasses,
         Nature::FailsInBake,
         Nature::FailsLater,
@@ -43,11 +141,13 @@ pub(crate) fn nature(random: &mut Random, bad_release: bool) -> Nature {
     drawn.unwrap_or(Nature::Good)
 }
 
-fn policy_text(random: &mut Random) -> String {
+/// A policy.
+pub(crate) fn policy_text(random: &mut Random, service: &ServiceName) -> String {
+    let targets = if random.one_in(4) { "role=web" } else { "*" };
     let answers = ["pause", "halt", "revert-wave", "revert-all"];
     let on_breach = random.pick(&answers).copied().unwrap_or("halt");
     let mut text = format!(
-        "service = \"shop\"\ntargets = \"*\"\nmax_in_flight = {}\nfailure_budget = {}\n\
+        "service = \"{service}\"\ntargets = \"{targets}\"\nmax_in_flight = {}\nfailure_budget = {}\n\
          on_breach = \"{on_breach}\"\nbake_secs = {}\nhost_bake_secs = {HOST_BAKE_SECS}\n\
          straggler_max_in_flight = {}\nprefetch = {}\n",
         1 + random.below(4),
@@ -61,6 +161,17 @@ fn policy_text(random: &mut Random) -> String {
     }
     if random.one_in(3) {
         text += "rollout_budget = 2\n";
+    }
+    if random.one_in(4) {
+        let newer = ["queue", "hotfix"];
+        let newer = random.pick(&newer).copied().unwrap_or("queue");
+        text += &format!("when_newer = \"{newer}\"\n");
+    }
+    if random.one_in(8) {
+        text += "auto = false\n";
+    }
+    if random.one_in(8) {
+        text += "quarantine_after = 3\n";
     }
     if random.one_in(2) {
         text += "[failure_domain]\nlabel = \"rack\"\n";
@@ -93,24 +204,4 @@ fn policy_text(random: &mut Random) -> String {
         text += &format!("[[wave]]\npercent = {}\n{}", 30 + random.below(50), gate(random));
     }
     text + "[[wave]]\nrest = true\n" + gate(random)
-}
-
-/// A plan for a fleet in which each host runs `runs`.
-pub(crate) fn planned(
-    random: &mut Random,
-    (hosts, number): (&[HostId], u64),
-    runs: impl Fn(HostId) -> Option<ReleaseId>,
-) -> Option<Plan> {
-    let policy = Policy::from_toml(&policy_text(random)).ok()?;
-    let facts = |id: &HostId| -> Option<HostFacts> {
-        let number = host_number(id);
-        let labels = format!("rack=r{}", number % 4).parse().ok()?;
-        let name = format!("host-{number}").parse().ok()?;
-        let (running, fallback) = (runs(*id), Some(release(0).0));
-        Some(HostFacts { running, fallback, ..HostFacts::new(*id, name, labels) })
-    };
-    let facts: Vec<HostFacts> = hosts.iter().map(facts).collect::<Option<_>>()?;
-    let (id, version) = release(number);
-    let seed = Digest::of(&random.number().to_be_bytes());
-    plan(&policy, &facts, &ReleaseRef::new(id, version), &seed).ok()
 }

@@ -1,5 +1,5 @@
-//! A whole fleet in one thread: the rollout core of the coordinator and the machine of every host over
-//! a simulated network, disk and clock. One seed is one run; the same seed gives the same trace.
+//! A whole fleet in one thread: the control of the coordinator and the machines of every agent over a
+//! simulated network, disk and clock. One seed is one run; the same seed gives the same trace.
 //! And the rehearsal of a policy: the core alone, with hosts that are made up, in virtual time.
 //! Reads no clock, file or random source. See docs/simulator.md and docs/rehearsal.md.
 
@@ -9,9 +9,9 @@ pub mod faults;
 mod host;
 mod random;
 pub mod rehearse;
+mod site;
 mod world;
 
-pub use check::Finding;
-pub use host::{Host, Nature};
+pub use check::{Finding, NOT_HELD_YET, Property};
 pub use random::Random;
-pub use world::{FAULTS, Faults, Outcome, run};
+pub use world::{FAULTS, Faults, Outcome, run, run_but};

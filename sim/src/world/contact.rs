@@ -1,10 +1,10 @@
 //! Contact since a switch, where the policy asks for it: what the coordinator acknowledges, and what must
 //! hold. Found out by time here and by number on the host, so that a mistake of either shows.
 
-use groundswell_common::{HostId, Timestamp};
+use groundswell_common::{ServiceName, Timestamp};
 use groundswell_machine::State;
 
-use super::{Mail, World};
+use super::{Mail, Number, World};
 use crate::check::Finding;
 
 /// A report, as its acknowledgement names it.
@@ -27,31 +27,36 @@ pub(super) enum Unconfirmed {
 
 impl World {
     /// The answer to a report. Those that nobody waits for are left out, to save events.
-    pub(super) fn acknowledge(&mut self, id: HostId, sent: Sent) {
-        if self.hosts.get(&id).is_some_and(crate::host::Host::wants_contact) {
-            self.post(id, 20, Mail::Ack(sent));
+    pub(super) fn acknowledge(&mut self, number: Number, sent: Sent) {
+        if self.hosts.get(&number).is_some_and(crate::host::Host::wants_contact) {
+            self.post(number, 20, Mail::Ack(sent));
         }
     }
 
-    pub(super) fn acknowledged(&mut self, id: HostId, sent: Sent) -> Result<(), Finding> {
-        if let Some(Unconfirmed::Since(switched)) = self.unconfirmed.get(&id)
-            && sent.at >= *switched
-        {
-            self.unconfirmed.remove(&id);
-        }
-        self.host(id, |host, now| host.acknowledged(sent.number, now))
+    pub(super) fn acknowledged(&mut self, number: Number, sent: Sent) -> Result<(), Finding> {
+        self.unconfirmed.retain(|(of, _), entry| {
+            let since = match entry {
+                Unconfirmed::Since(switched) => sent.at >= *switched,
+                Unconfirmed::Switching => false,
+            };
+            !(*of == number && since)
+        });
+        self.host(number, |host, now| host.acknowledged(sent.number, now))
     }
 
     /// No host bakes or commits without contact since its switch when its wish asked for that.
     pub(super) fn confirmed(
         &mut self,
-        id: HostId,
+        (number, service): (Number, &ServiceName),
         before: &State,
         after: &State,
     ) -> Result<(), Finding> {
+        let id = (number, service.clone());
+        let Some(host) = self.hosts.get(&number) else { return Ok(()) };
+        let (key, site) = (host.key, host.sites.get(service));
         match after {
             State::Switching { .. } if !matches!(before, State::Switching { .. }) => {
-                let asks = self.hosts.get(&id).is_some_and(|host| host.confirms_by_contact());
+                let asks = site.is_some_and(crate::site::Site::confirms_by_contact);
                 match asks {
                     true => self.unconfirmed.insert(id, Unconfirmed::Switching),
                     false => self.unconfirmed.remove(&id),
@@ -63,7 +68,7 @@ impl World {
             }
             State::Baking { .. } | State::Committed {} if flies(before) => {
                 if self.unconfirmed.remove(&id).is_some() {
-                    return Err(Finding::Unconfirmed(id));
+                    return self.found(Finding::Unconfirmed(key));
                 }
             }
             State::Idle {}

@@ -1,45 +1,69 @@
 //! What must hold while a seed runs. Changes nothing but what it keeps in mind for that.
 
 use groundswell_common::limits::PERMIT_VALID_MS;
-use groundswell_common::{HostId, ReleaseId, Timestamp};
+use groundswell_common::{HostId, ReleaseId, ServiceName, Timestamp};
 use groundswell_rollout::{
     HaltCause, LOST_GRACE_SECS, Opening, PauseCause, Phase, Progress, ProgressName, Rollout,
     opening,
 };
 
-use super::{World, shifted};
+use super::{Number, World, shifted};
 use crate::check::Finding;
-use crate::draw::HOST_BAKE_SECS;
+use crate::host::Host;
+use crate::site::Site;
 
 impl World {
-    pub(super) fn began(&self, id: HostId, release: ReleaseId) -> Result<(), Finding> {
-        let ours = self.newest().is_some_and(|rollout| rollout.release() == release);
-        let before = self.rollouts.len() >= 2;
-        if !ours && !before && !self.restored {
-            return Err(Finding::SwitchedAway(id, release));
+    pub(super) fn began(
+        &mut self,
+        (number, service): (Number, &ServiceName),
+        release: ReleaseId,
+    ) -> Result<(), Finding> {
+        let Some(host) = self.hosts.get(&number) else { return Ok(()) };
+        let (key, site) = (host.key, host.sites.get(service));
+        if !self.is_plain(&key) {
+            return Ok(());
+        }
+        let by = site.and_then(Site::wished_by).cloned();
+        let Some(rollout) = self.newest(service) else { return Ok(()) };
+        let ours = rollout.release() == release && by.as_ref() == Some(rollout.id());
+        let count = rollout.host(&key).map(|entry| entry.progress.name());
+        let of = self.truth.of(service);
+        let view = self.office.view();
+        let known = |of: &groundswell_control::view::Service| {
+            let live = of.rollouts.iter().rev().take(2).filter_map(|id| view.rollout(id));
+            let proven = of.proven.iter().map(|proven| proven.release);
+            live.map(Rollout::release).chain(proven).any(|known| known == release)
+        };
+        if !view.services.get(service).is_some_and(known) && !self.truth.restored {
+            return self.found(Finding::SwitchedAway(key, release));
         }
         let long = |since: Timestamp| self.now.millis_since(since) > PERMIT_VALID_MS;
-        if ours && self.stopped_since.is_some_and(long) {
-            return Err(Finding::SwitchedWhileStopped(id));
+        if ours && of.stopped_since.is_some_and(long) {
+            return self.found(Finding::SwitchedWhileStopped(key));
         }
-        let count = self.newest().and_then(|rollout| rollout.host(&id)).map(|e| e.progress.name());
         if ours && count == Some(ProgressName::Reverted) {
-            return Err(Finding::GoneBack(id));
+            return self.found(Finding::GoneBack(key));
         }
         // The same release under a permit of the rollout before was that one's business.
-        let carried = self.carried.get(&id).is_some_and(|until| self.clock() < *until);
+        let carried = of.carried.get(&key).is_some_and(|until| self.clock() < *until);
         if ours && !carried {
-            self.shared_slots()?;
-            self.in_its_window(id)?;
+            self.shared_slots(service)?;
+            self.in_its_window(key, service)?;
+        }
+        if self.newest(service).is_some_and(|rollout| holds_slot(rollout, &key)) {
+            // What an older rollout did with it is over.
+            self.truth.of_mut(service).carried.remove(&key);
         }
         Ok(())
     }
 
     /// Keeps in mind which hosts the rollout that is superseded has in flight: found out here once more, so
     /// that a mistake of the core's own list shows.
-    pub(super) fn carry(&mut self) {
+    pub(super) fn carry(&mut self, service: &ServiceName) {
         let least = self.clock().plus_secs(LOST_GRACE_SECS);
-        let Some(rollout) = self.newest() else { return };
+        let view = self.office.view();
+        let older = view.services.get(service).and_then(|of| of.rollouts.iter().rev().nth(1));
+        let Some(rollout) = older.and_then(|id| view.rollout(id)) else { return };
         let until = |progress: &Progress| match progress {
             Progress::Granted { deadline, .. }
             | Progress::Probing { deadline }
@@ -61,32 +85,33 @@ impl World {
             .hosts()
             .filter_map(|(_, host, entry)| Some((host.id, until(&entry.progress)?)))
             .collect();
-        self.carried.extend(more);
+        self.truth.of_mut(service).carried.extend(more);
     }
 
     /// As a host begins to switch: hosts of this rollout and of the one before share the slots.
-    fn shared_slots(&self) -> Result<(), Finding> {
-        let Some(rollout) = self.newest() else { return Ok(()) };
-        let before = self.carried.iter().filter(|(id, until)| {
-            let host = self.hosts.get(id);
-            let flies = host.is_some_and(|host| host.up && host.in_flight());
-            flies && self.clock() < **until && !holds_slot(rollout, id)
+    fn shared_slots(&mut self, service: &ServiceName) -> Result<(), Finding> {
+        let Some(rollout) = self.newest(service) else { return Ok(()) };
+        let of = self.truth.of(service);
+        let before = of.carried.iter().filter(|(key, until)| {
+            let mut hosts = self.hosts.values().filter(|host| host.key == **key);
+            let flies = hosts.any(|host| flies(host, service));
+            flies && self.clock() < **until && !holds_slot(rollout, key) && self.is_plain(key)
         });
         let ours = rollout.hosts().filter(|(_, host, _)| holds_slot(rollout, &host.id));
         let (before, ours) = (before.count(), ours.count());
         let (in_flight, allowed) = (before + ours, open_slots(rollout));
         if before > 0 && in_flight > allowed {
-            return Err(Finding::InFlight { in_flight, allowed });
+            return self.found(Finding::InFlight { in_flight, allowed });
         }
         Ok(())
     }
 
     /// As a host begins to switch: by the coordinator's clock the calendar was open while its permit
     /// lived.
-    fn in_its_window(&self, id: HostId) -> Result<(), Finding> {
-        let Some(rollout) = self.newest() else { return Ok(()) };
+    fn in_its_window(&mut self, key: HostId, service: &ServiceName) -> Result<(), Finding> {
+        let Some(rollout) = self.newest(service) else { return Ok(()) };
         let just_set = |at: Timestamp| self.now.millis_since(at) <= PERMIT_VALID_MS;
-        if self.set_at.is_some_and(just_set) {
+        if self.office.set_at.is_some_and(just_set) {
             return Ok(());
         }
         let plan = rollout.plan();
@@ -98,67 +123,66 @@ impl World {
         let at = self.clock();
         match open(at) || open(shifted(at, -before)) {
             true => Ok(()),
-            false => Err(Finding::OutsideWindow(id)),
+            false => self.found(Finding::OutsideWindow(key)),
         }
     }
 
     /// Hosts in flight with the newest release: slots, and those that it has lost sight of.
-    pub(super) fn in_flight(&self) -> Result<(), Finding> {
-        let Some(rollout) = self.newest() else { return Ok(()) };
+    pub(super) fn in_flight(&mut self, service: &ServiceName) -> Result<(), Finding> {
+        let Some(rollout) = self.newest(service) else { return Ok(()) };
         let release = rollout.release();
-        let flying = |id: &HostId| {
-            let host = self.hosts.get(id);
-            host.is_some_and(|host| host.in_flight() && host.up && host.live == Some(release))
-        };
         let (mut in_flight, mut unseen) = (0, 0);
-        for (_, planned, _) in rollout.hosts() {
-            in_flight += usize::from(flying(&planned.id));
-            unseen += usize::from(flying(&planned.id) && out_of_sight(rollout, &planned.id));
+        for host in self.hosts.values().filter(|host| self.is_plain(&host.key)) {
+            let site = host.sites.get(service).filter(|site| site.live == Some(release));
+            if site.is_some() && flies(host, service) && rollout.host(&host.key).is_some() {
+                in_flight += 1;
+                unseen += usize::from(out_of_sight(rollout, &host.key));
+            }
         }
         let allowed = unseen + open_slots(rollout);
         if in_flight > allowed {
-            return Err(Finding::InFlight { in_flight, allowed });
+            return self.found(Finding::InFlight { in_flight, allowed });
         }
         Ok(())
     }
 
-    /// A host that says that it committed has baked by its own clock.
-    pub(super) fn earned(&self, id: HostId) -> Result<(), Finding> {
-        let (Some(host), Some(rollout)) = (self.hosts.get(&id), self.newest()) else {
-            return Ok(());
-        };
-        let baked = |passed: Timestamp| passed.plus_secs(HOST_BAKE_SECS) <= self.now;
-        if host.live == Some(rollout.release()) && !host.passed_at().is_some_and(baked) {
-            return Err(Finding::Unearned(id));
-        }
-        Ok(())
+    pub(super) fn budget(&mut self, service: &ServiceName) -> Result<(), Finding> {
+        let found = self.newest(service).and_then(beyond_budget);
+        found.map_or(Ok(()), |finding| self.found(finding))
     }
+}
 
-    pub(super) fn budget(&self) -> Result<(), Finding> {
-        let Some(rollout) = self.newest() else { return Ok(()) };
+/// What its failures and its phase have against each other.
+fn beyond_budget(rollout: &Rollout) -> Option<Finding> {
+    {
         match rollout.phase() {
             Phase::Running { .. } | Phase::Baking { .. } | Phase::Gated { .. } => {
                 for (wave, at) in rollout.plan().waves.iter().zip(0..) {
                     let (failures, budget) = (rollout.failures(at), wave.failure_budget);
                     if failures > budget {
-                        return Err(Finding::Budget { wave: at, failures, budget });
+                        return Some(Finding::Budget { wave: at, failures, budget });
                     }
                 }
-                Ok(())
+                None
             }
             Phase::Halted { cause: HaltCause::Breach(breach), .. }
             | Phase::Paused { cause: PauseCause::Breach(breach), .. }
                 if breach.failures <= breach.budget =>
             {
-                Err(Finding::Hasty { failures: breach.failures, budget: breach.budget })
+                Some(Finding::Hasty { failures: breach.failures, budget: breach.budget })
             }
             Phase::Halted { .. }
             | Phase::Paused { .. }
             | Phase::Planned
             | Phase::Reverting { .. }
-            | Phase::Done { .. } => Ok(()),
+            | Phase::Done { .. } => None,
         }
     }
+}
+
+/// Whether a machine that runs is between its switch and its commit or return.
+fn flies(host: &Host, service: &ServiceName) -> bool {
+    host.up && host.sites.get(service).is_some_and(Site::in_flight)
 }
 
 /// Whether the rollout has lost sight of the host, and counts it neither as in flight nor as done.

@@ -1,191 +1,330 @@
-//! What goes wrong while a seed runs: hosts, network, clocks, coordinator and persons.
+//! What goes wrong while a seed runs: machines and their owners, network, clocks, the coordinator, persons.
 
-use groundswell_common::{HostId, OperatorName};
+use groundswell_common::ServiceName;
+use groundswell_common::report::{FailedStep, Failure, HostState, Report, Verdict};
 use groundswell_machine::State;
-use groundswell_rollout::{Input, KeepOrRevert, PhaseName, Rollout, Steer, step};
 
-use super::{AGAIN, BUTTON, CUT, DELETED, Mail, NEWER, REPLAYED, RESTORED, SET, TORN, World};
+use super::{Mail, Number, World};
 use crate::check::Finding;
-use crate::draw::host_id;
+use crate::draw::release;
 use crate::host::Host;
+use crate::site::{Lot, Site};
 
 /// Draws of [`World::fault`]; a kind that has more of them is drawn more often.
-pub(super) const KINDS: u64 = 14;
+pub(super) const KINDS: u64 = 42;
 
 impl World {
     pub(super) fn fault(&mut self) -> Result<(), Finding> {
         // Half of the time it hits a host in the middle of something, where there is one.
-        let busy = |host: &Host| host.in_flight() || matches!(host.state(), State::Staged { .. });
+        let busy = |host: &Host| {
+            let staged = |site: &Site| matches!(site.state(), State::Staged { .. });
+            host.in_flight() || host.sites.values().any(staged)
+        };
         let anyone = self.random.one_in(2) || !self.hosts.values().any(busy);
         let hosts = self.hosts.iter().filter(|(_, host)| anyone || busy(host));
-        let ids: Vec<HostId> = hosts.map(|(id, _)| *id).collect();
-        let Some(id) = self.random.pick(&ids).copied() else { return Ok(()) };
+        let numbers: Vec<Number> = hosts.map(|(number, _)| *number).collect();
+        let Some(number) = self.random.pick(&numbers).copied() else { return Ok(()) };
         let Some(kind) = self.random.pick(&self.kinds).copied() else { return Ok(()) };
+        let services = self.services.clone();
+        let Some(service) = self.random.pick(&services) else { return Ok(()) };
         match kind {
-            10 => self.set_clock(id),
-            11 if self.random.one_in(6) => self.delete(id),
-            12 => {
-                self.hosts.entry(id).and_modify(|host| host.torn = true);
-                Ok(())
-            }
-            13 if self.random.one_in(8) => self.restore(),
-            0..=2 => {
-                self.out.faults.add(CUT);
-                self.cut(id)?;
-                let wait = self.random.below(90_000);
-                self.post(id, wait, Mail::Reconnect);
-                Ok(())
-            }
-            3 | 4 => {
-                let left = u32::try_from(self.random.below(3)).unwrap_or(0);
-                if let Some(host) = self.hosts.get_mut(&id) {
-                    host.fuse = Some(left);
-                }
-                Ok(())
-            }
-            5 => self.replay(),
-            6 if self.random.one_in(4) => {
-                let busy = |rollout: &Rollout| rollout.phase().name() == PhaseName::Reverting;
-                if self.newest().is_some_and(busy) || self.plans_made >= 4 {
-                    return Ok(());
-                }
-                self.out.faults.add(NEWER);
-                self.publish()
-            }
-            _ => self.button(),
+            0..=13 => self.old_fault(kind, (number, service)),
+            14..=26 => self.unkind_fault(kind, (number, service)),
+            27..=35 => self.typed(kind, (number, service)),
+            _ => self.button(service),
         }
     }
 
-    /// The coordinator dies; what its ledger says must be what it was.
-    fn replay(&mut self) -> Result<(), Finding> {
-        self.out.faults.add(REPLAYED);
-        if self.replayed()? != self.rollouts {
-            return Err(Finding::Replay { entries: self.ledger.len() });
+    /// What happens to machines and networks anywhere.
+    fn old_fault(
+        &mut self,
+        kind: u64,
+        (number, service): (Number, &ServiceName),
+    ) -> Result<(), Finding> {
+        match kind {
+            0..=2 => {
+                self.out.faults.add("connections cut");
+                self.cut(number)?;
+                let wait = self.random.below(90_000);
+                self.post(number, wait, Mail::Reconnect);
+            }
+            3 | 4 => {
+                let left = u32::try_from(self.random.below(3)).unwrap_or(0);
+                if let Some(site) = self.site(number, service) {
+                    site.fuse = Some(left);
+                }
+            }
+            5 => {
+                self.out.faults.add("coordinators replayed");
+                let view = self.replay()?;
+                if let Some(view) = view.filter(|_| self.random.one_in(4)) {
+                    self.out.faults.add("coordinators restarted");
+                    self.start_office(view)?;
+                }
+            }
+            6..=8 => {
+                self.out.faults.add("newer releases");
+                self.publish(service)?;
+            }
+            9 | 10 => self.set_clock(number),
+            11 if self.random.one_in(3) && self.hosts.len() > self.truth.gone.len() + 2 => {
+                self.out.faults.add("hosts deleted");
+                self.delete(number)?;
+            }
+            12 => {
+                if let Some(site) = self.site(number, service) {
+                    site.torn = true;
+                }
+            }
+            13 if self.random.one_in(4) => {
+                self.out.faults.add("coordinators restored from old backups");
+                self.restore()?;
+            }
+            _ => {}
         }
         Ok(())
     }
 
-    /// What the ledger says.
-    fn replayed(&self) -> Result<Vec<Rollout>, Finding> {
-        let rollouts = self.rollouts.iter().zip(&self.plans);
-        let mut again: Vec<Rollout> =
-            rollouts.map(|(was, plan)| Rollout::new(was.id().clone(), plan.clone())).collect();
-        let entries = self.ledger.len();
-        for (at, input, moment) in &self.ledger {
-            let replayed = again.get_mut(*at).map(|rollout| step(rollout, input, *moment));
-            if !matches!(replayed, Some(Ok(_))) {
-                return Err(Finding::Replay { entries });
-            }
-        }
-        Ok(again)
+    fn site(&mut self, number: Number, service: &ServiceName) -> Option<&mut Site> {
+        self.hosts.get_mut(&number)?.sites.get_mut(service)
     }
 
-    fn button(&mut self) -> Result<(), Finding> {
-        self.out.faults.add(BUTTON);
-        let Ok(by) = "ann".parse::<OperatorName>() else { return Ok(()) };
-        let why = "a person".to_owned();
-        let at = self.rollouts.len().saturating_sub(1);
-        let Some(rollout) = self.newest() else { return Ok(()) };
-        let plan = rollout.plan_hash();
-        let hosts: Vec<HostId> = self.hosts.keys().copied().collect();
-        let host = self.random.pick(&hosts).copied().unwrap_or_else(|| host_id(0));
-        let input = match self.random.below(16) {
-            0 => Input::Pause { by, why },
-            1 => Input::Halt { by, why },
-            2..=7 => Input::Resume { by, why },
-            8 => Input::Revert { by, why },
-            9 if self.random.one_in(4) => Input::Abort { by, why, keep: KeepOrRevert::Revert },
-            10 => Input::Approve { by, plan, wave: None },
-            11 => Input::Steer { by, why, steer: Steer::Exclude { host } },
-            12 => Input::Steer { by, why, steer: Steer::Retry { host } },
-            13 => Input::Steer { by, why, steer: Steer::Slow { max_in_flight: Some(1) } },
-            _ => Input::Steer { by, why, steer: Steer::Promote },
+    fn lot(
+        &mut self,
+        (number, service): (Number, &ServiceName),
+        (name, set): (&'static str, impl FnOnce(&mut Lot)),
+    ) {
+        if let Some(site) = self.site(number, service) {
+            set(&mut site.lot);
+            self.out.faults.add(name);
+            self.say(number);
+        }
+    }
+
+    /// What owners, disks and machines do that no release is to blame for.
+    fn unkind_fault(
+        &mut self,
+        kind: u64,
+        at: (Number, &ServiceName),
+    ) -> Result<(), Finding> {
+        let (number, service) = at;
+        match kind {
+            14 => {
+                self.out.faults.add("hosts paused by their owner");
+                let lift = self.random.one_in(2);
+                self.host(number, |host, now| {
+                    if let Some(site) = host.sites.get_mut(service) {
+                        site.pause((!lift).then_some("new memory"), now);
+                    }
+                })?;
+            }
+            15 => self.lot(at, ("units not allowed", |lot| lot.allowed = !lot.allowed)),
+            16 => self.lot(at, ("units missing", |lot| lot.installed = !lot.installed)),
+            17 => self.lot(at, ("disks without room", |lot| lot.room = !lot.room)),
+            18 => self.lot(at, ("files changed", |lot| lot.drifted = !lot.drifted)),
+            19 => self.lot(at, ("slow disks", |lot| lot.fsync_millis = 5_000)),
+            20 => self.fetches_fail(at),
+            21 => self.snapshot(number)?,
+            22 if self.random.one_in(4) => self.clone_machine(number),
+            23 => {
+                self.out.faults.add("services killed");
+                self.host(number, |host, now| {
+                    if let Some(site) = host.sites.get_mut(service) {
+                        site.kill(now);
+                    }
+                })?;
+            }
+            24 => {
+                self.out.faults.add("machines suspended");
+                let until = self.now.plus_millis(1_000 + self.random.below(120_000));
+                self.cut(number)?;
+                if let Some(host) = self.hosts.get_mut(&number) {
+                    host.asleep_until = Some(until);
+                }
+            }
+            25 => {
+                self.out.faults.add("reverts by hand on a host");
+                self.host(number, |host, now| {
+                    if let Some(site) = host.sites.get_mut(service) {
+                        site.revert_by_hand(now);
+                    }
+                })?;
+            }
+            26 if self.random.one_in(4) => {
+                if let Some(host) = self.hosts.get_mut(&number) {
+                    host.lies = true;
+                    self.truth.liars.insert(host.key);
+                }
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+
+    /// Bytes do not arrive, or arrive again: on one host, in a quarter of the fleet, or everywhere.
+    fn fetches_fail(&mut self, (number, service): (Number, &ServiceName)) {
+        let (name, step) = match self.random.below(3) {
+            0 => ("fetches that fail on a host", 0),
+            1 => ("fetches that fail on a site", 4),
+            _ => ("fetches that fail everywhere", 1),
         };
-        self.submit(at, input)
+        self.out.faults.add(name);
+        let Some(fetches) = self.site(number, service).map(|site| !site.lot.fetches) else { return };
+        for (other, host) in &mut self.hosts {
+            if *other == number || (step > 0 && other % step == number % step) {
+                for site in host.sites.values_mut() {
+                    site.lot.fetches = fetches;
+                }
+            }
+        }
+    }
+
+    /// A machine becomes what it was when it was photographed; else it is photographed.
+    pub(super) fn snapshot(&mut self, number: Number) -> Result<(), Finding> {
+        let Some(host) = self.hosts.get(&number) else { return Ok(()) };
+        let Some(mut photo) = self.photos.remove(&number) else {
+            self.photos.insert(number, host.clone());
+            return Ok(());
+        };
+        self.out.faults.add("snapshots put back");
+        self.cut(number)?;
+        if let Some(host) = self.hosts.get(&number) {
+            photo.session = host.session;
+            for (site, now) in photo.sites.values_mut().zip(host.sites.values()) {
+                site.meet_as(now);
+            }
+        }
+        photo.connected = false;
+        photo.asleep_until = None;
+        photo.crash();
+        self.hosts.insert(number, photo);
+        self.unconfirmed.retain(|(of, _), _| *of != number);
+        self.post(number, 2_000, Mail::Restart);
+        Ok(())
+    }
+
+    /// A second machine with the same key.
+    fn clone_machine(&mut self, number: Number) {
+        let Some(host) = self.hosts.get(&number) else { return };
+        self.out.faults.add("machines cloned");
+        let mut twin = host.clone();
+        self.truth.twins.insert(twin.key);
+        twin.connected = false;
+        twin.crash();
+        let copy = self.made;
+        self.made += 1;
+        self.hosts.insert(copy, twin);
+        self.post(copy, 2_000, Mail::Restart);
+    }
+
+    /// What persons type at `swell`.
+    fn typed(&mut self, kind: u64, (number, service): (Number, &ServiceName)) -> Result<(), Finding> {
+        let newest = self.truth.of(service).releases;
+        match kind {
+            27 if self.hosts.len() < 200 => {
+                self.out.faults.add("hosts new");
+                let number = self.new_host()?;
+                self.link(number)
+            }
+            28 => {
+                self.out.faults.add("hosts enrolled again");
+                self.enrol(number)?;
+                self.link(number)
+            }
+            29 if self.hosts.len() < 200 => {
+                self.out.faults.add("hosts wiped");
+                self.delete(number)?;
+                let number = self.new_host()?;
+                self.link(number)
+            }
+            30 => {
+                self.out.faults.add("releases again");
+                self.start_by_hand(service, newest)
+            }
+            31 => {
+                self.out.faults.add("older releases");
+                let older = self.random.below(newest);
+                self.start_by_hand(service, older)
+            }
+            32 if self.random.one_in(2) => {
+                self.out.faults.add("policies changed");
+                self.new_policy(service)
+            }
+            33 if self.random.one_in(2) => self.clear_host(number),
+            34 => {
+                let lift = self.random.one_in(2);
+                self.drain(number, lift)
+            }
+            35 => self.relabel(number),
+            _ => self.clear(service),
+        }
     }
 
     /// The clock of the coordinator is set, or that of a host for its next start.
-    fn set_clock(&mut self, id: HostId) -> Result<(), Finding> {
-        self.out.faults.add(SET);
+    fn set_clock(&mut self, number: Number) {
+        self.out.faults.add("clocks set");
         let hours = i64::try_from(self.random.below(49)).unwrap_or(0) - 24;
         let minutes = i64::try_from(self.random.below(60)).unwrap_or(0);
         let ahead = (hours * 60 + minutes) * 60_000;
         if self.random.one_in(2) {
-            self.hosts.entry(id).and_modify(|host| host.next_ahead = ahead);
-            return Ok(());
+            self.hosts.entry(number).and_modify(|host| host.next_ahead = ahead);
+            return;
         }
-        self.ahead = ahead;
-        self.set_at = Some(self.now);
-        Ok(())
-    }
-
-    /// A person deletes a host; it never comes back.
-    fn delete(&mut self, id: HostId) -> Result<(), Finding> {
-        if self.gone.len() + 1 >= self.hosts.len() || !self.gone.insert(id) {
-            return Ok(());
-        }
-        self.out.faults.add(DELETED);
-        self.cut(id)?;
-        self.words.remove(&id);
-        // Nobody counts on it any more.
-        self.carried.remove(&id);
-        self.submit(self.rollouts.len().saturating_sub(1), Input::Removed { host: id })
-    }
-
-    /// The coordinator's machine is lost; it starts again from a backup that is some entries old, its
-    /// ledger is let grow past what was told before, and a rollout is started.
-    fn restore(&mut self) -> Result<(), Finding> {
-        let kept = self.ledger.len() - usize_of(self.random.below(40)).min(self.ledger.len());
-        let known = self.planned_at.iter().filter(|planned| **planned < kept).count();
-        if known == 0 {
-            return Ok(());
-        }
-        self.out.faults.add(RESTORED);
-        self.ledger.truncate(kept);
-        self.plans.truncate(known);
-        self.planned_at.truncate(known);
-        self.rollouts = self.replayed()?;
-        self.written = self.ledger.last().map_or(self.written, |(_, _, moment)| moment.now);
-        self.restored = true;
-        self.words.clear();
-        self.sent.clear();
-        self.carried.clear();
-        self.stopped_since = None;
-        let ids: Vec<HostId> = self.hosts.keys().copied().collect();
-        for id in ids {
-            self.cut(id)?;
-            let wait = self.random.below(10_000);
-            self.post(id, wait, Mail::Reconnect);
-        }
-        if self.newest().is_some_and(|rollout| rollout.phase().name() == PhaseName::Reverting)
-            && let Ok(by) = "ann".parse()
-        {
-            let why = "restored".to_owned();
-            self.submit(known - 1, Input::Abort { by, why, keep: KeepOrRevert::Keep })?;
-        }
-        self.publish()
+        self.office.ahead = ahead;
+        self.office.set_at = Some(self.now);
     }
 
     /// An agent starts again, perhaps without its journal.
-    pub(super) fn again(&mut self, id: HostId) -> Result<(), Finding> {
-        if self.hosts.get(&id).is_some_and(|host| host.torn) {
-            self.out.faults.add(TORN);
+    pub(super) fn again(&mut self, number: Number) -> Result<(), Finding> {
+        let host = self.hosts.get(&number);
+        if host.is_some_and(|host| host.sites.values().any(|site| site.torn)) {
+            self.out.faults.add("journals torn");
         }
-        self.host(id, |host, now| host.restart(now))
+        self.starts += 1;
+        let instance = self.starts;
+        self.host(number, |host, now| host.restart(instance, now))
     }
 
-    /// The number of the release that is brought next: mostly a new one, at times one that a person
-    /// cleared and starts again.
-    pub(super) fn release_to_bring(&mut self) -> u64 {
-        if self.newest_release > 0 && self.random.one_in(5) {
-            self.out.faults.add(AGAIN);
-            return 1 + self.random.below(self.newest_release);
+    /// What a hostile host reports has nothing to do with what it is.
+    pub(super) fn lie(&mut self, report: &mut Report) {
+        self.out.faults.add("lies");
+        let states = [
+            HostState::Idle,
+            HostState::Fetching,
+            HostState::Staged,
+            HostState::Switching,
+            HostState::Probing,
+            HostState::Baking,
+            HostState::Committed,
+            HostState::Reverting,
+            HostState::Stuck,
+        ];
+        let steps = [
+            FailedStep::Stage,
+            FailedStep::Switch,
+            FailedStep::Probe,
+            FailedStep::Bake,
+            FailedStep::Revert,
+        ];
+        let verdicts = [Verdict::Pass, Verdict::Fail, Verdict::Inconclusive];
+        for standing in &mut report.services {
+            let newest = self.truth.of(&standing.service).releases;
+            let random = &mut self.random;
+            let some = |random: &mut crate::random::Random| {
+                let number = random.below(newest + 2);
+                (number <= newest).then(|| release(&standing.service, number).0)
+            };
+            standing.state = random.pick(&states).copied().unwrap_or(HostState::Idle);
+            (standing.running, standing.target) = (some(random), some(random));
+            standing.health = random.pick(&verdicts).copied().unwrap_or(Verdict::Pass);
+            let step = random.pick(&steps).copied().unwrap_or(FailedStep::Stage);
+            let (why, reverted) = ("a lie".to_owned(), random.one_in(2));
+            let failed = some(random).filter(|_| random.one_in(2));
+            standing.failure = failed.map(|release| Failure { release, step, why, reverted });
+            for number in 0..=newest {
+                // Nobody can tell it from the truth.
+                self.truth.speaks_against(release(&standing.service, number).0);
+            }
         }
-        self.newest_release += 1;
-        self.newest_release
     }
-}
-
-fn usize_of(number: u64) -> usize {
-    usize::try_from(number).unwrap_or(usize::MAX)
 }

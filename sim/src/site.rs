@@ -1,0 +1,721 @@
+//! One service on a simulated machine: the real machine of the agent, a journal that survives a crash, a live
+//! link, what each release does here and what the owner lets it do. Owns how actions become events; never
+//! judges.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+use groundswell_common::condition::{ServiceCondition, UnitCondition, UnitLoad};
+use groundswell_common::directive::ServiceWish;
+use groundswell_common::report::{FailedStep, Failure, Standing};
+use groundswell_common::{ReleaseId, RolloutId, ServiceName, Timestamp, Version};
+use groundswell_machine::{Action, Again, Event, Known, Service, State, StuckCause, Wish};
+
+use crate::draw::unit;
+
+/// Milliseconds between two tries of a download.
+const FETCH_AGAIN_MILLIS: u64 = 20_000;
+
+/// What a release does on a host.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Nature {
+    /// It works.
+    Good,
+    /// Its own bytes are wrong: it cannot be staged.
+    Unstageable,
+    /// It does not start.
+    DeadAtSwitch,
+    /// Its start job never ends.
+    Hangs,
+    /// It starts and never passes its probes.
+    NeverPasses,
+    /// It passes and fails while it bakes.
+    FailsInBake,
+    /// It fails after it was committed.
+    FailsLater,
+}
+
+/// What the owner of the host, its disk and its network give the service.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Lot {
+    /// Whether the owner allows its unit.
+    pub(crate) allowed: bool,
+    /// Whether its unit is installed.
+    pub(crate) installed: bool,
+    /// Whether there is room for another release.
+    pub(crate) room: bool,
+    /// Whether bytes arrive.
+    pub(crate) fetches: bool,
+    /// Whether somebody changed what is live.
+    pub(crate) drifted: bool,
+    /// Milliseconds that one fsync takes.
+    pub(crate) fsync_millis: u64,
+    /// Milliseconds until it asks once more for a permit that was denied.
+    pub(crate) ask_later_millis: u64,
+}
+
+impl Default for Lot {
+    fn default() -> Self {
+        let (allowed, installed, room, fetches) = (true, true, true, true);
+        let (drifted, fsync_millis, ask_later_millis) = (false, 1, 30_000);
+        Self { allowed, installed, room, fetches, drifted, fsync_millis, ask_later_millis }
+    }
+}
+
+/// What the site will do at some time.
+#[derive(Clone, Debug)]
+enum Due {
+    Event(Event),
+    /// A question for a permit that was not answered.
+    AskAgain,
+    /// A download that did not come through.
+    Fetch(ReleaseId, Way),
+    /// The rename of the live link, after the fsync of what comes before it.
+    Rename(Known),
+}
+
+/// In which direction a release is brought.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Way {
+    Forward,
+    Back,
+}
+
+/// A question for a permit on its way to the coordinator.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Ask {
+    /// For which service.
+    pub(crate) service: ServiceName,
+    /// For which release.
+    pub(crate) release: ReleaseId,
+    /// Under which generation.
+    pub(crate) generation: u64,
+    /// Tells questions apart.
+    pub(crate) nonce: u64,
+}
+
+/// A permit that was given and is neither used nor void.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Permit {
+    nonce: u64,
+    void_at: Timestamp,
+}
+
+/// How what is live came here.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Brought {
+    /// Which release.
+    pub(crate) release: ReleaseId,
+    /// By which rollout; `None` for what a host outside every rollout gets.
+    pub(crate) rollout: Option<RolloutId>,
+}
+
+/// What happened here that the world looks at once.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Seen {
+    /// The live link was renamed to a release, under a permit.
+    Renamed(Brought),
+    /// The release failed after it had been switched to, or its own bytes are wrong.
+    Failed(ReleaseId),
+    /// Nothing is live any more; what ran before.
+    Emptied(ReleaseId),
+    /// What is live committed without having passed its probes for its bake.
+    Unearned(ReleaseId),
+    /// A permit with this number is used up or given back.
+    Done(u64),
+}
+
+/// One service on one machine.
+#[derive(Clone, Debug)]
+pub(crate) struct Site {
+    service: ServiceName,
+    machine: Service,
+    journal: Service,
+    /// What the live link names.
+    pub(crate) live: Option<ReleaseId>,
+    /// What the link beside it names: the release before.
+    before: Option<ReleaseId>,
+    /// Releases that are complete on its disk.
+    disk: BTreeMap<ReleaseId, Known>,
+    due: VecDeque<(Timestamp, u64, Due)>,
+    /// Work of an older number is forgotten.
+    number: u64,
+    up: bool,
+    /// The agent dies after so many more actions.
+    pub(crate) fuse: Option<u32>,
+    slowness: u64,
+    /// What it is given.
+    pub(crate) lot: Lot,
+    /// How what is live came here, where a switch brought it.
+    pub(crate) brought: Option<Brought>,
+    /// Releases that committed here.
+    ever: BTreeSet<ReleaseId>,
+    /// When the probes of a release passed, of what is live and what it would go back to.
+    passed: BTreeMap<ReleaseId, Timestamp>,
+    /// By how many milliseconds its clock is ahead.
+    ahead: i64,
+    /// Whether its journal cannot be read at its next start.
+    pub(crate) torn: bool,
+    /// Whether a person must look before the journal is written again.
+    frozen: bool,
+    natures: BTreeMap<ReleaseId, Nature>,
+    asks: Vec<Ask>,
+    asked: u64,
+    permit: Option<Permit>,
+    seen: Vec<Seen>,
+    /// Reports that the agent sent since it started.
+    reports: u64,
+    /// The first of them that says of the newest switch that it is done.
+    probing_since: u64,
+    seqs: BTreeMap<ReleaseId, (u64, Version)>,
+}
+
+impl Site {
+    /// A service that runs nothing yet.
+    #[must_use]
+    pub(crate) fn new(service: ServiceName, slowness: u64) -> Self {
+        Self {
+            service,
+            journal: Service::new(),
+            machine: Service::new(),
+            live: None,
+            before: None,
+            disk: BTreeMap::new(),
+            due: VecDeque::new(),
+            number: 0,
+            up: true,
+            fuse: None,
+            slowness,
+            lot: Lot::default(),
+            brought: None,
+            ever: BTreeSet::new(),
+            passed: BTreeMap::new(),
+            ahead: 0,
+            torn: false,
+            frozen: false,
+            natures: BTreeMap::new(),
+            asks: Vec::new(),
+            asked: 0,
+            permit: None,
+            seen: Vec::new(),
+            reports: 0,
+            probing_since: 1,
+            seqs: BTreeMap::new(),
+        }
+    }
+
+    /// It has run `first` for long.
+    pub(crate) fn adopt(&mut self, first: &Known) {
+        self.machine.adopt(first.clone(), None);
+        self.journal = self.machine.clone();
+        self.live = Some(first.id);
+        self.disk.insert(first.id, first.clone());
+        self.ever.insert(first.id);
+        self.passed.insert(first.id, Timestamp::from_millis(0));
+        self.seqs.insert(first.id, (first.seq, first.version.clone()));
+    }
+
+    /// Says what a release does here.
+    pub(crate) fn meet(&mut self, release: ReleaseId, nature: Nature, (seq, version): (u64, Version)) {
+        self.natures.entry(release).or_insert(nature);
+        self.seqs.insert(release, (seq, version));
+    }
+
+    /// What releases are and do is no matter of the machine's state: a copy knows what the other knows.
+    pub(crate) fn meet_as(&mut self, other: &Self) {
+        self.natures.clone_from(&other.natures);
+        self.seqs.clone_from(&other.seqs);
+    }
+
+    /// What it says of itself.
+    #[must_use]
+    pub(crate) fn standing(&self) -> Standing {
+        self.machine.standing(&self.service)
+    }
+
+    /// What the host has and lacks for it.
+    pub(crate) fn condition(&self) -> ServiceCondition {
+        let load = if self.lot.installed { UnitLoad::Loaded } else { UnitLoad::NotFound };
+        let unit = UnitCondition { unit: unit(&self.service), load };
+        let units = if self.lot.allowed { vec![unit] } else { Vec::new() };
+        let paused = self.machine.paused.clone();
+        ServiceCondition { paused, units, ..ServiceCondition::new(self.service.clone()) }
+    }
+
+    /// Where its machine stands.
+    #[must_use]
+    pub(crate) fn state(&self) -> &State {
+        &self.machine.state
+    }
+
+    /// The rollout behind its newest wish.
+    #[must_use]
+    pub(crate) fn wished_by(&self) -> Option<&RolloutId> {
+        self.machine.wish.as_ref().and_then(|wish| wish.rollout.as_ref())
+    }
+
+    /// Whether the owner has paused it.
+    #[must_use]
+    pub(crate) fn is_paused(&self) -> bool {
+        self.machine.paused.is_some()
+    }
+
+    /// Whether the live release is complete on its disk.
+    #[must_use]
+    pub(crate) fn live_is_whole(&self) -> bool {
+        self.live.is_none_or(|live| self.disk.contains_key(&live))
+    }
+
+    /// Whether it serves with something that has not proved itself: between its switch and its commit
+    /// or return.
+    #[must_use]
+    pub(crate) fn in_flight(&self) -> bool {
+        match &self.machine.state {
+            State::Switching { .. }
+            | State::Probing { .. }
+            | State::Baking { .. }
+            | State::Reverting { .. } => true,
+            State::Idle {}
+            | State::Fetching { .. }
+            | State::Staged { .. }
+            | State::Committed {}
+            | State::Stuck { .. } => false,
+        }
+    }
+
+    /// Takes its part of a directive that was accepted.
+    pub(crate) fn wish(&mut self, generation: u64, wish: &ServiceWish, now: Timestamp) {
+        let wish = Wish {
+            generation,
+            action: wish.action,
+            probe_deadline_secs: wish.probe_deadline_secs,
+            bake_secs: wish.bake_secs,
+            probe_interval_secs: wish.probe_interval_secs,
+            confirm_by_contact: wish.confirm_by_contact,
+            rollout: wish.rollout.clone(),
+        };
+        self.step(Event::Wish(wish), now);
+    }
+
+    /// The answer to a question: until when it may switch, or when to ask again.
+    pub(crate) fn answer(&mut self, ask: &Ask, answer: Result<Timestamp, Again>, now: Timestamp) {
+        let (release, generation) = (ask.release, ask.generation);
+        match answer {
+            Ok(void_at) if now < void_at => {
+                self.permit = Some(Permit { nonce: ask.nonce, void_at });
+                self.step(Event::Permitted { release, generation }, now);
+                if !matches!(self.machine.state, State::Switching { .. }) {
+                    self.give_back();
+                }
+            }
+            Ok(_) => {
+                self.seen.push(Seen::Done(ask.nonce));
+                self.step(Event::Denied { generation, again: Again::Soon }, now);
+            }
+            Err(again) => self.step(Event::Denied { generation, again }, now),
+        }
+    }
+
+    fn give_back(&mut self) {
+        if let Some(permit) = self.permit.take() {
+            self.seen.push(Seen::Done(permit.nonce));
+        }
+    }
+
+    /// The agent's report has this number.
+    pub(crate) fn number_report(&mut self, number: u64) {
+        self.reports = number;
+    }
+
+    /// The coordinator has one of the agent's reports.
+    pub(crate) fn acknowledged(&mut self, report: u64, now: Timestamp) {
+        if self.machine.wants_contact() && report >= self.probing_since {
+            self.step(Event::Contact, now);
+        }
+    }
+
+    /// Whether contact with the coordinator would bring it on.
+    #[must_use]
+    pub(crate) fn wants_contact(&self) -> bool {
+        self.machine.wants_contact()
+    }
+
+    /// Whether the newest wish asks for contact after a switch.
+    #[must_use]
+    pub(crate) fn confirms_by_contact(&self) -> bool {
+        self.machine.wish.as_ref().is_some_and(|wish| wish.confirm_by_contact)
+    }
+
+    /// Its network is back.
+    pub(crate) fn linked(&mut self, now: Timestamp) {
+        self.step(Event::Linked, now);
+    }
+
+    /// Its owner pauses it, or lets it go on.
+    pub(crate) fn pause(&mut self, why: Option<&str>, now: Timestamp) {
+        self.step(Event::Paused(why.map(str::to_owned)), now);
+    }
+
+    /// A person on the host wants the release before back.
+    pub(crate) fn revert_by_hand(&mut self, now: Timestamp) {
+        if self.machine.takes_revert_by_hand() {
+            self.step(Event::RevertByHand("a person".to_owned()), now);
+        }
+    }
+
+    /// Its process is killed.
+    pub(crate) fn kill(&mut self, now: Timestamp) {
+        let why = "it was killed".to_owned();
+        let event = match &self.machine.state {
+            State::Probing { .. } | State::Baking { .. } => Event::Failed { why },
+            State::Committed {} => {
+                let at = now.plus_millis(10_000);
+                self.due.push_back((at, self.number, Due::Event(Event::Well)));
+                Event::Ill { why }
+            }
+            State::Idle {}
+            | State::Fetching { .. }
+            | State::Staged { .. }
+            | State::Switching { .. }
+            | State::Reverting { .. }
+            | State::Stuck { .. } => return,
+        };
+        self.step(event, now);
+    }
+
+    /// The agent dies: what was not in the journal is gone, and so is the work under way.
+    pub(crate) fn crash(&mut self) {
+        self.up = false;
+        self.machine = self.journal.clone();
+        self.due.clear();
+        self.asks.clear();
+        self.permit = None;
+        self.reports = 0;
+        self.number += 1;
+    }
+
+    /// Whether the agent died in what it did.
+    #[must_use]
+    pub(crate) fn is_up(&self) -> bool {
+        self.up
+    }
+
+    /// The agent starts again, with its clock so far ahead.
+    pub(crate) fn restart(&mut self, ahead: i64, now: Timestamp) {
+        self.up = true;
+        self.probing_since = 1;
+        self.ahead = ahead;
+        if std::mem::take(&mut self.torn) || self.frozen {
+            self.frozen = true;
+            let mut machine = Service::new();
+            let actions = machine.stick(StuckCause::Journal);
+            let why = "its journal cannot be read".to_owned();
+            let failed =
+                |release| Failure { release, step: FailedStep::Revert, why, reverted: false };
+            machine.failure = self.live.map(failed);
+            return self.keep(machine, actions, now);
+        }
+        let (machine, actions) = self.journal.clone().resume(self.live, self.local(now));
+        self.keep(machine, actions, now);
+    }
+
+    /// A person has looked at a journal that could not be read.
+    pub(crate) fn unstick(&mut self, now: Timestamp) {
+        if !std::mem::take(&mut self.frozen) {
+            return;
+        }
+        let mut machine = Service::new();
+        if let Some(known) = self.live.and_then(|live| self.disk.get(&live)) {
+            let previous = self.before.and_then(|before| self.disk.get(&before)).cloned();
+            machine.adopt(known.clone(), previous);
+            // The person vouches for what runs.
+            self.passed.insert(known.id, Timestamp::from_millis(0));
+        }
+        let (machine, actions) = machine.resume(self.live, self.local(now));
+        self.keep(machine, actions, now);
+    }
+
+    fn local(&self, now: Timestamp) -> Timestamp {
+        Timestamp::from_millis(now.as_millis().saturating_add_signed(self.ahead))
+    }
+
+    /// The world's time of a time by its clock.
+    fn world(&self, local: Timestamp) -> Timestamp {
+        Timestamp::from_millis(local.as_millis().saturating_add_signed(-self.ahead))
+    }
+
+    /// Questions for permits since it was asked last.
+    pub(crate) fn take_asks(&mut self) -> Vec<Ask> {
+        std::mem::take(&mut self.asks)
+    }
+
+    /// What happened since it was asked last.
+    pub(crate) fn take_seen(&mut self) -> Vec<Seen> {
+        std::mem::take(&mut self.seen)
+    }
+
+    /// When something happens here by itself.
+    #[must_use]
+    pub(crate) fn next(&self) -> Option<Timestamp> {
+        self.due.iter().map(|(at, _, _)| *at).min().filter(|_| self.up)
+    }
+
+    /// Lets one thing happen that is due.
+    pub(crate) fn advance(&mut self, now: Timestamp) {
+        let ripe = self.due.iter().position(|(at, _, _)| *at <= now);
+        let Some((_, number, due)) = ripe.and_then(|at| self.due.remove(at)) else { return };
+        match due {
+            Due::AskAgain => self.step(Event::AskAgain, now),
+            // Of work that was cancelled.
+            Due::Event(_) | Due::Fetch(..) | Due::Rename(_) if number != self.number => {}
+            Due::Event(event) => self.step(event, now),
+            Due::Fetch(release, way) => self.stage(release, way, now),
+            Due::Rename(target) => self.rename(&target, now),
+        }
+    }
+
+    /// Step, save, act: as the agent's driver does it.
+    fn step(&mut self, event: Event, now: Timestamp) {
+        if !self.up {
+            return;
+        }
+        let (machine, actions) = self.machine.clone().step(event, self.local(now));
+        self.keep(machine, actions, now);
+    }
+
+    fn keep(&mut self, machine: Service, actions: Vec<Action>, now: Timestamp) {
+        if self.machine.state.name() != machine.state.name() {
+            self.probing_since = self.reports + 1;
+        }
+        let failure = machine.failure.as_ref().filter(|failure| failure.step != FailedStep::Stage);
+        if failure != self.machine.failure.as_ref() && self.lot.installed {
+            self.seen.extend(failure.map(|failure| Seen::Failed(failure.release)));
+        }
+        let commits = |state: &State| matches!(state, State::Committed {});
+        if commits(&machine.state) && !commits(&self.machine.state) {
+            self.commits(machine.wish.as_ref(), &self.machine.state.clone(), now);
+        }
+        self.machine = machine;
+        self.journal = self.machine.clone();
+        for action in actions {
+            match self.fuse {
+                Some(0) => {
+                    self.fuse = None;
+                    return self.crash();
+                }
+                Some(left) => self.fuse = Some(left - 1),
+                None => {}
+            }
+            self.act(action, now);
+        }
+    }
+
+    /// Whether it has passed its probes, for its whole bake where it comes from there.
+    fn commits(&mut self, wish: Option<&Wish>, from: &State, now: Timestamp) {
+        let Some(live) = self.live else { return };
+        let bake_secs = match from {
+            State::Baking { .. } | State::Probing { .. } => wish.map_or(0, |wish| wish.bake_secs),
+            State::Idle {}
+            | State::Fetching { .. }
+            | State::Staged { .. }
+            | State::Switching { .. }
+            | State::Committed {}
+            | State::Reverting { .. }
+            | State::Stuck { .. } => 0,
+        };
+        let baked = |passed: &Timestamp| passed.plus_secs(bake_secs) <= now;
+        if self.passed.get(&live).is_some_and(baked) {
+            self.ever.insert(live);
+        } else {
+            self.seen.push(Seen::Unearned(live));
+        }
+    }
+
+    fn after(&mut self, millis: u64, now: Timestamp, event: Event) {
+        let at = now.plus_millis(millis.saturating_mul(self.slowness));
+        self.due.push_back((at, self.number, Due::Event(event)));
+    }
+
+    fn nature(&self, release: ReleaseId) -> Nature {
+        self.natures.get(&release).copied().unwrap_or(Nature::Good)
+    }
+
+    fn act(&mut self, action: Action, now: Timestamp) {
+        match action {
+            Action::Cancel => {
+                self.number += 1;
+                self.give_back();
+            }
+            Action::Stage { release, back } => {
+                let way = if back { Way::Back } else { Way::Forward };
+                self.stage(release, way, now);
+            }
+            Action::Ask { release, generation } => {
+                self.asked += 1;
+                let (service, nonce) = (self.service.clone(), self.asked);
+                self.asks.push(Ask { service, release, generation, nonce });
+            }
+            Action::AskAfter(again) => {
+                let millis = match again {
+                    Again::Soon => 1_000,
+                    Again::Later => self.lot.ask_later_millis,
+                };
+                self.due.retain(|(_, _, due)| !matches!(due, Due::AskAgain));
+                self.due.push_back((now.plus_millis(millis), self.number, Due::AskAgain));
+            }
+            Action::Activate { target } => self.activate(target, now),
+            Action::Start => self.start(now),
+            Action::Probe { deadline, .. } => self.probe(self.world(deadline), now),
+            Action::Watch { until, .. } => self.watch(self.world(until), now),
+            Action::Guard { until, well, .. } => self.guard(self.world(until), well, now),
+            Action::Restore { to, .. } => self.restore(to, now),
+            Action::Ensure => {}
+            Action::Prune => {
+                let kept = self.machine.kept();
+                self.disk
+                    .retain(|release, _| kept.contains(release) || Some(*release) == self.live);
+            }
+        }
+    }
+
+    /// Why the host does not take the release, whatever the release is like.
+    fn refuses(&self, seq: u64, way: Way) -> Option<&'static str> {
+        let running = self.machine.running.as_ref().map(|known| known.seq);
+        match way {
+            _ if seq < self.machine.floor => Some("below the floor"),
+            Way::Forward if running.is_some_and(|running| seq < running) => Some("step down"),
+            Way::Forward | Way::Back if !self.lot.allowed => Some("its unit is not allowed here"),
+            Way::Forward | Way::Back if !self.lot.room => Some("no room"),
+            Way::Forward | Way::Back if self.lot.drifted => Some("what is live was changed"),
+            Way::Forward | Way::Back => None,
+        }
+    }
+
+    fn stage(&mut self, release: ReleaseId, way: Way, now: Timestamp) {
+        if !self.lot.fetches {
+            let at = now.plus_millis(FETCH_AGAIN_MILLIS);
+            self.due.push_back((at, self.number, Due::Fetch(release, way)));
+            return;
+        }
+        let known = self.seqs.get(&release).map(|(seq, version)| Known {
+            id: release,
+            version: version.clone(),
+            seq: *seq,
+            floor: 0,
+            one_way: false,
+        });
+        let Some(known) = known else { return };
+        if let Some(why) = self.refuses(known.seq, way) {
+            let why = why.to_owned();
+            return self.after(100, now, Event::StageFailed { release, why });
+        }
+        if self.nature(release) == Nature::Unstageable {
+            self.seen.push(Seen::Failed(release));
+            let why = "its digest differs".to_owned();
+            return self.after(1_500, now, Event::StageFailed { release, why });
+        }
+        self.disk.insert(release, known.clone());
+        self.after(1_500, now, Event::Staged(known));
+    }
+
+    /// The last look, and the fsync before the rename.
+    fn activate(&mut self, target: Known, now: Timestamp) {
+        if let Some(why) = self.refuses(target.seq, Way::Forward) {
+            self.give_back();
+            let (release, why) = (target.id, why.to_owned());
+            return self.after(1, now, Event::StageFailed { release, why });
+        }
+        let at = now.plus_millis(self.lot.fsync_millis);
+        self.due.push_back((at, self.number, Due::Rename(target)));
+    }
+
+    fn rename(&mut self, target: &Known, now: Timestamp) {
+        self.passed.remove(&target.id);
+        self.before = self.live;
+        self.live = Some(target.id);
+        let rollout = self.machine.switched_for.clone();
+        let brought = Brought { release: target.id, rollout };
+        self.brought = Some(brought.clone());
+        self.seen.push(Seen::Renamed(brought));
+        self.give_back();
+        self.start(now);
+    }
+
+    /// Starts what is live.
+    fn start(&mut self, now: Timestamp) {
+        let Some(live) = self.live else { return };
+        if !self.lot.installed {
+            let why = "its unit is not found".to_owned();
+            return self.after(200, now, Event::SwitchFailed { why });
+        }
+        match self.nature(live) {
+            Nature::DeadAtSwitch => {
+                let why = "it does not start".to_owned();
+                self.after(200, now, Event::SwitchFailed { why });
+            }
+            Nature::Hangs => self.seen.push(Seen::Failed(live)),
+            Nature::Good
+            | Nature::Unstageable
+            | Nature::NeverPasses
+            | Nature::FailsInBake
+            | Nature::FailsLater => self.after(200, now, Event::Switched),
+        }
+    }
+
+    fn restore(&mut self, to: Option<Known>, now: Timestamp) {
+        if !self.lot.installed {
+            let why = "its unit is not found".to_owned();
+            return self.after(300, now, Event::RestoreFailed { why, back: false });
+        }
+        let (left, to) = (self.live, to.map(|to| to.id));
+        if let (Some(left), None) = (left, to) {
+            // Before what is left, something else proved itself here.
+            if self.ever.iter().any(|ever| *ever != left) {
+                self.seen.push(Seen::Emptied(left));
+            }
+        }
+        self.live = to;
+        self.before = None;
+        self.brought = None;
+        let live = self.live;
+        self.passed.retain(|release, _| Some(*release) == live);
+        // What comes back passes its probes, or it is not back.
+        self.passed.extend(live.map(|live| (live, now)));
+        self.after(300, now, Event::Restored);
+    }
+
+    fn probe(&mut self, deadline: Timestamp, now: Timestamp) {
+        let never = self.live.is_some_and(|live| self.nature(live) == Nature::NeverPasses);
+        let at = now.plus_millis(800 * self.slowness);
+        let late = never || at > deadline;
+        let event = match late {
+            true => Event::Failed { why: "its probes do not pass".to_owned() },
+            false => Event::Passed,
+        };
+        if let Some(live) = self.live.filter(|_| !late) {
+            self.passed.insert(live, at);
+        }
+        let at = if late { deadline.max(now) } else { at };
+        self.due.push_back((at, self.number, Due::Event(event)));
+    }
+
+    fn watch(&mut self, until: Timestamp, now: Timestamp) {
+        let fails = self.live.is_some_and(|live| self.nature(live) == Nature::FailsInBake);
+        let (at, event) = match fails {
+            true => {
+                let half = until.millis_since(now) / 2;
+                (now.plus_millis(half), Event::Failed { why: "it dies while it bakes".to_owned() })
+            }
+            false => (until.max(now), Event::Passed),
+        };
+        self.due.push_back((at, self.number, Due::Event(event)));
+    }
+
+    fn guard(&mut self, until: Timestamp, well: bool, now: Timestamp) {
+        let ill = self.live.is_some_and(|live| self.nature(live) == Nature::FailsLater);
+        let at = now.plus_millis(20_000);
+        if ill && well && at < until {
+            let event = Event::Ill { why: "it dies after a while".to_owned() };
+            self.due.push_back((at, self.number, Due::Event(event)));
+        }
+    }
+}

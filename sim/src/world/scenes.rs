@@ -1,0 +1,255 @@
+//! What people met, each as the shortest story that showed it: no chance and no other fault, so that what is
+//! drawn may change and the story stays.
+
+use groundswell_common::ServiceName;
+
+use super::{Number, World};
+use crate::check::{NOT_HELD_YET, Property};
+use crate::draw::{SERVICES, spelt};
+use crate::host::Host;
+use crate::site::Nature;
+
+/// Events within which a story is over.
+const EVENTS_MAX: usize = 2_000;
+
+fn shop() -> ServiceName {
+    spelt(SERVICES[0])
+}
+
+/// Nothing may fail, and everything goes back.
+fn strict() -> String {
+    let service = shop();
+    format!(
+        "service = \"{service}\"\ntargets = \"*\"\nmax_in_flight = 1\nfailure_budget = 0\n\
+         on_breach = \"revert-all\"\nbake_secs = 0\nhost_bake_secs = 10\n[[wave]]\ncount = 1\n\
+         [[wave]]\nrest = true\n"
+    )
+}
+
+/// A fleet that has run the first release of one service for long.
+fn fleet(hosts: u64) -> World {
+    let mut world = World::new(1, &Property::ALL);
+    world.faults_on = false;
+    world.services.truncate(1);
+    world.begin(hosts, true).unwrap();
+    drop(world.control().put_policy(&spelt("ann"), &shop(), &strict()));
+    world.settle().unwrap();
+    world
+}
+
+impl World {
+    fn until_over(&mut self) {
+        for _ in 0..EVENTS_MAX {
+            let over = self.newest(&shop()).is_none_or(groundswell_rollout::Rollout::is_over);
+            if over && self.is_quiet() {
+                return;
+            }
+            if !self.event().unwrap() {
+                return;
+            }
+        }
+    }
+
+    fn for_secs(&mut self, secs: u64) {
+        let until = self.now.plus_secs(secs);
+        while self.now < until && self.event().unwrap() {}
+    }
+
+    fn is_quiet(&self) -> bool {
+        self.mail.is_empty() && !self.hosts.values().any(Host::in_flight)
+    }
+
+    fn brings(&mut self, nature: Nature) {
+        self.bring(&shop(), |_| nature).unwrap();
+        self.until_over();
+    }
+
+    fn lot_of(&mut self, number: Number) -> &mut crate::site::Lot {
+        &mut self.hosts.get_mut(&number).unwrap().sites.get_mut(&shop()).unwrap().lot
+    }
+
+    fn runs(&self, number: Number) -> Option<u64> {
+        let live = self.hosts[&number].sites[&shop()].live?;
+        (0..9).find(|known| crate::draw::release(&shop(), *known).0 == live)
+    }
+
+    /// The story shows this fault on the code of today: once it does not, it must hold.
+    fn shows(&mut self, property: Property) {
+        self.ended().unwrap();
+        assert!(NOT_HELD_YET.contains(&property), "nothing is known to be wrong with {property:?}");
+        let found: Vec<Property> = self.out.not_held.keys().copied().collect();
+        assert!(found.contains(&property), "it holds by now: {property:?} is not in {found:?}");
+    }
+
+    /// The story ends as it should.
+    fn holds(&mut self) {
+        self.ended().unwrap();
+        assert!(self.out.not_held.is_empty(), "{:?}", self.out.not_held);
+    }
+}
+
+#[test]
+fn a_new_host_that_does_not_allow_the_unit_takes_nobody_down() {
+    let mut world = fleet(3);
+    let new = world.new_host().unwrap();
+    world.lot_of(new).allowed = false;
+    world.link(new).unwrap();
+    world.for_secs(60);
+    world.clear_host(new).unwrap();
+    world.start_by_hand(&shop(), 0).unwrap();
+    world.until_over();
+    world.holds();
+    assert_eq!([world.runs(0), world.runs(1), world.runs(2)], [Some(0); 3]);
+}
+
+#[test]
+fn what_was_cleared_stays_cleared_when_a_host_comes_back() {
+    let mut world = fleet(3);
+    world.brings(Nature::DeadAtSwitch);
+    let bad = crate::draw::release(&shop(), 1).0;
+    assert!(world.office.view().releases[&bad].poisoned.is_some());
+    world.control().clear(&spelt("ann"), &bad, "the port was taken").unwrap();
+    world.truth.clears(bad);
+    world.settle().unwrap();
+    world.link(0).unwrap();
+    world.for_secs(10);
+    world.holds();
+    assert_eq!(world.office.view().releases[&bad].poisoned, None);
+}
+
+#[test]
+fn a_host_whose_unit_was_missing_commits_only_what_has_passed() {
+    let mut world = fleet(2);
+    world.bring(&shop(), |_| Nature::Good).unwrap();
+    let key = world.newest(&shop()).unwrap().plan().waves[1].hosts[0].id;
+    let late = *world.hosts.iter().find(|(_, host)| host.key == key).unwrap().0;
+    world.lot_of(late).installed = false;
+    world.until_over();
+    world.lot_of(late).installed = true;
+    let id = crate::draw::release(&shop(), 1).0;
+    drop(world.control().clear(&spelt("ann"), &id, "the unit is there"));
+    world.truth.clears(id);
+    world.clear_host(late).unwrap();
+    world.start_by_hand(&shop(), 1).unwrap();
+    world.until_over();
+    world.for_secs(120);
+    world.shows(Property::Unearned);
+}
+
+#[test]
+fn after_a_failed_release_there_is_a_way_back_to_the_one_before() {
+    let mut world = fleet(3);
+    world.brings(Nature::Good);
+    world.brings(Nature::DeadAtSwitch);
+    assert_eq!([world.runs(0), world.runs(1), world.runs(2)], [Some(1); 3]);
+    world.go_back(&shop()).unwrap();
+    world.until_over();
+    world.holds();
+    assert_eq!([world.runs(0), world.runs(1), world.runs(2)], [Some(0); 3]);
+}
+
+#[test]
+fn a_revert_reaches_a_host_that_enrolled_after_the_rollout() {
+    let mut world = fleet(3);
+    world.brings(Nature::Good);
+    let new = world.new_host().unwrap();
+    world.link(new).unwrap();
+    world.for_secs(60);
+    assert_eq!(world.runs(new), Some(1));
+    world.go_back(&shop()).unwrap();
+    world.until_over();
+    world.for_secs(60);
+    world.holds();
+    assert_eq!(world.runs(new), Some(0));
+}
+
+#[test]
+fn a_host_that_its_owner_paused_says_nothing_against_a_release() {
+    let mut world = fleet(3);
+    world
+        .host(1, |host, now| host.sites.get_mut(&shop()).unwrap().pause(Some("new memory"), now))
+        .unwrap();
+    world.brings(Nature::Good);
+    world.shows(Property::Poisoned);
+}
+
+#[test]
+fn a_host_that_does_not_allow_the_unit_says_nothing_against_a_release() {
+    let mut world = fleet(3);
+    world.lot_of(1).allowed = false;
+    world.brings(Nature::Good);
+    world.holds();
+}
+
+#[test]
+fn a_disk_without_room_says_nothing_against_a_release() {
+    let mut world = fleet(3);
+    world.lot_of(1).room = false;
+    world.brings(Nature::Good);
+    world.holds();
+}
+
+#[test]
+fn bytes_that_do_not_arrive_say_nothing_against_a_release() {
+    let mut world = fleet(3);
+    for number in 0..3 {
+        world.lot_of(number).fetches = false;
+    }
+    world.bring(&shop(), |_| Nature::Good).unwrap();
+    world.for_secs(3_600);
+    for number in 0..3 {
+        world.lot_of(number).fetches = true;
+    }
+    while world.person(&shop()).unwrap() || !world.newest(&shop()).unwrap().is_over() {
+        assert!(world.event().unwrap());
+    }
+    world.until_over();
+    world.holds();
+    assert_eq!([world.runs(0), world.runs(1), world.runs(2)], [Some(1); 3]);
+}
+
+#[test]
+fn an_older_release_that_is_started_by_hand_is_not_poisoned_for_it() {
+    let mut world = fleet(3);
+    world.brings(Nature::Good);
+    world.brings(Nature::Good);
+    world.go_back(&shop()).unwrap();
+    world.until_over();
+    assert_eq!([world.runs(0), world.runs(1), world.runs(2)], [Some(1); 3]);
+    world.start_by_hand(&shop(), 0).unwrap();
+    world.until_over();
+    world.holds();
+}
+
+#[test]
+fn a_snapshot_that_is_put_back_is_not_committed_any_more() {
+    let mut world = fleet(3);
+    world.snapshot(1).unwrap();
+    world.brings(Nature::Good);
+    assert_eq!(world.runs(1), Some(1));
+    world.snapshot(1).unwrap();
+    world.for_secs(120);
+    world.holds();
+    assert_eq!(world.runs(1), Some(1));
+}
+
+#[test]
+fn a_start_job_that_never_ends_does_not_hold_a_host_for_ever() {
+    let mut world = fleet(3);
+    world.brings(Nature::Hangs);
+    world.for_secs(600);
+    world.shows(Property::Hung);
+}
+
+#[test]
+fn a_slow_disk_renames_nothing_after_a_halt_was_answered() {
+    let mut world = fleet(1);
+    world.lot_of(0).fsync_millis = 10_000;
+    world.bring(&shop(), |_| Nature::Good).unwrap();
+    while !world.hosts[&0].in_flight() {
+        assert!(world.event().unwrap());
+    }
+    world.halt(&shop()).unwrap();
+    world.for_secs(30);
+    world.shows(Property::AfterHalt);
+}

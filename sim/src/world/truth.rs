@@ -1,0 +1,393 @@
+//! What is true in the world, kept beside what the coordinator believes, and what must hold of both after every
+//! event and at the end.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use groundswell_common::directive::Action;
+use groundswell_common::{HostId, ReleaseId, RolloutId, ServiceName, Timestamp};
+use groundswell_machine::State;
+use groundswell_rollout::{
+    Outcome as RolloutOutcome, Phase, Progress, ProgressName, Rollout, check, explain,
+};
+
+use super::{Number, World};
+use crate::check::Finding;
+use crate::host::Host;
+use crate::site::{Brought, Seen, Site};
+
+/// A halt that a person asked for.
+#[derive(Clone, Debug)]
+pub(super) struct Halt {
+    pub(super) rollout: RolloutId,
+    /// Whether the person was told that it is complete.
+    pub(super) answered: bool,
+}
+
+/// What is true of one service.
+#[derive(Clone, Debug, Default)]
+pub(super) struct OfService {
+    /// The number of its newest release.
+    pub(super) releases: u64,
+    /// Since when its newest rollout has been stopped.
+    pub(super) stopped_since: Option<Timestamp>,
+    /// Hosts that a rollout before had in flight, and until when they count.
+    pub(super) carried: BTreeMap<HostId, Timestamp>,
+    /// The newest rollout that was seen.
+    pub(super) newest: Option<RolloutId>,
+    pub(super) halt: Option<Halt>,
+    /// What a person went back from, until something newer is decided.
+    pub(super) left: Option<ReleaseId>,
+    /// How often a person let it go on, at the end.
+    pub(super) asked: u64,
+}
+
+/// What is true.
+#[derive(Debug, Default)]
+pub(super) struct Truth {
+    services: BTreeMap<ServiceName, OfService>,
+    /// Releases that are bad on many hosts.
+    pub(super) bad: BTreeSet<ReleaseId>,
+    /// When something last spoke against a release: a host after its switch, or a person.
+    evidence: BTreeMap<ReleaseId, u64>,
+    /// When a person last cleared it.
+    cleared: BTreeMap<ReleaseId, u64>,
+    poisoned: BTreeSet<ReleaseId>,
+    /// Rollouts that a person turned round.
+    pub(super) turned: BTreeSet<RolloutId>,
+    /// Hosts that were deleted.
+    pub(super) gone: BTreeSet<HostId>,
+    /// Keys that two machines have had.
+    pub(super) twins: BTreeSet<HostId>,
+    /// Keys whose machine lies.
+    pub(super) liars: BTreeSet<HostId>,
+    /// Whether decisions were lost by a restore.
+    pub(super) restored: bool,
+    moment: u64,
+}
+
+impl Truth {
+    pub(super) fn of(&self, service: &ServiceName) -> OfService {
+        self.services.get(service).cloned().unwrap_or_default()
+    }
+
+    pub(super) fn of_mut(&mut self, service: &ServiceName) -> &mut OfService {
+        self.services.entry(service.clone()).or_default()
+    }
+
+    /// Something speaks against the release.
+    pub(super) fn speaks_against(&mut self, release: ReleaseId) {
+        self.moment += 1;
+        self.evidence.insert(release, self.moment);
+    }
+
+    /// A person clears the release.
+    pub(super) fn clears(&mut self, release: ReleaseId) {
+        self.moment += 1;
+        self.cleared.insert(release, self.moment);
+    }
+
+    fn has_evidence(&self, release: &ReleaseId) -> bool {
+        let cleared = self.cleared.get(release).copied().unwrap_or(0);
+        self.evidence.get(release).is_some_and(|at| *at > cleared)
+    }
+
+    /// Nobody counts on the host any more.
+    pub(super) fn forget(&mut self, key: &HostId) {
+        for service in self.services.values_mut() {
+            service.carried.remove(key);
+        }
+    }
+
+    /// The newest decisions were lost.
+    pub(super) fn restored(&mut self) {
+        self.restored = true;
+        for service in self.services.values_mut() {
+            service.carried.clear();
+            service.stopped_since = None;
+            service.halt = None;
+            service.left = None;
+            service.newest = None;
+        }
+    }
+}
+
+impl World {
+    /// After entries: what the rollouts are now, and what became poisoned.
+    pub(super) fn decided(&mut self) -> Result<(), Finding> {
+        for service in self.services.clone() {
+            self.newest_changed(&service);
+            let Some(rollout) = self.newest(&service) else { continue };
+            let (phase, sound) = (rollout.phase().clone(), check(rollout));
+            self.out.phases.insert(phase.name());
+            if let Some(finding) = sound.first() {
+                return self.found(Finding::Core(finding.to_string()));
+            }
+            let stopped = !goes_on(&phase);
+            let (now, of) = (self.now, self.truth.of_mut(&service));
+            of.stopped_since = match (stopped, of.stopped_since) {
+                (true, None) => Some(now),
+                (true, since) => since,
+                (false, _) => None,
+            };
+            if !stopped {
+                of.halt = None;
+            }
+            self.budget(&service)?;
+            self.poison(&service)?;
+        }
+        Ok(())
+    }
+
+    /// A new plan ends what was true of the one before.
+    fn newest_changed(&mut self, service: &ServiceName) {
+        let newest = self.newest(service).map(|rollout| rollout.id().clone());
+        if self.truth.of(service).newest == newest {
+            return;
+        }
+        self.carry(service);
+        let of = self.truth.of_mut(service);
+        of.newest = newest;
+        of.stopped_since = None;
+        of.halt = None;
+        of.left = None;
+    }
+
+    fn poison(&mut self, service: &ServiceName) -> Result<(), Finding> {
+        let releases = self.office.view().releases.values();
+        let ours = releases.filter(|release| release.published.service == *service);
+        let states: Vec<(ReleaseId, Option<String>)> =
+            ours.map(|found| (found.published.release, found.poisoned.clone())).collect();
+        for (release, poisoned) in states {
+            let Some(why) = poisoned else {
+                self.truth.poisoned.remove(&release);
+                continue;
+            };
+            if !self.truth.poisoned.insert(release) || self.truth.restored {
+                continue;
+            }
+            if !self.truth.has_evidence(&release) && !self.is_unproven_somewhere(service, release) {
+                let service = service.clone();
+                self.found(Finding::Poisoned { service, release, why })?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether a host has switched to the release and not come to an end with it.
+    fn is_unproven_somewhere(&self, service: &ServiceName, release: ReleaseId) -> bool {
+        self.hosts.values().filter_map(|host| Some((host, host.sites.get(service)?))).any(
+            |(host, site)| {
+                let brought = site.live == Some(release) && site.brought.is_some();
+                brought && !(host.connected && matches!(site.state(), State::Committed {}))
+            },
+        )
+    }
+
+    /// What a site showed by what it did.
+    pub(super) fn saw(
+        &mut self,
+        number: Number,
+        (service, seen): (&ServiceName, Seen),
+    ) -> Result<(), Finding> {
+        let Some(host) = self.hosts.get(&number) else { return Ok(()) };
+        let key = host.key;
+        match seen {
+            Seen::Failed(release) => {
+                self.truth.speaks_against(release);
+                Ok(())
+            }
+            Seen::Renamed(brought) => self.renamed((number, service), &brought),
+            Seen::Emptied(release) => {
+                let spoken = self.truth.left_by_person(service);
+                if spoken || !self.is_plain(&key) || self.truth.restored {
+                    return Ok(());
+                }
+                self.found(Finding::Emptied { host: key, release })
+            }
+            Seen::Unearned(_) if !self.is_plain(&key) => Ok(()),
+            Seen::Unearned(_) => self.found(Finding::Unearned(key)),
+            Seen::Done(nonce) => {
+                self.post(number, 20, super::Mail::Done { service: service.clone(), nonce });
+                Ok(())
+            }
+        }
+    }
+
+    /// No live link is replaced for a rollout whose halt was answered.
+    fn renamed(
+        &mut self,
+        (number, service): (Number, &ServiceName),
+        brought: &Brought,
+    ) -> Result<(), Finding> {
+        let halt = self.truth.of(service).halt.filter(|halt| halt.answered);
+        let ours = halt.is_some_and(|halt| brought.rollout.as_ref() == Some(&halt.rollout));
+        let key = self.hosts.get(&number).map(|host| host.key).filter(|key| self.is_plain(key));
+        match key.filter(|_| ours) {
+            Some(key) => self.found(Finding::AfterHalt(key)),
+            None => Ok(()),
+        }
+    }
+
+    /// A person who halted is told so once nobody can begin to switch any more.
+    pub(super) fn answer_halts(&mut self) {
+        for service in self.services.clone() {
+            let waits = self.truth.of(&service).halt.is_some_and(|halt| !halt.answered);
+            if waits
+                && !self.permits_are_out(&service)
+                && let Some(halt) = &mut self.truth.of_mut(&service).halt
+            {
+                halt.answered = true;
+            }
+        }
+    }
+
+    /// A host goes back because it was told to: by the rollout that brought it there, or by a person.
+    pub(super) fn told_back(
+        &mut self,
+        (number, service): (Number, &ServiceName),
+        release: ReleaseId,
+        brought: Option<&Brought>,
+    ) -> Result<(), Finding> {
+        let Some(host) = self.hosts.get(&number) else { return Ok(()) };
+        let key = host.key;
+        let by = host.sites.get(service).and_then(Site::wished_by).cloned();
+        let by_person = by.as_ref().is_some_and(|by| self.truth.turned.contains(by))
+            || self.truth.left_by_person(service);
+        let its_own = brought.is_some_and(|brought| {
+            brought.release == release && brought.rollout.is_some() && brought.rollout == by
+        });
+        if by_person || its_own || !self.is_plain(&key) || self.truth.restored {
+            return Ok(());
+        }
+        self.found(Finding::TurnedBack { host: key, release })
+    }
+
+    // ---- the end ----
+
+    /// Whether the machine counts at the end: enrolled, alone with its key, and honest.
+    fn counts(&self, host: &Host) -> bool {
+        host.connected && self.is_plain(&host.key) && !self.truth.gone.contains(&host.key)
+    }
+
+    pub(super) fn ended(&mut self) -> Result<(), Finding> {
+        for service in self.services.clone() {
+            let Some(rollout) = self.newest(&service).cloned() else { continue };
+            if !rollout.is_over() {
+                let why = self.why_endless(&rollout);
+                self.found(Finding::Endless(why))?;
+                continue;
+            }
+            self.ended_well(&rollout)?;
+            let hosts: Vec<Number> =
+                self.hosts.iter().filter(|(_, host)| self.counts(host)).map(|(n, _)| *n).collect();
+            for number in hosts {
+                self.ended_on(number, &service)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn why_endless(&self, rollout: &Rollout) -> String {
+        let holds = rollout.hosts().filter(|(_, _, entry)| entry.parked.is_some());
+        let mut why: Vec<String> = [None]
+            .into_iter()
+            .chain(holds.map(|(_, host, _)| Some(host.id)))
+            .flat_map(|host| explain(rollout, host.as_ref(), self.clock()))
+            .map(|why| why.to_string())
+            .collect();
+        why.push(format!("{:?}", rollout.phase()));
+        why.join("; ")
+    }
+
+    /// Every host of the rollout that can be reached is where its end says.
+    fn ended_well(&mut self, rollout: &Rollout) -> Result<(), Finding> {
+        let Phase::Done { outcome, .. } = rollout.phase() else { return Ok(()) };
+        let (release, service) = (rollout.release(), &rollout.plan().service);
+        for (wave, planned, entry) in rollout.hosts() {
+            let host = self.hosts.values().find(|host| host.key == planned.id);
+            let Some(host) = host.filter(|host| self.counts(host)) else { continue };
+            let Some(site) = host.sites.get(service) else { continue };
+            let ours = site.brought.as_ref().is_some_and(|brought| {
+                brought.release == release && brought.rollout.as_ref() == Some(rollout.id())
+            });
+            let wrong = match (outcome, &entry.progress) {
+                (RolloutOutcome::Reverted { down_to, .. }, progress) if wave >= *down_to => {
+                    let person = matches!(progress.name(), ProgressName::Failed);
+                    site.live == Some(release) && ours && !person
+                }
+                (
+                    RolloutOutcome::Completed
+                    | RolloutOutcome::Reverted { .. }
+                    | RolloutOutcome::Aborted { .. }
+                    | RolloutOutcome::Superseded { .. },
+                    _,
+                ) => false,
+            };
+            if wrong {
+                let (outcome, state) = (outcome.to_string(), format!("{:?}", site.state()));
+                self.found(Finding::WrongEnd { outcome, host: planned.id, state })?;
+            }
+        }
+        Ok(())
+    }
+
+    /// What is said of one host is so, and it waits for nothing without a reason.
+    fn ended_on(&mut self, number: Number, service: &ServiceName) -> Result<(), Finding> {
+        let Some(host) = self.hosts.get(&number) else { return Ok(()) };
+        let Some(site) = host.sites.get(service) else { return Ok(()) };
+        let (key, live, state) = (host.key, site.live, site.state().clone());
+        if site.in_flight() || matches!(state, State::Fetching { .. }) {
+            return self.found(Finding::Hung { host: key, state: format!("{state:?}") });
+        }
+        let view = self.office.view();
+        let Some(of) = view.services.get(service) else { return Ok(()) };
+        let governing = view.governing(of, &key).map(|(rollout, _)| rollout.clone());
+        let entry = governing.as_ref().and_then(|rollout| rollout.host(&key)).cloned();
+        let standing = site.standing();
+        if let (Some(rollout), Some(entry)) = (&governing, &entry) {
+            let committed = entry.progress == Progress::Committed && rollout.successor().is_none();
+            if committed && (live != Some(rollout.release()) || standing.state.is_busy()) {
+                let runs = live.map_or_else(|| "nothing".to_owned(), |live| format!("{live:?}"));
+                return self.found(Finding::Untrue { host: key, runs });
+            }
+        }
+        let named = |release: ReleaseId| {
+            let failed = standing.failure.as_ref().is_some_and(|failed| failed.release == release);
+            let entry = entry.as_ref().map(|entry| entry.progress.name());
+            failed || entry == Some(ProgressName::Failed) || entry == Some(ProgressName::Excluded)
+        };
+        let left = self.truth.of(service).left;
+        if let Some(left) = left.filter(|left| live == Some(*left) && !named(*left)) {
+            return self.found(Finding::LeftBehind { host: key, release: left });
+        }
+        let wish = view.wish(service, &key).map(|(wish, _)| wish.action);
+        let wished = match wish {
+            Some(Action::Switch { release }) => Some(release),
+            Some(Action::Hold {} | Action::Stage { .. } | Action::Revert { .. }) | None => None,
+        };
+        match wished.filter(|release| live != Some(*release) && !named(*release)) {
+            Some(release) => self.found(Finding::Unsaid { host: key, release }),
+            None => Ok(()),
+        }
+    }
+}
+
+impl Truth {
+    /// Whether a person has taken the service back from what ran.
+    fn left_by_person(&self, service: &ServiceName) -> bool {
+        self.services.get(service).is_some_and(|of| {
+            of.newest.as_ref().is_some_and(|newest| self.turned.contains(newest))
+        })
+    }
+}
+
+/// Whether hosts may be brought forward in this phase.
+pub(super) fn goes_on(phase: &Phase) -> bool {
+    match phase {
+        Phase::Running { .. } | Phase::Baking { .. } | Phase::Gated { .. } => true,
+        Phase::Done { outcome, .. } => *outcome == RolloutOutcome::Completed,
+        Phase::Planned | Phase::Paused { .. } | Phase::Halted { .. } | Phase::Reverting { .. } => {
+            false
+        }
+    }
+}
