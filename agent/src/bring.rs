@@ -236,7 +236,7 @@ impl Job {
 
     /// A release is staged where what it would go back to is whole on the disk.
     async fn can_go_back(&self, running: Option<Known>) -> Result<(), BringError> {
-        let allowed = self.outside.allow_drift.contains(&self.service);
+        let allowed = self.outside.settings.now().allow_drift.contains(&self.service);
         let Some(running) = running.filter(|_| !allowed) else { return Ok(()) };
         let job = self.clone();
         let look = move || {
@@ -287,7 +287,7 @@ impl Job {
     }
 
     fn make_room(&self, bytes: u64, manifest: &Manifest) -> Result<(), BringError> {
-        let need_bytes = bytes.saturating_add(self.outside.keep_free_bytes);
+        let need_bytes = bytes.saturating_add(self.outside.settings.now().keep_free_bytes);
         let free = free(&self.outside.layout)?;
         if free.bytes < need_bytes {
             return Err(BringError::Full { need_bytes, free_bytes: free.bytes });

@@ -4,9 +4,10 @@
 mod conditions;
 mod drifts;
 mod permits;
+mod requests;
 mod updates;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -31,7 +32,7 @@ use crate::own;
 use crate::text::failure;
 use crate::trustee::{Trustee, walk};
 use crate::work::{Job, Outside};
-use crate::{hand, prune, switch};
+use crate::{prune, switch};
 use groundswell_common::chain;
 use groundswell_machine::{Action, Again, Event, Service, State, StuckCause, Wish};
 
@@ -39,8 +40,8 @@ const SOON: Duration = Duration::from_secs(1);
 const LATER: Duration = Duration::from_secs(30);
 /// A question that was not answered for this long is asked again under a new nonce.
 const ANSWER: Duration = Duration::from_secs(10);
-/// How often a person's requests are looked for.
-const LOOK: Duration = Duration::from_secs(5);
+/// How often a person's requests and the settings are looked for; asked to, at once.
+pub(crate) const LOOK: Duration = Duration::from_secs(5);
 /// Roots that one Welcome carries at most; as many mean that there may be more.
 const ROOTS_PER_WELCOME: usize = 16;
 
@@ -119,6 +120,8 @@ pub(crate) struct Driver {
     own: own::Record,
     /// Whether the agent has just started.
     starting: bool,
+    /// Requests of a person on the host that were looked at, by their marks.
+    in_force: Option<BTreeSet<String>>,
     /// Random at each start: what tells two machines with one key from one that was started again.
     instance: [u8; 16],
 }
@@ -147,7 +150,10 @@ impl Driver {
     /// Loads every journal and resumes every service.
     pub(crate) fn start(outside: Outside, loaded: Loaded, ends: Ends) -> Result<Self, DriverError> {
         let trustee = loaded.trustee;
-        let accepted = accepted::load(&outside.layout)?;
+        let on_disk = accepted::load(&outside.layout)?;
+        let is_known = on_disk.is_some();
+        let accepted = on_disk.filter(|accepted| accepted.is_for(&trustee.pin.host));
+        let enrolled_anew = is_known && accepted.is_none();
         let floor = accepted.as_ref().map(Accepted::floor).unwrap_or_default();
         let own = own::load(&outside.layout)?;
         let mut driver = Self {
@@ -164,20 +170,25 @@ impl Driver {
             seq: 0,
             own,
             starting: true,
+            in_force: None,
             instance: instance(),
         };
         for service in accepted::services_on_disk(&driver.outside.layout)? {
-            driver.resume(&service)?;
+            driver.resume(&service, enrolled_anew)?;
             driver.look(&service)?;
         }
         driver.starting = false;
+        if enrolled_anew {
+            accepted::forget(&driver.outside.layout)?;
+        }
         driver.leave_own_failure()?;
         driver.pursue_accepted()?;
+        driver.look_at_all()?;
         driver.report();
         Ok(driver)
     }
 
-    fn resume(&mut self, service: &ServiceName) -> Result<(), DriverError> {
+    fn resume(&mut self, service: &ServiceName, enrolled_anew: bool) -> Result<(), DriverError> {
         let layout = &self.outside.layout;
         let live = switch::live(layout, service);
         let loaded = match (&live, journal::load(layout, service)) {
@@ -187,7 +198,10 @@ impl Driver {
         };
         let live = live.ok().flatten();
         let (machine, actions, frozen) = match loaded {
-            Ok(machine) => {
+            Ok(mut machine) => {
+                if enrolled_anew {
+                    machine.enrolled_anew();
+                }
                 let (machine, actions) = machine.resume(live, self.outside.clock.now());
                 (machine, actions, false)
             }
@@ -232,6 +246,7 @@ impl Driver {
     /// Takes whatever happens next, until `stop` ends.
     pub(crate) async fn run(&mut self, stop: impl Future<Output = ()>) -> Result<(), DriverError> {
         let mut stop = std::pin::pin!(stop);
+        let settings = self.outside.settings.clone();
         let mut looks = interval(LOOK);
         looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut drifts = interval(drifts::EVERY);
@@ -245,6 +260,10 @@ impl Driver {
                 );
                 return Ok(());
             }
+            if self.is_another_host() {
+                tracing::info!("this host was enrolled anew: the agent starts again as that one");
+                return Ok(());
+            }
             tokio::select! {
                 heard = self.ends.heard.recv() => match heard {
                     Some(heard) => self.on_heard(heard)?,
@@ -254,11 +273,8 @@ impl Driver {
                     Some(back) => self.on_back(back)?,
                     None => return Ok(()),
                 },
-                _ = looks.tick() => {
-                    for service in self.services() {
-                        self.look(&service)?;
-                    }
-                }
+                _ = looks.tick() => self.look_at_all()?,
+                () = settings.nudged() => self.look_at_all()?,
                 _ = drifts.tick() => self.look_for_drift(),
                 _ = units.tick() => self.look_at_units(),
                 () = &mut stop => return Ok(()),
@@ -276,33 +292,6 @@ impl Driver {
             Heard::Permit(answer) => self.on_permit(&answer),
             Heard::Lost => self.on_lost(),
         }
-    }
-
-    /// Takes up what a person on the host asks for.
-    fn look(&mut self, service: &ServiceName) -> Result<(), DriverError> {
-        let layout = self.outside.layout.clone();
-        let paused = hand::paused(&layout, service);
-        if self.slots.get(service).is_some_and(|slot| slot.machine.paused != paused) {
-            self.step(service, Event::Paused(paused))?;
-        }
-        let Some(leave) = hand::asked(&layout, service) else { return Ok(()) };
-        let Some(slot) = self.slots.get(service) else { return Ok(()) };
-        if !slot.machine.takes_revert_by_hand() {
-            return Ok(());
-        }
-        // It was asked of what was live then; another release is not left for it.
-        if slot.machine.running.as_ref().is_some_and(|known| known.id == leave.release) {
-            self.step(service, Event::RevertByHand(leave.why))?;
-        }
-        Ok(hand::done(&layout, service)?)
-    }
-
-    /// What the report says of a pause that holds a switch.
-    fn pause_note(&self) -> Option<RefusalNote> {
-        let held = |slot: &Slot| slot.machine.paused.is_some();
-        let code = "paused_on_host".to_owned();
-        let generation = self.floor.generation;
-        self.slots.values().any(held).then_some(RefusalNote { generation, code })
     }
 
     /// An acknowledged report that left after a switch is contact since that switch. A new session counts
@@ -521,6 +510,8 @@ impl Driver {
         match action {
             Action::Cancel => slot.cancel(),
             Action::Stage { release, back } => {
+                // What the owner has just allowed is allowed.
+                self.outside.settings.reread();
                 let floor = slot.machine.floor;
                 let (proof, trustee) = (self.proof(&release), self.trustee.clone());
                 let bring = Bring { release, proof, trustee, floor, running, back };

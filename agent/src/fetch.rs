@@ -21,6 +21,7 @@ use tokio::time::{Instant, sleep, timeout};
 use crate::cancel::Cancel;
 use crate::durable::{self, Fault, at};
 use crate::layout::Layout;
+use crate::live::Live;
 use crate::ports::{Depot, Work};
 
 /// Bytes held of one response, and of a file that is hashed again.
@@ -106,12 +107,13 @@ impl FetchError {
 pub(crate) struct HttpDepot {
     layout: Layout,
     base: Mutex<String>,
-    bytes_per_sec: Option<u64>,
+    /// Who says how fast; `None` for no limit.
+    settings: Option<Live>,
 }
 
 impl HttpDepot {
-    pub(crate) fn new(layout: Layout, base: &str, bytes_per_sec: Option<u64>) -> Self {
-        Self { layout, base: Mutex::new(base.to_owned()), bytes_per_sec }
+    pub(crate) fn new(layout: Layout, base: &str, settings: Option<Live>) -> Self {
+        Self { layout, base: Mutex::new(base.to_owned()), settings }
     }
 
     fn base(&self) -> String {
@@ -194,7 +196,9 @@ impl HttpDepot {
             }
             status => return Err(FetchError::Status { digest: *digest, status }),
         }
-        let mut pace = Pace::new(self.bytes_per_sec);
+        // What is in force as the transfer begins.
+        let rate = self.settings.as_ref().and_then(|live| live.now().bandwidth_bytes_per_sec);
+        let mut pace = Pace::new(rate);
         loop {
             let frame = match timeout(RATE_WINDOW, response.body_mut().frame()).await {
                 Err(_) => return Err(FetchError::Slow(*digest)),

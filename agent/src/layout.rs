@@ -56,6 +56,26 @@ impl Layout {
         self.identity_dir().join("host.key")
     }
 
+    /// The key of an enrolment under way.
+    pub(crate) fn next_key(&self) -> PathBuf {
+        self.identity_dir().join("next.key")
+    }
+
+    /// An enrolment that is whole, and of which not each part is in its place.
+    pub(crate) fn next_identity(&self) -> PathBuf {
+        self.identity_dir().join("next.json")
+    }
+
+    /// What the side that talks to the coordinator notes of its connection.
+    pub(crate) fn contact(&self) -> PathBuf {
+        self.net.join("contact.json")
+    }
+
+    /// Which requests of a person on the host are in force.
+    pub(crate) fn in_force(&self) -> PathBuf {
+        self.state.join("in_force.json")
+    }
+
     pub(crate) fn host_certificate(&self) -> PathBuf {
         self.identity_dir().join("host.crt")
     }

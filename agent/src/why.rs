@@ -7,6 +7,7 @@ use serde::Serialize;
 
 use crate::accepted::{self, Accepted};
 use crate::config::Settings;
+use crate::contact::{self, Contact, Link};
 use crate::hand;
 use crate::journal;
 use crate::status::{StatusError, state};
@@ -35,6 +36,12 @@ pub fn why(settings: &Settings, only: Option<&ServiceName>) -> Result<Vec<Held>,
     services.sort();
     services.dedup();
     services.retain(|service| only.is_none_or(|only| only == service));
+    let unreached = match contact::load(&layout) {
+        Some(Contact { link: Link::Down { why }, since }) => {
+            Some(format!("not connected to the coordinator since {since}: {why}"))
+        }
+        Some(Contact { link: Link::Up {}, .. }) | None => None,
+    };
     let held = |service: ServiceName| {
         let wish = wishes.iter().flatten().find(|(name, _)| *name == service);
         let mut why: Vec<String> = Vec::new();
@@ -49,7 +56,8 @@ pub fn why(settings: &Settings, only: Option<&ServiceName>) -> Result<Vec<Held>,
                 why.extend(stands(&machine));
                 why.push(match (&wishes, wish) {
                     (None, _) => {
-                        "no directive was ever accepted: see 'groundswell-agent doctor'".to_owned()
+                        "no directive was ever accepted: it comes with the first connection; 'groundswell-agent \
+                         doctor' says what that lacks".to_owned()
                     }
                     (Some(_), None) => {
                         "the directive says nothing of it: it is left alone".to_owned()
@@ -58,6 +66,8 @@ pub fn why(settings: &Settings, only: Option<&ServiceName>) -> Result<Vec<Held>,
                 });
             }
         }
+        // What is wished for may be old news.
+        why.extend(unreached.clone());
         Held { service, why }
     };
     Ok(services.into_iter().map(held).collect())
@@ -109,9 +119,10 @@ fn wished(machine: &Service, wish: &Wish) -> String {
         Desired::Stage { release } | Desired::Switch { release } if machine.refuses(&release) => {
             let failure = machine.failure.as_ref().filter(|failure| failure.release == release);
             let why = failure.map_or("its reason is forgotten", |failure| failure.why.as_str());
+            let rollout = wish.rollout.as_ref().map_or("ROLLOUT", |rollout| rollout.as_str());
             format!(
-                "the wished release failed here ({why}); it is not tried again before another \
-                 rollout brings it, or a directive stops naming it and a later one names it"
+                "the wished release failed here ({why}); it is not tried again by itself: once the cause is \
+                 mended, 'swell rollout retry {rollout} --host NAME', or publish a newer release"
             )
         }
         Desired::Stage { .. } => {

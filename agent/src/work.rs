@@ -1,7 +1,6 @@
 //! The jobs of one service, one at a time: stage, activate, probe, watch, restore. Each takes what it needs
 //! by value and ends in one event. Decides nothing that the machine decides.
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -19,6 +18,7 @@ use crate::clock::{SinceBoot, wall};
 use crate::durable::{self, Access, Fault};
 use crate::layout::Layout;
 use crate::link::Say;
+use crate::live::Live;
 use crate::own;
 use crate::ports::{Alive, Depot, Probes, RunSpec, Since, Units};
 use crate::probe::ProbeError;
@@ -51,11 +51,10 @@ pub(crate) struct Outside {
     pub(crate) probes: Arc<dyn Probes>,
     pub(crate) depot: Arc<dyn Depot>,
     pub(crate) clock: Arc<dyn Clock>,
-    pub(crate) keep_free_bytes: u64,
+    /// What the owner of the host allows now.
+    pub(crate) settings: Live,
     /// The release that this program is of; `None` for the one that the package installed.
     pub(crate) program: Option<ReleaseId>,
-    /// Services that go on though files of their live release were changed.
-    pub(crate) allow_drift: Arc<BTreeSet<ServiceName>>,
 }
 
 /// What every job of a service knows.

@@ -448,6 +448,29 @@ pub(crate) enum HostVerb {
         #[arg(long)]
         why: String,
     },
+    /// Take a host out of all rollouts; what it runs stays
+    Drain {
+        /// The host
+        host: HostName,
+        /// Why; kept in the ledger
+        #[arg(long)]
+        why: String,
+    },
+    /// Let a drained host in again; it catches up by itself
+    Undrain {
+        /// The host
+        host: HostName,
+        /// Why; kept in the ledger
+        #[arg(long, default_value = "done")]
+        why: String,
+    },
+    /// Give a host other labels, in place of all that it has
+    Label {
+        /// The host
+        host: HostName,
+        /// key=value,key=value
+        labels: Labels,
+    },
     /// Forget a host; its certificate is refused from then on
     Remove {
         /// The host

@@ -279,7 +279,9 @@ pub(crate) fn counts_text(counts: &HostCounts) -> String {
     for (count, name) in [
         (counts.staging, "staging"),
         (counts.in_flight, "in flight"),
+        (counts.held, "held"),
         (counts.failed, "failed"),
+        (counts.reverting, "going back"),
         (counts.reverted, "reverted"),
         (counts.absent, "absent"),
     ] {
@@ -308,7 +310,8 @@ pub(crate) fn wave_line(wave: &WavePage, colours: bool) -> String {
         let share = u128::from(count) * BAR_CELLS as u128 / u128::from(counts.hosts.max(1));
         usize::try_from(share).unwrap_or(BAR_CELLS).min(BAR_CELLS)
     };
-    let (bad, done) = (cells(counts.failed + counts.reverted), cells(counts.committed));
+    let (bad, done) =
+        (cells(counts.failed + counts.reverting + counts.reverted), cells(counts.committed));
     let busy = cells(counts.in_flight).min(BAR_CELLS - (bad + done).min(BAR_CELLS));
     let rest = BAR_CELLS.saturating_sub(bad + done + busy);
     let paint = |code: &str, cell: &str, count: usize| {
@@ -386,6 +389,13 @@ pub(crate) mod tests {
         );
         page.rollout.phase = PhaseName::Done;
         assert_eq!(log_line(&page), summary_line(&page));
+    }
+
+    #[test]
+    fn who_goes_back_or_is_held_is_counted_as_such() {
+        let counts =
+            HostCounts { hosts: 4, held: 1, reverting: 2, reverted: 1, ..HostCounts::default() };
+        assert_eq!(counts_text(&counts), "0 of 4 committed, 1 held, 2 going back, 1 reverted");
     }
 
     #[test]

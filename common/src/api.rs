@@ -202,6 +202,10 @@ pub struct HostSummary {
     pub last_seen: Option<Timestamp>,
     /// Version of its agent.
     pub agent_version: Option<String>,
+    /// What an operator should know of it, a sentence each: drained, two machines with its key, settings that
+    /// cannot be read.
+    #[serde(default)]
+    pub notes: Vec<String>,
     /// What it said of its services.
     pub services: Vec<HostService>,
 }
@@ -232,6 +236,15 @@ pub struct HostService {
     pub wish: Option<Action>,
     /// The rollout behind the wish.
     pub rollout: Option<RolloutId>,
+    /// Why the host does not take the wished release now, with the next step.
+    #[serde(default)]
+    pub held: Option<String>,
+    /// Bytes of the release on its way that have arrived, and all of them.
+    #[serde(default)]
+    pub fetched: Option<(u64, u64)>,
+    /// What a person should know, a sentence each.
+    #[serde(default)]
+    pub notes: Vec<String>,
 }
 
 /// `GET /v1/hosts/{name}`.
@@ -249,6 +262,22 @@ pub struct HostPage {
     pub refusal: Option<String>,
     /// Free bytes where releases are kept, by its own word.
     pub free_bytes: Option<u64>,
+}
+
+/// `POST /v1/hosts/{name}/drain` and `/undrain`: the host is taken out of all rollouts, or let in again.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DrainRequest {
+    /// Why, for the ledger: 1 to 1,024 bytes.
+    pub why: String,
+}
+
+/// `POST /v1/hosts/{name}/labels`: all labels of the host from now on.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LabelsRequest {
+    /// The labels.
+    pub labels: Labels,
 }
 
 /// `GET /v1/hosts/{name}/why`.
@@ -751,8 +780,11 @@ pub struct VerbAnswer {
     pub rollout: RolloutSummary,
     /// Milliseconds from the request until the last outstanding permit was resolved.
     pub halt_ms: u64,
-    /// Hosts that had switched and are not done.
+    /// Hosts that had begun to switch, or to go back, and are not done.
     pub in_flight: u64,
+    /// Their names, at most 20.
+    #[serde(default)]
+    pub hosts: Vec<HostName>,
     /// Whether it was so before: a second halt or pause is no error.
     #[serde(default)]
     pub already: bool,

@@ -154,14 +154,12 @@ impl Depot {
     /// A write that failed for want of room says so; somebody else may have filled the disk meanwhile.
     fn full_or(&self, error: DepotError, (shelf, want): (&Path, u64)) -> DepotError {
         use io::ErrorKind::{QuotaExceeded, StorageFull};
-        match error {
-            DepotError::Io { source, .. }
-                if [StorageFull, QuotaExceeded].contains(&source.kind()) =>
-            {
-                DepotError::Full { free: self.free(shelf).unwrap_or(0), want }
-            }
-            other => other,
+        if let DepotError::Io { source, .. } = &error
+            && [StorageFull, QuotaExceeded].contains(&source.kind())
+        {
+            return DepotError::Full { free: self.free(shelf).unwrap_or(0), want };
         }
+        error
     }
 
     /// Keeps the stream's bytes under `want`; `false` when the blob was kept before. Whatever goes

@@ -18,7 +18,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadHalf, WriteHalf};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::Instant;
 
-use crate::driver::{Answer, Arrival, Gone, Handle, Seat, Wish};
+use crate::driver::{Admission, Answer, Arrival, Gone, Handle, Seat, Wish};
 use crate::signer::{Signer, SignerError};
 
 /// Time for the first message, and for each message that is sent.
@@ -71,6 +71,11 @@ pub enum SessionError {
     /// A host that is not enrolled.
     #[error("admit the agent: the host is not enrolled")]
     NotEnrolled,
+    /// A second machine with the key of a host that is connected.
+    #[error(
+        "admit the agent: another machine with its key is connected; enrol one of the two anew"
+    )]
+    Twin,
     /// A second greeting.
     #[error("talk to the agent: it sent Hello twice")]
     HelloTwice,
@@ -128,9 +133,17 @@ where
         return Err(SessionError::Version(version));
     }
     let welcome = welcome(shared, &hello);
-    let Some(session) = arrive(shared, host, hello).await? else {
-        farewell(&mut framed, "the host is not enrolled; enrol it again").await?;
-        return Err(SessionError::NotEnrolled);
+    let session = match arrive(shared, host, hello).await? {
+        Ok(session) => session,
+        Err(Admission::Twin) => {
+            let why = "another machine with the key of this host is connected; enrol this one anew";
+            farewell(&mut framed, why).await?;
+            return Err(SessionError::Twin);
+        }
+        Err(Admission::NotEnrolled | Admission::Stays) => {
+            farewell(&mut framed, "the host is not enrolled; enrol it again").await?;
+            return Err(SessionError::NotEnrolled);
+        }
     };
     let number = session.number;
     let ended = match framed.send(&ToAgent::Welcome(welcome), MESSAGE_DEADLINE).await {
@@ -148,7 +161,7 @@ async fn arrive<'a>(
     shared: &'a Shared,
     host: HostId,
     hello: Hello,
-) -> Result<Option<Session<'a>>, SessionError> {
+) -> Result<Result<Session<'a>, Admission>, SessionError> {
     let (wish_sender, wish) = watch::channel(None);
     let (answer_sender, answers) = mpsc::channel(ANSWERS_MAX);
     let number = shared.sessions.fetch_add(1, Ordering::Relaxed);
@@ -157,8 +170,10 @@ async fn arrive<'a>(
     let (reply, stays) = oneshot::channel();
     let arrival = Arrival { host, hello, seat, seen: Arc::clone(&seen), reply };
     shared.handle.arrive(arrival).await.map_err(SessionError::Gone)?;
-    let stays = stays.await.map_err(|_| SessionError::Gone(Gone))?;
-    Ok(stays.then_some(Session { shared, host, number, seen, wish, answers }))
+    Ok(match stays.await.map_err(|_| SessionError::Gone(Gone))? {
+        Admission::Stays => Ok(Session { shared, host, number, seen, wish, answers }),
+        refused @ (Admission::NotEnrolled | Admission::Twin) => Err(refused),
+    })
 }
 
 fn welcome(shared: &Shared, hello: &Hello) -> Welcome {

@@ -66,15 +66,20 @@ impl<'a> Shop<'a> {
     /// When a step fails.
     #[track_caller]
     pub fn publish(&self, fleet: &Fleet, dir: &Path) -> RolloutPage {
-        fleet.publish("shop", self.version, &self.tree(dir));
+        self.publish_only(fleet, dir);
         fleet.wait_end("shop", self.version)
     }
 
-    /// Makes its tree below `dir`.
+    /// Publishes it.
     ///
     /// # Panics
-    /// When it cannot be written.
-    pub fn tree(&self, dir: &Path) -> PathBuf {
+    /// When a step fails.
+    #[track_caller]
+    pub fn publish_only(&self, fleet: &Fleet, dir: &Path) {
+        fleet.publish("shop", self.version, &self.tree(dir));
+    }
+
+    fn tree(&self, dir: &Path) -> PathBuf {
         let tree = dir.join(format!("shop-{}", self.version));
         let what = "make a release's tree";
         for folder in ["bin", "etc"] {

@@ -3,15 +3,17 @@
 #![expect(clippy::unwrap_used, reason = "tests")]
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs;
+use std::fs::{self, File};
+use std::io::Read as _;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use groundswell_common::api::{
     AuditPage, HostsAnswer, OutcomeName, PhaseName, RolloutPage, VerbAnswer,
 };
-use groundswell_tests::fleet::{Agent, Fleet, ROLLOUT_BOUND, describe, sleeper_tree};
+use groundswell_tests::fleet::{Agent, Fleet, ROLLOUT_BOUND, describe, sleeper_tree, succeed};
 use groundswell_tests::private::{Private, inside};
 use groundswell_tests::wait::{Over, until};
 
@@ -124,6 +126,39 @@ fn a_second_halt_is_no_error_and_refusals_name_hosts() {
         let said = String::from_utf8_lossy(&output.stderr).into_owned();
         assert_eq!(output.status.code(), Some(1), "{said}");
         assert!(said.starts_with("swell: host web-2 neither failed and went back"), "{said}");
+    });
+}
+
+/// What is free and what is wanted reaches the person, although the upload is refused in its middle; the
+/// ledger's room stays.
+#[test]
+fn a_full_depot_says_so_and_takes_what_fits() {
+    inside("a_full_depot_says_so_and_takes_what_fits", |private| {
+        let disk = private.dir().join("disk");
+        fs::create_dir(&disk).unwrap();
+        let mut mount = Command::new("mount");
+        succeed(mount.args(["-t", "tmpfs", "-o", "size=130M", "tmpfs"]).arg(&disk));
+        let mut fleet = Fleet::init(private.dir(), &disk.join("coordinator"), HOST);
+        fleet.serve();
+        let tree = sleeper_tree(private.dir(), "1.0.0", true);
+        let mut noise = vec![0; 80_000_000];
+        File::open("/dev/urandom").unwrap().read_exact(&mut noise).unwrap();
+        fs::write(tree.join("noise"), noise).unwrap();
+        let publish = || {
+            let mut command = fleet.swell(&["publish", "--service", "shop", "--version", "1.0.0"]);
+            let output = command.arg(&tree).output().unwrap();
+            (output.status.code(), String::from_utf8_lossy(&output.stderr).into_owned())
+        };
+        // An answer that comes while the client still writes is lost now and then where nobody reads on.
+        for _ in 0..5 {
+            let (code, said) = publish();
+            assert_eq!(code, Some(1), "{said}");
+            assert!(said.contains("swell: the coordinator's disk is full: "), "{said}");
+            assert!(said.contains(" MiB free where 77 MiB are wanted"), "{said}");
+        }
+        fs::remove_file(tree.join("noise")).unwrap();
+        let (code, said) = publish();
+        assert_eq!(code, Some(0), "what fits is taken: {said}");
     });
 }
 

@@ -275,6 +275,15 @@ impl Service {
         self.state = State::Committed {};
     }
 
+    /// The host was enrolled anew: generations count anew, and so does what failed here. What runs stays.
+    pub fn enrolled_anew(&mut self) {
+        self.wish = None;
+        self.failed.clear();
+        if let State::Stuck { generation, .. } = &mut self.state {
+            *generation = 0;
+        }
+    }
+
     /// The rollout behind the newest wish.
     pub(crate) fn wished_for(&self) -> Option<RolloutId> {
         self.wish.as_ref().and_then(|wish| wish.rollout.clone())

@@ -44,7 +44,7 @@ impl Driver {
             free_bytes: free.bytes,
             free_inodes: free.inodes,
             platform: format!("{}-{}", std::env::consts::OS, std::env::consts::ARCH),
-            settings: None,
+            settings: self.settings_note(),
             services,
         }
     }

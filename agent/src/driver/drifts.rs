@@ -26,7 +26,7 @@ impl Driver {
         let of = |(service, slot): (&ServiceName, &super::Slot)| {
             let running = slot.machine.running.as_ref().map(|known| known.id)?;
             let rests = slot.machine.state.seen().is_at_rest();
-            let asked = rests && !self.outside.allow_drift.contains(service);
+            let asked = rests && !self.outside.settings.now().allow_drift.contains(service);
             asked.then(|| (service.clone(), running))
         };
         let live: Vec<(ServiceName, ReleaseId)> = self.slots.iter().filter_map(of).collect();

@@ -1,4 +1,3 @@
-use std::collections::BTreeSet;
 use std::time::Duration;
 
 use groundswell_common::condition::{Held, Lack, ServiceCondition};
@@ -9,8 +8,10 @@ use tokio::time::timeout;
 
 use super::*;
 use crate::clock::SteadyClock;
+use crate::config::Settings;
 use crate::fixture::{self, Made, MemoryDepot, directive, release, shop};
 use crate::layout::Layout;
+use crate::live::Live;
 use crate::ports::Units;
 use crate::probe::RealProbes;
 use crate::units::ProcessUnits;
@@ -30,7 +31,7 @@ struct Host {
     dir: tempfile::TempDir,
     depot: Arc<MemoryDepot>,
     units: Arc<dyn Units>,
-    allow_drift: Arc<BTreeSet<ServiceName>>,
+    settings: Live,
     running: Option<Running>,
 }
 
@@ -48,7 +49,7 @@ impl Host {
         let dir = tempfile::tempdir().unwrap();
         let units = units(Layout::new(dir.path()));
         let depot = Arc::new(MemoryDepot::default());
-        Self { dir, depot, units, allow_drift: Arc::default(), running: None }
+        Self { dir, depot, units, settings: Live::fixed(fixture::settings()), running: None }
     }
 
     fn simulated() -> (Self, Arc<SimulatedUnits>) {
@@ -69,9 +70,8 @@ impl Host {
             probes: Arc::new(RealProbes),
             depot: self.depot.clone(),
             clock: Arc::new(SteadyClock::start()),
-            keep_free_bytes: 0,
+            settings: self.settings.clone(),
             program: None,
-            allow_drift: self.allow_drift.clone(),
         };
         let loaded = fixture::loaded();
         let (heard_sender, heard) = mpsc::channel(8);
@@ -302,7 +302,8 @@ async fn a_release_is_staged_only_where_a_revert_could_put_back_what_runs() {
     host.until_state(HostState::Staged, Some(one.id)).await;
     host.stop().await;
     std::fs::remove_file(&changed).unwrap();
-    host.allow_drift = Arc::new([shop()].into());
+    let allow_drift = [shop()].into();
+    host.settings = Live::fixed(Settings { allow_drift, ..fixture::settings() });
     host.start().await;
     host.direct(5, Desired::Hold {}, &[]).await;
     host.direct(6, Desired::Stage { release: two.id }, &[&two]).await;
@@ -522,7 +523,7 @@ async fn the_doctor_says_what_is_wrong_and_what_to_do() {
     host.stop().await;
     let config = host.dir.path().join("agent.toml");
     std::fs::write(&config, format!("state_dir = {:?}\n", host.dir.path())).unwrap();
-    let settings = crate::config::load(&config).unwrap();
+    let settings = crate::config::open(&config).unwrap();
     let found = |level: Level, what: &str| {
         let findings = examine(&settings).findings;
         let found = findings.iter().find(|found| found.what.contains(what));
@@ -552,7 +553,7 @@ async fn the_doctor_says_what_is_wrong_and_what_to_do() {
     let full =
         std::fs::read_to_string(&config).unwrap() + "keep_free_bytes = 9223372036854775807\n";
     std::fs::write(&config, full).unwrap();
-    let settings = crate::config::load(&config).unwrap();
+    let settings = crate::config::open(&config).unwrap();
     let full = examine(&settings).findings;
     assert!(full.iter().any(|f| f.level == Level::Bad && f.what.contains("staging must leave")));
 }

@@ -4,6 +4,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use super::*;
+use crate::config::Settings;
+use crate::fixture;
 
 const NEVER: u64 = u64::MAX;
 
@@ -183,7 +185,10 @@ async fn cancelled_work_ends_while_it_waits_for_the_depot() {
 async fn a_rate_limit_holds() {
     let place = place();
     let server = serve(blob(), vec![]);
-    let depot = HttpDepot::new(place.layout.clone(), &server.base, Some(600_000));
+    let bandwidth_bytes_per_sec = Some(600_000);
+    let settings = Settings { bandwidth_bytes_per_sec, ..fixture::settings() };
+    let settings = Some(Live::fixed(settings));
+    let depot = HttpDepot::new(place.layout.clone(), &server.base, settings);
     let (_keep, never) = crate::cancel::switch();
     let began = Instant::now();
     depot.fetch(&Digest::of(&blob()), NEVER, &never).await.unwrap();

@@ -3,7 +3,7 @@
 
 mod bus;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::num::NonZeroUsize;
 use std::path::Path;
 use std::process::Stdio;
@@ -25,6 +25,7 @@ use super::log::{Run, last_lines};
 use super::{HOPELESS_CRASHES, ShippedError, UnitError, named, shipped};
 use crate::clock::wall;
 use crate::hooks::{HookError, Order};
+use crate::live::Live;
 use crate::ports::{Alive, Lacking, RunSpec, Since, Units, Work};
 
 /// A hook's own time-out is at most 240 s, and its unit's comes after it.
@@ -42,9 +43,7 @@ const AGAIN: (Duration, Duration) = (Duration::from_millis(100), Duration::from_
 /// The systemd supervisor of one agent.
 #[derive(Debug)]
 pub(crate) struct SystemdUnits {
-    allowed: BTreeMap<ServiceName, Vec<String>>,
-    /// Services whose releases bring their units.
-    shipped: BTreeSet<ServiceName>,
+    settings: Live,
     bus: Bus,
     /// What is waited for, by unit.
     waits: Mutex<BTreeMap<String, Wait>>,
@@ -84,17 +83,8 @@ impl Noted<'_> {
 }
 
 impl SystemdUnits {
-    pub(crate) fn new(
-        allowed: BTreeMap<ServiceName, Vec<String>>,
-        shipped: BTreeSet<ServiceName>,
-    ) -> Self {
-        Self {
-            allowed,
-            shipped,
-            bus: Bus::default(),
-            waits: Mutex::default(),
-            runs: Mutex::default(),
-        }
+    pub(crate) fn new(settings: Live) -> Self {
+        Self { settings, bus: Bus::default(), waits: Mutex::default(), runs: Mutex::default() }
     }
 
     fn waits(&self) -> MutexGuard<'_, BTreeMap<String, Wait>> {
@@ -237,7 +227,7 @@ impl SystemdUnits {
 
     /// Lets systemd read its units again, where the release that is live may have brought others.
     async fn reread(&self, spec: &RunSpec) -> Result<(), UnitError> {
-        if !self.shipped.contains(&spec.service) {
+        if !self.settings.now().shipped_units.contains(&spec.service) {
             return Ok(());
         }
         let mut pause = AGAIN.0;
@@ -572,7 +562,8 @@ impl Units for SystemdUnits {
     }
 
     fn refused_unit(&self, service: &ServiceName, units: &[String]) -> Option<String> {
-        let allowed = self.allowed.get(service);
+        let settings = self.settings.now();
+        let allowed = settings.units.get(service);
         let is_allowed =
             |unit: &&String| allowed.is_some_and(|allowed| allowed.contains(&named(unit)));
         units.iter().find(|unit| !is_allowed(unit)).cloned()
@@ -584,13 +575,14 @@ impl Units for SystemdUnits {
         tree: &Path,
         units: &[String],
     ) -> Result<(), ShippedError> {
-        if self.shipped.contains(service) { shipped::check(service, tree, units) } else { Ok(()) }
+        let ships = self.settings.now().shipped_units.contains(service);
+        if ships { shipped::check(service, tree, units) } else { Ok(()) }
     }
 
     fn lacks<'a>(&'a self, spec: &'a RunSpec) -> Work<'a, Result<Option<Lacking>, UnitError>> {
         Box::pin(async move {
             // Units that releases bring are read when they are live.
-            if self.shipped.contains(&spec.service) {
+            if self.settings.now().shipped_units.contains(&spec.service) {
                 return Ok(None);
             }
             for name in &spec.units {
@@ -605,11 +597,11 @@ impl Units for SystemdUnits {
 
     fn conditions(&self) -> Work<'_, Result<Vec<ServiceCondition>, UnitError>> {
         Box::pin(async move {
-            let mut all = Vec::new();
-            for (service, units) in &self.allowed {
+            let (mut all, settings) = (Vec::new(), self.settings.now());
+            for (service, units) in &settings.units {
                 let mut condition = ServiceCondition::new(service.clone());
                 for name in units.iter().take(UNITS_LISTED_MAX) {
-                    let load = match self.shipped.contains(service) {
+                    let load = match settings.shipped_units.contains(service) {
                         true => UnitLoad::Loaded,
                         false => self.load(name).await?,
                     };

@@ -3,15 +3,15 @@
 use std::fmt::Write as _;
 
 use groundswell_common::api::{
-    ClearRequest, HostPage, HostService, HostSummary, HostsAnswer, TokensAnswer, TokensRequest,
-    WhyAnswer,
+    ClearRequest, DrainRequest, HostPage, HostService, HostSummary, HostsAnswer, LabelsRequest,
+    TokensAnswer, TokensRequest, WhyAnswer,
 };
 
 use crate::args::{HostVerb, TokenArgs};
 use crate::client::part;
 use crate::context::Context;
 use crate::exit::Exit;
-use crate::output::{Table, bytes, clean, confirm, name_of, or_empty};
+use crate::output::{Table, bytes, clean, confirm, may_ask, name_of, now, or_empty, when};
 
 /// Runs `swell host …`.
 pub(crate) async fn host(context: &Context, verb: &HostVerb) -> anyhow::Result<Exit> {
@@ -38,10 +38,32 @@ pub(crate) async fn host(context: &Context, verb: &HostVerb) -> anyhow::Result<E
             let page: HostPage = client.post(&path, &ClearRequest { why: why.clone() }).await?;
             context.out.answer(&page, |_| format!("{host} is taken in by the next plan"))?;
         }
+        HostVerb::Drain { host, why } => {
+            let path = format!("/v1/hosts/{}/drain", part(host.as_str()));
+            let page: HostPage = client.post(&path, &DrainRequest { why: why.clone() }).await?;
+            let next =
+                format!("{host} is drained: no rollout switches it; swell host undrain {host}");
+            context.out.answer(&page, |_| next.clone())?;
+        }
+        HostVerb::Undrain { host, why } => {
+            let path = format!("/v1/hosts/{}/undrain", part(host.as_str()));
+            let page: HostPage = client.post(&path, &DrainRequest { why: why.clone() }).await?;
+            context.out.answer(&page, |_| format!("{host} takes part again and catches up"))?;
+        }
+        HostVerb::Label { host, labels } => {
+            let path = format!("/v1/hosts/{}/labels", part(host.as_str()));
+            let request = LabelsRequest { labels: labels.clone() };
+            let page: HostPage = client.post(&path, &request).await?;
+            context.out.answer(&page, |_| format!("{host} has the labels {labels}"))?;
+        }
         HostVerb::Remove { host, yes } => {
-            let what = format!("forget host {host} and refuse its certificate");
-            if !confirm(context.out, &what, *yes)? {
-                return Ok(Exit::Failed);
+            may_ask(&format!("forget host {host}"), *yes)?;
+            if !*yes {
+                let path = format!("/v1/hosts/{}", part(host.as_str()));
+                let page: HostPage = client.get(&path).await?;
+                if !confirm(context.out, &forgetting(&page.host), false)? {
+                    return Ok(Exit::Failed);
+                }
             }
             client.delete(&format!("/v1/hosts/{}", part(host.as_str()))).await?;
             let gone = serde_json::json!({ "removed": host });
@@ -49,6 +71,19 @@ pub(crate) async fn host(context: &Context, verb: &HostVerb) -> anyhow::Result<E
         }
     }
     Ok(Exit::Done)
+}
+
+/// What the question before a host is forgotten names: what goes on running there.
+fn forgetting(host: &HostSummary) -> String {
+    let name_of = |service: &HostService| format!("{} {}", service.service, runs(service));
+    let runs: Vec<String> =
+        host.services.iter().filter(|service| service.running.is_some()).map(name_of).collect();
+    let rest = match (host.connected, runs.is_empty()) {
+        (_, true) => String::new(),
+        (true, false) => format!("; {} runs on there and is watched no more", runs.join(", ")),
+        (false, false) => format!("; it is away and ran {} at last", runs.join(", ")),
+    };
+    format!("forget host {} and refuse its certificate{rest}", host.name)
 }
 
 fn clean_lines(lines: &[String]) -> String {
@@ -65,7 +100,7 @@ async fn tokens(context: &Context, args: &TokenArgs) -> anyhow::Result<Exit> {
     let answer: TokensAnswer = context.client()?.post("/v1/enroll-tokens", &request).await?;
     context.out.answer(&answer, |answer| answer.tokens.join("\n"))?;
     if !context.out.json {
-        context.out.note("each is for one host: groundswell-agent enroll --config FILE TOKEN")?;
+        context.out.note("each is for one host: sudo groundswell-agent enroll TOKEN")?;
     }
     Ok(Exit::Done)
 }
@@ -107,8 +142,9 @@ fn show(page: &HostPage) -> String {
     table.row(["labels".into(), host.labels.to_string()]);
     table.row(["environment".into(), host.environment.to_string()]);
     table.row(["connected".into(), if host.connected { "yes" } else { "no" }.into()]);
-    table.row(["last seen".into(), or_empty(host.last_seen.as_ref())]);
-    table.row(["enrolled".into(), page.enrolled.to_string()]);
+    let seen = host.last_seen.map(|at| when(at, now()));
+    table.row(["last seen".into(), seen.unwrap_or_default()]);
+    table.row(["enrolled".into(), when(page.enrolled, now())]);
     table.row(["agent".into(), or_empty(host.agent_version.as_ref())]);
     table.row(["free".into(), page.free_bytes.map(bytes).unwrap_or_default()]);
     let accepted = page.accepted.map_or_else(|| "none".to_owned(), |g| g.to_string());
@@ -135,8 +171,10 @@ fn show(page: &HostPage) -> String {
     let _ = write!(text, "\n{services}");
     for service in &host.services {
         if let Some(failure) = &service.failure {
-            let (step, why) = (name_of(&failure.step), clean(&failure.why));
+            let (step, why) = (name_of(&failure.step), &failure.why);
             let release = failure.release.digest().short();
+            let lines: Vec<String> = why.lines().map(clean).collect();
+            let why = lines.join("\n  ");
             let _ = writeln!(text, "\n{}: {release} failed at {step}: {why}", service.service);
         }
     }
@@ -160,5 +198,23 @@ mod tests {
             "HOST   LINK  SERVICE  RUNS  STATE  HEALTH  LABELS\n\
              web-1  up    -        -     -      -       role=web\n"
         );
+    }
+
+    #[test]
+    fn the_question_before_a_host_is_forgotten_says_what_runs_on() {
+        let digest = "0".repeat(64);
+        let mut host: HostSummary = serde_json::from_value(serde_json::json!({
+            "id": "0".repeat(32), "name": "web-1", "labels": {}, "environment": "production",
+            "connected": true, "last_seen": null, "agent_version": null, "services": [{
+                "service": "shop", "state": "committed", "running": digest, "version": "1.0.0",
+                "previous": null, "target": null, "health": "pass", "failure": null,
+                "wish": null, "rollout": null}]}))
+        .expect("host");
+        let on = "forget host web-1 and refuse its certificate; shop 1.0.0 runs on there and is watched no more";
+        assert_eq!(forgetting(&host), on);
+        host.connected = false;
+        assert!(forgetting(&host).ends_with("; it is away and ran shop 1.0.0 at last"));
+        host.services.clear();
+        assert_eq!(forgetting(&host), "forget host web-1 and refuse its certificate");
     }
 }

@@ -11,7 +11,7 @@ use crate::args::PlanArgs;
 use crate::client::part;
 use crate::context::Context;
 use crate::exit::Exit;
-use crate::output::{Table, clean, cut};
+use crate::output::{Table, clean, count, cut};
 
 /// Longest list of hosts in a table, in characters.
 const HOSTS_MAX_CHARS: usize = 60;
@@ -35,7 +35,9 @@ pub(crate) async fn plan(context: &Context, args: &PlanArgs) -> anyhow::Result<E
 /// A plan for people.
 pub(crate) fn plan_text(plan: &PlanPreview) -> String {
     let (hash, hosts) = (plan.hash.short(), plan.hosts);
-    let mut text = format!("plan {hash} of {} {}: {hosts} hosts\n", plan.service, plan.version);
+    let back = plan.back_to.as_ref().map(|to| format!(", back to {to}")).unwrap_or_default();
+    let (service, version, hosts) = (&plan.service, &plan.version, count(hosts, "host"));
+    let mut text = format!("plan {hash} of {service} {version}{back}: {hosts}\n");
     let mut table =
         Table::new(&["WAVE", "HOSTS", "AT ONCE", "BUDGET", "BAKE", "APPROVALS", "WHICH"]);
     for wave in &plan.waves {
@@ -54,6 +56,16 @@ pub(crate) fn plan_text(plan: &PlanPreview) -> String {
     for guard in &plan.guards {
         let (name, hosts) = (clean(&guard.name), guard.hosts);
         let _ = writeln!(text, "{name}: at most {} of {hosts} hosts down at once", guard.max_down);
+    }
+    for wave in &plan.empty_waves {
+        let wave = clean(wave);
+        let _ = writeln!(
+            text,
+            "wave {wave} of the policy has no host and is left out, its gate with it"
+        );
+    }
+    for held in &plan.held {
+        let _ = writeln!(text, "held: {}, {}", held.host, clean(&held.why));
     }
     for skipped in &plan.skipped {
         let _ = writeln!(text, "left out: {}, {}", skipped.host, clean(&skipped.why));
@@ -76,6 +88,8 @@ mod tests {
         let json = format!(
             r#"{{"service":"shop","release":"{hash}","version":"2.0","hash":"{hash}","hosts":0,
                 "waves":[],"predicted_secs":190,
+                "held":[{{"host":"web-4","why":"paused on the host: replacing RAM"}}],
+                "empty_waves":["canary"],"back_to":"1.0",
                 "skipped":[{{"host":"web-3","why":"it must run 1.5 first"}}],
                 "guards":[{{"name":"failure domain r1","hosts":4,"max_down":2}}]}}"#
         );
@@ -83,6 +97,9 @@ mod tests {
         let text = plan_text(&plan);
         assert!(text.contains("\nit takes about 190 s if nothing fails\n"), "{text}");
         assert!(text.contains("failure domain r1: at most 2 of 4 hosts down at once\n"), "{text}");
+        assert!(text.contains(" of shop 2.0, back to 1.0: 0 hosts\n"), "{text}");
+        assert!(text.contains("\nwave canary of the policy has no host and is left out"), "{text}");
+        assert!(text.contains("\nheld: web-4, paused on the host: replacing RAM\n"), "{text}");
         assert!(text.ends_with("left out: web-3, it must run 1.5 first\n"), "{text}");
     }
 }

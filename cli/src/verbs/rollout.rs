@@ -181,16 +181,26 @@ fn decided(name: &str, answer: &VerbAnswer) -> String {
     let phase = rollout.outcome.map_or_else(|| name_of(&rollout.phase), |o| name_of(&o));
     let already = if answer.already { " already" } else { "" };
     format!(
-        "{name}: {} ({} {}) is {phase}{already}, {}\nin force after {} ms; {} had switched before and \
-         {} still watched",
+        "{name}: {} ({} {}) is {phase}{already}, {}\nin force after {} ms; {}",
         rollout.rollout,
         rollout.service,
         rollout.version,
         counts_text(&rollout.counts),
         answer.halt_ms,
-        count(answer.in_flight, "host"),
-        if answer.in_flight == 1 { "is" } else { "are" },
+        inside(answer),
     )
+}
+
+/// Hosts that go on with what they have begun, by name.
+fn inside(answer: &VerbAnswer) -> String {
+    if answer.in_flight == 0 {
+        return "no host is in the middle of a switch".to_owned();
+    }
+    let names: Vec<&str> = answer.hosts.iter().map(|host| host.as_str()).collect();
+    let more = answer.in_flight.saturating_sub(names.len() as u64);
+    let more = if more > 0 { format!(" and {more} more") } else { String::new() };
+    let begun = count(answer.in_flight, "host");
+    format!("{begun} had begun to switch before and will end it: {}{more}", names.join(", "))
 }
 
 async fn list(context: &Context, service: Option<&ServiceName>) -> anyhow::Result<Exit> {
@@ -340,12 +350,17 @@ mod tests {
 
     #[test]
     fn one_host_is_told_in_the_singular_and_a_second_halt_as_such() {
-        let answer =
-            VerbAnswer { rollout: page().rollout, halt_ms: 3, in_flight: 1, already: true };
+        let answer = VerbAnswer {
+            rollout: page().rollout,
+            halt_ms: 3,
+            in_flight: 1,
+            hosts: vec!["web-2".parse().expect("name")],
+            already: true,
+        };
         let text = decided("halt", &answer);
         assert!(text.starts_with("halt: shop-2 (shop 1.1.0) is running already, "), "{text}");
         assert!(
-            text.ends_with("after 3 ms; 1 host had switched before and is still watched"),
+            text.ends_with("after 3 ms; 1 host had begun to switch before and will end it: web-2"),
             "{text}"
         );
     }

@@ -46,10 +46,10 @@ pub(super) async fn watch_to_the_end(
     Ok(Some(page))
 }
 
-/// The hosts that failed and the cause of each, a line a host.
+/// The hosts that failed or were held and the cause of each, a line a host.
 async fn failures(client: &Client, end: &RolloutPage) -> Vec<String> {
     let counts = &end.rollout.counts;
-    if exit_of(&end.rollout) == Exit::Done && counts.failed + counts.reverted == 0 {
+    if exit_of(&end.rollout) == Exit::Done && counts.failed + counts.reverted + counts.held == 0 {
         return Vec::new();
     }
     let id = &end.rollout.rollout;

@@ -56,46 +56,38 @@ pub fn meaning(error: &(dyn std::error::Error + 'static)) -> Option<String> {
 }
 
 fn of_tls(error: &TlsError) -> Option<&'static str> {
-    match error {
-        TlsError::InvalidMessage(_) => Some("the other end speaks no TLS; is it the right port?"),
-        TlsError::InvalidCertificate(why) => certificate(why),
-        TlsError::AlertReceived(alert) => refused(*alert),
-        // The rest cannot be put better than the library does: its enum is open.
-        _ => None,
+    if let TlsError::InvalidMessage(_) = error {
+        return Some("the other end speaks no TLS; is it the right port?");
     }
+    if let TlsError::InvalidCertificate(why) = error {
+        let foreign = [CertificateError::UnknownIssuer, CertificateError::BadSignature];
+        return foreign.contains(why).then_some(FOREIGN);
+    }
+    if let TlsError::AlertReceived(alert) = error {
+        return REFUSED.into_iter().find(|(known, _)| known == alert).map(|(_, text)| text);
+    }
+    None
 }
 
-/// What is wrong with the other end's certificate.
-fn certificate(why: &CertificateError) -> Option<&'static str> {
-    match why {
-        CertificateError::UnknownIssuer | CertificateError::BadSignature => Some(
-            "its certificate is not of this fleet; is it the right coordinator, or the profile of \
-             another one?",
-        ),
-        // Those with times and names are told by the library, exactly; others are not ours.
-        _ => None,
-    }
-}
-
+/// What is wrong with the other end's certificate, where the library does not tell it with names and times.
+const FOREIGN: &str = "its certificate is not of this fleet; is it the right coordinator, or the profile of \
+    another one?";
 /// What the other end says of our certificate.
-fn refused(alert: AlertDescription) -> Option<&'static str> {
-    match alert {
-        AlertDescription::CertificateExpired => Some(
-            "our certificate has ended; a person asks an admin for 'swell operator add', a host is \
-             enrolled again",
-        ),
-        AlertDescription::UnknownCA
-        | AlertDescription::BadCertificate
-        | AlertDescription::DecryptError => Some(
-            "it does not take our certificate, which is of another fleet; give that fleet's own",
-        ),
-        AlertDescription::CertificateRequired => {
-            Some("it wants a certificate and got none; is it the right port?")
-        }
-        // An alert that no peer of ours sends.
-        _ => None,
-    }
-}
+const REFUSED: [(AlertDescription, &str); 5] = [
+    (
+        AlertDescription::CertificateExpired,
+        "our certificate has ended; a person asks an admin for 'swell operator add', a host is enrolled again",
+    ),
+    (AlertDescription::UnknownCA, OTHER_FLEET),
+    (AlertDescription::BadCertificate, OTHER_FLEET),
+    (AlertDescription::DecryptError, OTHER_FLEET),
+    (
+        AlertDescription::CertificateRequired,
+        "it wants a certificate and got none; is it the right port?",
+    ),
+];
+const OTHER_FLEET: &str =
+    "it does not take our certificate, which is of another fleet; give that fleet's own";
 
 #[cfg(test)]
 mod tests {

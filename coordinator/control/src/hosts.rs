@@ -1,9 +1,10 @@
 //! Enrolment, removal and clearing of hosts, and operators.
 
 use groundswell_common::api::OperatorRole;
+use groundswell_common::condition::Lack;
 use groundswell_common::trust::PublicKey;
-use groundswell_common::{Digest, HostId, HostName, OperatorName, RolloutId};
-use groundswell_rollout::Input;
+use groundswell_common::{Digest, HostId, HostName, Labels, OperatorName, RolloutId};
+use groundswell_rollout::{HostFact, Input, Rollout};
 
 use crate::control::Control;
 use crate::entry::{By, What};
@@ -73,6 +74,62 @@ impl Control {
         let host = self.host_id(name)?;
         let what = What::HostCleared { host, why: why.to_owned() };
         self.submit(By::Operator(by.clone()), what).map(drop)
+    }
+
+    /// Takes a host out of all rollouts with this reason, or lets it in again. What it runs stays.
+    ///
+    /// # Errors
+    /// [`Refused::UnknownHost`], or [`Refused::Drained`] where it is so already.
+    pub fn drain_host(
+        &mut self,
+        by: &OperatorName,
+        name: &HostName,
+        why: Option<&str>,
+    ) -> Result<(), Refused> {
+        let host = self.host_id(name)?;
+        let now = self.view.hosts.get(&host).and_then(|found| found.drained.as_deref());
+        if now.is_some() == why.is_some() {
+            return Err(Refused::Drained { host: name.clone(), drained: now.is_some() });
+        }
+        let what = What::HostDrained { host, why: why.map(ToOwned::to_owned) };
+        self.submit(By::Operator(by.clone()), what)?;
+        let fact = match why {
+            Some(why) => HostFact::Held { lack: Lack::Drained, why: why.to_owned() },
+            None => HostFact::Freed,
+        };
+        self.tell_rollouts(By::Operator(by.clone()), host, &fact);
+        Ok(())
+    }
+
+    /// Gives a host other labels, in place of all it had.
+    ///
+    /// # Errors
+    /// [`Refused::UnknownHost`].
+    pub fn label_host(
+        &mut self,
+        by: &OperatorName,
+        name: &HostName,
+        labels: Labels,
+    ) -> Result<(), Refused> {
+        let host = self.host_id(name)?;
+        if self.view.hosts.get(&host).is_some_and(|found| found.labels == labels) {
+            return Ok(());
+        }
+        self.submit(By::Operator(by.clone()), What::HostLabelled { host, labels })?;
+        // A release may have waited for a host that fits.
+        self.waiting.extend(self.view.services.keys().cloned());
+        Ok(())
+    }
+
+    /// Tells every rollout that is kept whole and has the host, where it is news there.
+    pub(crate) fn tell_rollouts(&mut self, by: By, host: HostId, fact: &HostFact) {
+        let has =
+            |rollout: &&Rollout| rollout.successor().is_none() && rollout.host(&host).is_some();
+        let rollouts: Vec<RolloutId> =
+            self.view.live_rollouts().filter(has).map(|rollout| rollout.id().clone()).collect();
+        for id in rollouts {
+            self.submit_or_note(by.clone(), &id, Input::Host { host, fact: fact.clone() });
+        }
     }
 
     /// The host that people call `name`.

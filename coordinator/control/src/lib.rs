@@ -3,6 +3,7 @@
 //! hosts and refusals come out. No task, clock, file or connection; the driver of the coordinator and the
 //! simulator are its two shells.
 
+mod back;
 mod control;
 pub mod entry;
 mod hosts;
@@ -12,8 +13,10 @@ mod refused;
 mod releases;
 mod rollouts;
 mod steer;
+mod twins;
 pub mod view;
 mod webhooks;
+mod why;
 
 pub use control::{Control, Pending, Wished, Word};
 pub use refused::{ErrorKind, Refused};

@@ -1,6 +1,6 @@
 //! Why a request is refused: for people, with what to do next, and for programs, with a stable code.
 
-use groundswell_common::{Digest, HostId, HostName, ReleaseId, RolloutId, ServiceName, Version};
+use groundswell_common::{Digest, HostId, HostName, RolloutId, ServiceName, Version};
 use groundswell_rollout::{PlanError, PolicyError, Refusal};
 
 use crate::view::Unfit;
@@ -44,6 +44,14 @@ pub enum Refused {
     /// A token that cannot be used.
     #[error("the enrolment token is not known, used by another host, or expired")]
     Token,
+    /// A host that is drained, or is not, already.
+    #[error("host {host} is {} already", if *drained { "drained" } else { "not drained" })]
+    Drained {
+        /// Its name.
+        host: HostName,
+        /// Whether it is drained.
+        drained: bool,
+    },
     /// A key that is not that of any host.
     #[error("this host is not enrolled any more")]
     NotEnrolled,
@@ -79,16 +87,21 @@ pub enum Refused {
     #[error("service {0} has no release")]
     NoRelease(ServiceName),
     /// A poisoned release.
-    #[error("release {release:?} is poisoned: {why}")]
+    #[error(
+        "{service} {version} is poisoned: {why}; 'swell release clear {service}@{version} --why ...' lets it be \
+         rolled out again"
+    )]
     Poisoned {
-        /// Which.
-        release: ReleaseId,
+        /// The service.
+        service: ServiceName,
+        /// Its version.
+        version: Version,
         /// Why.
         why: String,
     },
     /// A release that is not poisoned.
-    #[error("release {0:?} is not poisoned")]
-    NotPoisoned(ReleaseId),
+    #[error("{0} {1} is not poisoned")]
+    NotPoisoned(ServiceName, Version),
     /// A release below the one rolled out last.
     #[error("release seq {seq} is below seq {newest} of the newest rollout")]
     GoesDown {
@@ -104,6 +117,20 @@ pub enum Refused {
         shown: String,
         /// The hash of the plan that would run now.
         now: Digest,
+    },
+    /// A rollout under way, where another release than the one before it is asked for.
+    #[error("rollout {0} is under way: its hosts go back to what they ran before it")]
+    UnderWay(RolloutId),
+    /// A service of which no release is proven.
+    #[error("no release of {0} was completed, so there is nothing to go back from")]
+    NothingToLeave(ServiceName),
+    /// A release that is nothing to go back to.
+    #[error("{version} is nothing to go back to: {why}")]
+    NoTarget {
+        /// Its version.
+        version: Version,
+        /// Why not.
+        why: &'static str,
     },
     /// A rollout that goes back stands in the way.
     #[error("rollout {0} is on its way back or paused")]
@@ -200,6 +227,7 @@ impl Refused {
                 (Conflict, "name_taken", "choose another name, or remove the old host first")
             }
             Self::Token => (Forbidden, "token", "ask for a new token"),
+            Self::Drained { .. } => (Conflict, "drained", "see 'swell host show'"),
             Self::NotEnrolled => (Forbidden, "not_enrolled", "enrol the host again"),
             Self::SeqTaken { .. } => (Conflict, "seq_taken", "take the service's next_seq"),
             Self::VersionTaken { .. } => {
@@ -215,12 +243,19 @@ impl Refused {
             Self::Poisoned { .. } => {
                 (Conflict, "poisoned", "publish a fixed release, or clear this one with a reason")
             }
-            Self::NotPoisoned(_) => (Conflict, "not_poisoned", "nothing needs to be done"),
+            Self::NotPoisoned(..) => (Conflict, "not_poisoned", "nothing needs to be done"),
             Self::GoesDown { .. } => {
                 (Conflict, "goes_down", "revert the newest rollout, or publish the content anew")
             }
             Self::OtherPlan { .. } => {
                 (Conflict, "other_plan", "look at 'swell plan' again and start what it shows now")
+            }
+            Self::UnderWay(_) => {
+                (Conflict, "under_way", "revert without --to first, then go on from there")
+            }
+            Self::NothingToLeave(_) => (Conflict, "nothing_to_leave", "see 'swell release ls'"),
+            Self::NoTarget { .. } => {
+                (Conflict, "no_target", "'swell release ls' shows what is proven")
             }
             Self::Busy(_) => (Conflict, "busy", "resume, abort or wait for that rollout first"),
             Self::NotNewest { .. } => (Conflict, "not_newest", "act on the newest rollout"),

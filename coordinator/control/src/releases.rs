@@ -107,7 +107,9 @@ impl Control {
         let found = found.ok_or_else(|| Refused::UnknownRelease(release.to_string()))?;
         let has_failed = |host: &Host| host.past.values().any(|past| past.has_failed(release));
         if found.poisoned.is_none() && !self.view.hosts.values().any(has_failed) {
-            return Err(Refused::NotPoisoned(*release));
+            let published = &found.published;
+            let (service, version) = (published.service.clone(), published.version.clone());
+            return Err(Refused::NotPoisoned(service, version));
         }
         let what = What::ReleaseCleared { release: *release, why: why.to_owned() };
         self.submit(By::Operator(by.clone()), what).map(drop)

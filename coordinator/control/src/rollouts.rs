@@ -16,7 +16,7 @@ use crate::entry::{By, What};
 use crate::present;
 use crate::refused::Refused;
 use crate::releases::read_policy;
-use crate::view::{Past, Release};
+use crate::view::{Host, Past, Release};
 
 /// Fewest digits of a plan's hash that name it.
 const PLAN_DIGITS_MIN: usize = 8;
@@ -142,7 +142,7 @@ impl Control {
         }
     }
 
-    fn policy(&self, name: &ServiceName) -> Result<&Policy, Refused> {
+    pub(crate) fn policy(&self, name: &ServiceName) -> Result<&Policy, Refused> {
         let service = self.view.services.get(name);
         let service = service.ok_or_else(|| Refused::UnknownService(name.clone()))?;
         let record = service.policy.as_ref();
@@ -164,7 +164,11 @@ impl Control {
         let found = self.view.releases.get(&release);
         let found = found.ok_or_else(|| Refused::UnknownRelease(release.to_string()))?;
         match &found.poisoned {
-            Some(why) => Err(Refused::Poisoned { release, why: why.clone() }),
+            Some(why) => Err(Refused::Poisoned {
+                service: name.clone(),
+                version: found.published.version.clone(),
+                why: why.clone(),
+            }),
             None => Ok(found.clone()),
         }
     }
@@ -184,58 +188,60 @@ impl Control {
     }
 
     pub(crate) fn make_plan(&self, policy: &Policy, release: &Release) -> Result<Plan, Refused> {
-        let service = &policy.service;
-        let planned = release.published.release;
+        let hosts = self.view.hosts.iter();
+        let facts: Vec<HostFacts> = hosts.map(|host| self.host_facts(host, release)).collect();
+        let reference = self.reference(&policy.service, release);
+        let seed = Digest::of(release.published.release.digest().as_bytes());
+        plan(policy, &facts, &reference, &seed).map_err(Refused::Plan)
+    }
+
+    /// What the planner is told of a host.
+    pub(crate) fn host_facts(&self, (id, host): (&HostId, &Host), release: &Release) -> HostFacts {
+        let (service, planned) = (&release.published.service, release.published.release);
         let proven = self.view.services.get(service).map(|service| &service.proven);
         let mut older = proven.into_iter().flatten().rev().map(|proven| proven.release);
         let fallback = older.find(|proven| *proven != planned);
-        let facts: Vec<HostFacts> = self
-            .view
-            .hosts
-            .iter()
-            .map(|(id, host)| {
-                let standing = self.words.get(id).and_then(|word| word.standing(service));
-                // What is not committed yet may fail, and is nothing to go back to: of a host in the
-                // middle of a switch nobody knows what it ends with.
-                let unsure = standing.filter(|standing| !standing.state.is_at_rest());
-                let running = match unsure.and_then(|standing| standing.running) {
-                    Some(_) => fallback,
-                    // Of one that has not spoken since a restart, what it ran last.
-                    None => match standing {
-                        Some(standing) => standing.running,
-                        None => host.runs.get(service).copied(),
-                    },
-                };
-                let seq = |release| self.view.releases.get(&release).map(|r| r.published.seq);
-                let newer = running.and_then(|release| self.view.releases.get(&release));
-                let newer = newer.filter(|runs| runs.published.seq > release.published.seq);
-                let past = host.past.get(service);
-                HostFacts {
-                    running,
-                    usual_secs: past.and_then(Past::usual_secs),
-                    failures_in_a_row: past.map_or(0, Past::failures_in_a_row),
-                    failed_before: past
-                        .is_some_and(|past| past.has_failed(&release.published.release)),
-                    fallback,
-                    connected: self.is_connected(id),
-                    ill: standing.is_some_and(|standing| standing.health == Verdict::Fail),
-                    running_seq: running.and_then(seq).unwrap_or(0),
-                    newer: newer.map(|runs| runs.published.version.clone()),
-                    lacks: self.lacks(id, host, &release.published),
-                    ..HostFacts::new(*id, host.name.clone(), host.labels.clone())
-                }
-            })
-            .collect();
+        let standing = self.words.get(id).and_then(|word| word.standing(service));
+        // What is not committed yet may fail, and is nothing to go back to: of a host in the middle of a switch
+        // nobody knows what it ends with.
+        let unsure = standing.filter(|standing| !standing.state.is_at_rest());
+        let running = match unsure.and_then(|standing| standing.running) {
+            Some(_) => fallback,
+            // Of one that has not spoken since a restart, what it ran last.
+            None => match standing {
+                Some(standing) => standing.running,
+                None => host.runs.get(service).copied(),
+            },
+        };
+        let runs = running.and_then(|release| self.view.releases.get(&release));
+        let runs = runs.map(|runs| &runs.published);
+        let newer = runs.filter(|runs| runs.seq > release.published.seq);
+        let past = host.past.get(service);
+        HostFacts {
+            running,
+            usual_secs: past.and_then(Past::usual_secs),
+            failures_in_a_row: past.map_or(0, Past::failures_in_a_row),
+            failed_before: past.is_some_and(|past| past.has_failed(&planned)),
+            fallback,
+            connected: self.is_connected(id),
+            ill: standing.is_some_and(|standing| standing.health == Verdict::Fail),
+            running_seq: runs.map_or(0, |runs| runs.seq),
+            newer: newer.map(|runs| runs.version.clone()),
+            lacks: self.lacks(id, &release.published),
+            ..HostFacts::new(*id, host.name.clone(), host.labels.clone())
+        }
+    }
+
+    /// The release as a plan names it.
+    pub(crate) fn reference(&self, service: &ServiceName, release: &Release) -> ReleaseRef {
         let published = &release.published;
-        let reference = ReleaseRef {
+        ReleaseRef {
             one_way: published.one_way,
             requires: published.requires.clone(),
             barrier: self.barrier_before(service, published.seq),
             authors: release.by.operator().into_iter().collect(),
             ..ReleaseRef::new(published.release, published.version.clone())
-        };
-        let seed = Digest::of(published.release.digest().as_bytes());
-        plan(policy, &facts, &reference, &seed).map_err(Refused::Plan)
+        }
     }
 
     /// The newest barrier below `seq` that may be run: its place and version.
@@ -252,7 +258,7 @@ impl Control {
     }
 
     /// Takes over from the rollout before, and starts.
-    fn begin(&mut self, by: By, plan: Plan) -> Result<RolloutId, Refused> {
+    pub(crate) fn begin(&mut self, by: By, plan: Plan) -> Result<RolloutId, Refused> {
         let service = plan.service.clone();
         let before = self.view.newest_rollout(&service);
         let before = before.filter(|r| r.successor().is_none());

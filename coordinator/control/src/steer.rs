@@ -34,6 +34,10 @@ impl Control {
     /// # Errors
     /// Why not.
     pub fn may_switch(&self, host: &HostId, request: &PermitRequest) -> Result<(), Deny> {
+        // Nobody knows which of the two would switch.
+        if self.twins.has(host) {
+            return Err(Deny::Stopped);
+        }
         let service = self.view.services.get(&request.service).ok_or(Deny::Stale)?;
         if let Some((rollout, _)) = self.view.governing(service, host) {
             return may_switch(rollout, host, &request.release, request.generation);

@@ -6,10 +6,11 @@ use std::collections::BTreeSet;
 
 use groundswell_common::condition::Lack;
 use groundswell_common::report::{FailedStep, Verdict};
-use groundswell_common::{Digest, HostId, OperatorName, ReleaseId, RolloutId, Timestamp};
+use groundswell_common::{Digest, HostId, HostName, OperatorName, ReleaseId, RolloutId, Timestamp};
 use serde::{Deserialize, Serialize};
 
 use crate::calendar::Opening;
+use crate::hosts::may_still_run;
 use crate::phase::{Course, Phase, PhaseName};
 use crate::plan::{GuardKind, Plan, PlannedHost, PlannedWave};
 
@@ -446,6 +447,24 @@ impl Rollout {
     /// Whether a host has committed the release and keeps it.
     pub(crate) fn runs_somewhere(&self) -> bool {
         self.waves.iter().any(|wave| wave.tally.committed > 0)
+    }
+
+    /// Hosts that have begun to switch, or to go back, and are not done; in plan order.
+    #[must_use]
+    pub fn inside(&self) -> Vec<HostName> {
+        let begun = |ordinal: &&u32| {
+            let name = self.entry(**ordinal).map(|entry| entry.progress.name());
+            name.is_some_and(|name| name != ProgressName::Granted)
+        };
+        let begun = self.sets.in_flight.iter().filter(begun);
+        begun.filter_map(|at| self.planned_at(*at)).map(|(_, host)| host.name.clone()).collect()
+    }
+
+    /// Hosts that a revert would take back: those that run the release, or may, and have it by this rollout.
+    #[must_use]
+    pub fn goes_back(&self) -> Vec<HostId> {
+        let goes = |entry: &HostEntry| !entry.kept && may_still_run(&entry.progress);
+        self.hosts().filter(|(_, _, entry)| goes(entry)).map(|(_, host, _)| host.id).collect()
     }
 
     /// The wave that the phase is about, counted from 0; `None` before the start and after the end.

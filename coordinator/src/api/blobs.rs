@@ -15,6 +15,9 @@ use crate::depot::DepotError;
 /// Longest silence of an uploading client.
 const STALL_DEADLINE: Duration = Duration::from_secs(60);
 
+/// How long the rest of a refused upload is read and thrown away.
+const LINGER: Duration = Duration::from_secs(10);
+
 pub(super) async fn size(
     State(api): State<Api>,
     Path(digest): Path<String>,
@@ -42,7 +45,7 @@ pub(super) async fn upload(
         let texts = ("the upload has no Content-Length", "send the size of the blob");
         return Err(ApiError::new(StatusCode::BAD_REQUEST, "no_length", texts));
     };
-    let stream =
+    let mut stream =
         Box::pin(futures_util::stream::unfold(body.into_data_stream(), |mut stream| async move {
             let piece = match tokio::time::timeout(STALL_DEADLINE, stream.next()).await {
                 Ok(piece) => piece?.map_err(std::io::Error::other),
@@ -50,10 +53,16 @@ pub(super) async fn upload(
             };
             Some((piece, stream))
         }));
-    match api.depot.put(&digest, length, stream).await {
+    match api.depot.put(&digest, length, &mut stream).await {
         Ok(true) => Ok(StatusCode::CREATED),
         Ok(false) => Ok(StatusCode::OK),
-        Err(error) => Err(refused(&error)),
+        Err(error) => {
+            // Closed while the client still writes, the connection would be reset and the answer lost with
+            // it. The client reads the answer meanwhile and hangs up.
+            let rest = async move { while let Some(Ok(_)) = stream.next().await {} };
+            tokio::spawn(tokio::time::timeout(LINGER, rest));
+            Err(refused(&error))
+        }
     }
 }
 

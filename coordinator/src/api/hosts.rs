@@ -6,7 +6,9 @@ use axum::extract::{Path, Query, State};
 use axum::http::StatusCode;
 use axum::{Extension, Json};
 use groundswell_common::HostName;
-use groundswell_common::api::{ClearRequest, HostPage, HostsAnswer, WhyAnswer};
+use groundswell_common::api::{
+    ClearRequest, DrainRequest, HostPage, HostsAnswer, LabelsRequest, WhyAnswer,
+};
 use groundswell_common::selector::Selector;
 use serde::Deserialize;
 
@@ -45,7 +47,7 @@ pub(super) async fn why(
     Path(host): Path<String>,
 ) -> Result<Json<WhyAnswer>, ApiError> {
     let host: HostName = read::name(&host)?;
-    Ok(Json(api.handle.query(move |desk| desk.host_why(&host)).await??))
+    Ok(Json(api.handle.query(move |desk| desk.host_why_answer(&host)).await??))
 }
 
 pub(super) async fn remove(
@@ -56,6 +58,55 @@ pub(super) async fn remove(
     let host: HostName = read::name(&host)?;
     api.handle.change(move |desk| desk.remove_host(&by, &host)).await??;
     Ok(StatusCode::NO_CONTENT)
+}
+
+pub(super) async fn drain(
+    State(api): State<Api>,
+    Extension(Operator(by)): Extension<Operator>,
+    Path(host): Path<String>,
+    body: Body,
+) -> Result<Json<HostPage>, ApiError> {
+    let (host, why) = (read::name(&host)?, read_why(body).await?);
+    let change = move |desk: &mut Desk| {
+        desk.drain_host(&by, &host, Some(&why))?;
+        desk.host_page(&host)
+    };
+    Ok(Json(api.handle.change(change).await??))
+}
+
+pub(super) async fn undrain(
+    State(api): State<Api>,
+    Extension(Operator(by)): Extension<Operator>,
+    Path(host): Path<String>,
+    body: Body,
+) -> Result<Json<HostPage>, ApiError> {
+    let host: HostName = read::name(&host)?;
+    read_why(body).await?;
+    let change = move |desk: &mut Desk| {
+        desk.drain_host(&by, &host, None)?;
+        desk.host_page(&host)
+    };
+    Ok(Json(api.handle.change(change).await??))
+}
+
+async fn read_why(body: Body) -> Result<String, ApiError> {
+    let request: DrainRequest = read::json(body).await?;
+    read::why(&request.why)
+}
+
+pub(super) async fn label(
+    State(api): State<Api>,
+    Extension(Operator(by)): Extension<Operator>,
+    Path(host): Path<String>,
+    body: Body,
+) -> Result<Json<HostPage>, ApiError> {
+    let host: HostName = read::name(&host)?;
+    let request: LabelsRequest = read::json(body).await?;
+    let change = move |desk: &mut Desk| {
+        desk.label_host(&by, &host, request.labels)?;
+        desk.host_page(&host)
+    };
+    Ok(Json(api.handle.change(change).await??))
 }
 
 pub(super) async fn clear(

@@ -1,18 +1,21 @@
 //! Services: their policies, plans, and the shortcuts to their newest rollout.
 
 use axum::body::Body;
-use axum::extract::{Path, State};
+use axum::extract::rejection::QueryRejection;
+use axum::extract::{Path, Query, State};
 use axum::{Extension, Json};
-use groundswell_common::ServiceName;
 use groundswell_common::api::{
-    PlanPreview, PlanRequest, PolicyAnswer, ServicePage, ServicesAnswer, StartAnswer, StartRequest,
-    VerbAnswer, VerbRequest,
+    PlanPreview, PlanRequest, PolicyAnswer, RevertPreview, RevertRequest, ServicePage,
+    ServicesAnswer, StartAnswer, StartRequest, VerbAnswer, VerbRequest,
 };
+use groundswell_common::{RolloutId, ServiceName, Version};
+use serde::Deserialize;
+use tokio::time::Instant;
 
 use super::access::Operator;
 use super::rollouts::{Target, act};
 use super::{Api, ApiError, read};
-use crate::driver::{Refused, Settled, Verb};
+use crate::driver::{Desk, Refused, Settled, Verb};
 use crate::present;
 
 /// Largest policy, in bytes; the parser's own bound is the same.
@@ -99,7 +102,33 @@ pub(super) async fn revert(
     Path(service): Path<String>,
     body: Body,
 ) -> Result<Json<VerbAnswer>, ApiError> {
-    let request: VerbRequest = read::json(body).await?;
-    let service = read::name(&service)?;
-    act(&api, by, (Target::NewestOf(service), Verb::Revert, request.why)).await
+    let request: RevertRequest = read::json(body).await?;
+    let service: ServiceName = read::name(&service)?;
+    let why = read::why(&request.why)?;
+    let asked = Instant::now();
+    let change = move |desk: &mut Desk| {
+        let rollout = desk.revert(&by, &service, (request.to.as_ref(), &why))?;
+        Ok((Settled::NoPermits(rollout.clone()), rollout))
+    };
+    let then = move |rollout: RolloutId, desk: &Desk| desk.verb_answer(&rollout, asked);
+    Ok(Json(api.handle.change_then(change, then).await??))
+}
+
+/// `?to=VERSION`.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RevertQuery {
+    to: Option<String>,
+}
+
+/// What a revert would do.
+pub(super) async fn revert_preview(
+    State(api): State<Api>,
+    Path(service): Path<String>,
+    query: Result<Query<RevertQuery>, QueryRejection>,
+) -> Result<Json<RevertPreview>, ApiError> {
+    let service: ServiceName = read::name(&service)?;
+    let to: Option<Version> = read::query(query)?.to.as_deref().map(read::name).transpose()?;
+    let ask = move |desk: &Desk| desk.revert_preview(&service, to.as_ref());
+    Ok(Json(api.handle.query(ask).await??))
 }

@@ -16,7 +16,7 @@ use groundswell_control::{Control, Pending, Refused};
 use tokio::time::Instant;
 
 use super::permits::Permits;
-use super::seats::{Answer, Arrival, Seats, Wish};
+use super::seats::{Admission, Answer, Arrival, Seats, Wish};
 use crate::ledger::Reader;
 use crate::view::View;
 
@@ -118,8 +118,15 @@ impl Desk {
 
     pub(super) fn arrive(&mut self, arrival: Arrival) {
         let Arrival { host, hello, seat, seen, reply } = arrival;
-        let enrolled = self.view().hosts.contains_key(&host);
-        if reply.send(enrolled).is_err() || !enrolled {
+        let admission = match self.view().hosts.contains_key(&host) {
+            false => Admission::NotEnrolled,
+            // One of the two stays, so that they do not throw each other out for ever.
+            true if self.control.is_twin(&host) && self.control.is_connected(&host) => {
+                Admission::Twin
+            }
+            true => Admission::Stays,
+        };
+        if reply.send(admission).is_err() || admission != Admission::Stays {
             return;
         }
         self.seats.take(host, seat, seen);

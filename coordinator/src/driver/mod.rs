@@ -13,4 +13,4 @@ pub use groundswell_control::{ErrorKind, Refused, Verb, WebhookAsk, Word};
 pub use hosts::TokensMade;
 pub use pages::AboutProcess;
 pub use run::{Driver, DriverParts, Gone, Handle, Operators};
-pub use seats::{Answer, Arrival, Seat, Wish};
+pub use seats::{Admission, Answer, Arrival, Seat, Wish};

@@ -9,7 +9,6 @@ use groundswell_common::api::{
 use groundswell_common::directive::Action;
 use groundswell_common::selector::Selector;
 use groundswell_common::{Fleet, HostId, HostName, ReleaseId, RolloutId, ServiceName, Timestamp};
-use groundswell_rollout::{Rollout, earliest, explain};
 
 use super::desk::Desk;
 use crate::present::{self, Detail};
@@ -72,7 +71,10 @@ impl Desk {
         let targets = service.policy.as_ref().map(|record| &record.policy.targets);
         for (id, host) in &self.view().hosts {
             if targets.is_some_and(|targets| targets.matches(&host.labels)) {
-                let release = self.word(id).and_then(|word| word.running(name));
+                let release = match self.word(id).and_then(|word| word.standing(name)) {
+                    Some(standing) => standing.running,
+                    None => host.runs.get(name).copied(),
+                };
                 *running.entry(release).or_default() += 1;
             }
         }
@@ -199,51 +201,8 @@ impl Desk {
     ///
     /// # Errors
     /// [`Refused::UnknownHost`].
-    pub fn host_why(&self, name: &HostName) -> Result<WhyAnswer, Refused> {
-        let id = self.host_id(name)?;
-        let mut why = Vec::new();
-        if !self.is_connected(&id) {
-            why.push("the host is not connected".to_owned());
-        }
-        let report = self.word(&id).and_then(|word| word.report.as_ref());
-        if let Some(refusal) = report.and_then(|report| report.refusal.as_ref()) {
-            why.push(match refusal.code.strip_prefix("drifted: ") {
-                Some(path) => format!("what is live was changed on the host: {path}"),
-                None => format!("the host refuses its directive: {}", refusal.code),
-            });
-        }
-        let host = self.view().hosts.get(&id);
-        for (name, service) in &self.view().services {
-            let skips =
-                |rollout: &&Rollout| rollout.plan().skipped.iter().any(|host| host.id == id);
-            let skipped = self.view().newest_rollout(name).filter(skips);
-            let governing = self.view().governing(service, &id).map(|(rollout, _)| rollout);
-            if let Some(rollout) = skipped.or(governing) {
-                let now = self.now();
-                let reasons = explain(rollout, Some(&id), now);
-                why.extend(reasons.iter().map(|reason| format!("{name}: {reason}")));
-                let at = earliest(rollout, &id, now).filter(|at| *at > now);
-                why.extend(at.map(|at| format!("{name}: it may switch at {at} at the earliest")));
-                continue;
-            }
-            let targets = service.policy.as_ref().map(|record| &record.policy.targets);
-            let fits = host
-                .is_some_and(|host| targets.is_some_and(|targets| targets.matches(&host.labels)));
-            why.push(match (targets, fits, service.baseline()) {
-                (None, _, _) => format!("{name}: the service has no policy"),
-                (Some(targets), false, _) => {
-                    format!("{name}: the host's labels do not match targets = \"{targets}\"")
-                }
-                (Some(_), true, None) => format!("{name}: no release has been proven yet"),
-                (Some(_), true, Some(release)) => {
-                    format!("{name}: a new host gets the last proven release {release:?}")
-                }
-            });
-        }
-        if self.view().services.is_empty() {
-            why.push("no service has a policy or a release yet".to_owned());
-        }
-        Ok(WhyAnswer { host: name.clone(), why })
+    pub fn host_why_answer(&self, name: &HostName) -> Result<WhyAnswer, Refused> {
+        Ok(WhyAnswer { host: name.clone(), why: self.host_why(name)? })
     }
 
     fn host_summary(&self, id: &HostId, host: &Host) -> HostSummary {
@@ -262,6 +221,21 @@ impl Desk {
             service.failure = standing.failure.clone();
             service.switched = standing.switched;
         }
+        for (name, release) in &host.runs {
+            let service = services.entry(name.clone()).or_insert_with_key(empty);
+            // Of a host that is away and has not spoken since a restart: what it ran last.
+            if service.state.is_none() {
+                service.running = Some(*release);
+                service.version = self.version(release);
+            }
+        }
+        let conditions = word.and_then(|word| word.condition.as_ref());
+        for condition in conditions.map_or(&[][..], |condition| &condition.services) {
+            let service = services.entry(condition.service.clone()).or_insert_with_key(empty);
+            service.held = condition.held.as_ref().map(|held| held.why.clone());
+            service.fetched = condition.fetched.map(|fetched| (fetched.bytes, fetched.of));
+            service.notes.clone_from(&condition.notes);
+        }
         for wish in wishes {
             let service = services.entry(wish.service.clone()).or_insert_with_key(empty);
             service.wish = Some(wish.action);
@@ -275,6 +249,7 @@ impl Desk {
             connected: self.is_connected(id),
             last_seen: seen,
             agent_version: word.map(|word| word.agent_version.clone()),
+            notes: self.host_notes(id),
             services: services.into_values().collect(),
         }
     }
@@ -297,5 +272,8 @@ fn empty(service: &ServiceName) -> HostService {
         switched: None,
         wish: None::<Action>,
         rollout: None,
+        held: None,
+        fetched: None,
+        notes: Vec::new(),
     }
 }

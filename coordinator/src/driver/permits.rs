@@ -1,23 +1,29 @@
 //! Permits: who may switch this instant, and who was told so and has not answered. A halt is
 //! acknowledged only when nobody is left who could still begin to switch.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use groundswell_common::api::VerbAnswer;
 use groundswell_common::directive::RawPermit;
-use groundswell_common::limits::PERMIT_VALID_MS;
+use groundswell_common::limits::{PERMIT_COUNTED_MS, PERMIT_VALID_MS};
 use groundswell_common::wire::{Deny, PermitRequest};
 use groundswell_common::{HostId, RolloutId, ServiceName};
 use groundswell_control::Refused;
+use groundswell_rollout::Rollout;
 use tokio::time::Instant;
 
 use super::desk::{Desk, Finish};
 use super::seats::Answer;
 use crate::present;
 
+/// Hosts that the answer to a verb names at most.
+const HOSTS_NAMED_MAX: usize = 20;
 /// Permits that one host may have outstanding: it asks for one a service at a time.
 const OUTSTANDING_PER_HOST_MAX: usize = 64;
+
+/// A host and the nonce of its question.
+type Key = (HostId, [u8; 16]);
 
 #[derive(Debug)]
 struct Outstanding {
@@ -26,13 +32,14 @@ struct Outstanding {
 }
 
 struct Waiter {
-    service: ServiceName,
+    /// Permits that may still be used under what the reply is about. None is added: it gives none any more.
+    permits: BTreeSet<Key>,
     finish: Finish,
 }
 
 /// Permits that may still be used, and replies that wait for them.
 pub(super) struct Permits {
-    outstanding: BTreeMap<(HostId, [u8; 16]), Outstanding>,
+    outstanding: BTreeMap<Key, Outstanding>,
     waiters: Vec<Waiter>,
     /// Permits of the process before may be out until then.
     starting_until: Instant,
@@ -43,7 +50,7 @@ impl Permits {
         Self {
             outstanding: BTreeMap::new(),
             waiters: Vec::new(),
-            starting_until: now + Duration::from_millis(PERMIT_VALID_MS),
+            starting_until: now + Duration::from_millis(PERMIT_COUNTED_MS),
         }
     }
 
@@ -51,9 +58,16 @@ impl Permits {
         now < self.starting_until
     }
 
-    /// Keeps a reply until no permit of the service is out, whichever rollout it was given under.
-    pub(super) fn wait(&mut self, service: ServiceName, finish: Finish) {
-        self.waiters.push(Waiter { service, finish });
+    /// Keeps a reply until no permit of the rollout's service is out to a host of its plan, whichever rollout it was
+    /// given under. A host outside the plan delays no answer.
+    pub(super) fn wait(&mut self, rollout: &Rollout, finish: Finish) {
+        let service = &rollout.plan().service;
+        let ours = |(key, permit): (&Key, &Outstanding)| {
+            let of_it = permit.service == *service && rollout.host(&key.0).is_some();
+            of_it.then_some(*key)
+        };
+        let permits = self.outstanding.iter().filter_map(ours).collect();
+        self.waiters.push(Waiter { permits, finish });
     }
 
     pub(super) fn done(&mut self, host: HostId, nonce: [u8; 16]) {
@@ -67,8 +81,7 @@ impl Permits {
             return Vec::new();
         }
         let outstanding = &self.outstanding;
-        let held =
-            |waiter: &Waiter| outstanding.values().any(|permit| permit.service == waiter.service);
+        let held = |waiter: &Waiter| waiter.permits.iter().any(|key| outstanding.contains_key(key));
         let (held, free): (Vec<_>, Vec<_>) =
             std::mem::take(&mut self.waiters).into_iter().partition(held);
         self.waiters = held;
@@ -77,11 +90,10 @@ impl Permits {
 
     /// When a reply may be free at the latest; `None` where none waits.
     pub(super) fn next_deadline(&self) -> Option<Instant> {
-        let first = self.waiters.first()?;
-        let services = self.waiters.iter().map(|waiter| &waiter.service);
-        let ours = |permit: &&Outstanding| services.clone().any(|w| *w == permit.service);
-        let earliest = self.outstanding.values().filter(ours).map(|permit| permit.until).min();
-        tracing::trace!(service = %first.service, "a reply waits for permits");
+        self.waiters.first()?;
+        let keys = self.waiters.iter().flat_map(|waiter| &waiter.permits);
+        let earliest =
+            keys.filter_map(|key| self.outstanding.get(key)).map(|permit| permit.until).min();
         Some(earliest.unwrap_or(self.starting_until).max(self.starting_until))
     }
 
@@ -116,7 +128,7 @@ impl Desk {
         if self.permits.count(&host) >= OUTSTANDING_PER_HOST_MAX {
             return Err(Deny::Stale);
         }
-        let until = now + Duration::from_millis(PERMIT_VALID_MS);
+        let until = now + Duration::from_millis(PERMIT_COUNTED_MS);
         let outstanding = Outstanding { service: request.service.clone(), until };
         self.permits.outstanding.insert((host, request.nonce), outstanding);
         Ok(RawPermit {
@@ -129,6 +141,14 @@ impl Desk {
         })
     }
 
+    /// Keeps a reply until nobody can begin to switch under this rollout any more.
+    pub(super) fn wait_for_permits(&mut self, rollout: &RolloutId, finish: Finish) {
+        match self.control.view().rollout(rollout) {
+            Some(rollout) => self.permits.wait(rollout, finish),
+            None => finish(self),
+        }
+    }
+
     /// The answer to a verb.
     ///
     /// # Errors
@@ -136,9 +156,11 @@ impl Desk {
     pub fn verb_answer(&self, rollout: &RolloutId, asked: Instant) -> Result<VerbAnswer, Refused> {
         let record = self.view().rollouts.get(rollout);
         let record = record.ok_or_else(|| Refused::UnknownRollout(rollout.clone()))?;
-        let in_flight = record.live().map_or(0, |live| live.in_flight() as u64);
+        let inside = record.live().map(Rollout::inside).unwrap_or_default();
+        let in_flight = inside.len() as u64;
+        let hosts = inside.into_iter().take(HOSTS_NAMED_MAX).collect();
         let halt_ms = u64::try_from(asked.elapsed().as_millis()).unwrap_or(u64::MAX);
         let rollout = present::record_summary(record);
-        Ok(VerbAnswer { rollout, halt_ms, in_flight, already: false })
+        Ok(VerbAnswer { rollout, halt_ms, in_flight, hosts, already: false })
     }
 }

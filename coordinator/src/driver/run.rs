@@ -221,9 +221,7 @@ impl Driver {
             match settled {
                 Settled::Durable => finish(&mut self.desk),
                 Settled::NoPermits(rollout) => match self.desk.view().rollout(&rollout) {
-                    Some(rollout) => {
-                        self.desk.permits.wait(rollout.plan().service.clone(), finish);
-                    }
+                    Some(_) => self.desk.wait_for_permits(&rollout, finish),
                     // Archived: nobody holds a permit under it any more.
                     None => finish(&mut self.desk),
                 },

@@ -63,7 +63,18 @@ pub struct Arrival {
     /// When the host was heard of last, in milliseconds since 1970.
     pub seen: Arc<AtomicU64>,
     /// Whether the host may stay.
-    pub reply: oneshot::Sender<bool>,
+    pub reply: oneshot::Sender<Admission>,
+}
+
+/// Whether a host that connects may stay.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Admission {
+    /// It may.
+    Stays,
+    /// Nobody enrolled it, or it was removed.
+    NotEnrolled,
+    /// Another machine with the same key is connected.
+    Twin,
 }
 
 /// All seats, and when each host was heard of last.

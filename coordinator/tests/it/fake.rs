@@ -12,7 +12,8 @@ use groundswell_common::wire::{Deny, Hello, PermitRequest};
 use groundswell_common::{Digest, HostId, OperatorName, ReleaseId, RolloutId, ServiceName};
 use groundswell_coordinator::app::SystemClock;
 use groundswell_coordinator::driver::{
-    Answer, Arrival, Driver, DriverParts, Gone, Handle, Refused, Seat, Settled, Verb, Wish,
+    Admission, Answer, Arrival, Driver, DriverParts, Gone, Handle, Refused, Seat, Settled, Verb,
+    Wish,
 };
 use groundswell_coordinator::entry::Published;
 use groundswell_coordinator::init::Layout;
@@ -178,7 +179,7 @@ impl Fake {
         let seat = Seat { session, wish: wish_sender, answers: answer_sender };
         let seen = Arc::new(AtomicU64::new(0));
         self.handle.arrive(Arrival { host, hello, seat, seen, reply }).await.unwrap();
-        assert!(stays.await.unwrap(), "the host is enrolled");
+        assert_eq!(stays.await.unwrap(), Admission::Stays, "the host is enrolled");
         let handle = self.handle.clone();
         Fakehost { host, session, handle, wish, answers, reports: 0, asked: 0, failure: None }
     }

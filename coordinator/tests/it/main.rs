@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "tests")]
 
 mod approvals;
+mod back;
 mod bed;
 mod blobs;
 mod fake;

@@ -34,7 +34,7 @@ async fn a_new_host_gets_the_proven_release_while_a_newer_one_is_paused() {
     new.ask_when_started((proven, generation)).await.unwrap();
     let name = "h2".parse().unwrap();
     let answer = fake.handle.query(move |desk| desk.host_why(&name)).await.unwrap().unwrap();
-    assert_eq!(answer.why, [format!("web: a new host gets the last proven release {proven:?}")]);
+    assert_eq!(answer, ["web: it gets 1.0, the last proven release"]);
     assert_eq!(fake.phase(&rollout).await, PhaseName::Paused);
     // The one in the paused rollout waits.
     host.wished(Action::Hold {}).await;

@@ -67,10 +67,10 @@ async fn a_host_that_waits_for_a_freeze_is_told_when_it_may_go() {
     host.report((HostState::Staged, None), (release, generation)).await;
     let answer = fake.handle.query(|desk| desk.host_why(&named("h1"))).await.unwrap().unwrap();
     let until = "2099-01-01T00:00:00.000Z";
-    let held = format!("web: a freeze holds it until {until}: audit");
-    assert!(answer.why.contains(&held), "{:?}", answer.why);
-    let last = format!("web: it may switch at {until} at the earliest");
-    assert_eq!(answer.why.last(), Some(&last));
+    let held = format!("web 1.0: a freeze holds it until {until}: audit");
+    assert!(answer.contains(&held), "{answer:?}");
+    let last = format!("web 1.0: it may switch at {until} at the earliest");
+    assert_eq!(answer.last(), Some(&last));
     fake.stop().await;
 }
 

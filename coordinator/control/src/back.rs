@@ -1,0 +1,219 @@
+//! The way back of a service: from what its hosts run to a release that was proven before, also after a failed one
+//! in between, again and again, on every host that runs it.
+
+use groundswell_common::api::{RevertOther, RevertPreview};
+use groundswell_common::{HostId, OperatorName, ReleaseId, RolloutId, ServiceName, Version};
+use groundswell_rollout::{
+    Back, HostFacts, Outcome, Phase, Plan, Refusal, Resumable, Rollout, plan_back,
+};
+
+use crate::control::Control;
+use crate::entry::By;
+use crate::refused::Refused;
+use crate::steer::Verb;
+use crate::view::{Host, Release};
+
+/// How a service goes back.
+enum Way {
+    /// The rollout under way turns round: its hosts get what they ran before it.
+    Turn(RolloutId),
+    /// A plan of its own takes every host from what runs to what was proven before.
+    Plan { leaving: Box<Release>, to: Option<Box<Release>> },
+}
+
+impl Control {
+    /// What [`Control::revert`] would do.
+    ///
+    /// # Errors
+    /// [`Refused`]: what every host would have to refuse is refused here.
+    pub fn revert_preview(
+        &self,
+        service: &ServiceName,
+        to: Option<&Version>,
+    ) -> Result<RevertPreview, Refused> {
+        match self.way_back(service, to)? {
+            Way::Turn(id) => {
+                let rollout = self.view.rollout(&id).ok_or(Refused::UnknownRollout(id))?;
+                Ok(self.turn_preview(service, rollout))
+            }
+            Way::Plan { leaving, to } => {
+                let (facts, others) = self.who_goes_back(service, &leaving, to.as_deref());
+                let hosts = facts.len() as u64;
+                Ok(RevertPreview {
+                    service: service.clone(),
+                    from: leaving.published.version.clone(),
+                    stops: if to.is_none() { hosts } else { 0 },
+                    to: to.map(|to| to.published.version),
+                    hosts,
+                    others,
+                })
+            }
+        }
+    }
+
+    /// Takes a service back; the rollout that does it.
+    ///
+    /// # Errors
+    /// As [`Control::revert_preview`]; nothing has changed then.
+    pub fn revert(
+        &mut self,
+        by: &OperatorName,
+        service: &ServiceName,
+        (to, why): (Option<&Version>, &str),
+    ) -> Result<RolloutId, Refused> {
+        match self.way_back(service, to)? {
+            Way::Turn(id) => self.verb(by, &id, (Verb::Revert, why)).map(|()| id),
+            Way::Plan { leaving, to } => {
+                let plan = self.plan_back(service, (&leaving, to.as_deref()), (by, why))?;
+                self.begin(By::Operator(by.clone()), plan)
+            }
+        }
+    }
+
+    fn way_back(&self, service: &ServiceName, to: Option<&Version>) -> Result<Way, Refused> {
+        let newest = self.view.newest_rollout(service).filter(|r| r.successor().is_none());
+        match newest.map(|rollout| (rollout, turns(rollout))) {
+            Some((rollout, Ok(true))) if to.is_none() => Ok(Way::Turn(rollout.id().clone())),
+            Some((rollout, Ok(true))) => Err(Refused::UnderWay(rollout.id().clone())),
+            Some((_, Err(refusal))) => Err(Refused::Step(refusal)),
+            Some((_, Ok(false))) | None => self.planned_way(service, to),
+        }
+    }
+
+    fn planned_way(&self, name: &ServiceName, to: Option<&Version>) -> Result<Way, Refused> {
+        let service = self.view.services.get(name);
+        let service = service.ok_or_else(|| Refused::UnknownService(name.clone()))?;
+        let release = |id: &ReleaseId| self.view.releases.get(id);
+        let leaving = service.baseline().and_then(|id| release(&id));
+        let leaving = leaving.ok_or_else(|| Refused::NothingToLeave(name.clone()))?.clone();
+        if leaving.published.one_way {
+            return Err(Refused::Step(Refusal::OneWay));
+        }
+        let older = |found: &&Release| found.published.seq < leaving.published.seq;
+        let proven: Vec<&Release> =
+            service.proven.iter().filter_map(|proven| release(&proven.release)).collect();
+        let mut targets: Vec<&Release> = proven.iter().copied().filter(older).collect();
+        targets.sort_by_key(|found| found.published.seq);
+        let target = match to {
+            None => targets.last().copied(),
+            Some(version) => {
+                let id = self.find_release(name, version.as_str())?;
+                let found = targets.iter().copied().find(|found| found.published.release == id);
+                let why = self.no_target(&id, &leaving);
+                Some(found.ok_or(Refused::NoTarget { version: version.clone(), why })?)
+            }
+        };
+        let below = |found: &Release| found.published.seq < leaving.published.floor;
+        if let Some(found) = target.filter(|found| below(found)) {
+            let (version, why) = (found.published.version.clone(), "it is below the floor");
+            return Err(Refused::NoTarget { version, why });
+        }
+        let to = target.map(|found| Box::new(found.clone()));
+        Ok(Way::Plan { leaving: Box::new(leaving), to })
+    }
+
+    /// Why a release is nothing to go back to.
+    fn no_target(&self, id: &ReleaseId, leaving: &Release) -> &'static str {
+        match self.view.releases.get(id) {
+            Some(found) if found.poisoned.is_some() => "it is poisoned; clear it first",
+            Some(found) if found.published.seq == leaving.published.seq => "it is what runs",
+            Some(found) if found.published.seq > leaving.published.seq => {
+                "it is newer than what runs; 'swell rollout start' brings it"
+            }
+            Some(_) | None => "no rollout of it was completed",
+        }
+    }
+
+    pub(crate) fn plan_back(
+        &self,
+        service: &ServiceName,
+        (leaving, to): (&Release, Option<&Release>),
+        (by, why): (&OperatorName, &str),
+    ) -> Result<Plan, Refused> {
+        let (facts, _) = self.who_goes_back(service, leaving, to);
+        let to = to.map(|to| (to.published.release, to.published.version.clone()));
+        let back = Back { to, by: by.clone(), why: why.to_owned() };
+        let reference = self.reference(service, leaving);
+        plan_back(self.policy(service)?, &facts, &reference, back).map_err(Refused::Plan)
+    }
+
+    /// Hosts that run what is left, or may; and those that run something else and stay as they are.
+    fn who_goes_back(
+        &self,
+        service: &ServiceName,
+        leaving: &Release,
+        to: Option<&Release>,
+    ) -> (Vec<HostFacts>, Vec<RevertOther>) {
+        let left = leaving.published.release;
+        let (mut goes, mut others) = (Vec::new(), Vec::new());
+        for (id, host) in &self.view.hosts {
+            let standing = self.words.get(id).and_then(|word| word.standing(service));
+            let known = standing.map(|standing| standing.running);
+            let runs = known.unwrap_or_else(|| host.runs.get(service).copied());
+            let works_on_it = standing.is_some_and(|standing| {
+                !standing.state.is_at_rest() && standing.target == Some(left)
+            });
+            let unheard = known.is_none() && runs.is_none() && self.is_targeted(service, host);
+            if runs == Some(left) || works_on_it || unheard {
+                let running = runs.filter(|runs| *runs == left && !works_on_it);
+                goes.push(HostFacts { running, ..self.host_facts((id, host), leaving) });
+                continue;
+            }
+            let arrived = to.map(|to| to.published.release) == runs;
+            if runs.is_some() && !arrived {
+                let version = runs.and_then(|runs| self.view.releases.get(&runs));
+                let runs = version.map(|found| found.published.version.clone());
+                others.push(RevertOther { host: host.name.clone(), runs });
+            }
+        }
+        others.sort_by(|a, b| a.host.cmp(&b.host));
+        (goes, others)
+    }
+
+    fn is_targeted(&self, service: &ServiceName, host: &Host) -> bool {
+        let policy = self.policy(service);
+        policy.is_ok_and(|policy| policy.targets.matches(&host.labels))
+    }
+
+    /// What turning a rollout round would do.
+    fn turn_preview(&self, service: &ServiceName, rollout: &Rollout) -> RevertPreview {
+        let goes = rollout.goes_back();
+        let version = |id: &ReleaseId| {
+            self.view.releases.get(id).map(|found| found.published.version.clone())
+        };
+        let id_of = |host: &HostId| rollout.planned(host).and_then(|(_, host)| host.previous);
+        let before: Vec<Option<ReleaseId>> = goes.iter().map(id_of).collect();
+        let stops = before.iter().filter(|before| before.is_none()).count() as u64;
+        let to = before.iter().flatten().next().and_then(version);
+        RevertPreview {
+            service: service.clone(),
+            from: rollout.plan().release.version.clone(),
+            to,
+            hosts: goes.len() as u64,
+            stops,
+            others: Vec::new(),
+        }
+    }
+}
+
+/// Whether a revert of the service turns this rollout, its newest, round; otherwise it needs a plan of its own.
+fn turns(rollout: &Rollout) -> Result<bool, Refusal> {
+    match rollout.phase() {
+        Phase::Planned => Err(Refusal::NotStarted),
+        Phase::Running { .. } | Phase::Baking { .. } | Phase::Gated { .. } => Ok(true),
+        Phase::Paused { resume, .. } | Phase::Halted { resume, .. } => match resume {
+            Resumable::Running { .. } | Resumable::Baking { .. } | Resumable::Gated { .. } => {
+                Ok(true)
+            }
+            Resumable::Reverting { .. } => Err(Refusal::Reverting),
+            Resumable::Completed { .. } => Ok(false),
+        },
+        Phase::Reverting { down_to: 0, .. } => Err(Refusal::Reverting),
+        Phase::Reverting { .. } => Ok(true),
+        Phase::Done { outcome, .. } => Ok(match outcome {
+            Outcome::Aborted { .. } => true,
+            Outcome::Reverted { down_to, .. } => *down_to > 0,
+            Outcome::Completed | Outcome::Superseded { .. } => false,
+        }),
+    }
+}

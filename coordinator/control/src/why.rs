@@ -1,0 +1,251 @@
+//! Why a host is not what it should be: the cause first, then what is so. The one answer for every surface that
+//! speaks of a host.
+
+use groundswell_common::HostId;
+use groundswell_common::condition::Lack;
+use groundswell_common::report::{HostState, Standing, Verdict};
+use groundswell_common::{HostName, ReleaseId, ServiceName};
+use groundswell_rollout::{Rollout, Why, earliest, explain};
+
+use crate::control::Control;
+use crate::refused::Refused;
+use crate::twins;
+use crate::view::{Host, Service};
+
+/// How near a sentence is to the cause: what is wrong comes before what is waited for, that before what is well.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Rank {
+    Wrong,
+    Waits,
+    Well,
+}
+
+impl Control {
+    /// Why a host is where it is, one sentence each, the cause first. Never empty.
+    ///
+    /// # Errors
+    /// [`Refused::UnknownHost`].
+    pub fn host_why(&self, name: &HostName) -> Result<Vec<String>, Refused> {
+        let id = self.host_id(name)?;
+        let host = self.view.hosts.get(&id).ok_or_else(|| Refused::UnknownHost(name.clone()))?;
+        let mut why: Vec<(Rank, String)> =
+            self.host_notes(&id).into_iter().map(|note| (Rank::Wrong, note)).collect();
+        if !self.is_connected(&id) {
+            let next = "look at 'groundswell-agent doctor' there";
+            why.push((Rank::Wrong, format!("the host is not connected; {next}")));
+        }
+        for (name, service) in &self.view.services {
+            let known = why.len();
+            self.trouble(&id, name, &mut why);
+            let troubled = why.len() > known;
+            self.course((&id, host), (name, service), troubled, &mut why);
+        }
+        if self.view.services.is_empty() {
+            why.push((Rank::Waits, "no service has a policy or a release yet".to_owned()));
+        }
+        why.sort_by_key(|(rank, _)| *rank);
+        Ok(why.into_iter().map(|(_, sentence)| sentence).collect())
+    }
+
+    /// What an operator should know of a host itself, a sentence each, with the next step.
+    #[must_use]
+    pub fn host_notes(&self, id: &HostId) -> Vec<String> {
+        let mut notes = Vec::new();
+        let Some(host) = self.view.hosts.get(id) else { return notes };
+        if self.is_twin(id) {
+            notes.push(twins::WHY.to_owned());
+        }
+        if let Some(why) = &host.drained {
+            notes.push(format!(
+                "an operator drained it: {why}; 'swell host undrain {}' lets it in again",
+                host.name
+            ));
+        }
+        let word = self.words.get(id);
+        if let Some(why) = word.and_then(|word| word.condition.as_ref()?.settings.as_ref()) {
+            notes.push(format!(
+                "its agent.toml cannot be read, so it goes on with the settings before: {why}"
+            ));
+        }
+        let report = word.and_then(|word| word.report.as_ref());
+        if let Some(refusal) = report.and_then(|report| report.refusal.as_ref()) {
+            notes.extend(refused(&refusal.code));
+        }
+        notes
+    }
+
+    /// What a host says is wrong with a service.
+    fn trouble(&self, id: &HostId, name: &ServiceName, why: &mut Vec<(Rank, String)>) {
+        let Some(word) = self.words.get(id) else { return };
+        if let Some(condition) = word.condition_of(name) {
+            let held = condition.held.as_ref().map(|held| held.why.clone());
+            why.extend(held.map(|held| (Rank::Wrong, format!("{name}: {held}"))));
+            let notes = condition.notes.iter().map(|note| (Rank::Wrong, format!("{name}: {note}")));
+            why.extend(notes);
+        }
+        let Some(standing) = word.standing(name) else { return };
+        let cause = standing.failure.as_ref().map(|failure| first_line(&failure.why));
+        let cause = cause.filter(|cause| !cause.is_empty());
+        let cause = cause.map(|cause| format!(": {cause}")).unwrap_or_default();
+        let runs = self.version_text(standing.running.as_ref());
+        match (standing.state, standing.health) {
+            (HostState::Stuck, _) => {
+                let next = format!("look at 'groundswell-agent doctor' and 'why {name}' there");
+                let text = format!("{name}: a person must look at it{cause}; {next}");
+                why.push((Rank::Wrong, text));
+            }
+            (_, Verdict::Fail) => {
+                let next = format!("'swell revert {name}' takes the release back");
+                why.push((Rank::Wrong, format!("{name}: {runs} fails its probes{cause}; {next}")));
+            }
+            (
+                HostState::Idle
+                | HostState::Fetching
+                | HostState::Staged
+                | HostState::Switching
+                | HostState::Probing
+                | HostState::Baking
+                | HostState::Committed
+                | HostState::Reverting,
+                Verdict::Pass | Verdict::Inconclusive,
+            ) => {}
+        }
+    }
+
+    /// Where a host stands by the rollout that speaks for it, or by what new hosts get.
+    fn course(
+        &self,
+        (id, host): (&HostId, &Host),
+        (name, service): (&ServiceName, &Service),
+        troubled: bool,
+        why: &mut Vec<(Rank, String)>,
+    ) {
+        let skips = |rollout: &&Rollout| rollout.plan().skipped.iter().any(|host| host.id == *id);
+        let skipped = self.view.newest_rollout(name).filter(skips);
+        let governing = self.view.governing(service, id).map(|(rollout, _)| rollout);
+        if let Some(rollout) = skipped.or(governing) {
+            return self.by_rollout(id, (name, rollout), troubled, why);
+        }
+        let targets = service.policy.as_ref().map(|record| &record.policy.targets);
+        let fits = targets.is_some_and(|targets| targets.matches(&host.labels));
+        let standing = self.words.get(id).and_then(|word| word.standing(name));
+        let (rank, text) = match (targets, fits, service.baseline()) {
+            (None, _, _) => (Rank::Waits, "the service has no policy".to_owned()),
+            (Some(targets), false, _) => {
+                (Rank::Waits, format!("the host's labels do not match targets = \"{targets}\""))
+            }
+            (Some(_), true, None) => (Rank::Waits, "no release has been proven yet".to_owned()),
+            (Some(_), true, Some(release)) => self.by_baseline(standing, &release),
+        };
+        why.push((rank, format!("{name}: {text}")));
+    }
+
+    fn by_rollout(
+        &self,
+        id: &HostId,
+        (name, rollout): (&ServiceName, &Rollout),
+        troubled: bool,
+        why: &mut Vec<(Rank, String)>,
+    ) {
+        let now = self.now;
+        let version = &rollout.plan().release.version;
+        for reason in explain(rollout, Some(id), now) {
+            // The host's own word says more, and that it is away is said once.
+            let held = matches!(&reason, Why::HostHeld { lack, .. } if *lack != Lack::Drained);
+            let away = matches!(&reason, Why::HostAway { .. });
+            if away || (held && troubled) {
+                continue;
+            }
+            let rank = rank_of(&reason);
+            why.push((rank, format!("{name} {version}: {reason}")));
+        }
+        let at = earliest(rollout, id, now).filter(|at| *at > now);
+        let at = at.map(|at| format!("{name} {version}: it may switch at {at} at the earliest"));
+        why.extend(at.map(|at| (Rank::Waits, at)));
+    }
+
+    /// What is so of a host that gets the last proven release outside any plan.
+    fn by_baseline(&self, standing: Option<&Standing>, release: &ReleaseId) -> (Rank, String) {
+        let version = self.version_text(Some(release));
+        let running = standing.and_then(|standing| standing.running);
+        if running == Some(*release) {
+            return (Rank::Well, format!("it runs {version}, the last proven release"));
+        }
+        let failed = standing.and_then(|standing| standing.failure.as_ref());
+        if let Some(failure) = failed.filter(|failure| failure.release == *release) {
+            let why = first_line(&failure.why);
+            let next = "'swell host clear' and 'swell rollout start' try it again";
+            return (Rank::Wrong, format!("{version} failed on it: {why}; {next}"));
+        }
+        (Rank::Waits, format!("it gets {version}, the last proven release"))
+    }
+
+    /// A release as people know it.
+    fn version_text(&self, release: Option<&ReleaseId>) -> String {
+        let Some(release) = release else { return "nothing".to_owned() };
+        match self.view.releases.get(release) {
+            Some(found) => found.published.version.to_string(),
+            None => format!("a release that is not known here ({})", release.digest().short()),
+        }
+    }
+}
+
+fn first_line(text: &str) -> &str {
+    text.lines().next().unwrap_or_default().trim()
+}
+
+/// What the code of a refused directive means, and what to do; `None` for codes that a condition says better.
+fn refused(code: &str) -> Option<String> {
+    match code.split_once(": ").unwrap_or((code, "")) {
+        ("paused_on_host", _) => None,
+        ("drifted", path) => Some(format!("what is live was changed on the host: {path}")),
+        ("root_expired", _) => Some(
+            "the root that it trusts has ended, so it takes no release; sign and publish a new root"
+                .to_owned(),
+        ),
+        (code, _) => Some(format!("the host refuses its directive: {code}; see docs/trust.md")),
+    }
+}
+
+/// How near a reason of a rollout is to the cause.
+fn rank_of(reason: &Why) -> Rank {
+    match reason {
+        Why::HostFailed { .. }
+        | Why::HostLost
+        | Why::HostOverdue
+        | Why::HostHeld { .. }
+        | Why::HostAway { .. }
+        | Why::HostExcluded { .. }
+        | Why::HostSkipped { .. }
+        | Why::NotPlanned { .. } => Rank::Wrong,
+        Why::HostCommitted | Why::HostReverted => Rank::Well,
+        Why::NotStarted
+        | Why::WaveOpen { .. }
+        | Why::WaveAway { .. }
+        | Why::WaveHeld { .. }
+        | Why::WaveBakes { .. }
+        | Why::Approval { .. }
+        | Why::Manual { .. }
+        | Why::Webhook { .. }
+        | Why::Evidence { .. }
+        | Why::Shut { .. }
+        | Why::Frozen { .. }
+        | Why::Slowed { .. }
+        | Why::Paused { .. }
+        | Why::Halted { .. }
+        | Why::Reverting { .. }
+        | Why::Done { .. }
+        | Why::Superseded { .. }
+        | Why::LaneShut { .. }
+        | Why::HostWindowTooShort { .. }
+        | Why::HostGuarded { .. }
+        | Why::HostPending { .. }
+        | Why::HostStaging { .. }
+        | Why::HostWaitsForSlot { .. }
+        | Why::HostGranted { .. }
+        | Why::HostProbing { .. }
+        | Why::HostBaking { .. }
+        | Why::HostAbsent
+        | Why::HostReverting { .. } => Rank::Waits,
+    }
+}

@@ -1,0 +1,257 @@
+//! The way back of a service, and what must never take a healthy host down on any way.
+
+use groundswell_common::api::RevertPreview;
+use groundswell_common::condition::Condition;
+use groundswell_common::directive::Action;
+use groundswell_common::report::{FailedStep, Failure, HostState};
+use groundswell_common::wire::Deny;
+use groundswell_common::{ReleaseId, RolloutId};
+use groundswell_coordinator::driver::{Desk, Refused};
+use groundswell_rollout::PhaseName;
+
+use crate::bed::fleet;
+use crate::fake::{Fake, Fakehost, ada, web};
+
+const POLICY: &str = "service = \"web\"\ntargets = \"*\"\nbake_secs = 0\nhost_bake_secs = 0\n\
+    max_in_flight = 9\n[[wave]]\nname = \"all\"\nrest = true\n";
+
+async fn revert(fake: &Fake, to: Option<&str>) -> Result<RolloutId, Refused> {
+    let to = to.map(|to| to.parse().unwrap());
+    let change = move |desk: &mut Desk| desk.revert(&ada(), &web(), (to.as_ref(), "it is slow"));
+    fake.handle.change(change).await.unwrap()
+}
+
+async fn preview(fake: &Fake, to: Option<&str>) -> Result<RevertPreview, Refused> {
+    let to = to.map(|to| to.parse().unwrap());
+    fake.handle.query(move |desk| desk.revert_preview(&web(), to.as_ref())).await.unwrap()
+}
+
+async fn poisoned(fake: &Fake, release: ReleaseId) -> bool {
+    let ask = move |desk: &Desk| desk.view().releases[&release].poisoned.is_some();
+    fake.handle.query(ask).await.unwrap()
+}
+
+/// The host is told to go back and does.
+async fn goes_back(host: &mut Fakehost, (from, to): (ReleaseId, Option<ReleaseId>)) {
+    let generation = host.wished(Action::Revert { from, to }).await;
+    host.report((HostState::Committed, to), (from, generation)).await;
+}
+
+/// The host switches and goes back by itself.
+async fn fails(host: &mut Fakehost, (new, old): (ReleaseId, Option<ReleaseId>)) {
+    let generation = host.granted((new, old)).await;
+    host.report((HostState::Probing, Some(new)), (new, generation)).await;
+    let why = "answers 500".to_owned();
+    host.failure = Some(Failure { release: new, step: FailedStep::Probe, why, reverted: true });
+    host.report((HostState::Committed, old), (new, generation)).await;
+    host.failure = None;
+}
+
+/// A fleet of one host on which releases 1 to `count` were completed one after the other.
+async fn proven(fake: &Fake, count: u64) -> (Fakehost, Vec<ReleaseId>) {
+    let id = fake.enrol("h1", 50).await;
+    let mut host = fake.arrive(id, 1).await;
+    fake.policy(POLICY).await;
+    let mut releases: Vec<ReleaseId> = Vec::new();
+    for seq in 1..=count {
+        let (release, rollout) = fake.publish(seq).await;
+        host.commits((release, releases.last().copied())).await;
+        fake.phase_is(&rollout, PhaseName::Done).await;
+        releases.push(release);
+    }
+    (host, releases)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_revert_goes_from_what_runs_to_the_release_proven_before_also_twice() {
+    let (place, _) = fleet();
+    let fake = Fake::start(&place.path().join("state"));
+    let (mut host, releases) = proven(&fake, 3).await;
+    // One that fails in between changes nothing about what runs.
+    let (bad, rollout) = fake.publish(4).await;
+    fails(&mut host, (bad, Some(releases[2]))).await;
+    fake.phase_is(&rollout, PhaseName::Done).await;
+    for (from, to) in [(2, 1), (1, 0)] {
+        let asked = preview(&fake, None).await.unwrap();
+        assert_eq!((asked.from.to_string(), asked.hosts), (format!("{}.0", from + 1), 1));
+        assert_eq!(asked.to.unwrap().to_string(), format!("{}.0", to + 1));
+        let rollout = revert(&fake, None).await.unwrap();
+        goes_back(&mut host, (releases[from], Some(releases[to]))).await;
+        fake.phase_is(&rollout, PhaseName::Done).await;
+        assert!(poisoned(&fake, releases[from]).await);
+        assert!(!poisoned(&fake, releases[to]).await);
+    }
+    // Nothing is before the first one: the service stops, and the question says so.
+    let asked = preview(&fake, None).await.unwrap();
+    assert_eq!((asked.to, asked.stops, asked.hosts), (None, 1, 1));
+    let rollout = revert(&fake, None).await.unwrap();
+    goes_back(&mut host, (releases[0], None)).await;
+    fake.phase_is(&rollout, PhaseName::Done).await;
+    assert!(matches!(revert(&fake, None).await, Err(Refused::NothingToLeave(_))));
+    fake.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_revert_may_name_any_proven_release_and_what_every_host_would_refuse_is_refused() {
+    let (place, _) = fleet();
+    let state = place.path().join("state");
+    let fake = Fake::start(&state);
+    let (mut host, releases) = proven(&fake, 3).await;
+    // Bringing an older release is no plan, and says how to go back; nothing is poisoned for it.
+    let start = fake.handle.change(|desk| desk.start(&ada(), &web(), ("1.0", None)));
+    let refused = start.await.unwrap().unwrap_err().to_string();
+    assert!(refused.contains("below") || refused.contains("newer"), "{refused}");
+    assert!(!poisoned(&fake, releases[0]).await);
+    for (to, why) in [("3.0", "it is what runs"), ("9.0", "no release")] {
+        let refused = revert(&fake, Some(to)).await.unwrap_err().to_string();
+        assert!(refused.contains(why), "{refused}");
+    }
+    let rollout = revert(&fake, Some("1.0")).await.unwrap();
+    goes_back(&mut host, (releases[2], Some(releases[0]))).await;
+    fake.phase_is(&rollout, PhaseName::Done).await;
+    let refused = revert(&fake, Some("2.0")).await.unwrap_err().to_string();
+    assert!(refused.contains("newer than what runs"), "{refused}");
+    fake.stop().await;
+    // The ledger replays, and a host that comes now gets what the others went back to.
+    let fake = Fake::start(&state);
+    let id = fake.enrol("h2", 51).await;
+    let mut new = fake.arrive(id, 2).await;
+    new.wished(Action::Switch { release: releases[0] }).await;
+    fake.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_host_that_got_the_release_outside_the_plan_goes_back_too() {
+    let (place, _) = fleet();
+    let fake = Fake::start(&place.path().join("state"));
+    let (mut host, releases) = proven(&fake, 2).await;
+    let id = fake.enrol("h2", 51).await;
+    let mut late = fake.arrive(id, 2).await;
+    let generation = late.wished(Action::Switch { release: releases[1] }).await;
+    late.report((HostState::Committed, Some(releases[1])), (releases[1], generation)).await;
+    assert_eq!(preview(&fake, None).await.unwrap().hosts, 2);
+    let rollout = revert(&fake, None).await.unwrap();
+    for host in [&mut host, &mut late] {
+        goes_back(host, (releases[1], Some(releases[0]))).await;
+    }
+    fake.phase_is(&rollout, PhaseName::Done).await;
+    // One that comes back later with it, from a snapshot, is told to go back as well.
+    late.report((HostState::Committed, Some(releases[1])), (releases[1], u64::MAX >> 12)).await;
+    late.wished(Action::Revert { from: releases[1], to: Some(releases[0]) }).await;
+    fake.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_cleared_stays_cleared_whatever_reconnects() {
+    let (place, _) = fleet();
+    let state = place.path().join("state");
+    let fake = Fake::start(&state);
+    let (mut host, releases) = proven(&fake, 1).await;
+    let (bad, rollout) = fake.publish(2).await;
+    fails(&mut host, (bad, Some(releases[0]))).await;
+    fake.phase_is(&rollout, PhaseName::Done).await;
+    assert!(poisoned(&fake, bad).await);
+    let clear = fake.handle.change(move |desk| desk.clear(&ada(), &bad, "the port was taken"));
+    clear.await.unwrap().unwrap();
+    for session in 2..5 {
+        fake.handle.leave(host.host, session - 1).await.unwrap();
+        host = fake.arrive(host.host, session).await;
+        host.report((HostState::Committed, Some(releases[0])), (bad, 1)).await;
+        assert!(!poisoned(&fake, bad).await);
+    }
+    fake.stop().await;
+    let fake = Fake::start(&state);
+    assert!(!poisoned(&fake, bad).await, "after a restart too");
+    fake.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_new_host_that_cannot_take_what_runs_takes_nobody_down() {
+    let (place, _) = fleet();
+    let fake = Fake::start(&place.path().join("state"));
+    let (mut host, releases) = proven(&fake, 2).await;
+    let id = fake.enrol("h2", 51).await;
+    let mut new = fake.arrive(id, 2).await;
+    let again = fake.handle.change(|desk| desk.start(&ada(), &web(), ("2.0", None)));
+    let rollout = again.await.unwrap().unwrap();
+    let generation = new.wished(Action::Stage { release: releases[1] }).await;
+    let why = "unit shop.service is not allowed here".to_owned();
+    let (release, step) = (releases[1], FailedStep::Stage);
+    new.failure = Some(Failure { release, step, why, reverted: false });
+    new.report((HostState::Idle, None), (releases[1], generation)).await;
+    fake.phase_is(&rollout, PhaseName::Done).await;
+    host.wished(Action::Switch { release: releases[1] }).await;
+    assert!(!poisoned(&fake, releases[1]).await);
+    let why = fake.handle.query(|desk| desk.host_why(&"h2".parse().unwrap())).await.unwrap();
+    let why = why.unwrap();
+    assert!(why[0].contains("unit shop.service is not allowed here"), "{why:?}");
+    fake.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn two_machines_with_one_key_are_found_out_and_get_no_permit() {
+    let (place, _) = fleet();
+    let fake = Fake::start(&place.path().join("state"));
+    let (host, _) = proven(&fake, 1).await;
+    let says = async |session, number| {
+        let here = fake.arrive(host.host, session).await;
+        let condition = Condition { instance: [number; 16], ..Condition::default() };
+        fake.handle.condition(host.host, session, condition).await.unwrap();
+        here
+    };
+    let twin = async || {
+        let id = host.host;
+        fake.handle.query(move |desk| desk.is_twin(&id)).await.unwrap()
+    };
+    drop(says(10, 1).await);
+    drop(says(11, 2).await);
+    assert!(!twin().await, "a restart is none");
+    let mut one = says(12, 1).await;
+    assert!(twin().await);
+    let why = fake.handle.query(|desk| desk.host_why(&"h1".parse().unwrap())).await.unwrap();
+    assert!(why.unwrap()[0].starts_with("two machines use the key of this host"));
+    let (release, _) = fake.publish(2).await;
+    one.wished(Action::Hold {}).await;
+    let asked = one.ask_when_started((release, u64::MAX >> 12)).await;
+    assert_eq!(asked, Err(Deny::Stopped));
+    fake.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_drained_host_is_left_out_and_catches_up_when_it_is_let_in() {
+    let (place, _) = fleet();
+    let fake = Fake::start(&place.path().join("state"));
+    let (mut host, releases) = proven(&fake, 1).await;
+    let id = fake.enrol("h2", 51).await;
+    let mut other = fake.arrive(id, 2).await;
+    let generation = other.wished(Action::Switch { release: releases[0] }).await;
+    other.report((HostState::Committed, Some(releases[0])), (releases[0], generation)).await;
+    let drain = |why: Option<&'static str>| {
+        fake.handle.change(move |desk| desk.drain_host(&ada(), &"h1".parse().unwrap(), why))
+    };
+    drain(Some("new disk")).await.unwrap().unwrap();
+    assert!(matches!(drain(Some("again")).await.unwrap(), Err(Refused::Drained { .. })));
+    let (newer, rollout) = fake.publish(2).await;
+    other.commits((newer, Some(releases[0]))).await;
+    fake.phase_is(&rollout, PhaseName::Done).await;
+    host.wished(Action::Hold {}).await;
+    drain(None).await.unwrap().unwrap();
+    host.commits((newer, Some(releases[0]))).await;
+    fake.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_a_host_that_is_away_ran_is_known_after_a_restart() {
+    let (place, _) = fleet();
+    let state = place.path().join("state");
+    let fake = Fake::start(&state);
+    let (host, _) = proven(&fake, 2).await;
+    fake.handle.leave(host.host, 1).await.unwrap();
+    fake.stop().await;
+    let fake = Fake::start(&state);
+    let page = fake.handle.query(|desk| desk.host_page(&"h1".parse().unwrap())).await.unwrap();
+    let service = page.unwrap().host.services.remove(0);
+    assert_eq!(service.version.unwrap().to_string(), "2.0");
+    assert_eq!(preview(&fake, None).await.unwrap().hosts, 1);
+    fake.stop().await;
+}
