@@ -12,6 +12,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::sleep;
 
 use crate::access::Keeper;
+use crate::boot;
 use crate::clock::{SteadyClock, wall};
 use crate::config::{self, Opened, Settings, Supervisor};
 use crate::contact::Notes;
@@ -30,7 +31,7 @@ use crate::ports::{Depot, Units};
 use crate::probe::RealProbes;
 use crate::relay::{self, Gate};
 use crate::text::span;
-use crate::units::{ProcessUnits, SystemdUnits, warn_of_own_unit};
+use crate::units::{ProcessUnits, SystemdUnits};
 use crate::work::Outside;
 use groundswell_net::Notify;
 
@@ -336,7 +337,7 @@ async fn serve(
     let units: Arc<dyn Units> = match settings.supervisor {
         Supervisor::Process => {
             if !settings.stop_services_on_exit {
-                tokio::spawn(warn_of_own_unit());
+                warn_of_unit();
             }
             Arc::new(ProcessUnits::new(layout.clone()))
         }
@@ -405,6 +406,16 @@ fn listen(layout: Layout, gate: Gate, loaded: &Loaded) -> (Ends, Arc<dyn Depot>)
     let back = mpsc::channel(BACK_MAX);
     let ends = Ends { heard, says: says_sender, said: said_sender, root, back };
     (ends, Arc::new(depot))
+}
+
+/// Services of the process supervisor outlive the agent, but not the control group of a unit that it runs in.
+fn warn_of_unit() {
+    if let Some(unit) = boot::unit_that_ends_all() {
+        tracing::warn!(
+            unit,
+            "this unit ends the services with the agent; give it KillMode=process (docs/agent.md A4.2)"
+        );
+    }
 }
 
 async fn watchdog(notify: Arc<Notify>) {

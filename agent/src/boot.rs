@@ -1,7 +1,12 @@
 //! What systemd says of units, for a person on the host: whether it can use them, and whether it starts them at
 //! boot. Asks by `systemctl show`, which needs no right; changes nothing.
 
+use std::path::Path;
 use std::process::Command;
+
+use crate::durable;
+
+const CGROUP_MAX_BYTES: usize = 16 * 1024;
 
 /// Whether systemd can use a unit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -31,6 +36,16 @@ pub(crate) fn unit(name: &str) -> Option<Unit> {
     let wanted =
         "WantedBy,RequiredBy,TriggeredBy,UpheldBy,UnitFileState,LoadState,NeedDaemonReload";
     show(name, wanted).map(|text| read(&text))
+}
+
+/// The unit that this process runs in, where its end is the end of all that it started.
+pub(crate) fn unit_that_ends_all() -> Option<String> {
+    let bytes = durable::read(Path::new("/proc/self/cgroup"), CGROUP_MAX_BYTES).ok()??;
+    let text = String::from_utf8_lossy(&bytes).into_owned();
+    let unit = text.lines().find_map(|line| line.rsplit('/').next())?.to_owned();
+    let is_unit = unit.strip_suffix(".service").is_some_and(|name| !name.is_empty());
+    let ends_all = is_unit && show(&unit, "KillMode")?.trim() == "KillMode=control-group";
+    ends_all.then_some(unit)
 }
 
 fn show(unit: &str, properties: &str) -> Option<String> {

@@ -118,10 +118,10 @@ pub(crate) struct Driver {
     drifted: BTreeMap<ServiceName, (ReleaseId, String)>,
     seq: u64,
     own: own::Record,
-    /// Requests of a person on the host that were looked at, by their marks.
-    in_force: Option<BTreeSet<String>>,
     /// Whether the agent has just started.
     starting: bool,
+    /// Requests of a person on the host that were looked at, by their marks.
+    in_force: Option<BTreeSet<String>>,
     /// Random at each start: what tells two machines with one key from one that was started again.
     instance: [u8; 16],
 }
@@ -169,18 +169,18 @@ impl Driver {
             drifted: BTreeMap::new(),
             seq: 0,
             own,
-            in_force: None,
             starting: true,
+            in_force: None,
             instance: instance(),
         };
         for service in accepted::services_on_disk(&driver.outside.layout)? {
             driver.resume(&service, enrolled_anew)?;
             driver.look(&service)?;
         }
+        driver.starting = false;
         if enrolled_anew {
             accepted::forget(&driver.outside.layout)?;
         }
-        driver.starting = false;
         driver.leave_own_failure()?;
         driver.pursue_accepted()?;
         driver.look_at_all()?;

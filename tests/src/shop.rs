@@ -79,11 +79,7 @@ impl<'a> Shop<'a> {
         fleet.publish("shop", self.version, &self.tree(dir));
     }
 
-    /// Makes its tree below `dir`.
-    ///
-    /// # Panics
-    /// When it cannot be written.
-    pub fn tree(&self, dir: &Path) -> PathBuf {
+    fn tree(&self, dir: &Path) -> PathBuf {
         let tree = dir.join(format!("shop-{}", self.version));
         let what = "make a release's tree";
         for folder in ["bin", "etc"] {

@@ -127,7 +127,7 @@ fn a_release_that_fills_the_disk_goes_back_on_the_full_disk() {
         assert!(free.parse::<u64>().unwrap() < 16 * 1024, "the disk is still full: {free} blocks");
 
         // Too full for another release, and it says so; with room again, the same one goes through by itself.
-        fleet.publish("shop", "3.0", &Shop::good("3.0").tree(bed.dir()));
+        Shop::good("3.0").publish_only(&fleet, bed.dir());
         until("the cause", ROLLOUT_BOUND, || {
             let why = host.exec_ok(&["groundswell-agent", "why", "shop"]);
             why.contains("make room").then_some(())

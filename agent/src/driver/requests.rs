@@ -1,5 +1,7 @@
 //! What the owner of the host asks for while the agent runs: pauses, reverts, other settings, another enrolment.
 
+use std::sync::Arc;
+
 use groundswell_common::ServiceName;
 use groundswell_common::condition::CONDITION_TEXT_MAX_BYTES;
 use groundswell_common::report::RefusalNote;
@@ -13,7 +15,15 @@ impl Driver {
     /// Reads the settings again, takes up what a person on the host asks for, and says what was seen. Marks are
     /// read first: what they say was on the disk before it was looked for.
     pub(super) fn look_at_all(&mut self) -> Result<(), DriverError> {
+        let before = self.outside.settings.now();
         self.outside.settings.reread();
+        // What an owner has just allowed, or made room for, is tried at once.
+        if !Arc::ptr_eq(&before, &self.outside.settings.now()) {
+            for service in self.services() {
+                self.step(&service, Event::StageAgain)?;
+            }
+            self.look_at_units();
+        }
         let layout = self.outside.layout.clone();
         let services = self.services();
         let marks = hand::marks(&layout, &services);

@@ -13,7 +13,7 @@ use groundswell_common::ReleaseId;
 
 use crate::durable::Fault;
 
-pub(crate) use process::{ProcessUnits, warn_of_own_unit};
+pub(crate) use process::ProcessUnits;
 pub(crate) use shipped::ShippedError;
 pub(crate) use systemd::{SystemdUnits, hook_unit};
 

@@ -56,26 +56,6 @@ const NOT_INHERITED: [&str; 6] = [
     "CREDENTIALS_DIRECTORY",
 ];
 
-/// Warns where a stop of the agent's own unit would stop its services as well: they share its control group.
-pub(crate) async fn warn_of_own_unit() {
-    let cgroups = std::fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
-    let Some(unit) = own_unit(&cgroups) else { return };
-    let mut show = Command::new("systemctl");
-    show.args(["show", "--property=KillMode", "--value", "--", unit]).kill_on_drop(true);
-    let shown = timeout(KILL, show.stdin(Stdio::null()).stderr(Stdio::null()).output()).await;
-    let Ok(Ok(shown)) = shown else { return };
-    let mode = String::from_utf8_lossy(&shown.stdout).trim().to_owned();
-    if ["control-group", "mixed"].contains(&mode.as_str()) {
-        tracing::warn!(unit, mode, "services end with the agent: set KillMode=process in its unit");
-    }
-}
-
-/// The service of systemd that a process is in, by its control groups.
-fn own_unit(cgroups: &str) -> Option<&str> {
-    let last = cgroups.lines().last()?.rsplit('/').next()?;
-    last.ends_with(".service").then_some(last)
-}
-
 /// The process supervisor of one agent.
 #[derive(Debug)]
 pub(crate) struct ProcessUnits {

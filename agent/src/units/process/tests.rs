@@ -231,10 +231,3 @@ async fn what_a_service_writes_stays_within_its_bound_and_begins_anew_with_each_
     assert_eq!(units.last_output(&place.spec).await.trim(), "second", "of this run alone");
     units.stop(&place.spec).await.unwrap();
 }
-
-#[test]
-fn the_unit_that_the_agent_is_in_is_known() {
-    assert_eq!(own_unit("0::/system.slice/agent.service\n"), Some("agent.service"));
-    assert_eq!(own_unit("0::/user.slice/user-0.slice/session-1.scope\n"), None);
-    assert_eq!(own_unit(""), None);
-}
