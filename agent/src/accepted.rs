@@ -6,7 +6,7 @@ use std::io;
 use groundswell_common::directive::{Directive, RawDirective};
 use groundswell_common::trust::{DirectiveFloor, Document as _, Envelope, Verified};
 use groundswell_common::wire::{DirectiveMessage, ReleaseProof};
-use groundswell_common::{ReleaseId, ServiceName};
+use groundswell_common::{HostId, ReleaseId, ServiceName};
 
 use crate::durable::{self, Fault, at};
 use crate::layout::Layout;
@@ -45,6 +45,11 @@ impl Accepted {
     pub(crate) fn new(directive: &Verified<Directive>, message: DirectiveMessage) -> Self {
         let directive: &RawDirective = directive.get();
         Self { directive: directive.clone(), message }
+    }
+
+    /// Whether it was made for this host; another one is of an enrolment before.
+    pub(crate) fn is_for(&self, host: &HostId) -> bool {
+        self.directive.host == *host
     }
 
     pub(crate) fn floor(&self) -> DirectiveFloor {

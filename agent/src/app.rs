@@ -6,25 +6,31 @@ use std::path::Path;
 use std::sync::Arc;
 
 use groundswell_common::token::{Token, TokenError};
-use groundswell_common::{Clock, ReleaseId, ServiceName};
+use groundswell_common::{Clock, ReleaseId, ServiceName, chain};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, watch};
 use tokio::time::sleep;
 
 use crate::access::Keeper;
-use crate::clock::SteadyClock;
-use crate::config::{Settings, Supervisor};
-use crate::driver::{Driver, DriverError, Ends};
+use crate::boot;
+use crate::clock::{SteadyClock, wall};
+use crate::config::{self, Opened, Settings, Supervisor};
+use crate::contact::Notes;
+use crate::driver::{Driver, DriverError, Ends, LOOK};
 use crate::durable::{self, Fault, at};
+pub use crate::enroll::Again;
 use crate::enroll::{self, EnrollError};
 use crate::fetch::HttpDepot;
+use crate::hand;
 use crate::hooks::{self, RunError};
 use crate::identity::{self, Credentials, IdentityError, Loaded};
 use crate::layout::Layout;
 use crate::link::{self, QUEUE_MAX};
+use crate::live::Live;
 use crate::ports::{Depot, Units};
 use crate::probe::RealProbes;
 use crate::relay::{self, Gate};
+use crate::text::span;
 use crate::units::{ProcessUnits, SystemdUnits};
 use crate::work::Outside;
 use groundswell_net::Notify;
@@ -145,15 +151,30 @@ fn runtime() -> Result<tokio::runtime::Runtime, AppError> {
 ///
 /// # Errors
 /// [`AppError`].
-pub fn enroll(settings: &Settings, line: &str) -> Result<String, AppError> {
+pub fn enroll(settings: &Settings, line: &str, again: Again) -> Result<String, AppError> {
     let token: Token = line.parse()?;
     let layout = settings.layout();
-    let work = enroll::enroll(&layout, &token, settings.name.clone());
+    let work = enroll::enroll(&layout, &token, settings.name.clone(), again);
     let identity = runtime()?.block_on(work)?;
-    Ok(format!(
-        "enrolled {} as {} in {} ({})",
+    let mut text = format!(
+        "enrolled {} as {} in {} ({})\n",
         identity.name, identity.host, identity.fleet, identity.environment
-    ))
+    );
+    let ahead = wall().as_secs().saturating_sub(token.expires);
+    if ahead > 0 {
+        text.push_str(&format!(
+            "the clock of this host is at least {} ahead: it is past the end of a token that the \
+             coordinator took; set it\n",
+            span(ahead)
+        ));
+    }
+    text.push_str(match (layout.is_split(), again) {
+        (true, Again::No) => "next: systemctl enable --now groundswell-agent groundswell-apply\n",
+        (true, Again::Yes) => "next: systemctl restart groundswell-agent groundswell-apply\n",
+        (false, Again::No) => "next: groundswell-agent run\n",
+        (false, Again::Yes) => "next: restart the agent\n",
+    });
+    Ok(text)
 }
 
 /// Runs the hook that is due for a service, in this process' own sandbox.
@@ -168,14 +189,16 @@ pub fn hook(settings: &Settings, service: &ServiceName) -> Result<(), AppError> 
 ///
 /// # Errors
 /// [`AppError`].
-pub fn run(settings: &Settings, environment: &Environment) -> Result<(), AppError> {
-    let layout = settings.layout();
+pub fn run(opened: Opened, environment: &Environment) -> Result<(), AppError> {
+    let layout = opened.settings.layout();
     let loaded = identity::load(&layout)?;
     let credentials = Credentials::load(&layout)?;
     let _lock = lock(&layout.lock())?;
+    keep(&opened);
+    let live = Live::new(opened);
     block_on(async {
-        let (ends, depot) = connect(settings, &loaded, credentials)?;
-        serve(settings, loaded, (ends, depot), environment).await
+        let (ends, depot) = connect(&live, &loaded, credentials)?;
+        serve(live, loaded, (ends, depot), environment).await
     })
 }
 
@@ -183,14 +206,15 @@ pub fn run(settings: &Settings, environment: &Environment) -> Result<(), AppErro
 ///
 /// # Errors
 /// [`AppError`].
-pub fn apply(settings: &Settings, environment: &Environment) -> Result<(), AppError> {
-    let layout = split(settings)?;
+pub fn apply(opened: Opened, environment: &Environment) -> Result<(), AppError> {
+    let layout = split(&opened.settings)?;
+    let live = Live::new(opened);
     let loaded = identity::load(&layout)?;
     let _lock = lock(&layout.lock())?;
     block_on(async {
-        let gate = Gate::open(&layout, &settings.socket)?;
+        let gate = Gate::open(&layout, &live.now().socket)?;
         let (ends, depot) = listen(layout, gate, &loaded);
-        serve(settings, loaded, (ends, depot), environment).await
+        serve(live, loaded, (ends, depot), environment).await
     })
 }
 
@@ -198,22 +222,56 @@ pub fn apply(settings: &Settings, environment: &Environment) -> Result<(), AppEr
 ///
 /// # Errors
 /// [`AppError`].
-pub fn net(settings: &Settings, environment: &Environment) -> Result<(), AppError> {
-    let layout = split(settings)?;
+pub fn net(opened: Opened, environment: &Environment) -> Result<(), AppError> {
+    let layout = split(&opened.settings)?;
+    let live = Live::new(opened);
     Credentials::load(&layout)?;
     let _lock = lock(&layout.net_lock())?;
     let notify = notify(environment);
     block_on(async {
         let stop = stop()?;
+        listen_for_reload(&live)?;
+        let socket = live.now().socket.clone();
         tell(&notify, "READY=1\nSTATUS=running");
         tokio::spawn(watchdog(notify.clone()));
         tokio::select! {
-            () = relay::net(layout, &settings.socket, settings.bandwidth_bytes_per_sec) => {}
+            () = relay::net(layout, &socket, live.clone()) => {}
+            () = reread(&live) => {}
             () = stop => {}
         }
         tell(&notify, "STOPPING=1");
         Ok(())
     })
+}
+
+/// One process keeps what it begins with itself, where it may write; of two, root does (groundswell-apply.service).
+fn keep(opened: &Opened) {
+    if let Err(error) = config::keep(&opened.file) {
+        tracing::debug!(error = %chain(&error), "no copy of the settings is kept");
+    }
+}
+
+/// SIGHUP asks that the settings, and what a person on the host wants, are looked at now.
+fn listen_for_reload(live: &Live) -> Result<(), AppError> {
+    let mut hangup = signal(SignalKind::hangup()).map_err(AppError::System)?;
+    let live = live.clone();
+    tokio::spawn(async move {
+        while hangup.recv().await.is_some() {
+            live.nudge();
+        }
+    });
+    Ok(())
+}
+
+/// Reads the settings again, for ever.
+async fn reread(live: &Live) {
+    loop {
+        tokio::select! {
+            () = live.nudged() => {}
+            () = sleep(LOOK) => {}
+        }
+        live.reread();
+    }
 }
 
 fn split(settings: &Settings) -> Result<Layout, AppError> {
@@ -243,7 +301,11 @@ pub(crate) fn lock(path: &Path) -> Result<File, AppError> {
         .open(path)
         .map_err(at("open", path))?;
     match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
-        Ok(()) => Ok(file),
+        // Whom to wake up; without it requests are seen a few seconds later.
+        Ok(()) => match hand::sign(&file) {
+            Ok(()) => Ok(file),
+            Err(error) => Err(at("write", path)(error).into()),
+        },
         Err(_) => Err(AppError::Locked(path.display().to_string())),
     }
 }
@@ -262,19 +324,24 @@ fn stop() -> Result<impl Future<Output = ()>, AppError> {
 
 /// Drives every service, wherever what is heard and fetched comes from.
 async fn serve(
-    settings: &Settings,
+    live: Live,
     loaded: Loaded,
     (ends, depot): (Ends, Arc<dyn Depot>),
     environment: &Environment,
 ) -> Result<(), AppError> {
     let stop = stop()?;
+    listen_for_reload(&live)?;
+    let settings = live.now();
     let layout = settings.layout();
     durable::make_dir(&layout.services(), 0o755)?;
     let units: Arc<dyn Units> = match settings.supervisor {
-        Supervisor::Process => Arc::new(ProcessUnits::new(layout.clone())),
-        Supervisor::Systemd => {
-            Arc::new(SystemdUnits::new(settings.units.clone(), settings.shipped_units.clone()))
+        Supervisor::Process => {
+            if !settings.stop_services_on_exit {
+                warn_of_unit();
+            }
+            Arc::new(ProcessUnits::new(layout.clone()))
         }
+        Supervisor::Systemd => Arc::new(SystemdUnits::new(live.clone())),
     };
     let clock: Arc<dyn Clock> = Arc::new(SteadyClock::start());
     let outside = Outside {
@@ -283,9 +350,8 @@ async fn serve(
         probes: Arc::new(RealProbes),
         depot,
         clock,
-        keep_free_bytes: settings.keep_free_bytes,
+        settings: live.clone(),
         program: environment.release,
-        allow_drift: Arc::new(settings.allow_drift.clone()),
     };
     let mut driver = Driver::start(outside, loaded, ends)?;
     let notify = notify(environment);
@@ -293,7 +359,7 @@ async fn serve(
     tokio::spawn(watchdog(notify.clone()));
     let ended = driver.run(stop).await;
     tell(&notify, "STOPPING=1");
-    if settings.stop_services_on_exit {
+    if live.now().stop_services_on_exit {
         units.stop_all().await;
     }
     Ok(ended?)
@@ -301,15 +367,15 @@ async fn serve(
 
 /// Starts the link in this process; returns the driver's ends and its depot.
 fn connect(
-    settings: &Settings,
+    live: &Live,
     loaded: &Loaded,
     credentials: Credentials,
 ) -> Result<(Ends, Arc<dyn Depot>), AppError> {
-    let layout = settings.layout();
+    let layout = live.now().layout();
     let identity = &loaded.identity;
-    let rate = settings.bandwidth_bytes_per_sec;
-    let depot = HttpDepot::new(layout.clone(), &identity.blobs, rate);
+    let depot = HttpDepot::new(layout.clone(), &identity.blobs, Some(live.clone()));
     let (root, newest) = watch::channel(loaded.root.clone());
+    let notes = Notes::new(&layout);
     let mut keeper = Keeper {
         layout,
         agents: identity.agents.clone(),
@@ -323,7 +389,7 @@ fn connect(
     let (said_sender, said) = watch::channel(None);
     let (heard_sender, heard) = mpsc::channel(QUEUE_MAX);
     let (says_sender, says) = mpsc::channel(QUEUE_MAX);
-    tokio::spawn(link::run(link::Ends { access, says, said, heard: heard_sender }));
+    tokio::spawn(link::run(link::Ends { access, says, said, heard: heard_sender, notes }));
     let back = mpsc::channel(BACK_MAX);
     let ends = Ends { heard, says: says_sender, said: said_sender, root, back };
     Ok((ends, Arc::new(depot)))
@@ -340,6 +406,16 @@ fn listen(layout: Layout, gate: Gate, loaded: &Loaded) -> (Ends, Arc<dyn Depot>)
     let back = mpsc::channel(BACK_MAX);
     let ends = Ends { heard, says: says_sender, said: said_sender, root, back };
     (ends, Arc::new(depot))
+}
+
+/// Services of the process supervisor outlive the agent, but not the control group of a unit that it runs in.
+fn warn_of_unit() {
+    if let Some(unit) = boot::unit_that_ends_all() {
+        tracing::warn!(
+            unit,
+            "this unit ends the services with the agent; give it KillMode=process (docs/agent.md A4.2)"
+        );
+    }
 }
 
 async fn watchdog(notify: Arc<Notify>) {

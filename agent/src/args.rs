@@ -29,6 +29,9 @@ pub(crate) enum Verb {
         /// The name to enrol under, instead of the configured one.
         #[arg(long)]
         name: Option<HostName>,
+        /// Takes the place of an enrolment that stands: a new key and certificate; services and releases stay.
+        #[arg(long)]
+        again: bool,
     },
     /// Runs the agent as one process until it is told to stop.
     Run,
@@ -99,6 +102,9 @@ pub(crate) enum Verb {
 pub(crate) enum ConfigVerb {
     /// Prints every value and the file that it comes from.
     Show,
+    /// Keeps a copy beside the file, for a start at which it cannot be read; what groundswell-apply.service runs.
+    #[command(hide = true)]
+    Keep,
     /// Exits with 0 when releases may name this unit, else with 1; what polkit's rule asks.
     Allows {
         /// The unit.

@@ -2,19 +2,27 @@
 //! the file that holds it. Reads files; decides nothing.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
 use std::path::{Path, PathBuf};
 
-use groundswell_common::{HostName, ServiceName};
+use groundswell_common::manifest::UNIT_KINDS;
+use groundswell_common::{HostName, ServiceName, chain};
 use serde::Deserialize;
 
-use crate::durable::{self, Fault, at};
+use crate::durable::{self, Access, Fault, at};
 use crate::layout::Layout;
+use crate::text::head;
 use crate::units::{hook_unit, named};
 
 const DEFAULT_STATE_DIR: &str = "/var/lib/groundswell";
 const DEFAULT_SOCKET: &str = "/run/groundswell/apply.sock";
-const DEFAULT_KEEP_FREE_BYTES: u64 = 256 * 1024 * 1024;
+/// Bytes that staging leaves free where nothing is said.
+pub(crate) const KEEP_FREE_BYTES: u64 = 256 * 1024 * 1024;
 const FRAGMENT_MAX_BYTES: usize = 64 * 1024;
+/// Of a line with a defect, what is shown at most.
+const LINE_SHOWN_MAX_BYTES: usize = 80;
+/// A file and its fragments, as they were when they could be read.
+const KEPT_MAX_BYTES: usize = 1024 * 1024;
 const UNITS_PER_SERVICE_MAX: usize = 32;
 
 /// Who runs the services.
@@ -61,14 +69,21 @@ pub enum ConfigError {
     #[error("read the configuration: {} does not exist; write it or pass --config FILE", .0.display())]
     Missing(PathBuf),
     /// Not TOML, an unknown key, or a value of the wrong form.
-    #[error("read the configuration {}", path.display())]
+    #[error("read the configuration {}, line {line} ({text})", path.display())]
     Form {
         /// The file.
         path: PathBuf,
-        /// Key and line.
+        /// Where in it.
+        line: usize,
+        /// What stands there.
+        text: String,
+        /// The key, and what it must be.
         #[source]
-        source: Box<toml::de::Error>,
+        source: Box<Defect>,
     },
+    /// Bytes that are no text.
+    #[error("read the configuration {}: it is no UTF-8 text", .0.display())]
+    Text(PathBuf),
     /// A value that cannot be used.
     #[error("read the configuration {}: {key} {want}", path.display())]
     Value {
@@ -83,6 +98,18 @@ pub enum ConfigError {
     #[error("read the host's name: it is no usable name; set name = \"...\" in the configuration")]
     HostName,
 }
+
+/// What is wrong in a TOML text, in one line: it goes into logs and reports.
+#[derive(Debug)]
+pub struct Defect(toml::de::Error);
+
+impl fmt::Display for Defect {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0.message().replace('\n', ", "))
+    }
+}
+
+impl std::error::Error for Defect {}
 
 impl From<Fault> for ConfigError {
     fn from(fault: Fault) -> Self {
@@ -119,34 +146,96 @@ pub struct Settings {
     pub origins: BTreeMap<String, PathBuf>,
 }
 
+/// Settings to start with.
+#[derive(Clone, Debug)]
+pub struct Opened {
+    /// The file that was named.
+    pub file: PathBuf,
+    /// What is in force.
+    pub settings: Settings,
+    /// Why that is a copy of an earlier start, where it is: the files cannot be read.
+    pub trouble: Option<String>,
+}
+
+/// One file's path and text.
+type Source = (PathBuf, String);
+
 /// Reads `file` and the fragments of the directory beside it (`agent.toml` -> `agent.d/*.toml`).
 ///
 /// # Errors
 /// [`ConfigError`], naming the file.
 pub fn load(file: &Path) -> Result<Settings, ConfigError> {
-    let mut settings = Settings {
-        state_dir: PathBuf::from(DEFAULT_STATE_DIR),
-        net_dir: None,
-        socket: PathBuf::from(DEFAULT_SOCKET),
-        name: host_name().ok_or(ConfigError::HostName)?,
-        supervisor: Supervisor::Systemd,
-        stop_services_on_exit: false,
-        keep_free_bytes: DEFAULT_KEEP_FREE_BYTES,
-        bandwidth_bytes_per_sec: None,
-        units: BTreeMap::new(),
-        allow_drift: BTreeSet::new(),
-        shipped_units: BTreeSet::new(),
-        origins: BTreeMap::new(),
-    };
-    let mut found = false;
+    parse(file, &sources(file)?)
+}
+
+/// As [`load`]; where that fails, what [`keep`] kept.
+///
+/// # Errors
+/// [`ConfigError`] of the files as they are, where nothing was kept.
+pub fn open(file: &Path) -> Result<Opened, ConfigError> {
+    let (file, read) = (file.to_owned(), load(file));
+    match read {
+        Ok(settings) => Ok(Opened { file, settings, trouble: None }),
+        Err(error) => match kept(&file) {
+            Some(settings) => Ok(Opened { file, settings, trouble: Some(chain(&error)) }),
+            None => Err(error),
+        },
+    }
+}
+
+/// Keeps what can be read now, beside the file: where only its owner, who decides which units are allowed, writes.
+///
+/// # Errors
+/// [`ConfigError`]; the copy before stands.
+pub fn keep(file: &Path) -> Result<(), ConfigError> {
+    let sources = sources(file)?;
+    parse(file, &sources)?;
+    // Paths that are no text are named approximately; they are for people.
+    let shown = |(path, text): &Source| (path.to_string_lossy().into_owned(), text.clone());
+    let json = serde_json::to_vec(&sources.iter().map(shown).collect::<Vec<_>>());
+    let json = json.unwrap_or_default();
+    let path = kept_file(file);
+    if durable::read(&path, KEPT_MAX_BYTES).ok().flatten().as_deref() == Some(json.as_slice()) {
+        return Ok(());
+    }
+    Ok(durable::write(&path, &json, Access::All)?)
+}
+
+fn kept_file(file: &Path) -> PathBuf {
+    file.with_extension("toml.kept")
+}
+
+fn kept(file: &Path) -> Option<Settings> {
+    let bytes = durable::read(&kept_file(file), KEPT_MAX_BYTES).ok()??;
+    let sources: Vec<Source> = serde_json::from_slice(&bytes).ok()?;
+    parse(file, &sources).ok()
+}
+
+fn sources(file: &Path) -> Result<Vec<Source>, ConfigError> {
+    let mut sources = Vec::new();
     for path in std::iter::once(file.to_owned()).chain(fragments(file)?) {
         let Some(bytes) = durable::read(&path, FRAGMENT_MAX_BYTES)? else { continue };
-        found = true;
-        let form = |source| ConfigError::Form { path: path.clone(), source: Box::new(source) };
-        let fragment: Fragment = toml::from_slice(&bytes).map_err(form)?;
-        settings.take(fragment, &path)?;
+        let text = String::from_utf8(bytes).map_err(|_| ConfigError::Text(path.clone()))?;
+        sources.push((path, text));
     }
-    if !found {
+    Ok(sources)
+}
+
+fn parse(file: &Path, sources: &[Source]) -> Result<Settings, ConfigError> {
+    let mut settings = Settings::defaults().ok_or(ConfigError::HostName)?;
+    for (path, text) in sources {
+        let form = |source: toml::de::Error| {
+            let before = source.span().and_then(|span| text.get(..span.start)).unwrap_or_default();
+            let line = before.matches('\n').count();
+            let stands = text.lines().nth(line).unwrap_or_default().trim();
+            let stands = head(stands, LINE_SHOWN_MAX_BYTES).to_owned();
+            let source = Box::new(Defect(source));
+            ConfigError::Form { path: path.clone(), line: line + 1, text: stands, source }
+        };
+        let fragment: Fragment = toml::from_str(text).map_err(form)?;
+        settings.take(fragment, path)?;
+    }
+    if sources.is_empty() {
         return Err(ConfigError::Missing(file.to_owned()));
     }
     // Who owns a directory can put another one in the place of those below it.
@@ -179,6 +268,43 @@ fn fragments(file: &Path) -> Result<Vec<PathBuf>, ConfigError> {
 }
 
 impl Settings {
+    /// What is in force where nothing is said; `None` where the host has no usable name.
+    pub(crate) fn defaults() -> Option<Self> {
+        Some(Self {
+            state_dir: PathBuf::from(DEFAULT_STATE_DIR),
+            net_dir: None,
+            socket: PathBuf::from(DEFAULT_SOCKET),
+            name: host_name()?,
+            supervisor: Supervisor::Systemd,
+            stop_services_on_exit: false,
+            keep_free_bytes: KEEP_FREE_BYTES,
+            bandwidth_bytes_per_sec: None,
+            units: BTreeMap::new(),
+            allow_drift: BTreeSet::new(),
+            shipped_units: BTreeSet::new(),
+            origins: BTreeMap::new(),
+        })
+    }
+
+    /// These, with what only a start can change taken from `running`; the first key that differs there.
+    pub(crate) fn with_fixed_of(self, running: &Self) -> (Self, Option<&'static str>) {
+        let differs = [
+            ("state_dir", self.state_dir != running.state_dir),
+            ("net_dir", self.net_dir != running.net_dir),
+            ("socket", self.socket != running.socket),
+            ("supervisor", self.supervisor != running.supervisor),
+        ];
+        let first = differs.iter().find_map(|(key, differs)| differs.then_some(*key));
+        let settings = Self {
+            state_dir: running.state_dir.clone(),
+            net_dir: running.net_dir.clone(),
+            socket: running.socket.clone(),
+            supervisor: running.supervisor,
+            ..self
+        };
+        (settings, first)
+    }
+
     fn take(&mut self, fragment: Fragment, path: &Path) -> Result<(), ConfigError> {
         let value = |key, want| ConfigError::Value { path: path.to_owned(), key, want };
         if fragment.state_dir.as_ref().is_some_and(|dir| !dir.is_absolute()) {
@@ -209,10 +335,11 @@ impl Settings {
         }
         for (service, given) in fragment.services {
             let units = given.units.unwrap_or_default();
-            if units.len() > UNITS_PER_SERVICE_MAX
-                || !units.iter().all(|unit| unit.ends_with(".service") && !unit.contains('/'))
-            {
-                return Err(value("services.NAME.units", "must be at most 32 NAME.service"));
+            if units.len() > UNITS_PER_SERVICE_MAX || !units.iter().all(|unit| is_unit(unit)) {
+                return Err(value(
+                    "services.NAME.units",
+                    "must be at most 32 NAME.service, .timer, .socket or .path",
+                ));
             }
             for (key, given, services) in [
                 ("allow_drift", given.allow_drift, &mut self.allow_drift),
@@ -286,6 +413,10 @@ fn set<T>(slot: &mut T, given: Option<T>, key: &'static str, origins: &mut Vec<&
     }
 }
 
+fn is_unit(unit: &str) -> bool {
+    UNIT_KINDS.iter().any(|kind| unit.ends_with(kind)) && !unit.contains('/')
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -337,8 +468,11 @@ mod tests {
             ("state_dir = \"/a/b\"\nnet_dir = \"/a\"", "net_dir must neither be state_dir"),
             ("bandwidth_bytes_per_sec = 1", "must be at least 1024"),
             ("supervisor = \"init\"", "unknown variant `init`"),
-            ("[services.shop]\nunits = [\"../x.service\"]", "must be at most 32 NAME.service"),
-            ("[services.shop]\nunit = []", "unknown field `unit`"),
+            (
+                "[services.shop]\nunits = [\"../x.service\"]",
+                "must be at most 32 NAME.service, .timer, .socket or .path",
+            ),
+            ("[services.shop]\nunit = []", "agent.toml, line 2 (unit = []): unknown field `unit`"),
         ] {
             std::fs::write(&file, text).unwrap();
             let error = load(&file).unwrap_err();

@@ -1,24 +1,36 @@
 //! One page of what is wrong on this host and the next step, for a person at its terminal: offline, and
 //! while the agent runs. Reads only.
 
-use std::fs::File;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 
-use groundswell_common::report::{HostState, Standing, Verdict};
+use groundswell_common::report::{FailedStep, Failure, Verdict};
 use groundswell_common::{ServiceName, chain};
-use rustix::fs::FlockOperation;
+use groundswell_machine::{Service, State, StuckCause};
 use serde::Serialize;
 
 use crate::accepted;
+use crate::boot::{self, Load};
+use crate::bring::free;
 use crate::clock::wall;
-use crate::config::Settings;
+use crate::config::{Opened, Settings, Supervisor};
+use crate::contact::{self, Contact, Link};
 use crate::drift;
+use crate::durable;
+use crate::enroll::{self, APPLY_USER, NET_USER};
 use crate::hand;
 use crate::identity::{self, Credentials, IdentityError, Loaded};
 use crate::journal;
 use crate::layout::Layout;
+use crate::stage;
 use crate::switch;
-use crate::work::free_bytes;
+use crate::text::span;
+
+/// What to do about a clock.
+const CLOCK: &str = "set the clock: 'timedatectl' shows it, 'timedatectl set-ntp true' lets the network set it. \
+    It connects by itself then";
+/// Less than this is no clock that was set back.
+const CLOCKS_APART_MS: u64 = 60_000;
 
 /// How bad it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -52,12 +64,19 @@ pub struct Diagnosis {
 
 /// Looks at everything that the host alone can tell.
 #[must_use]
-pub fn examine(settings: &Settings) -> Diagnosis {
+pub fn examine(opened: &Opened) -> Diagnosis {
+    let settings = &opened.settings;
     let layout = settings.layout();
     let mut diagnosis = Diagnosis::default();
+    diagnosis.settings(opened);
+    diagnosis.owners(&layout);
     let enrolled = identity::load(&layout)
         .and_then(|loaded| Credentials::load(&layout).map(|credentials| (loaded, credentials)));
     match enrolled {
+        _ if enroll::is_begun(&layout) => diagnosis.bad(
+            "an enrolment was cut short in the middle".to_owned(),
+            "type the same 'groundswell-agent enroll' line again; it goes on where it was",
+        ),
         Ok((loaded, credentials)) => diagnosis.enrolled(&loaded, &credentials),
         Err(IdentityError::NotEnrolled) => diagnosis.bad(
             "this host is not enrolled".to_owned(),
@@ -65,14 +84,17 @@ pub fn examine(settings: &Settings) -> Diagnosis {
         ),
         Err(error) => diagnosis.bad(
             chain(&error),
-            "are you root or the agent's user? If the file is damaged, enrol the host again",
+            "are you root or the agent's user? If the file is damaged, 'groundswell-agent enroll --again'",
         ),
     }
-    if layout.is_split() {
+    let talks = if layout.is_split() {
         diagnosis.process("the apply side", &layout.lock(), "groundswell-apply");
-        diagnosis.process("the network side", &layout.net_lock(), "groundswell-agent");
+        diagnosis.process("the network side", &layout.net_lock(), "groundswell-agent")
     } else {
-        diagnosis.process("the agent", &layout.lock(), "groundswell-agent");
+        diagnosis.process("the agent", &layout.lock(), "groundswell-agent")
+    };
+    if talks {
+        diagnosis.contact(&layout);
     }
     diagnosis.room(&layout, settings.keep_free_bytes);
     diagnosis.directive(&layout);
@@ -83,6 +105,10 @@ pub fn examine(settings: &Settings) -> Diagnosis {
             }
         }
         Err(error) => diagnosis.bad(chain(&error), "look at the disk and its mount"),
+    }
+    match settings.supervisor {
+        Supervisor::Systemd => diagnosis.units(settings, &layout),
+        Supervisor::Process => {}
     }
     diagnosis
 }
@@ -132,6 +158,46 @@ impl Diagnosis {
         self.findings.push(Finding { level: Level::Bad, what, next: Some(next.to_owned()) });
     }
 
+    fn settings(&mut self, opened: &Opened) {
+        let file = opened.file.display();
+        match &opened.trouble {
+            None => self.ok(format!("{file} can be read")),
+            Some(why) => self.bad(
+                format!("{file} is not in force: {why}; what an earlier start has read is"),
+                "mend the file: it is read again within seconds, by itself",
+            ),
+        }
+    }
+
+    /// Each side can use what is its own: what root has copied or made is often root's still.
+    fn owners(&mut self, layout: &Layout) {
+        if !layout.is_split() {
+            return;
+        }
+        let (state, net) = (layout.state(), layout.net());
+        let sides = [
+            (state, APPLY_USER, vec![state.to_owned(), layout.identity(), layout.services()]),
+            (net, NET_USER, vec![net.to_owned(), layout.identity_dir(), layout.host_key()]),
+        ];
+        for (dir, user, paths) in sides {
+            if durable::is_no_link(dir).is_err() {
+                let next = "stop both sides, put a directory and a bind mount there";
+                self.bad(format!("{}: {}", dir.display(), durable::LINKED), next);
+            }
+            let Ok(Some((id, _))) = durable::account(user) else { continue };
+            let foreign = paths
+                .iter()
+                .find(|path| std::fs::metadata(path).is_ok_and(|found| found.uid() != id));
+            if let Some(path) = foreign {
+                let dir = dir.display();
+                self.bad(
+                    format!("{} does not belong to {user}, who must use it", path.display()),
+                    &format!("chown --recursive {user}:{NET_USER} {dir}, then restart {user}"),
+                );
+            }
+        }
+    }
+
     fn enrolled(&mut self, loaded: &Loaded, credentials: &Credentials) {
         let identity = &loaded.identity;
         self.ok(format!(
@@ -140,29 +206,45 @@ impl Diagnosis {
         ));
         let now = wall();
         match credentials.validity() {
+            Some(validity) if validity.from > now => self.bad(
+                format!(
+                    "the clock of this host says {now} and is at least {} behind: its certificate begins \
+                     at {}",
+                    span(validity.from.millis_since(now) / 1000),
+                    validity.from
+                ),
+                CLOCK,
+            ),
             Some(validity) if validity.until <= now => self.bad(
-                format!("its certificate ended at {}", validity.until),
-                "if the clock is right, enrol the host again; services run on meanwhile",
+                format!(
+                    "its certificate ended at {}, by this host's clock {} ago",
+                    validity.until,
+                    span(now.millis_since(validity.until) / 1000)
+                ),
+                "if that clock is right, 'groundswell-agent enroll --again'; services run on meanwhile. \
+                 Else set the clock",
             ),
             Some(validity) => self.ok(format!("its certificate is good until {}", validity.until)),
-            None => self.bad("its certificate cannot be read".to_owned(), "enrol the host again"),
+            None => self.bad(
+                "its certificate cannot be read".to_owned(),
+                "enrol the host with 'groundswell-agent enroll --again'",
+            ),
         }
         let root = &loaded.trustee.root;
         if root.expires <= now.as_secs() {
             self.warn(
                 format!("root {} has expired: nothing switches, what runs goes on", root.version),
-                "the fleet's admins must sign a new root; it comes by itself with the next connection",
+                "if this host's clock is right, the fleet's admins must sign a new root; it comes by itself \
+                 with the next connection",
             );
         } else {
             self.ok(format!("it trusts root {}", root.version));
         }
     }
 
-    fn process(&mut self, who: &str, lock: &Path, unit: &str) {
-        // The lock is only looked at: making it here would make it root's.
-        let held = File::open(lock).is_ok_and(|lock| {
-            rustix::fs::flock(&lock, FlockOperation::NonBlockingLockShared).is_err()
-        });
+    /// Whether the process runs.
+    fn process(&mut self, who: &str, lock: &Path, unit: &str) -> bool {
+        let held = hand::is_held(lock);
         if held {
             self.ok(format!("{who} runs"));
         } else {
@@ -171,10 +253,44 @@ impl Diagnosis {
                 &format!("systemctl start {unit}; 'journalctl -u {unit}' says why it ended"),
             );
         }
+        held
+    }
+
+    fn contact(&mut self, layout: &Layout) {
+        let now = wall();
+        match contact::load(layout) {
+            None => self.warn(
+                "nothing is known of the connection to the coordinator".to_owned(),
+                "look again in a minute; then 'journalctl -u groundswell-agent'",
+            ),
+            Some(Contact { since, .. }) if since.millis_since(now) > CLOCKS_APART_MS => self.bad(
+                format!(
+                    "the clock of this host went back by {} or more since the connection changed last",
+                    span(since.millis_since(now) / 1000)
+                ),
+                CLOCK,
+            ),
+            Some(Contact { link: Link::Up {}, since }) => {
+                self.ok(format!("connected to the coordinator since {since}"));
+            }
+            Some(Contact { link: Link::Down { why }, since }) => {
+                let next = if why.contains("the clock of this host") {
+                    CLOCK
+                } else if why.contains("enrol") {
+                    "'swell host enroll-token' at a desk, then here 'groundswell-agent enroll --again TOKEN'"
+                } else if why.contains("apply side") {
+                    "journalctl -u groundswell-apply; what runs goes on meanwhile"
+                } else {
+                    "from this host, can the coordinator's address be reached? What runs goes on meanwhile, \
+                     and it connects by itself"
+                };
+                self.bad(format!("not connected to the coordinator since {since}: {why}"), next);
+            }
+        }
     }
 
     fn room(&mut self, layout: &Layout, keep_bytes: u64) {
-        match free_bytes(layout) {
+        match free(layout).map(|free| free.bytes) {
             Ok(free) if free < keep_bytes => self.bad(
                 format!("{free} bytes are free, and staging must leave {keep_bytes}"),
                 "make room on the disk of state_dir, or lower keep_free_bytes",
@@ -191,7 +307,7 @@ impl Diagnosis {
             }
             Ok(None) => self.warn(
                 "no directive was ever accepted".to_owned(),
-                "can the coordinator be reached? See the agent's journal, and 'swell host why'",
+                "it comes with the first connection, which is looked at above",
             ),
             Err(error) => self.bad(chain(&error), "move the file away and start the agent again"),
         }
@@ -206,12 +322,12 @@ impl Diagnosis {
         }
         let live = match switch::live(layout, service) {
             Ok(live) => live,
-            Err(error) => return self.stuck(service, &chain(&error)),
+            Err(error) => return self.unreadable(service, &chain(&error)),
         };
         match journal::load(layout, service) {
-            Ok(Some(machine)) => self.standing(service, &machine.standing(service)),
+            Ok(Some(machine)) => self.standing(service, &machine),
             Ok(None) => {}
-            Err(error) => return self.stuck(service, &chain(&error)),
+            Err(error) => return self.unreadable(service, &chain(&error)),
         }
         if let Some(Err(error)) = live.map(|live| drift::check(layout, service, &live, &|| false)) {
             self.warn(
@@ -221,30 +337,214 @@ impl Diagnosis {
         }
     }
 
-    fn stuck(&mut self, service: &ServiceName, why: &str) {
+    fn unreadable(&mut self, service: &ServiceName, why: &str) {
         self.bad(
             format!("{service} is stuck: {why}"),
-            "see that what is live is what should run; then stop the agent, run \
-             'groundswell-agent unstick SERVICE' and start it",
+            &format!(
+                "see that what is live is what should run; then stop the agent, run 'groundswell-agent \
+                 unstick {service}' and start it"
+            ),
         );
     }
 
-    fn standing(&mut self, service: &ServiceName, standing: &Standing) {
-        let failed = standing.failure.as_ref().map(|failure| failure.why.as_str());
+    fn standing(&mut self, service: &ServiceName, machine: &Service) {
+        let standing = machine.standing(service);
+        let why = standing.failure.as_ref().map(|failure| failure.why.as_str());
+        let unknown = "no reason is known";
+        match &machine.state {
+            State::Stuck { cause: StuckCause::Journal | StuckCause::Tree, .. } => {
+                return self.unreadable(service, why.unwrap_or(unknown));
+            }
+            State::Stuck { cause: StuckCause::Revert | StuckCause::Loop, .. } => {
+                return self.bad(
+                    format!("{service} is stuck, going back failed: {}", why.unwrap_or(unknown)),
+                    "repair what it names, then publish a newer release, or 'swell revert' the one that runs",
+                );
+            }
+            State::Idle {}
+            | State::Fetching { .. }
+            | State::Staged { .. }
+            | State::Switching { .. }
+            | State::Probing { .. }
+            | State::Baking { .. }
+            | State::Committed {}
+            | State::Reverting { .. } => {}
+        }
         let state = format!("{:?}", standing.state).to_lowercase();
-        match (standing.state, standing.health, failed) {
-            (HostState::Stuck, _, why) => self.stuck(service, why.unwrap_or("no reason is known")),
-            (_, Verdict::Fail, why) => self.bad(
-                format!("{service} fails its probes: {}", why.unwrap_or("no reason is known")),
-                "see the service's own log; 'swell revert SERVICE' puts the release before back everywhere",
+        match (standing.health, &standing.failure) {
+            (Verdict::Fail, failure) => self.bad(
+                format!(
+                    "{service} fails its probes: {}",
+                    failure.as_ref().map_or(unknown, |failure| failure.why.as_str())
+                ),
+                &format!(
+                    "see the service's own log; 'swell revert {service}' puts the release before back \
+                     everywhere, 'groundswell-agent revert {service} --reason TEXT' here alone"
+                ),
             ),
-            (_, Verdict::Pass | Verdict::Inconclusive, Some(why)) => self.warn(
-                format!("{service} is {state}; a release failed here: {why}"),
-                "nothing: it went back by itself, and is not tried again before somebody clears it",
-            ),
-            (_, Verdict::Pass | Verdict::Inconclusive, None) => {
+            (Verdict::Pass | Verdict::Inconclusive, Some(failure)) => {
+                let (what, next) = past(failure);
+                self.warn(format!("{service} is {state}; {what}: {}", failure.why), next);
+            }
+            (Verdict::Pass | Verdict::Inconclusive, None) => {
                 self.ok(format!("{service} is {state}"));
             }
+        }
+    }
+
+    /// What systemd says of the units that releases may name, and of those that run.
+    fn units(&mut self, settings: &Settings, layout: &Layout) {
+        for (service, units) in &settings.units {
+            let live = switch::live(layout, service).ok().flatten();
+            let manifest = live.and_then(|live| stage::reopen(layout, service, &live).ok());
+            let runs = |unit: &String| manifest.as_ref().is_some_and(|m| m.units.contains(unit));
+            let brings = settings.shipped_units.contains(service);
+            // A template is no unit; the agent starts its instances, at boot too.
+            for unit in units.iter().filter(|unit| !unit.ends_with("@.service")) {
+                if brings && !runs(unit) {
+                    continue;
+                }
+                if let Some(found) = boot::unit(unit) {
+                    self.unit(unit, found, runs(unit));
+                }
+            }
+        }
+    }
+
+    fn unit(&mut self, unit: &str, found: boot::Unit, runs: bool) {
+        match found.load {
+            Load::NotFound => self.bad(
+                format!("systemd knows no {unit}, which agent.toml allows"),
+                &format!("write /etc/systemd/system/{unit}, then 'systemctl daemon-reload'"),
+            ),
+            Load::Masked => {
+                self.bad(format!("{unit} is masked"), &format!("systemctl unmask {unit}"));
+            }
+            Load::Faulty => self.bad(
+                format!("systemd cannot use {unit}"),
+                &format!("'systemd-analyze verify {unit}' says why; then 'systemctl daemon-reload'"),
+            ),
+            Load::Loaded if found.is_stale => self.warn(
+                format!("the file of {unit} was changed since systemd read it"),
+                "systemctl daemon-reload",
+            ),
+            Load::Loaded if runs && !found.is_wanted => self.warn(
+                format!("at boot nobody but the agent starts {unit}"),
+                &format!(
+                    "give it an [Install] section with WantedBy=multi-user.target, then 'systemctl enable \
+                     {unit}'"
+                ),
+            ),
+            Load::Loaded => self.ok(format!("systemd knows {unit}")),
+        }
+    }
+}
+
+/// What a failure that is over says, and what to do.
+fn past(failure: &Failure) -> (&'static str, &'static str) {
+    match failure.step {
+        FailedStep::Stage => (
+            "a release could not be brought here, and nothing was switched",
+            "mend what it names, then 'swell rollout retry ROLLOUT --host NAME', or publish a newer release",
+        ),
+        FailedStep::Switch | FailedStep::Probe | FailedStep::Bake => (
+            "a release failed here and the one before is back",
+            "publish a corrected release; where the host was the cause, mend it, then 'swell rollout retry \
+             ROLLOUT --host NAME'",
+        ),
+        FailedStep::Revert => (
+            "going back failed here",
+            "mend what it names; see that what is live is what should run",
+        ),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use groundswell_common::{Digest, ReleaseId};
+
+    use super::*;
+    use crate::contact::Notes;
+
+    fn only(looked: impl FnOnce(&mut Diagnosis)) -> Finding {
+        let mut diagnosis = Diagnosis::default();
+        looked(&mut diagnosis);
+        assert_eq!(diagnosis.findings.len(), 1, "{:?}", diagnosis.findings);
+        diagnosis.findings.remove(0)
+    }
+
+    #[test]
+    fn a_connection_that_fails_names_its_cause_and_a_step_that_fits() {
+        let dir = tempfile::tempdir().unwrap();
+        let layout = Layout::new(dir.path());
+        let look = || only(|diagnosis| diagnosis.contact(&layout));
+        assert_eq!(look().level, Level::Warn);
+        let mut notes = Notes::new(&layout);
+        notes.connected();
+        assert_eq!(look().level, Level::Ok);
+        for (why, step) in [
+            ("the clock of this host is at least 48 h behind: by it ...", "set the clock"),
+            ("the coordinator sends us away: the host is not enrolled; enrol it", "enroll --again"),
+            ("the apply side is away: it closed the socket", "journalctl -u groundswell-apply"),
+            ("reach deploy.example:7443: Connection refused", "can the coordinator's address"),
+        ] {
+            notes.lost(why);
+            let found = look();
+            assert_eq!(found.level, Level::Bad, "{why}");
+            assert!(found.what.contains(why), "{found:?}");
+            assert!(found.next.as_ref().is_some_and(|next| next.contains(step)), "{found:?}");
+        }
+        let ahead = Contact { link: Link::Up {}, since: wall().plus_secs(400 * 86_400) };
+        std::fs::write(layout.contact(), serde_json::to_vec(&ahead).unwrap()).unwrap();
+        let found = look();
+        assert!(found.what.contains("went back by 399 days or more"), "{found:?}");
+        assert_eq!(found.next.as_deref(), Some(CLOCK));
+    }
+
+    #[test]
+    fn a_failure_that_is_over_says_what_to_do_about_its_cause() {
+        let release = ReleaseId::from_digest(Digest::from_bytes([1; 32]));
+        let service: ServiceName = "shop".parse().unwrap();
+        for (step, what, next) in [
+            (FailedStep::Stage, "nothing was switched", "swell rollout retry"),
+            (FailedStep::Probe, "the one before is back", "publish a corrected release"),
+        ] {
+            let mut machine = Service::new();
+            let why = "80 bytes are needed and 7 are free; make room".to_owned();
+            machine.failure = Some(Failure { release, step, why, reverted: true });
+            let found = only(|diagnosis| diagnosis.standing(&service, &machine));
+            assert_eq!(found.level, Level::Warn);
+            assert!(found.what.contains(what) && found.what.contains("make room"), "{found:?}");
+            assert!(found.next.as_ref().is_some_and(|text| text.contains(next)), "{found:?}");
+        }
+        let mut machine = Service::new();
+        machine.state = State::Stuck { cause: StuckCause::Revert, generation: 1 };
+        let found = only(|diagnosis| diagnosis.standing(&service, &machine));
+        assert_eq!(found.level, Level::Bad);
+        assert!(!found.next.unwrap().contains("unstick"), "its journal is well");
+    }
+
+    #[test]
+    fn a_unit_is_said_to_be_as_systemd_sees_it() {
+        let loaded = boot::Unit { load: Load::Loaded, is_stale: false, is_wanted: true };
+        let unit = |found, runs| only(|diagnosis| diagnosis.unit("shop.service", found, runs));
+        assert_eq!(unit(loaded, true).level, Level::Ok);
+        let forgotten = boot::Unit { is_wanted: false, ..loaded };
+        assert_eq!(unit(forgotten, false).level, Level::Ok, "nothing runs that it would start");
+        for (found, level, next) in [
+            (forgotten, Level::Warn, "systemctl enable shop.service"),
+            (boot::Unit { is_stale: true, ..loaded }, Level::Warn, "systemctl daemon-reload"),
+            (
+                boot::Unit { load: Load::NotFound, ..loaded },
+                Level::Bad,
+                "write /etc/systemd/system",
+            ),
+            (boot::Unit { load: Load::Masked, ..loaded }, Level::Bad, "systemctl unmask"),
+            (boot::Unit { load: Load::Faulty, ..loaded }, Level::Bad, "systemd-analyze verify"),
+        ] {
+            let found = unit(found, true);
+            assert_eq!(found.level, level, "{found:?}");
+            assert!(found.next.as_ref().is_some_and(|text| text.contains(next)), "{found:?}");
         }
     }
 }

@@ -1,39 +1,38 @@
 //! One task owns every machine of this host: takes an event, steps, saves, acts. In that order; nothing
 //! is done and nothing reported before the state behind it is durable.
 
+mod conditions;
 mod drifts;
+mod permits;
+mod requests;
 mod updates;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use groundswell_common::condition::{Condition, ServiceCondition};
-use groundswell_common::limits::{PERMIT_VALID_MS, SERVICES_PER_HOST_MAX};
+use groundswell_common::condition::{Held, ServiceCondition};
+use groundswell_common::limits::SERVICES_PER_HOST_MAX;
 use groundswell_common::report::{FailedStep, Failure, RefusalNote, Report};
-use groundswell_common::trust::{
-    DirectiveFloor, Envelope, PermitAsk, Refusal, check_approvals, check_directive, check_permit,
-    check_step,
-};
-use groundswell_common::wire::{
-    Deny, DirectiveMessage, PermitAnswer, PermitRequest, ReleaseProof, Welcome,
-};
+use groundswell_common::trust::{DirectiveFloor, Envelope, PermitAsk, Refusal, check_directive};
+use groundswell_common::wire::{DirectiveMessage, ReleaseProof, Welcome};
 use groundswell_common::{Digest, ReleaseId, ServiceName};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 use tokio::time::{MissedTickBehavior, interval, sleep};
 
 use crate::accepted::{self, Accepted};
+use crate::bring::{self, Bring, Progress};
 use crate::cancel::{self, Canceller};
-use crate::clock::wall;
+use crate::clock::{SinceBoot, wall};
 use crate::identity::{Loaded, save_root};
 use crate::journal;
 use crate::link::{Heard, Said, Say};
 use crate::own;
 use crate::text::failure;
 use crate::trustee::{Trustee, walk};
-use crate::work::{Bring, Job, Outside, Under, free_bytes};
-use crate::{hand, prune, switch};
+use crate::work::{Job, Outside};
+use crate::{prune, switch};
 use groundswell_common::chain;
 use groundswell_machine::{Action, Again, Event, Service, State, StuckCause, Wish};
 
@@ -41,8 +40,8 @@ const SOON: Duration = Duration::from_secs(1);
 const LATER: Duration = Duration::from_secs(30);
 /// A question that was not answered for this long is asked again under a new nonce.
 const ANSWER: Duration = Duration::from_secs(10);
-/// How often a person's requests are looked for.
-const LOOK: Duration = Duration::from_secs(5);
+/// How often a person's requests and the settings are looked for; asked to, at once.
+pub(crate) const LOOK: Duration = Duration::from_secs(5);
 /// Roots that one Welcome carries at most; as many mean that there may be more.
 const ROOTS_PER_WELCOME: usize = 16;
 
@@ -51,8 +50,14 @@ const ROOTS_PER_WELCOME: usize = 16;
 pub(crate) enum Back {
     /// A job of a service ended.
     Job { service: ServiceName, number: u64, event: Event },
+    /// Whoever keeps an eye on a service saw something.
+    Seen { service: ServiceName, number: u64, event: Event },
+    /// It is time to try again what is held.
+    Retry { service: ServiceName, number: u64 },
     /// It is time to ask for a permit again.
     Timer { service: ServiceName, number: u64 },
+    /// How the units stand that the owner allows.
+    Units(Vec<ServiceCondition>),
     /// What is live was compared with what was released.
     Looked(drifts::Looked),
 }
@@ -74,7 +79,16 @@ struct Slot {
     frozen: bool,
     work: Option<(Canceller, JoinHandle<()>)>,
     number: u64,
+    /// Whoever keeps an eye on what is live, beside the work.
+    eye: Option<Canceller>,
+    eyes: u64,
     timer: u64,
+    /// The newest wait for another try of what is held, and tries so far.
+    retry: u64,
+    held: u32,
+    /// What keeps it from asking for a permit.
+    lacks: Option<Held>,
+    progress: Progress,
     asked: Option<Asked>,
     /// The first report that says of the newest switch that it is done.
     probing_since: u64,
@@ -85,7 +99,7 @@ struct Slot {
 struct Asked {
     nonce: [u8; 16],
     ask: PermitAsk,
-    at: Instant,
+    at: SinceBoot,
 }
 
 /// The one owner of the host's state.
@@ -98,10 +112,16 @@ pub(crate) struct Driver {
     ends: Ends,
     connected: bool,
     refusal: Option<RefusalNote>,
+    /// How the units stand that the owner allows, as it was seen last.
+    units: Vec<ServiceCondition>,
     /// What was found changed, of which release.
     drifted: BTreeMap<ServiceName, (ReleaseId, String)>,
     seq: u64,
     own: own::Record,
+    /// Whether the agent has just started.
+    starting: bool,
+    /// Requests of a person on the host that were looked at, by their marks.
+    in_force: Option<BTreeSet<String>>,
     /// Random at each start: what tells two machines with one key from one that was started again.
     instance: [u8; 16],
 }
@@ -130,7 +150,10 @@ impl Driver {
     /// Loads every journal and resumes every service.
     pub(crate) fn start(outside: Outside, loaded: Loaded, ends: Ends) -> Result<Self, DriverError> {
         let trustee = loaded.trustee;
-        let accepted = accepted::load(&outside.layout)?;
+        let on_disk = accepted::load(&outside.layout)?;
+        let is_known = on_disk.is_some();
+        let accepted = on_disk.filter(|accepted| accepted.is_for(&trustee.pin.host));
+        let enrolled_anew = is_known && accepted.is_none();
         let floor = accepted.as_ref().map(Accepted::floor).unwrap_or_default();
         let own = own::load(&outside.layout)?;
         let mut driver = Self {
@@ -142,22 +165,30 @@ impl Driver {
             ends,
             connected: false,
             refusal: None,
+            units: Vec::new(),
             drifted: BTreeMap::new(),
             seq: 0,
             own,
+            starting: true,
+            in_force: None,
             instance: instance(),
         };
         for service in accepted::services_on_disk(&driver.outside.layout)? {
-            driver.resume(&service)?;
+            driver.resume(&service, enrolled_anew)?;
             driver.look(&service)?;
+        }
+        driver.starting = false;
+        if enrolled_anew {
+            accepted::forget(&driver.outside.layout)?;
         }
         driver.leave_own_failure()?;
         driver.pursue_accepted()?;
+        driver.look_at_all()?;
         driver.report();
         Ok(driver)
     }
 
-    fn resume(&mut self, service: &ServiceName) -> Result<(), DriverError> {
+    fn resume(&mut self, service: &ServiceName, enrolled_anew: bool) -> Result<(), DriverError> {
         let layout = &self.outside.layout;
         let live = switch::live(layout, service);
         let loaded = match (&live, journal::load(layout, service)) {
@@ -167,7 +198,10 @@ impl Driver {
         };
         let live = live.ok().flatten();
         let (machine, actions, frozen) = match loaded {
-            Ok(machine) => {
+            Ok(mut machine) => {
+                if enrolled_anew {
+                    machine.enrolled_anew();
+                }
                 let (machine, actions) = machine.resume(live, self.outside.clock.now());
                 (machine, actions, false)
             }
@@ -212,15 +246,22 @@ impl Driver {
     /// Takes whatever happens next, until `stop` ends.
     pub(crate) async fn run(&mut self, stop: impl Future<Output = ()>) -> Result<(), DriverError> {
         let mut stop = std::pin::pin!(stop);
+        let settings = self.outside.settings.clone();
         let mut looks = interval(LOOK);
         looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut drifts = interval(drifts::EVERY);
+        let mut units = interval(conditions::EVERY);
+        units.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut trial = std::pin::pin!(sleep(own::TRIAL));
         loop {
             if self.hands_over() {
                 tracing::info!(
                     "this program ends, and the one of the agent's newest release begins"
                 );
+                return Ok(());
+            }
+            if self.is_another_host() {
+                tracing::info!("this host was enrolled anew: the agent starts again as that one");
                 return Ok(());
             }
             tokio::select! {
@@ -232,12 +273,10 @@ impl Driver {
                     Some(back) => self.on_back(back)?,
                     None => return Ok(()),
                 },
-                _ = looks.tick() => {
-                    for service in self.services() {
-                        self.look(&service)?;
-                    }
-                }
+                _ = looks.tick() => self.look_at_all()?,
+                () = settings.nudged() => self.look_at_all()?,
                 _ = drifts.tick() => self.look_for_drift(),
+                _ = units.tick() => self.look_at_units(),
                 () = &mut stop => return Ok(()),
                 () = &mut trial, if self.is_on_trial() => return Err(DriverError::Unproven),
             }
@@ -253,33 +292,6 @@ impl Driver {
             Heard::Permit(answer) => self.on_permit(&answer),
             Heard::Lost => self.on_lost(),
         }
-    }
-
-    /// Takes up what a person on the host asks for.
-    fn look(&mut self, service: &ServiceName) -> Result<(), DriverError> {
-        let layout = self.outside.layout.clone();
-        let paused = hand::paused(&layout, service);
-        if self.slots.get(service).is_some_and(|slot| slot.machine.paused != paused) {
-            self.step(service, Event::Paused(paused))?;
-        }
-        let Some(leave) = hand::asked(&layout, service) else { return Ok(()) };
-        let Some(slot) = self.slots.get(service) else { return Ok(()) };
-        if !slot.machine.takes_revert_by_hand() {
-            return Ok(());
-        }
-        // It was asked of what was live then; another release is not left for it.
-        if slot.machine.running.as_ref().is_some_and(|known| known.id == leave.release) {
-            self.step(service, Event::RevertByHand(leave.why))?;
-        }
-        Ok(hand::done(&layout, service)?)
-    }
-
-    /// What the report says of a pause that holds a switch.
-    fn pause_note(&self) -> Option<RefusalNote> {
-        let held = |slot: &Slot| slot.machine.paused.is_some();
-        let code = "paused_on_host".to_owned();
-        let generation = self.floor.generation;
-        self.slots.values().any(held).then_some(RefusalNote { generation, code })
     }
 
     /// An acknowledged report that left after a switch is contact since that switch. A new session counts
@@ -379,106 +391,6 @@ impl Driver {
         self.pursue_accepted()
     }
 
-    fn on_permit(&mut self, answer: &PermitAnswer) -> Result<(), DriverError> {
-        let nonce = match answer {
-            PermitAnswer::Granted { nonce, .. } | PermitAnswer::Denied { nonce, .. } => *nonce,
-        };
-        let service = self.slots.iter().find_map(|(service, slot)| {
-            slot.asked.as_ref().filter(|asked| asked.nonce == nonce).map(|_| service.clone())
-        });
-        let found = service.and_then(|service| {
-            let asked = self.slots.get_mut(&service)?.asked.take()?;
-            Some((service, asked))
-        });
-        let Some((service, asked)) = found else {
-            // An answer to a question that was given up: nothing will happen under it.
-            self.say(Say::Done { nonce, used: false });
-            return Ok(());
-        };
-        let generation = asked.ask.generation;
-        match answer {
-            PermitAnswer::Denied { deny, .. } => {
-                let again = match deny {
-                    Deny::Starting => Again::Soon,
-                    Deny::Stale | Deny::Stopped => Again::Later,
-                };
-                tracing::info!(%service, ?deny, "no permit to switch");
-                self.step(&service, Event::Denied { generation, again })
-            }
-            PermitAnswer::Granted { envelope, .. } => {
-                let environment = &self.trustee.pin.environment;
-                let root = &self.trustee.root;
-                let checked = check_permit(envelope, &asked.ask, environment, root, wall());
-                match checked {
-                    Ok(permit) => {
-                        let valid_ms = permit.valid_ms.min(PERMIT_VALID_MS);
-                        self.on_granted(&service, &asked, Duration::from_millis(valid_ms))
-                    }
-                    Err(refusal) => {
-                        self.refuse(generation, &refusal);
-                        self.say(Say::Done { nonce, used: false });
-                        let again = Again::Later;
-                        self.step(&service, Event::Denied { generation, again })
-                    }
-                }
-            }
-        }
-    }
-
-    fn on_granted(
-        &mut self,
-        service: &ServiceName,
-        asked: &Asked,
-        valid: Duration,
-    ) -> Result<(), DriverError> {
-        let (release, generation) = (asked.ask.release, asked.ask.generation);
-        let void_at = asked.at + valid;
-        if Instant::now() >= void_at {
-            self.say(Say::Done { nonce: asked.nonce, used: false });
-            let again = Again::Soon;
-            return self.step(service, Event::Denied { generation, again });
-        }
-        let taken =
-            self.step_with(service, Event::Permitted { release, generation }, |action| {
-                matches!(action, Action::Activate { .. })
-            })?;
-        let activate = taken.and_then(|action| match action {
-            Action::Activate { target } => Some(target),
-            Action::Cancel
-            | Action::Stage { .. }
-            | Action::Ask { .. }
-            | Action::AskAfter(_)
-            | Action::Start
-            | Action::Probe { .. }
-            | Action::Watch { .. }
-            | Action::Guard { .. }
-            | Action::Restore { .. }
-            | Action::Ensure
-            | Action::Prune => None,
-        });
-        let proof = activate.and_then(|target| self.proof(&target.id));
-        let Some(proof) = proof else {
-            self.say(Say::Done { nonce: asked.nonce, used: false });
-            let switching = self
-                .slots
-                .get(service)
-                .is_some_and(|slot| matches!(slot.machine.state, State::Switching { .. }));
-            return if switching { self.step(service, Event::PermitLate) } else { Ok(()) };
-        };
-        let Some(slot) = self.slots.get(service) else { return Ok(()) };
-        let under = Under {
-            proof,
-            trustee: self.trustee.clone(),
-            floor: slot.machine.floor,
-            running: slot.machine.running.clone(),
-            nonce: asked.nonce,
-            void_at,
-            says: self.ends.says.clone(),
-        };
-        self.launch(service, |job| job.activate(under));
-        Ok(())
-    }
-
     fn refuse(&mut self, generation: u64, refusal: &Refusal) {
         tracing::warn!(code = refusal.code(), error = %chain(refusal), "refused");
         self.refusal = Some(RefusalNote { generation, code: refusal.code().to_owned() });
@@ -508,9 +420,21 @@ impl Driver {
                     None => Ok(()),
                 }
             }
+            Back::Seen { service, number, event } => {
+                let current = self.slots.get(&service).is_some_and(|slot| slot.eyes == number);
+                if current { self.step(&service, event) } else { Ok(()) }
+            }
+            Back::Retry { service, number } => {
+                let due = self.slots.get(&service).is_some_and(|slot| slot.retry == number);
+                if due { self.step(&service, Event::StageAgain) } else { Ok(()) }
+            }
             Back::Timer { service, number } => {
                 let due = self.slots.get(&service).is_some_and(|slot| slot.timer == number);
                 if due { self.step(&service, Event::AskAgain) } else { Ok(()) }
+            }
+            Back::Units(units) => {
+                self.units = units;
+                Ok(())
             }
             Back::Looked(looked) => {
                 self.on_looked(looked);
@@ -550,6 +474,10 @@ impl Driver {
                 let release = next.target().or(next.running.as_ref().map(|known| known.id));
                 let release = release.map(|id| id.digest().short()).unwrap_or_default();
                 tracing::info!(%service, from, to, why, release, "transition");
+                (slot.held, slot.lacks) = (0, None);
+            }
+            if next.watched() != slot.machine.watched() {
+                slot.close_eye();
             }
             slot.machine = next;
             self.save(service)?;
@@ -582,21 +510,28 @@ impl Driver {
         match action {
             Action::Cancel => slot.cancel(),
             Action::Stage { release, back } => {
+                // What the owner has just allowed is allowed.
+                self.outside.settings.reread();
                 let floor = slot.machine.floor;
                 let (proof, trustee) = (self.proof(&release), self.trustee.clone());
                 let bring = Bring { release, proof, trustee, floor, running, back };
+                if let Some(slot) = self.slots.get_mut(service) {
+                    slot.retry += 1;
+                }
                 self.launch(service, |job| job.stage(bring));
             }
+            Action::StageAfter(lack) => self.stage_after(service, lack),
             Action::Ask { release, generation } => return self.ask(service, release, generation),
             Action::AskAfter(again) => self.ask_after(service, again),
             // Only ever an answer to a permit, which carries it out itself.
             Action::Activate { .. } => {}
-            Action::Start => {
+            Action::Start { deadline } => {
                 if let Some(release) = slot.machine.target() {
-                    let before = running.map(|known| known.id);
-                    self.launch(service, |job| job.start(release, before));
+                    let before = slot.machine.previous.as_ref().map(|known| known.id);
+                    self.launch(service, |job| job.start(release, before, deadline));
                 }
             }
+            Action::Interrupt => self.launch(service, Job::interrupted),
             Action::Probe { deadline, interval_secs } => {
                 if let Some(release) = slot.machine.target() {
                     self.launch(service, |job| job.probe(release, deadline, secs(interval_secs)));
@@ -607,10 +542,10 @@ impl Driver {
                     self.launch(service, |job| job.watch(release, until, secs(interval_secs)));
                 }
             }
-            Action::Guard { until, interval_secs, well } => {
-                if let Some(known) = running {
+            Action::Guard { until, interval_secs, known } => {
+                if let Some(running) = running {
                     let every = secs(interval_secs);
-                    self.launch(service, |job| job.guard(known.id, until, every, well));
+                    self.keep_an_eye(service, |job| job.guard(running.id, until, every, known));
                 }
             }
             Action::Restore { to, probe_secs, interval_secs } => {
@@ -632,7 +567,10 @@ impl Driver {
 
     fn job(&self, service: &ServiceName) -> (Canceller, Job) {
         let (canceller, cancel) = cancel::switch();
-        let job = Job { outside: self.outside.clone(), service: service.clone(), cancel };
+        let (outside, service) = (self.outside.clone(), service.clone());
+        let progress = self.slots.get(&service).map(|slot| slot.progress.clone());
+        let (starting, progress) = (self.starting, progress.unwrap_or_default());
+        let job = Job { outside, service, cancel, starting, progress };
         (canceller, job)
     }
 
@@ -664,85 +602,24 @@ impl Driver {
         slot.work = Some((canceller, handle));
     }
 
-    /// Checks 5 and 7 and the root's time before asking, so that a refusal is said and no slot held.
-    fn ask(
-        &mut self,
-        service: &ServiceName,
-        release: ReleaseId,
-        generation: u64,
-    ) -> Result<(), DriverError> {
-        let Some(slot) = self.slots.get(service) else { return Ok(()) };
-        let same = slot
-            .asked
-            .as_ref()
-            .is_some_and(|asked| asked.ask.generation == generation && asked.at.elapsed() < ANSWER);
-        if !self.connected || same {
-            return Ok(());
-        }
-        if !self.leaves_room(service) {
-            self.ask_after(service, Again::Soon);
-            return Ok(());
-        }
-        if let Err(refusal) = self.may_ask(service, slot, &release) {
-            self.refuse(generation, &refusal);
-            self.ask_after(service, Again::Later);
-            return Ok(());
-        }
-        let mut nonce = [0; 16];
-        if getrandom::fill(&mut nonce).is_err() {
-            self.ask_after(service, Again::Soon);
-            return Ok(());
-        }
-        let request = PermitRequest { generation, service: service.clone(), release, nonce };
-        let ask = PermitAsk {
-            host: self.trustee.pin.host,
-            service: service.clone(),
-            release,
-            generation,
-            nonce: request.nonce_digest(),
-        };
-        // The time runs from here: before the question leaves, so that it can only be too short.
-        let at = Instant::now();
-        let earlier = self
-            .slots
-            .get_mut(service)
-            .and_then(|slot| slot.asked.replace(Asked { nonce, ask, at }));
-        if let Some(earlier) = earlier {
-            self.say(Say::Done { nonce: earlier.nonce, used: false });
-        }
-        self.say(Say::Ask(request));
-        self.ask_after(service, Again::Later);
-        Ok(())
-    }
-
-    fn may_ask(
-        &self,
-        service: &ServiceName,
-        slot: &Slot,
-        release: &ReleaseId,
-    ) -> Result<(), Refusal> {
-        let root = &self.trustee.root;
-        root.unexpired(wall()).map_err(Refusal::RootExpired)?;
-        if let State::Staged { target } = &slot.machine.state {
-            let running = slot.machine.running.as_ref().map(|known| known.seq);
-            check_step(target.seq, slot.machine.floor, running, false)?;
-        }
-        let approvals = self.proof(release).map(|proof| proof.approvals).unwrap_or_default();
-        let who = (service, &self.trustee.pin.environment);
-        check_approvals(&approvals, release, who, root, wall())
-    }
-
-    fn ask_after(&mut self, service: &ServiceName, again: Again) {
-        let wait = match again {
-            Again::Soon => SOON,
-            Again::Later => LATER,
-        };
+    /// Keeps an eye on what is live, in place of the one before.
+    fn keep_an_eye<F>(&mut self, service: &ServiceName, make: impl FnOnce(Job) -> F)
+    where
+        F: Future<Output = Event> + Send + 'static,
+    {
+        let (canceller, job) = self.job(service);
+        let cancel = job.cancel.clone();
+        let work = make(job);
         let Some(slot) = self.slots.get_mut(service) else { return };
-        slot.timer += 1;
-        let (number, service, back) = (slot.timer, service.clone(), self.ends.back.0.clone());
+        slot.close_eye();
+        slot.eye = Some(canceller);
+        let (number, service) = (slot.eyes, service.clone());
+        let back = self.ends.back.0.clone();
         tokio::spawn(async move {
-            sleep(wait).await;
-            drop(back.send(Back::Timer { service, number }).await);
+            tokio::select! {
+                event = work => drop(back.send(Back::Seen { service, number, event }).await),
+                () = cancel.cancelled() => {}
+            }
         });
     }
 
@@ -789,7 +666,7 @@ impl Driver {
             seq: self.seq,
             generation: self.floor.generation,
             services: self.slots.iter().map(standing).collect(),
-            free_bytes: free_bytes(layout).unwrap_or(0),
+            free_bytes: bring::free(layout).map_or(0, |free| free.bytes),
             refusal: self
                 .refusal
                 .clone()
@@ -804,7 +681,7 @@ impl Driver {
             before == (&report.services, &report.refusal, report.generation)
         });
         let had = before.as_ref().and_then(|before| before.condition.as_deref());
-        let same_condition = had.is_some_and(|had| same_condition(had, &condition));
+        let same_condition = had.is_some_and(|had| conditions::same(had, &condition));
         let Said { report, condition } = match before {
             Some(_) if same_report && same_condition => return,
             Some(before) if same_report => {
@@ -818,31 +695,6 @@ impl Driver {
         };
         self.ends.said.send_replace(Some(Said { report, condition }));
     }
-
-    /// What the host has and lacks.
-    fn condition(&self) -> Condition {
-        let service = |(service, slot): (&ServiceName, &Slot)| ServiceCondition {
-            paused: slot.machine.paused.clone(),
-            ..ServiceCondition::new(service.clone())
-        };
-        Condition {
-            instance: self.instance,
-            free_bytes: free_bytes(&self.outside.layout).unwrap_or(0),
-            free_inodes: u64::MAX,
-            platform: format!("{}-{}", std::env::consts::OS, std::env::consts::ARCH),
-            settings: None,
-            services: self.slots.iter().map(service).collect(),
-        }
-    }
-}
-
-/// Whether two conditions say the same to the coordinator: what is free changes with every file that is written,
-/// and is news where it changed by a tenth.
-fn same_condition(before: &Condition, now: &Condition) -> bool {
-    let near = |before: u64, now: u64| before.abs_diff(now) <= before / 10;
-    let free = near(before.free_bytes, now.free_bytes) && near(before.free_inodes, now.free_inodes);
-    let (free_bytes, free_inodes) = (now.free_bytes, now.free_inodes);
-    free && Condition { free_bytes, free_inodes, ..before.clone() } == *now
 }
 
 /// Random bytes; without any the process is told apart by its start.
@@ -857,8 +709,30 @@ fn instance() -> [u8; 16] {
 impl Slot {
     fn new(machine: Service, frozen: bool) -> Self {
         let (number, timer, probing_since) = (0, 0, 1);
-        let (work, asked, pruning) = (None, None, None);
-        Self { machine, frozen, work, number, timer, asked, probing_since, pruning }
+        Self {
+            machine,
+            frozen,
+            work: None,
+            number,
+            eye: None,
+            eyes: 0,
+            timer,
+            retry: 0,
+            held: 0,
+            lacks: None,
+            progress: Progress::default(),
+            asked: None,
+            probing_since,
+            pruning: None,
+        }
+    }
+
+    /// Nobody keeps an eye on it any more; what was seen no longer counts.
+    fn close_eye(&mut self) {
+        if let Some(canceller) = self.eye.take() {
+            canceller.cancel();
+        }
+        self.eyes += 1;
     }
 
     /// Tells the job under way to stop; its result no longer counts.

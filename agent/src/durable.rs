@@ -10,6 +10,12 @@ use rustix::fs::{CWD, OFlags, RenameFlags, renameat_with};
 
 /// What a file that must always be written is filled up to a multiple of: room for two failure texts in JSON.
 const ROOM_BYTES: usize = 64 * 1024;
+/// Why the state of a side cannot lie behind a link: its unit's StateDirectory= refuses one.
+pub(crate) const LINKED: &str =
+    "it is a link, which systemd refuses; put a bind mount in its place (docs/operations.md O8.6)";
+/// Where the system lists its users.
+const USERS_FILE: &str = "/etc/passwd";
+const USERS_MAX_BYTES: usize = 4 * 1024 * 1024;
 
 /// A call to the system about one path that failed.
 #[derive(Debug, thiserror::Error)]
@@ -78,6 +84,17 @@ pub(crate) fn not_a_link(path: &Path) -> Result<(), Fault> {
     }
 }
 
+/// As [`not_a_link`], of a directory that holds all of a side's state.
+///
+/// # Errors
+/// [`Fault`], which says what to do instead of a link.
+pub(crate) fn is_no_link(dir: &Path) -> Result<(), Fault> {
+    not_a_link(dir).map_err(|fault| match fault.verb {
+        "open" => at("use", dir)(io::Error::other(LINKED)),
+        _ => fault,
+    })
+}
+
 /// As [`write`], readable for the owner only, for JSON that must be written on a full disk too: each write goes
 /// into the blocks of the file before the last one, which is kept beside it. Spaces fill it up, so that those
 /// blocks are enough for the next one.
@@ -126,6 +143,36 @@ pub(crate) fn hand_over(dir: &Path, paths: &[PathBuf]) -> Result<(), Fault> {
         lchown(path, Some(owner.uid()), Some(owner.gid())).map_err(at("give away", path))?;
     }
     Ok(())
+}
+
+/// Gives a directory that is root's to a user, and to the group of another one, where the system has both.
+///
+/// # Errors
+/// [`Fault`].
+pub(crate) fn settle(dir: &Path, (user, group): (&str, &str)) -> Result<(), Fault> {
+    let owner = fs::metadata(dir).map_err(at("look at", dir))?.uid();
+    if owner != 0 || !rustix::process::geteuid().is_root() {
+        return Ok(());
+    }
+    let (Some((user, _)), Some((_, group))) = (account(user)?, account(group)?) else {
+        return Ok(());
+    };
+    lchown(dir, Some(user), Some(group)).map_err(at("give away", dir))
+}
+
+/// The numbers of a user and of its group.
+///
+/// # Errors
+/// [`Fault`].
+pub(crate) fn account(name: &str) -> Result<Option<(u32, u32)>, Fault> {
+    let users = read(Path::new(USERS_FILE), USERS_MAX_BYTES)?.unwrap_or_default();
+    let users = String::from_utf8_lossy(&users).into_owned();
+    Ok(users.lines().find_map(|line| {
+        let mut fields = line.split(':');
+        let named = fields.next() == Some(name);
+        let (user, group) = (fields.nth(1)?.parse().ok()?, fields.next()?.parse().ok()?);
+        named.then_some((user, group))
+    }))
 }
 
 /// Syncs the directory that holds `path`, so that its name survives a power cut.

@@ -1,14 +1,18 @@
 //! Enrolment: pins the root that the token names, makes the host's key, asks for a certificate. And the
 //! certificate's renewal. The private key never leaves the host.
 
+use std::path::PathBuf;
+
 use groundswell_common::api::{EnrollAnswer, EnrollRequest, RenewAnswer};
 use groundswell_common::limits::DOCUMENT_MAX_BYTES;
 use groundswell_common::token::Token;
 use groundswell_common::trust::{
     Envelope, EnvelopeError, SecretKey, TrustError, Verified, first_root,
 };
-use groundswell_common::{Clock as _, HostId, HostName};
+use groundswell_common::{Clock as _, Digest, HostId, HostName, Timestamp};
+use groundswell_net::Untimely;
 use groundswell_net::tls::{TlsError, client_config};
+use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
 use crate::cancel;
@@ -19,18 +23,36 @@ use crate::https::{HttpsError, post};
 use crate::identity::{Identity, IdentityError, Tls, save_root};
 use crate::layout::Layout;
 use crate::ports::Depot as _;
+use crate::text::span;
+
+/// A root's envelope, an identity, a key and a certificate.
+const BEGUN_MAX_BYTES: usize = 4 * DOCUMENT_MAX_BYTES;
+
+/// The users of the two sides, as packages make them.
+pub(crate) const APPLY_USER: &str = "groundswell-apply";
+pub(crate) const NET_USER: &str = "groundswell-agent";
 
 /// Why a host could not be enrolled.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum EnrollError {
     /// Enrolled already.
     #[error(
-        "enrol: this host is {0} already; stop the agent and remove the state directory to start over"
+        "enrol: this host is {0} already; 'groundswell-agent enroll --again TOKEN' enrols it anew and keeps \
+         its services"
     )]
     Already(HostId),
-    /// A token past its end.
-    #[error("enrol: the token has expired; ask for a new one with 'swell host enroll-token'")]
-    Expired,
+    /// A token that the coordinator refuses, and that is over by this host's clock.
+    #[error(
+        "enrol: the coordinator refuses the token, and by this host's clock, which says {now}, it ended {} \
+         ago; if that clock is right, ask for a new one with 'swell host enroll-token', else set the clock \
+         first", span(*ended_secs)
+    )]
+    Expired {
+        /// What the clock says.
+        now: Timestamp,
+        /// For how long.
+        ended_secs: u64,
+    },
     /// The root cannot be fetched.
     #[error("enrol: fetch the root")]
     Fetch(#[source] FetchError),
@@ -49,12 +71,18 @@ pub(crate) enum EnrollError {
     /// The coordinator refuses or cannot be reached.
     #[error("enrol")]
     Https(#[source] HttpsError),
+    /// The two clocks are too far apart for TLS.
+    #[error("enrol: {0}; set the clock of this host, then enrol again")]
+    Clock(Untimely, #[source] HttpsError),
     /// A certificate for another host than asked.
     #[error("enrol: the coordinator answered for another host; nothing was kept")]
     OtherHost,
     /// The identity on disk cannot be used.
     #[error("enrol")]
     Identity(#[from] IdentityError),
+    /// An enrolment that was begun and cannot be read.
+    #[error("enrol: {} is damaged; remove it and enrol again with a new token", .0.display())]
+    Begun(PathBuf, #[source] serde_json::Error),
     /// The file system failed.
     #[error("enrol")]
     Fault(#[from] Fault),
@@ -67,46 +95,67 @@ impl EnrollError {
             Self::Fetch(_) => true,
             Self::Https(error) => error.is_temporary(),
             Self::Already(_)
-            | Self::Expired
+            | Self::Expired { .. }
             | Self::Envelope(_)
             | Self::Root(_)
             | Self::Key(_)
             | Self::Tls(_)
+            | Self::Clock(..)
             | Self::OtherHost
             | Self::Identity(_)
+            | Self::Begun(..)
             | Self::Fault(_) => false,
         }
     }
 }
 
-/// Enrols this host. Asked again with the same token after a lost answer, it gets the same identity.
+/// Whether a host that is enrolled may be enrolled anew.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Again {
+    /// An enrolment that stands is kept.
+    No,
+    /// Another one takes its place; services and their state stay.
+    Yes,
+}
+
+/// All that an enrolment brings, in one file until each of it is in its place.
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Begun {
+    /// Of the token's secret: the same line again goes on here.
+    token: Digest,
+    identity: Identity,
+    root: Envelope,
+    key_pem: Zeroizing<String>,
+    certificate_pem: String,
+}
+
+/// Enrols this host. Asked again with the same token after a lost answer, or after an end in the middle, it gets
+/// the same identity. What was enrolled before counts until the new one is whole.
 pub(crate) async fn enroll(
     layout: &Layout,
     token: &Token,
     name: HostName,
+    again: Again,
 ) -> Result<Identity, EnrollError> {
-    match crate::identity::load(layout) {
-        Ok(loaded) => return Err(EnrollError::Already(loaded.identity.host)),
-        Err(IdentityError::NotEnrolled) => {}
-        Err(error) => return Err(error.into()),
+    let secret = Digest::of(token.secret.as_bytes());
+    if let Some(begun) = begun(layout)?.filter(|begun| begun.token == secret) {
+        return finish(layout, begun);
     }
-    if SteadyClock::start().now().as_secs() > token.expires {
-        return Err(EnrollError::Expired);
+    match (again, crate::identity::load(layout)) {
+        (Again::No, Ok(loaded)) => return Err(EnrollError::Already(loaded.identity.host)),
+        (Again::Yes, _) | (Again::No, Err(IdentityError::NotEnrolled)) => {}
+        (Again::No, Err(error)) => return Err(error.into()),
     }
-    durable::make_dir(layout.state(), 0o755)?;
-    durable::make_dir(layout.net(), 0o750)?;
-    for dir in [layout.identity_dir(), layout.spool()] {
-        durable::not_a_link(&dir)?;
-    }
-    durable::make_dir(&layout.identity_dir(), 0o700)?;
+    make_dirs(layout)?;
     let envelope = fetch_root(layout, token).await?;
     let root: Verified<_> = first_root(&envelope, &token.root).map_err(EnrollError::Root)?;
-    let (key, _pem) = own_key(layout)?;
+    let (key, key_pem) = new_key(layout)?;
     let request = EnrollRequest { secret: token.secret.clone(), name, key: key.public() };
     let body = serde_json::to_vec(&request).unwrap_or_default();
     let tls = client_config(root.tls_ca(), None).map_err(EnrollError::Tls)?;
-    let answer: EnrollAnswer =
-        post(&token.api, "/v1/enroll", body, tls).await.map_err(EnrollError::Https)?;
+    let posted = post(&token.api, "/v1/enroll", body, tls).await;
+    let answer: EnrollAnswer = posted.map_err(|error| refused(error, token))?;
     if answer.host != HostId::of_key(key.public().as_bytes()) || answer.fleet != root.fleet {
         return Err(EnrollError::OtherHost);
     }
@@ -120,16 +169,68 @@ pub(crate) async fn enroll(
         api: answer.api,
         blobs: answer.blobs,
     };
-    save_root(layout, &envelope)?;
-    let certificate = answer.certificate_pem.as_bytes();
+    let certificate_pem = answer.certificate_pem;
+    let begun = Begun { token: secret, identity, root: envelope, key_pem, certificate_pem };
+    let json = serde_json::to_vec(&begun).unwrap_or_default();
+    durable::write(&layout.next_identity(), &json, Access::Owner)?;
+    finish(layout, begun)
+}
+
+/// Says where the clock of this host is the cause.
+fn refused(error: HttpsError, token: &Token) -> EnrollError {
+    let now = SteadyClock::start().now();
+    let ended_secs = now.as_secs().saturating_sub(token.expires);
+    let of_token = matches!(&error, HttpsError::Refused { code, .. } if code == "token");
+    match error.untimely() {
+        Some(untimely) => EnrollError::Clock(untimely, error),
+        None if of_token && ended_secs > 0 => EnrollError::Expired { now, ended_secs },
+        None => EnrollError::Https(error),
+    }
+}
+
+/// The enrolment that is whole and not yet in its place.
+pub(crate) fn is_begun(layout: &Layout) -> bool {
+    layout.next_identity().exists()
+}
+
+fn begun(layout: &Layout) -> Result<Option<Begun>, EnrollError> {
+    let path = layout.next_identity();
+    let Some(bytes) = durable::read(&path, BEGUN_MAX_BYTES)? else { return Ok(None) };
+    serde_json::from_slice(&bytes).map(Some).map_err(|source| EnrollError::Begun(path, source))
+}
+
+/// Puts everything into its place; ended in the middle, it is done again from the start.
+fn finish(layout: &Layout, begun: Begun) -> Result<Identity, EnrollError> {
+    durable::write(&layout.host_key(), begun.key_pem.as_bytes(), Access::Owner)?;
+    let certificate = begun.certificate_pem.as_bytes();
     durable::write(&layout.host_certificate(), certificate, Access::Owner)?;
+    save_root(layout, &begun.root)?;
     // The identity comes last: with it the host counts as enrolled.
-    let json = serde_json::to_vec_pretty(&identity).unwrap_or_default();
+    let json = serde_json::to_vec_pretty(&begun.identity).unwrap_or_default();
     durable::write(&layout.identity(), &json, Access::Owner)?;
     let own = [layout.host_key(), layout.host_certificate(), layout.identity_dir(), layout.spool()];
     durable::hand_over(layout.net(), &own)?;
     durable::hand_over(layout.state(), &[layout.root(), layout.identity()])?;
-    Ok(identity)
+    durable::forget(&layout.next_key())?;
+    durable::forget(&layout.next_identity())?;
+    Ok(begun.identity)
+}
+
+/// Makes both directories, each its own user's, whatever existed before.
+fn make_dirs(layout: &Layout) -> Result<(), Fault> {
+    for dir in [layout.state(), layout.net()] {
+        durable::is_no_link(dir)?;
+    }
+    durable::make_dir(layout.state(), 0o755)?;
+    durable::make_dir(layout.net(), 0o750)?;
+    if layout.is_split() {
+        durable::settle(layout.state(), (APPLY_USER, NET_USER))?;
+        durable::settle(layout.net(), (NET_USER, NET_USER))?;
+    }
+    for dir in [layout.identity_dir(), layout.spool()] {
+        durable::not_a_link(&dir)?;
+    }
+    durable::make_dir(&layout.identity_dir(), 0o700)
 }
 
 async fn fetch_root(layout: &Layout, token: &Token) -> Result<Envelope, EnrollError> {
@@ -149,9 +250,9 @@ async fn fetch_root(layout: &Layout, token: &Token) -> Result<Envelope, EnrollEr
     Envelope::from_json(&bytes, DOCUMENT_MAX_BYTES).map_err(EnrollError::Envelope)
 }
 
-/// The host's key: the one of an enrolment that was cut short, or a new one.
-fn own_key(layout: &Layout) -> Result<(SecretKey, Zeroizing<String>), EnrollError> {
-    if let Some(bytes) = durable::read(&layout.host_key(), 4096)? {
+/// The key to enrol with: the one of an enrolment that was cut short, or a new one.
+fn new_key(layout: &Layout) -> Result<(SecretKey, Zeroizing<String>), EnrollError> {
+    if let Some(bytes) = durable::read(&layout.next_key(), 4096)? {
         let pem = Zeroizing::new(String::from_utf8_lossy(&bytes).into_owned());
         let key = SecretKey::from_pem(&pem).map_err(|error| EnrollError::Key(Box::new(error)))?;
         return Ok((key, pem));
@@ -160,7 +261,7 @@ fn own_key(layout: &Layout) -> Result<(SecretKey, Zeroizing<String>), EnrollErro
     getrandom::fill(seed.as_mut_slice()).map_err(|error| EnrollError::Key(Box::new(error)))?;
     let key = SecretKey::from_seed(&seed);
     let pem = key.to_pem().map_err(|error| EnrollError::Key(Box::new(error)))?;
-    durable::write(&layout.host_key(), pem.as_bytes(), Access::Owner)?;
+    durable::write(&layout.next_key(), pem.as_bytes(), Access::Owner)?;
     Ok((key, pem))
 }
 

@@ -21,6 +21,7 @@ use tokio::time::{Instant, sleep, timeout};
 use crate::cancel::Cancel;
 use crate::durable::{self, Fault, at};
 use crate::layout::Layout;
+use crate::live::Live;
 use crate::ports::{Depot, Work};
 
 /// Bytes held of one response, and of a file that is hashed again.
@@ -30,6 +31,8 @@ const ANSWER: Duration = Duration::from_secs(30);
 /// A transfer that brings fewer than `RATE_MIN_BYTES` in this time is started again elsewhere in time.
 const RATE_WINDOW: Duration = Duration::from_secs(30);
 const RATE_MIN_BYTES: u64 = 16 * 1024;
+/// Tries in a row that brought nothing after which whoever wants the blob is told why. What came is kept.
+const VAIN_MAX: u32 = 4;
 /// Wrong contents in a row after which a blob is given up.
 const MISMATCHES_MAX: u32 = 3;
 const WAITS: Backoff = Backoff { base_ms: 500, cap_ms: 30_000 };
@@ -104,12 +107,13 @@ impl FetchError {
 pub(crate) struct HttpDepot {
     layout: Layout,
     base: Mutex<String>,
-    bytes_per_sec: Option<u64>,
+    /// Who says how fast; `None` for no limit.
+    settings: Option<Live>,
 }
 
 impl HttpDepot {
-    pub(crate) fn new(layout: Layout, base: &str, bytes_per_sec: Option<u64>) -> Self {
-        Self { layout, base: Mutex::new(base.to_owned()), bytes_per_sec }
+    pub(crate) fn new(layout: Layout, base: &str, settings: Option<Live>) -> Self {
+        Self { layout, base: Mutex::new(base.to_owned()), settings }
     }
 
     fn base(&self) -> String {
@@ -123,8 +127,14 @@ impl HttpDepot {
         cancel: &Cancel,
     ) -> Result<File, FetchError> {
         let (mut retry, mut mismatches) = (Retry::new(WAITS), 0);
+        let (mut most, mut vain) = (0, 0);
         loop {
             let part = Part::open(&self.layout, digest).await?;
+            // What came in the last try is a reason to go on.
+            if part.have > most {
+                (most, vain) = (part.have, 0);
+                retry.reset();
+            }
             let error = match self.once(part, digest, limit_bytes, cancel).await {
                 Ok(file) => return Ok(file),
                 Err(error) => error,
@@ -133,7 +143,8 @@ impl HttpDepot {
                 mismatches += 1;
                 self.discard(digest);
             }
-            if !error.passes() || mismatches >= MISMATCHES_MAX {
+            vain += 1;
+            if !error.passes() || mismatches >= MISMATCHES_MAX || vain >= VAIN_MAX {
                 return Err(error);
             }
             let wait = retry.next_wait();
@@ -185,7 +196,9 @@ impl HttpDepot {
             }
             status => return Err(FetchError::Status { digest: *digest, status }),
         }
-        let mut pace = Pace::new(self.bytes_per_sec);
+        // What is in force as the transfer begins.
+        let rate = self.settings.as_ref().and_then(|live| live.now().bandwidth_bytes_per_sec);
+        let mut pace = Pace::new(rate);
         loop {
             let frame = match timeout(RATE_WINDOW, response.body_mut().frame()).await {
                 Err(_) => return Err(FetchError::Slow(*digest)),

@@ -19,6 +19,7 @@ use groundswell_common::{Digest, HostId, ReleaseId, ServiceName};
 use zeroize::Zeroizing;
 
 use crate::cancel::Cancel;
+use crate::config::Settings;
 use crate::durable::Fault;
 use crate::fetch::FetchError;
 use crate::identity::{Identity, Loaded};
@@ -35,6 +36,11 @@ fn encode(bytes: &[u8]) -> String {
 /// A key that is the same in every test.
 pub(crate) fn key(seed: u8) -> SecretKey {
     SecretKey::from_seed(&Zeroizing::new([seed; 32]))
+}
+
+/// Settings that hold nothing back.
+pub(crate) fn settings() -> Settings {
+    Settings { keep_free_bytes: 0, ..Settings::defaults().unwrap() }
 }
 
 /// The seed of the release role's key.

@@ -1,15 +1,33 @@
 //! What a person on the host asks for: files in the state directory that the agent looks for, and finds at
 //! its start as well. A pause lasts as long as its file; a revert is asked for once.
 
-use std::path::PathBuf;
+use std::collections::BTreeSet;
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::FileExt as _;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
+use groundswell_common::digest::hex;
+use groundswell_common::limits::SERVICES_PER_HOST_MAX;
 use groundswell_common::{ReleaseId, ServiceName, chain};
+use groundswell_machine::State;
+use rustix::fs::FlockOperation;
+use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 use serde::{Deserialize, Serialize};
 
+use crate::accepted;
 use crate::config::Settings;
 use crate::durable::{self, Access, Fault};
+use crate::journal;
 use crate::layout::Layout;
 use crate::switch;
+
+/// How long a verb waits for the agent to see what it asks; three of the agent's own looks.
+const SEEN_WITHIN: Duration = Duration::from_secs(15);
+const GLANCE: Duration = Duration::from_millis(10);
+/// A mark for the host and one for each service, quoted.
+const IN_FORCE_MAX_BYTES: usize = 64 * (SERVICES_PER_HOST_MAX + 1);
 
 /// Longest reason, in bytes.
 const REASON_MAX_BYTES: usize = 1024;
@@ -28,6 +46,9 @@ pub enum HandError {
     /// Nothing is live.
     #[error("note the request: nothing of {0} is live")]
     Nothing(ServiceName),
+    /// The system has no random bytes.
+    #[error("note the request: no random bytes from the system")]
+    Random(#[source] getrandom::Error),
     /// The state directory cannot be read or written.
     #[error("note the request; are you root or the agent's user?")]
     State(#[source] Box<dyn std::error::Error + Send + Sync>),
@@ -41,6 +62,30 @@ fn state(error: impl std::error::Error + Send + Sync + 'static) -> HandError {
 #[serde(deny_unknown_fields)]
 struct Pause {
     why: String,
+    /// Names this request; files of older versions have none.
+    #[serde(default)]
+    mark: Option<String>,
+}
+
+/// The requests that the agent has seen.
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct InForce {
+    marks: BTreeSet<String>,
+}
+
+/// What became of a request until the verb ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Taken {
+    /// The agent has seen it and goes by it. These services were in the middle of a switch then.
+    InForce {
+        /// By name.
+        amid: Vec<ServiceName>,
+    },
+    /// No agent runs: the next one finds it at its start.
+    NotRunning,
+    /// One runs, and did not say that it has seen it.
+    Unseen,
 }
 
 /// A release that is to be left.
@@ -75,37 +120,175 @@ pub fn pause(
     settings: &Settings,
     service: Option<&ServiceName>,
     reason: &str,
-) -> Result<(), HandError> {
+) -> Result<Taken, HandError> {
     let layout = settings.layout();
     let why = checked(reason)?;
     if let Some(service) = service {
         exists(&layout, service)?;
     }
-    let json = serde_json::to_vec(&Pause { why }).map_err(state)?;
-    durable::write(&pause_file(&layout, service), &json, Access::All).map_err(state)
+    let mark = mark()?;
+    let pause = Pause { why, mark: Some(mark.clone()) };
+    let json = serde_json::to_vec(&pause).map_err(state)?;
+    durable::write(&pause_file(&layout, service), &json, Access::All).map_err(state)?;
+    Ok(wait(&layout, || in_force(&layout).is_some_and(|marks| marks.contains(&mark))))
 }
 
 /// Ends a pause of the host, or of one service.
 ///
 /// # Errors
 /// [`HandError`].
-pub fn resume(settings: &Settings, service: Option<&ServiceName>) -> Result<(), HandError> {
+pub fn resume(settings: &Settings, service: Option<&ServiceName>) -> Result<Taken, HandError> {
     let layout = settings.layout();
-    durable::forget(&pause_file(&layout, service)).map_err(state)
+    let file = pause_file(&layout, service);
+    let mark = read_mark(&file);
+    durable::forget(&file).map_err(state)?;
+    let is_seen = || match (&mark, in_force(&layout)) {
+        (Some(mark), Some(marks)) => !marks.contains(mark),
+        (Some(_), None) => false,
+        // A file that nothing names; it is gone with the next look.
+        (None, _) => true,
+    };
+    Ok(wait(&layout, is_seen))
 }
 
 /// Asks for the release before what is live.
 ///
 /// # Errors
 /// [`HandError`].
-pub fn revert(settings: &Settings, service: &ServiceName, reason: &str) -> Result<(), HandError> {
+pub fn revert(
+    settings: &Settings,
+    service: &ServiceName,
+    reason: &str,
+) -> Result<Taken, HandError> {
     let layout = settings.layout();
     let why = checked(reason)?;
     exists(&layout, service)?;
     let live = switch::live(&layout, service).map_err(state)?;
     let release = live.ok_or_else(|| HandError::Nothing(service.clone()))?;
     let json = serde_json::to_vec(&Leave { release, why }).map_err(state)?;
-    durable::write(&layout.leave(service), &json, Access::All).map_err(state)
+    let file = layout.leave(service);
+    durable::write(&file, &json, Access::All).map_err(state)?;
+    Ok(wait(&layout, || !file.exists()))
+}
+
+/// For people.
+#[must_use]
+pub fn to_text(taken: &Taken, what: &str) -> String {
+    match taken {
+        Taken::InForce { amid } => {
+            let amid = amid.iter().map(|service| {
+                format!("{service} is in the middle of a switch, which goes to its end\n")
+            });
+            format!("{what}, and the agent goes by it\n{}", amid.collect::<String>())
+        }
+        Taken::NotRunning => {
+            format!("{what}; the agent does not run, and goes by it from its next start\n")
+        }
+        Taken::Unseen => format!(
+            "{what}, but the agent did not say within {} s that it goes by it; see 'groundswell-agent \
+             doctor'\n",
+            SEEN_WITHIN.as_secs()
+        ),
+    }
+}
+
+/// Names a request, so that it can be said which one is in force.
+fn mark() -> Result<String, HandError> {
+    let mut bytes = [0; 16];
+    getrandom::fill(&mut bytes).map_err(HandError::Random)?;
+    Ok(hex(&bytes))
+}
+
+/// Wakes the agent up and waits until it has seen a request.
+fn wait(layout: &Layout, is_seen: impl Fn() -> bool) -> Taken {
+    let began = Instant::now();
+    let mut woken = false;
+    while began.elapsed() < SEEN_WITHIN {
+        if !is_held(&layout.lock()) {
+            return Taken::NotRunning;
+        }
+        if !woken {
+            wake(&layout.lock());
+            woken = true;
+        }
+        if is_seen() {
+            return Taken::InForce { amid: amid(layout) };
+        }
+        std::thread::sleep(GLANCE);
+    }
+    Taken::Unseen
+}
+
+/// Services whose switch has begun and is not over.
+fn amid(layout: &Layout) -> Vec<ServiceName> {
+    let mut services = accepted::services_on_disk(layout).unwrap_or_default();
+    services.retain(|service| match journal::load(layout, service) {
+        Ok(Some(machine)) => match machine.state {
+            State::Switching { .. } | State::Probing { .. } | State::Baking { .. } => true,
+            State::Idle {}
+            | State::Fetching { .. }
+            | State::Staged { .. }
+            | State::Committed {}
+            | State::Reverting { .. }
+            | State::Stuck { .. } => false,
+        },
+        Ok(None) | Err(_) => false,
+    });
+    services
+}
+
+/// Whether a process holds this lock. It is only looked at: making it here would make it root's.
+pub(crate) fn is_held(lock: &Path) -> bool {
+    File::open(lock)
+        .is_ok_and(|lock| rustix::fs::flock(&lock, FlockOperation::NonBlockingLockShared).is_err())
+}
+
+/// Writes into a lock who holds it.
+///
+/// # Errors
+/// That of the system.
+pub(crate) fn sign(lock: &File) -> io::Result<()> {
+    lock.set_len(0)?;
+    lock.write_all_at(std::process::id().to_string().as_bytes(), 0)
+}
+
+/// Asks the process that holds the lock to look now. Where that cannot be, it looks by itself a little later.
+fn wake(lock: &Path) {
+    let holder = || {
+        let text = durable::read(lock, 16).ok()??;
+        let pid = Pid::from_raw(String::from_utf8(text).ok()?.trim().parse().ok()?)?;
+        let process = pidfd_open(pid, PidfdFlags::empty()).ok()?;
+        // Held still, it is not a number that was given to somebody else meanwhile.
+        is_held(lock).then_some(process)
+    };
+    let Some(process) = holder() else { return };
+    if let Err(error) = pidfd_send_signal(&process, Signal::HUP) {
+        tracing::debug!(%error, "the agent is not woken up");
+    }
+}
+
+fn read_mark(file: &Path) -> Option<String> {
+    let bytes = durable::read(file, FILE_MAX_BYTES).ok()??;
+    serde_json::from_slice::<Pause>(&bytes).ok()?.mark
+}
+
+fn in_force(layout: &Layout) -> Option<BTreeSet<String>> {
+    let bytes = durable::read(&layout.in_force(), IN_FORCE_MAX_BYTES).ok()??;
+    serde_json::from_slice::<InForce>(&bytes).ok().map(|seen| seen.marks)
+}
+
+/// The requests that lie on the disk now.
+pub(crate) fn marks(layout: &Layout, services: &[ServiceName]) -> BTreeSet<String> {
+    let of_services = services.iter().map(|service| layout.service_pause(service));
+    std::iter::once(layout.pause()).chain(of_services).filter_map(|file| read_mark(&file)).collect()
+}
+
+/// Says which requests were seen; that it cannot be said stops nothing.
+pub(crate) fn say_in_force(layout: &Layout, marks: &BTreeSet<String>) {
+    let json = serde_json::to_vec(&InForce { marks: marks.clone() }).unwrap_or_default();
+    if let Err(fault) = durable::write(&layout.in_force(), &json, Access::All) {
+        tracing::warn!(error = %chain(&fault), "a pause is in force, and cannot be said to be");
+    }
 }
 
 /// Why the service is paused, by itself or with the whole host. A file that cannot be read pauses too.

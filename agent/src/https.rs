@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use groundswell_common::api::ErrorAnswer;
-use groundswell_net::{NetError, connect};
+use groundswell_net::{NetError, Untimely, connect};
 use http_body_util::{BodyExt as _, Full, Limited};
 use hyper::Request;
 use hyper::body::Bytes;
@@ -45,6 +45,14 @@ pub(crate) enum HttpsError {
 }
 
 impl HttpsError {
+    /// Whether the coordinator's certificate was refused for its time.
+    pub(crate) fn untimely(&self) -> Option<Untimely> {
+        match self {
+            Self::Net(error) => error.untimely(),
+            Self::Http { .. } | Self::Silent(_) | Self::Refused { .. } | Self::Form { .. } => None,
+        }
+    }
+
     /// Whether the same request may be answered later.
     pub(crate) fn is_temporary(&self) -> bool {
         match self {

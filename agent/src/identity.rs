@@ -89,6 +89,12 @@ pub(crate) fn load(layout: &Layout) -> Result<Loaded, IdentityError> {
     Ok(Loaded { identity, trustee: Trustee { pin, root: trusted }, root })
 }
 
+/// The host that is enrolled here, where that can be read.
+pub(crate) fn host(layout: &Layout) -> Option<HostId> {
+    let json = read(layout.identity(), FILE_MAX_BYTES).ok()?;
+    serde_json::from_slice::<Identity>(&json).ok().map(|identity| identity.host)
+}
+
 fn read(path: PathBuf, limit_bytes: usize) -> Result<Vec<u8>, IdentityError> {
     durable::read(&path, limit_bytes)?.ok_or(IdentityError::NotEnrolled)
 }

@@ -56,6 +56,26 @@ impl Layout {
         self.identity_dir().join("host.key")
     }
 
+    /// The key of an enrolment under way.
+    pub(crate) fn next_key(&self) -> PathBuf {
+        self.identity_dir().join("next.key")
+    }
+
+    /// An enrolment that is whole, and of which not each part is in its place.
+    pub(crate) fn next_identity(&self) -> PathBuf {
+        self.identity_dir().join("next.json")
+    }
+
+    /// What the side that talks to the coordinator notes of its connection.
+    pub(crate) fn contact(&self) -> PathBuf {
+        self.net.join("contact.json")
+    }
+
+    /// Which requests of a person on the host are in force.
+    pub(crate) fn in_force(&self) -> PathBuf {
+        self.state.join("in_force.json")
+    }
+
     pub(crate) fn host_certificate(&self) -> PathBuf {
         self.identity_dir().join("host.crt")
     }
@@ -132,6 +152,11 @@ impl Layout {
     }
 
     /// There while what runs was drained, and neither it nor another release was started since.
+    /// The run of the host in which the service was started last.
+    pub(crate) fn booted(&self, service: &ServiceName) -> PathBuf {
+        self.service(service).join("booted")
+    }
+
     pub(crate) fn drained(&self, service: &ServiceName) -> PathBuf {
         self.service(service).join("drained")
     }

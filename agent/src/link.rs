@@ -19,6 +19,7 @@ use tokio::io::{ReadHalf, WriteHalf};
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, sleep, sleep_until};
 
+use crate::contact::Notes;
 use crate::identity::Tls;
 
 const CONNECT: Duration = Duration::from_secs(10);
@@ -86,20 +87,35 @@ pub(crate) struct Ends {
     pub(crate) says: mpsc::Receiver<Say>,
     pub(crate) said: watch::Receiver<Option<Said>>,
     pub(crate) heard: mpsc::Sender<Heard>,
+    pub(crate) notes: Notes,
+}
+
+/// How a session ended that did not fail.
+enum Ended {
+    /// The other end, or the driver, is gone; or it is made anew.
+    Closed,
+    /// The coordinator sent us away.
+    SentAway {
+        /// What it said.
+        why: String,
+    },
 }
 
 /// Keeps the connection for as long as the driver listens.
 pub(crate) async fn run(mut ends: Ends) {
     let mut retry = Retry::new(WAITS);
     let mut last_shown = String::new();
+    ends.notes.lost("it has just started, and has yet to connect");
     while !ends.heard.is_closed() {
         let access = ends.access.borrow_and_update().clone();
         let mut least = Duration::ZERO;
         let ended = session(&mut ends, access, &mut retry, &mut least).await;
         let shown = match &ended {
-            Ok(()) => "the coordinator closed it".to_owned(),
-            Err(error) => groundswell_common::chain(error),
+            Ok(Ended::Closed) => "the coordinator closed it".to_owned(),
+            Ok(Ended::SentAway { why }) => format!("the coordinator sends us away: {why}"),
+            Err(error) => trouble(error),
         };
+        ends.notes.lost(&shown);
         // The same trouble is said once, not at every try.
         if shown == last_shown {
             tracing::debug!(why = shown, "no connection to the coordinator");
@@ -122,6 +138,12 @@ pub(crate) async fn run(mut ends: Ends) {
     }
 }
 
+/// What a session failed of, the cause first where it is a clock.
+pub(crate) fn trouble(error: &NetError) -> String {
+    let chain = groundswell_common::chain(error);
+    error.untimely().map_or(chain.clone(), |untimely| format!("{untimely} ({chain})"))
+}
+
 type Reader = FrameReader<ReadHalf<TlsClient>>;
 type Writer = FrameWriter<WriteHalf<TlsClient>>;
 
@@ -130,7 +152,7 @@ async fn session(
     access: Access,
     retry: &mut Retry,
     least: &mut Duration,
-) -> Result<(), NetError> {
+) -> Result<Ended, NetError> {
     let stream = connect(&access.address, access.tls, CONNECT).await?;
     let conditions = agreed_on_conditions(&stream);
     let (mut reader, mut writer) = Framed::new(stream, access.address).split();
@@ -141,21 +163,21 @@ async fn session(
             retry.reset();
             let beat = Duration::from_secs(welcome.heartbeat_secs.clamp(1, 3_600));
             if ends.heard.send(Heard::Welcome(Box::new(welcome))).await.is_err() {
-                return Ok(());
+                return Ok(Ended::Closed);
             }
             beat
         }
         Some(ToAgent::Farewell(farewell)) => {
             *least = Duration::from_millis(farewell.retry_after_ms.min(3_600_000));
-            tracing::info!(why = farewell.why, "the coordinator sends us away");
-            return Ok(());
+            return Ok(Ended::SentAway { why: farewell.why });
         }
         Some(
             ToAgent::Directive(_) | ToAgent::ReportAck { .. } | ToAgent::Permit(_) | ToAgent::Beat,
         )
-        | None => return Ok(()),
+        | None => return Ok(Ended::Closed),
     };
     tracing::info!("connected to the coordinator");
+    ends.notes.connected();
     ends.said.mark_changed();
     let mut sent = Sent { conditions, last: None };
     talk(ends, (&mut reader, &mut writer), (beat, &mut sent), least).await
@@ -166,7 +188,7 @@ async fn talk(
     (reader, writer): (&mut Reader, &mut Writer),
     (beat, sent): (Duration, &mut Sent),
     least: &mut Duration,
-) -> Result<(), NetError> {
+) -> Result<Ended, NetError> {
     let misses = u32::try_from(HEARTBEATS_MISSED_MAX).unwrap_or(3);
     let (mut heard_at, mut said_at) = (Instant::now(), Instant::now());
     loop {
@@ -175,22 +197,22 @@ async fn talk(
             heard = reader.recv::<ToAgent>(patience) => {
                 heard_at = Instant::now();
                 let heard = heard.map_err(|error| error.waited(beat * misses))?;
-                let Some(message) = heard else { return Ok(()) };
-                if !pass_on(ends, message, least).await {
-                    return Ok(());
+                let Some(message) = heard else { return Ok(Ended::Closed) };
+                match pass_on(ends, message, least).await {
+                    None => continue,
+                    Some(ended) => return Ok(ended),
                 }
-                continue;
             }
             changed = ends.said.changed() => {
                 if changed.is_err() {
-                    return Ok(());
+                    return Ok(Ended::Closed);
                 }
                 let said = ends.said.borrow_and_update().clone();
                 let Some(said) = said else { continue };
                 sent.send(writer, said).await?;
             }
             say = ends.says.recv() => match say {
-                None => return Ok(()),
+                None => return Ok(Ended::Closed),
                 Some(Say::Ask(request)) => {
                     writer.send(&ToCoordinator::PermitRequest(request), SEND).await?;
                 }
@@ -198,7 +220,7 @@ async fn talk(
                     writer.send(&ToCoordinator::PermitDone { nonce, used }, SEND).await?;
                 }
             },
-            _ = ends.access.changed() => return Ok(()),
+            _ = ends.access.changed() => return Ok(Ended::Closed),
             () = sleep_until(said_at + beat) => {
                 writer.send(&ToCoordinator::Beat, SEND).await?;
             }
@@ -231,21 +253,20 @@ impl Sent {
     }
 }
 
-/// Hands a message to the driver; `false` when the session is over.
-async fn pass_on(ends: &mut Ends, message: ToAgent, least: &mut Duration) -> bool {
+/// Hands a message to the driver; how the session ended, where it has.
+async fn pass_on(ends: &mut Ends, message: ToAgent, least: &mut Duration) -> Option<Ended> {
     let heard = match message {
         ToAgent::Welcome(welcome) => Heard::Welcome(Box::new(welcome)),
         ToAgent::Directive(directive) => Heard::Directive(Box::new(directive)),
         ToAgent::ReportAck { seq } => Heard::Ack(seq),
         ToAgent::Permit(answer) => Heard::Permit(Box::new(answer)),
-        ToAgent::Beat => return true,
+        ToAgent::Beat => return None,
         ToAgent::Farewell(farewell) => {
             *least = Duration::from_millis(farewell.retry_after_ms.min(3_600_000));
-            tracing::info!(why = farewell.why, "the coordinator sends us away");
-            return false;
+            return Some(Ended::SentAway { why: farewell.why });
         }
     };
-    ends.heard.send(heard).await.is_ok()
+    ends.heard.send(heard).await.err().map(|_| Ended::Closed)
 }
 
 const _: () = assert!(HEARTBEAT_SECS > 0);

@@ -4,21 +4,24 @@ mod args;
 
 use std::io::Write as _;
 use std::os::unix::process::CommandExt as _;
+use std::path::Path;
 use std::process::{Command, ExitCode};
 
 use anyhow::Context as _;
 use clap::Parser as _;
-use groundswell_agent::app::{self, AppError, Environment};
+use groundswell_agent::app::{self, Again, AppError, Environment};
 use groundswell_agent::config::{self, Settings};
 use groundswell_agent::own::{self, RELEASE_VARIABLE, Side};
 use groundswell_agent::{doctor, hand, status, why};
-use groundswell_common::HostName;
+use groundswell_common::{HostName, chain};
 use tracing_subscriber::filter::LevelFilter;
 
 use crate::args::{Arguments, ConfigVerb, Verb};
 
 /// sysexits.h: the user's input or configuration is wrong.
 const EX_CONFIG: u8 = 78;
+/// sysexits.h: the same may work later.
+const EX_TEMPFAIL: u8 = 75;
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
@@ -42,24 +45,32 @@ fn main() -> ExitCode {
 }
 
 fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
-    let settings = config::load(&arguments.config)?;
+    if let Verb::Config { verb: ConfigVerb::Keep } = arguments.verb {
+        return keep(&arguments.config);
+    }
+    let opened = config::open(&arguments.config)?;
+    let settings = opened.settings.clone();
     match arguments.verb {
-        Verb::Enroll { token, name } => enroll(settings, token, name)?,
-        Verb::Run => app::run(&settings, &environment())?,
+        Verb::Enroll { token, name, again } => {
+            config::load(&arguments.config)?;
+            let again = if again { Again::Yes } else { Again::No };
+            enroll(settings, &token, name, again)?;
+        }
+        Verb::Run => app::run(opened, &environment())?,
         Verb::Net => {
             hand_over(&settings, Side::Net)?;
-            app::net(&settings, &environment())?;
+            app::net(opened, &environment())?;
         }
         Verb::Apply => {
             hand_over(&settings, Side::Apply)?;
-            app::apply(&settings, &environment())?;
+            app::apply(opened, &environment())?;
         }
         Verb::Status { json } => {
             let status = status::status(&settings)?;
             print(&if json { status.to_json() + "\n" } else { status.to_table() })?;
         }
         Verb::Doctor { json } => {
-            let diagnosis = doctor::examine(&settings);
+            let diagnosis = doctor::examine(&opened);
             print(&if json { diagnosis.to_json() + "\n" } else { diagnosis.to_text() })?;
             if diagnosis.is_bad() {
                 return Ok(ExitCode::FAILURE);
@@ -75,19 +86,50 @@ fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
             print(&text)?;
         }
         Verb::Revert { service, reason } => {
-            hand::revert(&settings, &service, &reason)?;
-            print("noted; the agent goes back within seconds, or when it starts\n")?;
+            let taken = hand::revert(&settings, &service, &reason)?;
+            return said(&taken, &format!("{service} goes back"));
         }
-        Verb::Pause { service, reason } => hand::pause(&settings, service.as_ref(), &reason)?,
-        Verb::Resume { service } => hand::resume(&settings, service.as_ref())?,
+        Verb::Pause { service, reason } => {
+            let taken = hand::pause(&settings, service.as_ref(), &reason)?;
+            let what = service.map_or("this host".to_owned(), |service| service.to_string());
+            return said(&taken, &format!("{what} is paused: nothing new is switched to"));
+        }
+        Verb::Resume { service } => {
+            let taken = hand::resume(&settings, service.as_ref())?;
+            let what = service.map_or("this host".to_owned(), |service| service.to_string());
+            return said(&taken, &format!("{what} is resumed"));
+        }
         Verb::Hook { service } => app::hook(&settings, &service)?,
         Verb::Unstick { service } => status::unstick(&settings, &service)?,
-        Verb::Config { verb: ConfigVerb::Show } => print(&settings.show())?,
+        // Handled above.
+        Verb::Config { verb: ConfigVerb::Keep } => {}
+        Verb::Config { verb: ConfigVerb::Show } => {
+            print(&config::load(&arguments.config)?.show())?;
+        }
         Verb::Config { verb: ConfigVerb::Allows { unit } } if settings.allows(&unit) => {}
         Verb::Config { verb: ConfigVerb::Ships } if !settings.shipped_units.is_empty() => {}
         Verb::Config { verb: ConfigVerb::Allows { .. } | ConfigVerb::Ships } => {
             return Ok(ExitCode::FAILURE);
         }
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// What became of a person's request.
+fn said(taken: &hand::Taken, what: &str) -> anyhow::Result<ExitCode> {
+    print(&hand::to_text(taken, what))?;
+    Ok(match taken {
+        hand::Taken::InForce { .. } | hand::Taken::NotRunning => ExitCode::SUCCESS,
+        hand::Taken::Unseen => ExitCode::from(EX_TEMPFAIL),
+    })
+}
+
+/// Keeps the configuration for a start at which it cannot be read. That it cannot be written is no reason not to
+/// start.
+fn keep(file: &Path) -> anyhow::Result<ExitCode> {
+    config::load(file)?;
+    if let Err(error) = config::keep(file) {
+        tracing::warn!(error = %chain(&error), "no copy of the settings is kept");
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -112,12 +154,18 @@ fn environment() -> Environment {
     }
 }
 
-fn enroll(mut settings: Settings, token: String, name: Option<HostName>) -> anyhow::Result<()> {
-    let token = if token == "-" { std::io::read_to_string(std::io::stdin())? } else { token };
+fn enroll(
+    mut settings: Settings,
+    token: &str,
+    name: Option<HostName>,
+    again: Again,
+) -> anyhow::Result<()> {
+    let piped =
+        if token == "-" { std::io::read_to_string(std::io::stdin())? } else { String::new() };
     if let Some(name) = name {
         settings.name = name;
     }
-    print(&(app::enroll(&settings, &token)? + "\n"))
+    print(&app::enroll(&settings, if token == "-" { &piped } else { token }, again)?)
 }
 
 fn print(text: &str) -> anyhow::Result<()> {

@@ -5,7 +5,8 @@ use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::pin::Pin;
 
-use groundswell_common::manifest::{Probe, Switch};
+use groundswell_common::condition::{Lack, ServiceCondition};
+use groundswell_common::manifest::{Manifest, Probe, Switch};
 use groundswell_common::{Digest, ServiceName, Version};
 
 use crate::cancel::Cancel;
@@ -14,6 +15,13 @@ use crate::fetch::FetchError;
 use crate::hooks::{HookError, Order};
 use crate::probe::ProbeError;
 use crate::units::{ShippedError, UnitError};
+
+/// What a host lacks for a release: in words, the cause and the next step.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Lacking {
+    pub(crate) lack: Lack,
+    pub(crate) why: String,
+}
 
 /// Asynchronous work behind a trait.
 pub(crate) type Work<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
@@ -34,7 +42,7 @@ pub(crate) struct RunSpec {
 }
 
 /// How a service is doing, as its supervisor sees it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Alive {
     /// Whether everything that should run runs now.
     pub(crate) running: bool,
@@ -42,6 +50,17 @@ pub(crate) struct Alive {
     pub(crate) crashes: u64,
     /// Whether it will not come up by itself any more: waiting longer is of no use.
     pub(crate) hopeless: bool,
+    /// A unit that neither runs nor failed: somebody stopped it.
+    pub(crate) stopped: Option<String>,
+}
+
+/// Since when a service may be down, where it is seen to that it runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Since {
+    /// The host's boot, or a step under way: what does not run has not been started.
+    Boot,
+    /// The agent's start alone.
+    Agent,
 }
 
 /// Whoever starts and stops services.
@@ -50,10 +69,19 @@ pub(crate) trait Units: Send + Sync {
     fn restart<'a>(&'a self, spec: &'a RunSpec) -> Work<'a, Result<(), UnitError>>;
     /// Tells what runs to read its files again, and starts what does not run.
     fn reload<'a>(&'a self, spec: &'a RunSpec) -> Work<'a, Result<(), UnitError>>;
-    /// Starts what is live, unless it runs already.
-    fn ensure<'a>(&'a self, spec: &'a RunSpec) -> Work<'a, Result<(), UnitError>>;
-    /// Stops the service.
+    /// Starts what is live beside what runs, and leaves alone what of it runs already.
+    fn start<'a>(&'a self, spec: &'a RunSpec) -> Work<'a, Result<(), UnitError>>;
+    /// What tells this run of the host from others; empty where services outlive nothing but the agent.
+    fn boot(&self) -> Work<'_, Result<String, UnitError>>;
+    /// Starts what is live, unless it runs already, has done its work, or was stopped on purpose.
+    fn ensure<'a>(&'a self, spec: &'a RunSpec, since: Since) -> Work<'a, Result<(), UnitError>>;
+    /// Stops the service. What is not there is stopped.
     fn stop<'a>(&'a self, spec: &'a RunSpec) -> Work<'a, Result<(), UnitError>>;
+    /// Takes back what was asked for and does not end, and says what that is; `None` where only the way to the
+    /// supervisor is missing, which speaks against nobody. Called while the work still waits.
+    fn give_up<'a>(&'a self, spec: &'a RunSpec) -> Work<'a, Option<String>>;
+    /// Ends processes that do not obey a stop that was asked for.
+    fn kill<'a>(&'a self, spec: &'a RunSpec) -> Work<'a, ()>;
     /// How it is doing.
     fn alive<'a>(&'a self, spec: &'a RunSpec) -> Work<'a, Result<Alive, UnitError>>;
     /// Whether one unit is active, for unit probes.
@@ -75,6 +103,12 @@ pub(crate) trait Units: Send + Sync {
         tree: &Path,
         units: &[String],
     ) -> Result<(), ShippedError>;
+    /// What the host lacks to start it, where that can be known before.
+    fn lacks<'a>(&'a self, spec: &'a RunSpec) -> Work<'a, Result<Option<Lacking>, UnitError>>;
+    /// How the units stand that the owner of the host allows.
+    fn conditions(&self) -> Work<'_, Result<Vec<ServiceCondition>, UnitError>>;
+    /// Whether it can run what the release names, or the release is files alone.
+    fn runs(&self, manifest: &Manifest) -> bool;
     /// Whether it can switch so.
     fn switches(&self, switch: Switch) -> bool;
     /// Stops every service, when the agent ends and is configured to.

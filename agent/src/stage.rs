@@ -58,6 +58,12 @@ pub(crate) enum StageError {
         "stage the release: a switch by {0:?} needs supervisor = \"systemd\" in the agent's configuration"
     )]
     Switch(Switch),
+    /// A release that names nothing for this host's supervisor, or nothing at all in the place of one that does.
+    #[error(
+        "stage the release: it names nothing that this host could run; set [release] units, or command under \
+         supervisor = \"process\"; files alone are a service of their own"
+    )]
+    Nothing,
     /// A release of the agent itself that it cannot become.
     #[error("stage the release of the agent itself: {0}")]
     Own(&'static str),

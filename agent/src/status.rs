@@ -156,6 +156,8 @@ pub fn unstick(settings: &Settings, service: &ServiceName) -> Result<(), StatusE
         // One that is not whole is nothing to go back to.
         let previous = previous.and_then(|previous| known(previous).ok());
         machine.adopt(known(live).map_err(state)?, previous);
+        // A person has looked at the disk; whether it runs, the agent's start and its probes say.
+        machine.suspect();
     }
     let path = layout.journal(service);
     if path.exists() {

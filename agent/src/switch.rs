@@ -98,21 +98,40 @@ fn named(link: &Path) -> Result<Option<ReleaseId>, LiveError> {
     }
 }
 
+/// What makes a release live: all that can be done beforehand, the one rename, and what makes it durable.
+struct Activation {
+    before: Vec<Op>,
+    replace: Op,
+    sync: Op,
+}
+
 fn activation(
     layout: &Layout,
     service: &ServiceName,
     running: Option<&ReleaseId>,
     staged: &ReleaseId,
-) -> Vec<Op> {
-    let mut ops = match running {
+) -> Activation {
+    let link = layout.current(service);
+    let mut before = match running {
         Some(running) => set(layout.previous(service), Some(running)),
         None => Vec::new(),
     };
-    ops.extend(set(layout.current(service), Some(staged)));
-    ops
+    let target = PathBuf::from("releases").join(staged.to_string());
+    before.push(Op::Prepare { link: link.clone(), target });
+    Activation { before, replace: Op::Replace { link: link.clone() }, sync: Op::Sync { link } }
 }
 
-/// Makes a staged release live; `running` becomes the previous one.
+/// What became of a staged release.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Replaced {
+    /// It is live.
+    Done,
+    /// The time for it was over: what was live is live.
+    Late,
+}
+
+/// Makes a staged release live; `running` becomes the previous one. Whether it is `in_time` is asked right
+/// before the one rename and right after it.
 ///
 /// # Errors
 /// [`Fault`]; the live link is the old one, or the new one whose name may not be durable yet.
@@ -120,9 +139,33 @@ pub(crate) fn activate(
     layout: &Layout,
     staged: &StagedRelease,
     running: Option<&ReleaseId>,
-) -> Result<(), Fault> {
-    let ops = activation(layout, staged.service(), running, &staged.known().id);
-    ops.iter().try_for_each(Op::run)
+    in_time: &dyn Fn() -> bool,
+) -> Result<Replaced, Fault> {
+    replace(layout, (staged.service(), &staged.known().id), running, in_time)
+}
+
+fn replace(
+    layout: &Layout,
+    (service, release): (&ServiceName, &ReleaseId),
+    running: Option<&ReleaseId>,
+    in_time: &dyn Fn() -> bool,
+) -> Result<Replaced, Fault> {
+    // What cannot be read is no way back.
+    let previous = before(layout, service).ok().flatten();
+    let ops = activation(layout, service, running, release);
+    ops.before.iter().try_for_each(Op::run)?;
+    if in_time() {
+        ops.replace.run()?;
+        if in_time() {
+            ops.sync.run()?;
+            return Ok(Replaced::Done);
+        }
+        let back = set(layout.current(service), running);
+        back.iter().try_for_each(Op::run)?;
+    }
+    let undo = set(layout.previous(service), previous.as_ref());
+    undo.iter().try_for_each(Op::run)?;
+    Ok(Replaced::Late)
 }
 
 /// Makes a release that was live before live again, or nothing at all.
@@ -165,9 +208,10 @@ mod tests {
             let service: ServiceName = "shop".parse().unwrap();
             fs::create_dir_all(layout.releases(&service)).unwrap();
             let (old, new) = (id("old"), id("new"));
-            let first = activation(&layout, &service, None, &old);
+            let all = |parts: Activation| [parts.before, vec![parts.replace, parts.sync]].concat();
+            let first = all(activation(&layout, &service, None, &old));
             first.iter().try_for_each(Op::run).unwrap();
-            let ops = activation(&layout, &service, Some(&old), &new);
+            let ops = all(activation(&layout, &service, Some(&old), &new));
             assert_eq!(ops.len(), 6);
             ops.iter().take(stop).try_for_each(Op::run).unwrap();
             let want = if stop >= 5 { new } else { old };
@@ -181,6 +225,34 @@ mod tests {
             restore(&layout, &service, None).unwrap();
             assert_eq!(live(&layout, &service).unwrap(), None);
         }
+    }
+
+    #[test]
+    fn a_permit_that_runs_out_at_the_rename_leaves_everything_as_it_was() {
+        let dir = tempfile::tempdir().unwrap();
+        let layout = Layout::new(dir.path());
+        let service: ServiceName = "shop".parse().unwrap();
+        fs::create_dir_all(layout.releases(&service)).unwrap();
+        let (older, old, new) = (id("older"), id("old"), id("new"));
+        let at = |release, running, looks: &std::cell::Cell<u32>| {
+            let in_time = || {
+                looks.set(looks.get().saturating_sub(1));
+                looks.get() > 0
+            };
+            replace(&layout, (&service, release), running, &in_time).unwrap()
+        };
+        for running in [None, Some(&older)] {
+            let release = if running.is_some() { &old } else { &older };
+            assert_eq!(at(release, running, &std::cell::Cell::new(9)), Replaced::Done);
+        }
+        // Before the rename, and right after it: the link was the new one for a moment.
+        for looks in [1, 2] {
+            assert_eq!(at(&new, Some(&old), &std::cell::Cell::new(looks)), Replaced::Late);
+            assert_eq!(live(&layout, &service).unwrap(), Some(old));
+            assert_eq!(before(&layout, &service).unwrap(), Some(older));
+        }
+        assert_eq!(at(&new, Some(&old), &std::cell::Cell::new(3)), Replaced::Done);
+        assert_eq!(live(&layout, &service).unwrap(), Some(new));
     }
 
     #[test]

@@ -13,6 +13,17 @@ pub(crate) fn failure(why: &str, output: &str) -> String {
     format!("{why}{link}{}", tail(output.trim_end(), room))
 }
 
+/// A length of time in the largest unit that is not too coarse.
+pub(crate) fn span(secs: u64) -> String {
+    let (count, unit) = match secs {
+        0..120 => (secs, "second"),
+        120..7_200 => (secs / 60, "minute"),
+        7_200..172_800 => (secs / 3_600, "hour"),
+        _ => (secs / 86_400, "day"),
+    };
+    if count == 1 { format!("1 {unit}") } else { format!("{count} {unit}s") }
+}
+
 /// The first `most_bytes` of a text, cut between characters.
 pub(crate) fn head(text: &str, most_bytes: usize) -> &str {
     let mut end = text.len().min(most_bytes);

@@ -7,6 +7,7 @@ use serde::Serialize;
 
 use crate::accepted::{self, Accepted};
 use crate::config::Settings;
+use crate::contact::{self, Contact, Link};
 use crate::hand;
 use crate::journal;
 use crate::status::{StatusError, state};
@@ -35,6 +36,12 @@ pub fn why(settings: &Settings, only: Option<&ServiceName>) -> Result<Vec<Held>,
     services.sort();
     services.dedup();
     services.retain(|service| only.is_none_or(|only| only == service));
+    let unreached = match contact::load(&layout) {
+        Some(Contact { link: Link::Down { why }, since }) => {
+            Some(format!("not connected to the coordinator since {since}: {why}"))
+        }
+        Some(Contact { link: Link::Up {}, .. }) | None => None,
+    };
     let held = |service: ServiceName| {
         let wish = wishes.iter().flatten().find(|(name, _)| *name == service);
         let mut why: Vec<String> = Vec::new();
@@ -45,10 +52,12 @@ pub fn why(settings: &Settings, only: Option<&ServiceName>) -> Result<Vec<Held>,
             Err(error) => why.push(format!("stuck: {}", chain(&error))),
             Ok(machine) => {
                 let machine = machine.unwrap_or_default();
+                why.extend(machine.held().map(|held| format!("held: {}", held.why)));
                 why.extend(stands(&machine));
                 why.push(match (&wishes, wish) {
                     (None, _) => {
-                        "no directive was ever accepted: see 'groundswell-agent doctor'".to_owned()
+                        "no directive was ever accepted: it comes with the first connection; 'groundswell-agent \
+                         doctor' says what that lacks".to_owned()
                     }
                     (Some(_), None) => {
                         "the directive says nothing of it: it is left alone".to_owned()
@@ -57,6 +66,8 @@ pub fn why(settings: &Settings, only: Option<&ServiceName>) -> Result<Vec<Held>,
                 });
             }
         }
+        // What is wished for may be old news.
+        why.extend(unreached.clone());
         Held { service, why }
     };
     Ok(services.into_iter().map(held).collect())
@@ -66,8 +77,14 @@ pub fn why(settings: &Settings, only: Option<&ServiceName>) -> Result<Vec<Held>,
 fn stands(machine: &Service) -> Option<String> {
     match &machine.state {
         State::Idle {} | State::Committed {} | State::Staged { .. } => None,
-        State::Fetching { .. } => Some("it fetches a release".to_owned()),
-        State::Switching { .. } => Some("it switches now".to_owned()),
+        State::Fetching { held: Some(_), .. } => {
+            Some("nothing speaks against the release: it is tried again by itself".to_owned())
+        }
+        State::Fetching { held: None, .. } => Some("it fetches a release".to_owned()),
+        State::Switching { deadline: None, .. } => Some("it switches now".to_owned()),
+        State::Switching { deadline: Some(deadline), .. } => {
+            Some(format!("what is live is being started, until {deadline} at most"))
+        }
         State::Probing { deadline, .. } if machine.wants_contact() => Some(format!(
             "what is live must pass its probes and reach the coordinator until {deadline}"
         )),
@@ -82,7 +99,8 @@ fn stands(machine: &Service) -> Option<String> {
                     "stuck: look at what is live, stop the agent, run 'groundswell-agent unstick'"
                 }
                 StuckCause::Revert | StuckCause::Loop => {
-                    "stuck: going back failed; repair it here, or publish another release"
+                    "stuck: going back failed; repair it here, then publish another release or start \
+                     a rollout of what is live: it is started and probed"
                 }
             }
             .to_owned(),
@@ -101,13 +119,14 @@ fn wished(machine: &Service, wish: &Wish) -> String {
         Desired::Stage { release } | Desired::Switch { release } if machine.refuses(&release) => {
             let failure = machine.failure.as_ref().filter(|failure| failure.release == release);
             let why = failure.map_or("its reason is forgotten", |failure| failure.why.as_str());
+            let rollout = wish.rollout.as_ref().map_or("ROLLOUT", |rollout| rollout.as_str());
             format!(
-                "the wished release failed here ({why}); it is not tried again before another \
-                 rollout brings it, or a directive stops naming it and a later one names it"
+                "the wished release failed here ({why}); it is not tried again by itself: once the cause is \
+                 mended, 'swell rollout retry {rollout} --host NAME', or publish a newer release"
             )
         }
         Desired::Stage { .. } => {
-            "the wished release is to be staged; its wave is not open".to_owned()
+            "the wished release is to be staged; it has no slot to switch yet".to_owned()
         }
         Desired::Switch { .. } if matches!(machine.state, State::Staged { .. }) => {
             "the wished release is staged and waits for a permit of the coordinator".to_owned()

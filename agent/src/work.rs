@@ -1,39 +1,44 @@
 //! The jobs of one service, one at a time: stage, activate, probe, watch, restore. Each takes what it needs
 //! by value and ends in one event. Decides nothing that the machine decides.
 
-use std::collections::BTreeSet;
-use std::io::Read as _;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use groundswell_common::limits::MANIFEST_MAX_BYTES;
 use groundswell_common::manifest::{HookPoint, Manifest, Probe, Switch};
-use groundswell_common::trust::{Verified, check_approvals, check_step};
+use groundswell_common::report::Verdict;
+use groundswell_common::trust::{check_approvals, check_step};
 use groundswell_common::wire::ReleaseProof;
-use groundswell_common::{Clock, Digest, ReleaseId, ServiceName, Timestamp};
+use groundswell_common::{Clock, ReleaseId, ServiceName, Timestamp};
 use tokio::sync::mpsc;
-use tokio::time::sleep;
+use tokio::time::{sleep, timeout};
 
+use crate::bring::{BringError, Progress};
 use crate::cancel::Cancel;
-use crate::clock::wall;
-use crate::drift::{self, DriftError};
+use crate::clock::{SinceBoot, wall};
 use crate::durable::{self, Access, Fault};
-use crate::fetch::FetchError;
 use crate::layout::Layout;
 use crate::link::Say;
+use crate::live::Live;
 use crate::own;
-use crate::ports::{Alive, Depot, Probes, RunSpec, Units};
+use crate::ports::{Alive, Depot, Probes, RunSpec, Since, Units};
 use crate::probe::ProbeError;
-use crate::stage::{self, StageError, StagedRelease, Unpack};
-use crate::switch;
+use crate::stage::{self, StageError, StagedRelease};
+use crate::switch::{self, Replaced};
 use crate::text::failure;
 use crate::trustee::Trustee;
-use crate::units::{ShippedError, UnitError, instance};
+use crate::units::{UnitError, instance};
 use groundswell_common::chain;
 use groundswell_machine::{Cause, Event, Known};
 
 /// A probe that fails while a release bakes is tried once more after this time before it counts.
 const SECOND_TRY: Duration = Duration::from_millis(250);
+/// Seconds for a start that no wish has set a deadline for: at the agent's own start.
+const UNASKED_SECS: u64 = 120;
+/// How often a deadline that is over is looked at again while only the bus is missing.
+const BUS_AWAY: Duration = Duration::from_secs(5);
+/// What a look may take beyond its probes' own times on a busy machine, calls of the bus included.
+const LOOK_SLACK: Duration = Duration::from_secs(30);
+const BOOT_BYTES: usize = 64;
 /// Tries to change the links on the way back, and the wait between two.
 const PUT_BACK_TRIES_MAX: u32 = 5;
 const PUT_BACK_WAIT: Duration = Duration::from_secs(1);
@@ -46,11 +51,10 @@ pub(crate) struct Outside {
     pub(crate) probes: Arc<dyn Probes>,
     pub(crate) depot: Arc<dyn Depot>,
     pub(crate) clock: Arc<dyn Clock>,
-    pub(crate) keep_free_bytes: u64,
+    /// What the owner of the host allows now.
+    pub(crate) settings: Live,
     /// The release that this program is of; `None` for the one that the package installed.
     pub(crate) program: Option<ReleaseId>,
-    /// Services that go on though files of their live release were changed.
-    pub(crate) allow_drift: Arc<BTreeSet<ServiceName>>,
 }
 
 /// What every job of a service knows.
@@ -59,187 +63,25 @@ pub(crate) struct Job {
     pub(crate) outside: Outside,
     pub(crate) service: ServiceName,
     pub(crate) cancel: Cancel,
-}
-
-/// Why a release cannot be brought here.
-#[derive(Debug, thiserror::Error)]
-enum BringError {
-    #[error("the directive brought no proof of the release")]
-    NoProof,
-    #[error(transparent)]
-    Fetch(#[from] FetchError),
-    #[error(transparent)]
-    Stage(#[from] StageError),
-    #[error(transparent)]
-    Shipped(#[from] ShippedError),
-    #[error(transparent)]
-    Drift(#[from] DriftError),
-    #[error(transparent)]
-    Fault(#[from] Fault),
-    #[error("{need_bytes} bytes are needed and {free_bytes} are free; make room")]
-    Full { need_bytes: u64, free_bytes: u64 },
-    #[error("the unpacking task was lost")]
-    Lost,
-}
-
-/// A release to bring here.
-pub(crate) struct Bring {
-    pub(crate) release: ReleaseId,
-    pub(crate) proof: Option<ReleaseProof>,
-    pub(crate) trustee: Trustee,
-    pub(crate) floor: u64,
-    pub(crate) running: Option<Known>,
-    /// Whether the directive orders a step down.
-    pub(crate) back: bool,
+    /// Whether the agent has just started, and what should run may not.
+    pub(crate) starting: bool,
+    pub(crate) progress: Progress,
 }
 
 impl Job {
-    /// Fetches, verifies and unpacks.
-    pub(crate) async fn stage(self, bring: Bring) -> Event {
-        let (release, revertible) = (bring.release, bring.running.clone().filter(|_| !bring.back));
-        let staged = match self.bring(bring).await {
-            Ok(known) => {
-                self.can_go_back(revertible.filter(|_| !known.one_way)).await.map(|()| known)
-            }
-            Err(error) => Err(error),
-        };
-        match staged {
-            Ok(known) => Event::Staged(known),
-            Err(error) => {
-                tracing::warn!(service = %self.service, release = %release, error = %chain(&error),
-                    "the release cannot be staged");
-                Event::StageFailed { release, why: failure(&chain(&error), "") }
-            }
-        }
-    }
-
-    async fn bring(&self, bring: Bring) -> Result<Known, BringError> {
-        let proof = bring.proof.clone().ok_or(BringError::NoProof)?;
-        let layout = &self.outside.layout;
-        match stage::open(layout, &self.service, &proof, &bring.trustee) {
-            Ok(Some(staged)) => {
-                self.admit(staged.manifest(), &bring)?;
-                self.admit_units(&staged)?;
-                stage::save_proof(layout, &self.service, &proof)?;
-                return Ok(staged.known().clone());
-            }
-            Ok(None) => {}
-            Err(StageError::Damaged(_)) => {
-                crate::durable::remove_tree(&layout.release(&self.service, &proof.release))?;
-            }
-            Err(error) => return Err(error.into()),
-        }
-        let payload = self.fetch_manifest(proof.release.digest()).await?;
-        let manifest = stage::verify_manifest(&payload, &proof, &self.service, &bring.trustee)?;
-        self.admit(&manifest, &bring)?;
-        let blob = manifest.full_blob().clone();
-        self.make_room(blob.size.saturating_add(manifest.unpacked_bytes()))?;
-        let depot = &self.outside.depot;
-        let bundle = depot.fetch(&blob.sha256, blob.size, &self.cancel).await?;
-        let staged = self.unpack(payload, proof, manifest, bundle).await;
-        // A bundle whose content is not what the manifest lists is of no use a second time either.
-        depot.discard(&blob.sha256);
-        let staged = staged?;
-        self.admit_units(&staged)?;
-        Ok(staged.known().clone())
-    }
-
-    fn admit_units(&self, staged: &StagedRelease) -> Result<(), BringError> {
-        let tree = self.outside.layout.release(&self.service, &staged.known().id).join("tree");
-        Ok(self.outside.units.takes(&self.service, &tree, &staged.manifest().units)?)
-    }
-
-    /// A release is staged where what it would go back to is whole on the disk.
-    async fn can_go_back(&self, running: Option<Known>) -> Result<(), BringError> {
-        let allowed = self.outside.allow_drift.contains(&self.service);
-        let Some(running) = running.filter(|_| !allowed) else { return Ok(()) };
-        let job = self.clone();
-        let look = move || {
-            let cancelled = || job.cancel.is_cancelled();
-            drift::check(&job.outside.layout, &job.service, &running.id, &cancelled)
-        };
-        let looked = tokio::task::spawn_blocking(look).await.map_err(|_| BringError::Lost)?;
-        Ok(looked?)
-    }
-
-    async fn fetch_manifest(&self, digest: &Digest) -> Result<Vec<u8>, BringError> {
-        let limit = u64::try_from(MANIFEST_MAX_BYTES).unwrap_or(u64::MAX);
-        let file = self.outside.depot.fetch(digest, limit, &self.cancel).await?;
-        let mut payload = Vec::new();
-        // Whoever wrote the file may still write: what counts is what is read, and that is bounded.
-        let read = file.take(limit).read_to_end(&mut payload);
-        read.map_err(crate::durable::at("read", &self.outside.layout.part(digest)))?;
-        self.outside.depot.discard(digest);
-        Ok(payload)
-    }
-
-    /// Checks 4, 7 and the host's own say on units.
-    fn admit(&self, manifest: &Manifest, bring: &Bring) -> Result<(), StageError> {
-        let running_seq = bring.running.as_ref().map(|known| known.seq);
-        check_step(manifest.seq, bring.floor, running_seq, bring.back)
-            .map_err(StageError::Refused)?;
-        if !self.outside.units.switches(manifest.switch) {
-            return Err(StageError::Switch(manifest.switch));
-        }
-        if own::is_own(&self.service) {
-            own::fits(manifest, &self.outside.layout).map_err(StageError::Own)?;
-        }
-        let allowed_by_root = bring.trustee.root.units.iter().find(|e| e.service == self.service);
-        let beyond_root = allowed_by_root.and_then(|entry| {
-            manifest.units.iter().find(|unit| !entry.units.contains(unit)).cloned()
-        });
-        let here = self.outside.units.refused_unit(&self.service, &manifest.units);
-        match beyond_root.or(here) {
-            Some(unit) => Err(StageError::Unit(unit)),
-            None => Ok(()),
-        }
-    }
-
-    fn make_room(&self, bytes: u64) -> Result<(), BringError> {
-        let need_bytes = bytes.saturating_add(self.outside.keep_free_bytes);
-        let free_bytes = free_bytes(&self.outside.layout)?;
-        if free_bytes < need_bytes {
-            return Err(BringError::Full { need_bytes, free_bytes });
-        }
-        Ok(())
-    }
-
-    async fn unpack(
-        &self,
-        payload: Vec<u8>,
-        proof: ReleaseProof,
-        manifest: Verified<Manifest>,
-        bundle: std::fs::File,
-    ) -> Result<StagedRelease, BringError> {
-        let job = self.clone();
-        let work = move || {
-            stage::unpack(Unpack {
-                layout: &job.outside.layout,
-                service: &job.service,
-                payload: &payload,
-                proof: &proof,
-                manifest,
-                bundle,
-                cancelled: &|| job.cancel.is_cancelled(),
-            })
-        };
-        tokio::task::spawn_blocking(work).await.map_err(|_| BringError::Lost)?.map_err(Into::into)
-    }
-
-    /// Replaces the live link under a permit and restarts the service.
+    /// Replaces the live link under a permit. No unit is touched but by hooks.
     pub(crate) async fn activate(self, under: Under) -> Event {
         let (layout, release) = (&self.outside.layout, under.proof.release);
-        let staged = match self.last_look(&under) {
+        let staged = match self.last_look(&under).await {
             Ok(staged) => staged,
             Err(error) => {
                 under.give_back(false);
-                return Event::StageFailed { release, why: failure(&chain(&error), "") };
+                return self.not_staged(release, &error);
             }
         };
         let before = under.running.as_ref().map(|known| known.id);
-        let leftover = self.leftover(before.as_ref(), (&release, staged.manifest()));
-        // The last thing before the switch begins: a permit that ran out is none.
-        if Instant::now() >= under.void_at {
+        // A permit that ran out is none.
+        if SinceBoot::now() >= under.void_at {
             under.give_back(false);
             return Event::PermitLate;
         }
@@ -253,14 +95,24 @@ impl Job {
                 return Event::StageFailed { release, why };
             }
         }
-        let switched = switch::activate(layout, &staged, before.as_ref());
+        let in_time = || hooked || SinceBoot::now() < under.void_at;
+        let switched = switch::activate(layout, &staged, before.as_ref(), &in_time);
         if !hooked {
-            under.give_back(switched.is_ok());
+            under.give_back(matches!(switched, Ok(Replaced::Done)));
         }
-        if let Err(fault) = switched {
-            return Event::SwitchFailed { why: failure(&chain(&fault), "") };
+        match switched {
+            Ok(Replaced::Done) => Event::Replaced,
+            Ok(Replaced::Late) => Event::PermitLate,
+            Err(fault) => Event::SwitchFailed { why: failure(&chain(&fault), "") },
         }
-        self.restart((&release, staged.manifest()), leftover).await
+    }
+
+    /// What became of a switch that was interrupted.
+    pub(crate) async fn interrupted(self) -> Event {
+        match switch::live(&self.outside.layout, &self.service) {
+            Ok(live) => Event::Interrupted { live },
+            Err(error) => Event::SwitchFailed { why: failure(&chain(&error), "") },
+        }
     }
 
     /// Drains what runs and prepares the switch. Where the release that comes is not ready, what runs is
@@ -289,7 +141,9 @@ impl Job {
     async fn undrain(&self, release: &ReleaseId) {
         let Some((id, manifest)) = self.reopened(release) else { return };
         // Drained, it may run and yet not serve.
-        match self.bring_up(&self.spec((&id, &manifest)), Vec::new(), Switch::Restart).await {
+        let spec = self.spec((&id, &manifest));
+        let work = self.bring_up(&spec, Vec::new(), Switch::Restart);
+        match self.until(self.outside.clock.now().plus_secs(UNASKED_SECS), &spec, work).await {
             Ok(()) => self.try_hook(HookPoint::PostSwitch, (&id, &manifest)).await,
             Err(error) => {
                 tracing::error!(service = %self.service, error = %chain(&error), "does not run");
@@ -297,13 +151,13 @@ impl Job {
         }
     }
 
-    fn reopened(&self, release: &ReleaseId) -> Option<(ReleaseId, Manifest)> {
+    pub(crate) fn reopened(&self, release: &ReleaseId) -> Option<(ReleaseId, Manifest)> {
         let manifest = stage::reopen(&self.outside.layout, &self.service, release);
         manifest.ok().map(|manifest| (*release, manifest))
     }
 
     /// Checks 4, 5 and 7 again, at the moment of the switch.
-    fn last_look(&self, under: &Under) -> Result<StagedRelease, BringError> {
+    async fn last_look(&self, under: &Under) -> Result<StagedRelease, BringError> {
         let (layout, trustee) = (&self.outside.layout, &under.trustee);
         let staged = stage::open(layout, &self.service, &under.proof, trustee)?
             .ok_or(StageError::Damaged(under.proof.release))?;
@@ -314,30 +168,56 @@ impl Job {
         let release = &under.proof.release;
         check_approvals(&under.proof.approvals, release, who, &trustee.root, wall())
             .map_err(StageError::Refused)?;
+        self.could_start((release, staged.manifest())).await?;
         Ok(staged)
     }
 
-    /// Restarts the service on what is live, after a restart of the agent in the middle of a switch
-    /// away from `before`, whose units may still run.
-    pub(crate) async fn start(self, release: ReleaseId, before: Option<ReleaseId>) -> Event {
-        match stage::reopen(&self.outside.layout, &self.service, &release) {
-            Ok(manifest) => {
-                let leftover = self.leftover(before.as_ref(), (&release, &manifest));
-                self.restart((&release, &manifest), leftover).await
-            }
-            Err(error) => Event::SwitchFailed { why: failure(&chain(&error), "") },
-        }
-    }
-
-    async fn restart(&self, live: (&ReleaseId, &Manifest), leftover: Vec<String>) -> Event {
-        let spec = self.spec(live);
-        if let Err(error) = self.bring_up(&spec, leftover, live.1.switch).await {
+    /// Restarts the service on what is live, in a switch away from `before`, whose units may still run.
+    pub(crate) async fn start(
+        self,
+        release: ReleaseId,
+        before: Option<ReleaseId>,
+        deadline: Timestamp,
+    ) -> Event {
+        let manifest = match stage::reopen(&self.outside.layout, &self.service, &release) {
+            Ok(manifest) => manifest,
+            Err(error) => return Event::SwitchFailed { why: failure(&chain(&error), "") },
+        };
+        let live = (&release, &manifest);
+        let leftover = self.leftover(before.as_ref(), live);
+        let (spec, all) = (self.spec(live), self.with_units(live, &leftover));
+        let work = self.bring_up(&spec, leftover, manifest.switch);
+        if let Err(error) = self.until(deadline, &all, work).await {
             let output = self.outside.units.last_output(&spec).await;
             return Event::SwitchFailed { why: failure(&chain(&error), &output) };
         }
         match self.hook(HookPoint::PostSwitch, live).await {
             Ok(()) => Event::Switched,
             Err(error) => Event::SwitchFailed { why: failure(&chain(&error), &error.output) },
+        }
+    }
+
+    /// Waits for what a supervisor was asked, until the deadline. Where only the way to the supervisor is missing,
+    /// nothing else could be done either: it is waited for.
+    async fn until(
+        &self,
+        deadline: Timestamp,
+        all: &RunSpec,
+        work: impl Future<Output = Result<(), UnitError>>,
+    ) -> Result<(), UpError> {
+        let mut work = std::pin::pin!(work);
+        loop {
+            let left = deadline.millis_since(self.outside.clock.now());
+            let patience = if left == 0 { BUS_AWAY } else { Duration::from_millis(left) };
+            match timeout(patience, &mut work).await {
+                Ok(done) => return done.map_err(UpError::Units),
+                Err(_) => {
+                    if let Some(why) = self.outside.units.give_up(all).await {
+                        return Err(UpError::Late(why));
+                    }
+                    tracing::warn!(service = %self.service, "systemd cannot be asked; waits for it");
+                }
+            }
         }
     }
 
@@ -365,11 +245,41 @@ impl Job {
             }
             Switch::Overlap => {
                 // An instance is of one release: one that runs is the right one.
-                units.ensure(spec).await?;
+                units.start(spec).await?;
                 stop().await?;
             }
         }
+        self.note_boot().await?;
         Ok(durable::remove(&self.outside.layout.drained(&self.service))?)
+    }
+
+    /// Notes that in this run of the host the service was started.
+    async fn note_boot(&self) -> Result<(), UnitError> {
+        let (path, this) = (self.outside.layout.booted(&self.service), self.boot().await);
+        if this == durable::read(&path, BOOT_BYTES)? {
+            return Ok(());
+        }
+        Ok(durable::write(&path, &this.unwrap_or_default(), Access::All)?)
+    }
+
+    /// What tells this run of the host from others; `None` where it cannot be learnt.
+    async fn boot(&self) -> Option<Vec<u8>> {
+        self.outside.units.boot().await.ok().map(String::into_bytes)
+    }
+
+    /// Since when the service may be down.
+    async fn down_since(&self) -> Since {
+        let this = self.boot().await;
+        let noted = durable::read(&self.outside.layout.booted(&self.service), BOOT_BYTES);
+        let same = this.is_some() && noted.is_ok_and(|noted| noted == this);
+        if same { Since::Agent } else { Since::Boot }
+    }
+
+    /// The spec of what is live, and more units than it names.
+    fn with_units(&self, live: (&ReleaseId, &Manifest), more: &[String]) -> RunSpec {
+        let mut spec = self.spec(live);
+        spec.units.extend_from_slice(more);
+        spec
     }
 
     /// Units that only the release before has: they must not run on.
@@ -380,7 +290,7 @@ impl Job {
         units.filter(|unit| !keep.contains(unit)).collect()
     }
 
-    fn spec(&self, (release, manifest): (&ReleaseId, &Manifest)) -> RunSpec {
+    pub(crate) fn spec(&self, (release, manifest): (&ReleaseId, &Manifest)) -> RunSpec {
         RunSpec {
             service: self.service.clone(),
             version: manifest.version.clone(),
@@ -408,7 +318,12 @@ impl Job {
         if self.outside.layout.drained(&self.service).exists() {
             return self.undrain(&release).await;
         }
-        if let Err(error) = self.outside.units.ensure(&spec).await {
+        let work = async {
+            self.outside.units.ensure(&spec, self.down_since().await).await?;
+            self.note_boot().await
+        };
+        let deadline = self.outside.clock.now().plus_secs(UNASKED_SECS);
+        if let Err(error) = self.until(deadline, &spec, work).await {
             tracing::error!(service = %self.service, error = %chain(&error), "does not run");
         }
     }
@@ -420,116 +335,165 @@ impl Job {
         deadline: Timestamp,
         interval: Duration,
     ) -> Event {
-        let (spec, manifest) = match self.running(&release).await {
+        let (spec, manifest) = match self.running(&release, deadline).await {
             Ok(found) => found,
             Err(why) => return Event::Failed { why },
         };
         match self.pass_by(&spec, &manifest.probes, deadline, interval).await {
             Ok(()) => Event::Passed,
-            Err(why) => Event::Failed { why },
+            Err(NotPassed::Failed(why)) => Event::Failed { why },
+            Err(NotPassed::Overslept) => Event::Overslept,
         }
     }
 
-    /// Tries until all pass in one round; the last defect when the deadline is over.
+    /// Tries until all pass in one round; the last defect when the deadline is over. A bus that cannot be reached
+    /// is no defect, and is waited for.
     async fn pass_by(
         &self,
         spec: &RunSpec,
         probes: &[Probe],
         deadline: Timestamp,
         interval: Duration,
-    ) -> Result<(), String> {
+    ) -> Result<(), NotPassed> {
         let mut since: Option<u64> = None;
         loop {
-            let tried = self.round(spec, probes, since).await;
+            let began = SinceBoot::now();
+            let tried = self.round(spec, probes, since).await.map(|alive| alive.crashes);
+            let blind = tried.as_ref().is_err_and(RoundError::is_blind);
             match tried {
                 // Without probes it must stay up from one look to the next.
-                Ok(alive) if !probes.is_empty() || since == Some(alive.crashes) => return Ok(()),
-                Ok(alive) => since = Some(alive.crashes),
+                Ok(crashes) if !probes.is_empty() || since == Some(crashes) => return Ok(()),
+                Ok(crashes) => since = Some(crashes),
                 Err(_) => since = None,
             }
             let left = deadline.millis_since(self.outside.clock.now());
-            let last = matches!(tried, Err(RoundError::Hopeless)) || left == 0;
+            let last = !blind && (matches!(tried, Err(RoundError::Hopeless)) || left == 0);
             match tried {
                 Err(error) if last => {
                     let output = self.outside.units.last_output(spec).await;
                     let why = format!("probes did not pass: {}", chain(&error));
-                    return Err(failure(&why, &output));
+                    return Err(NotPassed::Failed(failure(&why, &output)));
                 }
+                Ok(_) | Err(_) if blind => sleep(interval).await,
                 Ok(_) | Err(_) => sleep(interval.min(Duration::from_millis(left.max(50)))).await,
+            }
+            if overslept(began, interval, probes) {
+                return Err(NotPassed::Overslept);
             }
         }
     }
 
-    /// Keeps probing until `until`; two tries in a row that fail, or a crash, end it.
+    /// Keeps probing until `until`; two tries in a row that fail, or a crash, end it. Its last look sees.
     pub(crate) async fn watch(
         self,
         release: ReleaseId,
         until: Timestamp,
         interval: Duration,
     ) -> Event {
-        let (spec, manifest) = match self.running(&release).await {
+        let by = self.outside.clock.now().plus_secs(UNASKED_SECS);
+        let (spec, manifest) = match self.running(&release, by).await {
             Ok(found) => found,
             Err(why) => return Event::Failed { why },
         };
-        let crashes = self.outside.units.alive(&spec).await.map_or(0, |alive| alive.crashes);
+        let mut crashes = None;
         loop {
-            let mut tried = self.round(&spec, &manifest.probes, Some(crashes)).await;
-            if tried.as_ref().is_err_and(RoundError::may_pass) {
-                sleep(SECOND_TRY).await;
-                tried = self.round(&spec, &manifest.probes, Some(crashes)).await;
-            }
-            if let Err(error) = tried {
-                let output = self.outside.units.last_output(&spec).await;
-                let why = format!("failed while it was watched: {}", chain(&error));
-                return Event::Failed { why: failure(&why, &output) };
+            let began = SinceBoot::now();
+            let tried = self.twice(&spec, &manifest.probes, crashes).await;
+            let blind = tried.as_ref().is_err_and(RoundError::is_blind);
+            match tried {
+                Ok(alive) => crashes = crashes.or(Some(alive.crashes)),
+                Err(_) if blind => {}
+                Err(error) => {
+                    let output = self.outside.units.last_output(&spec).await;
+                    let why = format!("failed while it was watched: {}", chain(&error));
+                    return Event::Failed { why: failure(&why, &output) };
+                }
             }
             let left = until.millis_since(self.outside.clock.now());
-            if left == 0 {
+            if left == 0 && !blind {
                 return Event::Passed;
             }
-            sleep(interval.min(Duration::from_millis(left))).await;
+            let pause = if blind { interval } else { interval.min(Duration::from_millis(left)) };
+            sleep(pause).await;
+            if overslept(began, interval, &manifest.probes) {
+                return Event::Overslept;
+            }
         }
     }
 
-    /// Keeps an eye on what is committed: ends when it turns, or at `until` with what it is then.
+    /// Keeps an eye on what is at rest: ends when it is not what it was known to be, or at `until`.
     pub(crate) async fn guard(
         self,
         release: ReleaseId,
         until: Timestamp,
         every: Duration,
-        well: bool,
+        known: Option<Verdict>,
     ) -> Event {
-        let (spec, manifest) = match self.running(&release).await {
-            Ok(found) => found,
-            Err(why) => return Event::Ill { why },
+        let manifest = match stage::reopen(&self.outside.layout, &self.service, &release) {
+            Ok(manifest) => manifest,
+            Err(error) => return Event::Ill { why: failure(&chain(&error), "") },
         };
-        let crashes = self.outside.units.alive(&spec).await.map_or(0, |alive| alive.crashes);
+        let spec = self.spec((&release, &manifest));
+        let (mut crashes, mut at_once) = (None, known.is_none());
         loop {
-            let left = until.millis_since(self.outside.clock.now());
-            sleep(every.min(Duration::from_millis(left))).await;
-            let mut tried = self.round(&spec, &manifest.probes, Some(crashes)).await;
-            if tried.as_ref().is_err_and(RoundError::may_pass) {
-                sleep(SECOND_TRY).await;
-                tried = self.round(&spec, &manifest.probes, Some(crashes)).await;
+            if !std::mem::take(&mut at_once) {
+                let left = until.millis_since(self.outside.clock.now());
+                sleep(every.min(Duration::from_millis(left.max(50)))).await;
             }
+            let tried = self.twice(&spec, &manifest.probes, crashes).await;
             let over = until.millis_since(self.outside.clock.now()) == 0;
             match tried {
-                Ok(_) if !well || over => return Event::Well,
-                Err(error) if well || over => {
+                Ok(alive) => {
+                    if known != Some(Verdict::Pass) || over {
+                        return Event::Well;
+                    }
+                    crashes = crashes.or(Some(alive.crashes));
+                }
+                // Nothing was seen, so nothing is said.
+                Err(error) if error.is_blind() => {}
+                Err(RoundError::Stopped(unit)) => {
+                    if known != Some(Verdict::Inconclusive) || over {
+                        return Event::Stopped { unit };
+                    }
+                }
+                Err(error) if known != Some(Verdict::Fail) || over => {
                     let output = self.outside.units.last_output(&spec).await;
                     return Event::Ill { why: failure(&chain(&error), &output) };
                 }
-                Ok(_) | Err(_) => {}
+                Err(_) => {}
             }
         }
     }
 
-    /// The run spec and manifest of what is live, after seeing to it that it runs.
-    async fn running(&self, release: &ReleaseId) -> Result<(RunSpec, Manifest), String> {
+    /// One round, and where another one may pass, that one.
+    async fn twice(
+        &self,
+        spec: &RunSpec,
+        probes: &[Probe],
+        crashes: Option<u64>,
+    ) -> Result<Alive, RoundError> {
+        let tried = self.round(spec, probes, crashes).await;
+        if tried.as_ref().is_err_and(RoundError::may_pass) {
+            sleep(SECOND_TRY).await;
+            return self.round(spec, probes, crashes).await;
+        }
+        tried
+    }
+
+    /// The run spec and manifest of what is live; where the agent has just started, after seeing to it that it runs.
+    async fn running(
+        &self,
+        release: &ReleaseId,
+        deadline: Timestamp,
+    ) -> Result<(RunSpec, Manifest), String> {
         let manifest = stage::reopen(&self.outside.layout, &self.service, release)
             .map_err(|error| failure(&chain(&error), ""))?;
         let spec = self.spec((release, &manifest));
-        self.outside.units.ensure(&spec).await.map_err(|error| failure(&chain(&error), ""))?;
+        if self.starting {
+            let work = self.outside.units.ensure(&spec, Since::Boot);
+            let ran = self.until(deadline, &spec, work).await;
+            ran.map_err(|error| failure(&chain(&error), ""))?;
+        }
         Ok((spec, manifest))
     }
 
@@ -549,7 +513,7 @@ impl Job {
             return Err(RoundError::Hopeless);
         }
         if !alive.running {
-            return Err(RoundError::NotRunning);
+            return Err(alive.stopped.map_or(RoundError::NotRunning, RoundError::Stopped));
         }
         for probe in probes {
             match probe {
@@ -583,7 +547,7 @@ impl Job {
         }
         let mut tries = 1;
         let put_back = loop {
-            match self.put_back((&from, has_failed), to.as_ref()).await {
+            match self.put_back((&from, has_failed), to.as_ref(), probe).await {
                 Ok(done) => break done,
                 // A disk that fails once is no reason to leave the host to a person.
                 Err((error, _)) if error.is_of_the_disk() && tries < PUT_BACK_TRIES_MAX => {
@@ -597,10 +561,13 @@ impl Job {
         let (Some((spec, manifest)), Some(to)) = (put_back, to) else { return Event::Restored };
         self.try_hook(HookPoint::PostSwitch, (&to.id, &manifest)).await;
         let millis = u64::try_from(probe.as_millis()).unwrap_or(u64::MAX);
-        let deadline = self.outside.clock.now().plus_millis(millis);
-        match self.pass_by(&spec, &manifest.probes, deadline, interval).await {
-            Ok(()) => Event::Restored,
-            Err(why) => failed(&why, true),
+        loop {
+            let deadline = self.outside.clock.now().plus_millis(millis);
+            match self.pass_by(&spec, &manifest.probes, deadline, interval).await {
+                Ok(()) => return Event::Restored,
+                Err(NotPassed::Failed(why)) => return failed(&why, true),
+                Err(NotPassed::Overslept) => {}
+            }
         }
     }
 
@@ -610,19 +577,21 @@ impl Job {
         &self,
         (from, has_failed): (&Known, bool),
         to: Option<&Known>,
+        probe: Duration,
     ) -> Result<Option<(RunSpec, Manifest)>, (PutBackError, bool)> {
         let before = |error: PutBackError| (error, false);
-        let after = |error: UnitError| (PutBackError::Units(error), true);
-        let layout = &self.outside.layout;
+        let after = |error: UpError| (PutBackError::Up(error), true);
+        let (layout, units) = (&self.outside.layout, &self.outside.units);
         let Some(to) = to else {
             let spec = self.live_spec(&from.id).ok();
             if let Some(spec) = &spec {
-                self.outside.units.stop(spec).await.map_err(|error| before(error.into()))?;
+                let stopped = self.back_until(probe, spec, units.stop(spec)).await;
+                stopped.map_err(|error| before(error.into()))?;
             }
             switch::restore(layout, &self.service, None).map_err(|fault| before(fault.into()))?;
             // Without a release the agent is what its package installed; it is never left stopped.
             if let Some(spec) = spec.filter(|_| own::is_own(&self.service)) {
-                self.outside.units.restart(&spec).await.map_err(after)?;
+                self.back_until(probe, &spec, units.restart(&spec)).await.map_err(after)?;
             }
             return Ok(None);
         };
@@ -635,8 +604,28 @@ impl Job {
         // What failed may not obey.
         let obeys = !(has_failed && manifest.switch == Switch::Reload);
         let switch = if obeys { manifest.switch } else { Switch::Restart };
-        self.bring_up(&spec, leftover, switch).await.map_err(after)?;
+        let all = self.with_units((&to.id, &manifest), &leftover);
+        let work = self.bring_up(&spec, leftover, switch);
+        self.back_until(probe, &all, work).await.map_err(after)?;
         Ok(Some((spec, manifest)))
+    }
+
+    /// Waits for what is asked on the way back. What does not obey its stop for as long as a start may take is
+    /// killed; then a start may take its time.
+    async fn back_until(
+        &self,
+        patience: Duration,
+        all: &RunSpec,
+        work: impl Future<Output = Result<(), UnitError>>,
+    ) -> Result<(), UpError> {
+        let mut work = std::pin::pin!(work);
+        if let Ok(done) = timeout(patience, &mut work).await {
+            return done.map_err(UpError::Units);
+        }
+        self.outside.units.kill(all).await;
+        let millis = u64::try_from(patience.as_millis()).unwrap_or(u64::MAX);
+        let deadline = self.outside.clock.now().plus_millis(millis);
+        self.until(deadline, all, work).await
     }
 }
 
@@ -648,7 +637,16 @@ enum PutBackError {
     #[error(transparent)]
     Fault(#[from] Fault),
     #[error(transparent)]
-    Units(#[from] UnitError),
+    Up(#[from] UpError),
+}
+
+/// Why what should run is not up.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum UpError {
+    #[error(transparent)]
+    Units(UnitError),
+    #[error("{0}")]
+    Late(String),
 }
 
 impl PutBackError {
@@ -656,9 +654,25 @@ impl PutBackError {
     fn is_of_the_disk(&self) -> bool {
         matches!(
             self,
-            Self::Fault(_) | Self::Stage(StageError::Fault(_)) | Self::Units(UnitError::Fault(_))
+            Self::Fault(_)
+                | Self::Stage(StageError::Fault(_))
+                | Self::Up(UpError::Units(UnitError::Fault(_)))
         )
     }
+}
+
+/// How a wait for probes to pass ended otherwise.
+enum NotPassed {
+    /// They did not pass in time; the last defect.
+    Failed(String),
+    /// Nobody looked for a while.
+    Overslept,
+}
+
+/// Whether far more time went by than a look and the pause after it take: the host stood still meanwhile.
+fn overslept(began: SinceBoot, interval: Duration, probes: &[Probe]) -> bool {
+    let tries_secs: u64 = probes.iter().map(|probe| 2 * probe.timeout_secs()).sum();
+    began.elapsed() > interval + Duration::from_secs(tries_secs) + LOOK_SLACK
 }
 
 /// Why one round of probes did not pass.
@@ -666,6 +680,8 @@ impl PutBackError {
 enum RoundError {
     #[error("the service does not run")]
     NotRunning,
+    #[error("{0} was stopped, or ended by itself")]
+    Stopped(String),
     #[error("the service ended and does not come up again")]
     Hopeless,
     #[error("the service ended by itself and was started again")]
@@ -681,7 +697,19 @@ impl RoundError {
     fn may_pass(&self) -> bool {
         match self {
             Self::Probe(_) | Self::Units(_) => true,
-            Self::NotRunning | Self::Hopeless | Self::Crashed => false,
+            Self::NotRunning | Self::Stopped(_) | Self::Hopeless | Self::Crashed => false,
+        }
+    }
+
+    /// Whether nothing was seen of the service at all.
+    fn is_blind(&self) -> bool {
+        match self {
+            Self::Units(error) => error.is_of_the_bus(),
+            Self::Probe(_)
+            | Self::NotRunning
+            | Self::Stopped(_)
+            | Self::Hopeless
+            | Self::Crashed => false,
         }
     }
 }
@@ -693,7 +721,7 @@ pub(crate) struct Under {
     pub(crate) floor: u64,
     pub(crate) running: Option<Known>,
     pub(crate) nonce: [u8; 16],
-    pub(crate) void_at: Instant,
+    pub(crate) void_at: SinceBoot,
     pub(crate) says: mpsc::Sender<Say>,
 }
 
@@ -705,11 +733,4 @@ impl Under {
             tracing::debug!("a permit could not be returned; it ends by its time");
         }
     }
-}
-
-/// Bytes that staging may use.
-pub(crate) fn free_bytes(layout: &Layout) -> Result<u64, Fault> {
-    let stat = rustix::fs::statvfs(layout.state())
-        .map_err(|error| crate::durable::at("measure", layout.state())(error.into()))?;
-    Ok(stat.f_bavail.saturating_mul(stat.f_frsize))
 }

@@ -94,7 +94,7 @@ fn refusals_have_their_codes_and_hints() {
 #[test]
 fn json_is_the_api_s_own_on_one_line() {
     let hosts = json!({"hosts": [{"id": "0".repeat(32), "name": "web-1", "labels": {"role": "web"},
-        "environment": "production", "connected": true, "last_seen": 7, "agent_version": null,
+        "environment": "production", "connected": true, "last_seen": 7, "agent_version": null, "notes": [],
         "services": []}]});
     let answer = hosts.to_string();
     let server = Server::start(move |_| (200, answer.clone()));
@@ -408,14 +408,14 @@ fn a_service_s_name_stands_for_its_newest_rollout() {
         "GET /v1/rollouts/shop-2" => (200, page("running", None).to_string()),
         "POST /v1/rollouts/shop-2/pause" | "POST /v1/rollouts/shop-2/steer" => {
             let answer = json!({"rollout": page("paused", None)["rollout"], "halt_ms": 1,
-                "in_flight": 1});
+                "in_flight": 1, "hosts": ["web-1"]});
             (200, answer.to_string())
         }
         _ => refusal(404, "unknown_rollout"),
     });
     let output = server.swell(&["pause", "shop"]);
     assert_eq!(code(&output), 0, "{}", err(&output));
-    assert!(out(&output).contains("1 host had switched before and is still watched"));
+    assert!(out(&output).contains("1 host had begun to switch before and will end it: web-1"));
     for args in [["show", "shop"], ["promote", "shop-2"], ["pause", "shop-2"]] {
         assert_eq!(code(&server.swell(&args)), 0, "{args:?}");
     }

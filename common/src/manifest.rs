@@ -161,6 +161,19 @@ pub enum Probe {
     },
 }
 
+impl Probe {
+    /// Seconds that one try may take; 0 where it takes no time to speak of.
+    #[must_use]
+    pub fn timeout_secs(&self) -> u64 {
+        match self {
+            Self::Http { timeout_secs, .. }
+            | Self::Tcp { timeout_secs, .. }
+            | Self::Exec { timeout_secs, .. } => *timeout_secs,
+            Self::File { .. } | Self::Unit { .. } => 0,
+        }
+    }
+}
+
 /// How units come to run another release.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -512,7 +525,9 @@ fn check_run(raw: &RawManifest) -> Result<(), ManifestError> {
         return Err(ManifestError::Run("at most 32 units and 32 probes"));
     }
     if !raw.units.iter().all(|unit| is_unit_name(unit)) {
-        return Err(ManifestError::Run("a unit name must be NAME.service without '/' or spaces"));
+        return Err(ManifestError::Run(
+            "a unit name must be NAME.service, .timer, .socket or .path, without '/' or spaces",
+        ));
     }
     if !raw.command.is_empty() && !is_argv(&raw.command) {
         return Err(ManifestError::Run(
@@ -623,9 +638,9 @@ fn check_probe(probe: &Probe) -> Result<(), ManifestError> {
             }
         }
         Probe::Unit { unit } if is_unit_name(unit) => Ok(()),
-        Probe::Unit { .. } => {
-            Err(ManifestError::Run("a unit probe needs NAME.service without '/' or spaces"))
-        }
+        Probe::Unit { .. } => Err(ManifestError::Run(
+            "a unit probe needs NAME.service, .timer, .socket or .path, without '/' or spaces",
+        )),
     }
 }
 
@@ -656,13 +671,16 @@ fn is_argv(argv: &[String]) -> bool {
         && argv.first().is_some_and(|program| !program.is_empty())
 }
 
-/// Whether `unit` is a plain service unit name; templates and their instances are allowed, paths are not.
+/// Kinds of units that a release may name.
+pub const UNIT_KINDS: [&str; 4] = [".service", ".timer", ".socket", ".path"];
+
+/// Whether `unit` is a plain unit name; templates of services and their instances are allowed, paths are not.
 fn is_unit_name(unit: &str) -> bool {
     let inner = |b: u8| b.is_ascii_alphanumeric() || b":-_.@".contains(&b);
     // The instance of a template is a digest in hexadecimal.
     let most = if is_template(unit) { 255 - 64 } else { 255 };
     unit.len() <= most
-        && unit.strip_suffix(".service").is_some_and(|stem| {
+        && UNIT_KINDS.iter().find_map(|kind| unit.strip_suffix(kind)).is_some_and(|stem| {
             !stem.is_empty() && !stem.starts_with(['-', '.']) && stem.bytes().all(inner)
         })
 }

@@ -21,6 +21,9 @@ use crate::ledger::{LedgerError, Log};
 /// Seconds that the first root is valid.
 const ROOT_VALID_SECS: u64 = 365 * 86_400;
 
+/// The state directory of the package.
+const PACKAGED_STATE: &str = "/var/lib/groundswell-coordinator";
+
 /// Paths in a state directory.
 #[derive(Clone, Debug)]
 pub struct Layout {
@@ -221,6 +224,25 @@ pub fn write_profile(path: &Path, profile: &Profile) -> Result<(), InitError> {
     let mut bytes = serde_json::to_vec_pretty(profile).map_err(InitError::Json)?;
     bytes.push(b'\n');
     files::write(path, &bytes, Access::Private).map_err(InitError::File)
+}
+
+/// What to type after `init`: of the package's state directory its unit is started, of another one a process.
+#[must_use]
+pub fn next_steps(state: &Path) -> String {
+    let shown = state.display();
+    if state == Path::new(PACKAGED_STATE) {
+        return format!(
+            "next: sudo systemctl start groundswell-coordinator\n\
+             then: mkdir -p ~/.config/groundswell\n\
+             \x20     sudo install -m 600 -o \"$USER\" {shown}/admin.profile \
+             ~/.config/groundswell/profile.json\n\
+             \x20     swell status"
+        );
+    }
+    format!(
+        "next: groundswell-coordinator serve --state {shown}\n\
+         then: swell --profile {shown}/admin.profile status"
+    )
 }
 
 /// 32 random bytes.

@@ -12,7 +12,7 @@ use clap::Parser as _;
 use groundswell_common::Clock as _;
 use groundswell_coordinator::app::{Listening, SystemClock, serve};
 use groundswell_coordinator::config::{ConfigError, Settings};
-use groundswell_coordinator::init::{InitRequest, Layout, init};
+use groundswell_coordinator::init::{InitRequest, Layout, init, next_steps};
 use groundswell_coordinator::ledger::Log;
 use groundswell_net::Notify;
 use tokio::signal::unix::{SignalKind, signal};
@@ -80,8 +80,9 @@ fn begin(args: InitArgs) -> anyhow::Result<()> {
         "made fleet {} in {state}\n\
          the root key is {state}/keys/root.pem: move it to a machine that is not on the network\n\
          the admin's profile is {state}/admin.profile: keep it as you keep a key\n\
-         next: groundswell-coordinator serve --state {state}",
-        settings.fleet
+         {}",
+        settings.fleet,
+        next_steps(&request.state)
     );
     Ok(())
 }

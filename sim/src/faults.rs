@@ -28,6 +28,7 @@ const FACT: &str = "coordinator/rollout/src/fact.rs";
 const STEP: &str = "coordinator/rollout/src/step.rs";
 const GATE: &str = "coordinator/rollout/src/gate.rs";
 const MACHINE: &str = "agent/machine/src/step.rs";
+const SWITCHING: &str = "agent/machine/src/switching.rs";
 const CONTACT: &str = "agent/machine/src/contact.rs";
 
 /// All of them.
@@ -91,6 +92,6 @@ pub const FAULTS: [Fault; 22] = [
         "if until == now {", "if until >= now {")),
     fault("a host commits though nobody was heard", CONTACT, (
         "Self::Missing | Self::Awaited => true,", "Self::Missing | Self::Awaited => false,")),
-    fault("a host forgets where it came from", MACHINE, (
+    fault("a host forgets where it came from", SWITCHING, (
         "self.previous = self.running.take();", "drop(self.running.take());")),
 ];

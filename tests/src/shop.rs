@@ -38,7 +38,7 @@ supervisor = "systemd"
 keep_free_bytes = 67108864
 
 [services.shop]
-units = ["shop.service"]
+units = ["shop.service", "worker.service"]
 "#;
 
 /// One release of the service.
@@ -66,8 +66,17 @@ impl<'a> Shop<'a> {
     /// When a step fails.
     #[track_caller]
     pub fn publish(&self, fleet: &Fleet, dir: &Path) -> RolloutPage {
-        fleet.publish("shop", self.version, &self.tree(dir));
+        self.publish_only(fleet, dir);
         fleet.wait_end("shop", self.version)
+    }
+
+    /// Publishes it.
+    ///
+    /// # Panics
+    /// When a step fails.
+    #[track_caller]
+    pub fn publish_only(&self, fleet: &Fleet, dir: &Path) {
+        fleet.publish("shop", self.version, &self.tree(dir));
     }
 
     fn tree(&self, dir: &Path) -> PathBuf {
@@ -102,11 +111,19 @@ impl<'a> Shop<'a> {
 /// # Panics
 /// When a step fails.
 pub fn one_host(bed: &mut Bed, policy: &str) -> (Fleet, Host) {
+    one_host_with(bed, policy, UNIT)
+}
+
+/// As [`one_host`], with this unit.
+///
+/// # Panics
+/// When a step fails.
+pub fn one_host_with(bed: &mut Bed, policy: &str, unit: &str) -> (Fleet, Host) {
     let fleet = Fleet::start(bed.dir(), &bed.addr().to_string());
     fleet.apply(policy);
     install_agent(bed);
     let mut host = bed.host("web-1");
-    host.install_file("/etc/systemd/system/shop.service", UNIT.as_bytes(), 0o644);
+    host.install_file("/etc/systemd/system/shop.service", unit.as_bytes(), 0o644);
     boot_with_agent(&mut host, AGENT_CONFIG);
     enrol(&host, &fleet.token("role=web"));
     (fleet, host)

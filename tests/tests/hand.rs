@@ -93,12 +93,82 @@ fn a_person_goes_back_without_the_coordinator_and_without_the_agent() {
     });
 }
 
+/// A pause that was answered lets no switch through: each round a release is published right after it, and stays
+/// staged until the resume.
+#[test]
+fn a_pause_is_in_force_when_it_answers() {
+    inside("a_pause_is_in_force_when_it_answers", |private| {
+        let (fleet, mut agent) = fleet(private);
+        bring(&fleet, private, "1.0.0");
+        for (version, before) in [("1.1.0", "1.0.0"), ("1.2.0", "1.1.0"), ("1.3.0", "1.2.0")] {
+            publish(&fleet, private, version);
+            let said = succeed(&mut agent.command(&["pause", "--reason", "a cable"]));
+            assert!(said.contains("and the agent goes by it"), "{said}");
+            // What the switch was, it was before the answer, or it says so.
+            let live = agent.live_version("shop");
+            let live = live.as_deref();
+            assert!(
+                live == Some(before)
+                    || said.contains("middle of a switch")
+                    || live == Some(version)
+            );
+            let seen = live.map(str::to_owned);
+            until("rest", ROLLOUT_BOUND, || {
+                let staged = says(&agent, &["why", "shop"], "waits for a permit");
+                staged
+                    .or_else(|| says(&agent, &["why", "shop"], "it has the release that is wished"))
+            });
+            assert!(agent.live_version("shop") == seen || said.contains("middle of a switch"));
+            let said = succeed(&mut agent.command(&["resume"]));
+            assert!(said.contains("resumed, and the agent goes by it"), "{said}");
+            fleet.wait_for_version("shop", version, &["web-1"]);
+            fleet.wait_done("shop");
+        }
+        agent.kill();
+        let said = succeed(&mut agent.command(&["pause", "shop", "--reason", "a cable"]));
+        assert!(said.contains("shop is paused") && said.contains("does not run"), "{said}");
+        publish(&fleet, private, "1.4.0");
+        agent.run();
+        until("the release, staged", ROLLOUT_BOUND, || {
+            says(&agent, &["why", "shop"], "waits for a permit")
+        });
+        assert_eq!(agent.live_version("shop").as_deref(), Some("1.3.0"));
+        succeed(&mut agent.command(&["resume", "shop"]));
+        fleet.wait_for_version("shop", "1.4.0", &["web-1"]);
+    });
+}
+
+#[test]
+fn a_host_that_enrols_anew_keeps_what_it_runs() {
+    inside("a_host_that_enrols_anew_keeps_what_it_runs", |private| {
+        let (fleet, mut agent) = fleet(private);
+        bring(&fleet, private, "1.0.0");
+        fleet.swell_ok(&["host", "remove", "web-1", "--yes"]);
+        until("doctor", ROLLOUT_BOUND, || says(&agent, &["doctor"], "enroll --again TOKEN"));
+        let line = fleet.token("role=web");
+        let refused = asked(&agent, &["enroll", &line]);
+        assert_eq!(refused.status.code(), Some(78), "{}", describe(&refused));
+        succeed(&mut agent.command(&["enroll", "--again", &line]));
+        // The same line again does no harm, and makes no other host.
+        let host = |agent: &Agent| succeed(&mut agent.command(&["status", "--json"]));
+        let enrolled = host(&agent);
+        let used = asked(&agent, &["enroll", "--again", &line]);
+        assert_eq!(used.status.code(), Some(78), "the token is used: {}", describe(&used));
+        assert_eq!(host(&agent), enrolled);
+        agent.kill();
+        agent.run();
+        fleet.wait_for_version("shop", "1.0.0", &["web-1"]);
+        bring(&fleet, private, "1.1.0");
+    });
+}
+
 #[test]
 fn a_pause_on_the_host_holds_a_switch_that_the_coordinator_wants() {
     inside("a_pause_on_the_host_holds_a_switch_that_the_coordinator_wants", |private| {
         let (fleet, agent) = fleet(private);
         bring(&fleet, private, "1.0.0");
-        succeed(&mut agent.command(&["pause", "--reason", "hands off"]));
+        let said = succeed(&mut agent.command(&["pause", "--reason", "hands off"]));
+        assert!(said.contains("this host is paused") && said.contains("goes by it"), "{said}");
         until("the pause in the report", ROLLOUT_BOUND, || {
             hears(&fleet, &["host", "why", "web-1"], "paused_on_host")
         });

@@ -6,8 +6,9 @@ use std::fs;
 use std::path::Path;
 
 use groundswell_common::api::{OutcomeName, RolloutPage};
-use groundswell_tests::fleet::Fleet;
+use groundswell_tests::fleet::{Fleet, ROLLOUT_BOUND};
 use groundswell_tests::hosts::{Host, bed, boot_with_agent, enrol, install_agent};
+use groundswell_tests::wait::until;
 
 const AGENT_CONFIG: &str = r#"
 state_dir = "/var/lib/groundswell"
@@ -58,10 +59,11 @@ fn a_release_brings_its_unit_and_takes_it_away_again() {
         }
         // As root it would own the host.
         let unit = "[Service]\nExecStart=/bin/sleep 1003\nDynamicUser=yes\nUser=root\n";
-        let page = release(&fleet, bed.dir(), "3.0", unit);
-        assert_eq!(page.rollout.outcome, Some(OutcomeName::Reverted), "{page:?}");
-        let why = page.hosts.first().unwrap().why.clone().unwrap();
-        assert!(why.contains("User=root") && why.contains("drop-in"), "{why}");
+        publish(&fleet, bed.dir(), "3.0", unit);
+        until("the refusal", ROLLOUT_BOUND, || {
+            let why = host.exec_ok(&["groundswell-agent", "why", "shop"]);
+            (why.contains("User=root") && why.contains("drop-in")).then_some(())
+        });
         assert_eq!(runs(&host), "/bin/sleep 1002");
         // One that cannot start takes its unit with it.
         let unit = "[Service]\nExecStart=/nowhere/shop\nType=exec\nDynamicUser=yes\n";
@@ -73,12 +75,16 @@ fn a_release_brings_its_unit_and_takes_it_away_again() {
 
 /// Publishes a release that is its unit, and waits for the end.
 fn release(fleet: &Fleet, dir: &Path, version: &str, unit: &str) -> RolloutPage {
+    publish(fleet, dir, version, unit);
+    fleet.wait_end("shop", version)
+}
+
+fn publish(fleet: &Fleet, dir: &Path, version: &str, unit: &str) {
     let tree = dir.join(version);
     fs::create_dir_all(tree.join("systemd")).unwrap();
     fs::write(tree.join("systemd/shop.service"), unit).unwrap();
     fs::write(tree.join("groundswell.toml"), "[release]\nunits = [\"shop.service\"]\n").unwrap();
     fleet.publish("shop", version, &tree);
-    fleet.wait_end("shop", version)
 }
 
 /// The command line of the service's process.

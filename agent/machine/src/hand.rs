@@ -7,14 +7,18 @@ use groundswell_common::report::{FailedStep, Failure, Verdict};
 use super::state::{Cause, Known, Service, State};
 use super::step::Action;
 
+/// What the reason of a person begins with in reports.
+const BY_HAND: &str = "put back by a person on the host: ";
+
 impl Service {
     /// Whether a revert by hand can be taken up now.
     pub fn takes_revert_by_hand(&self) -> bool {
         match &self.state {
-            State::Switching { .. } | State::Reverting { .. } => false,
+            State::Reverting { .. } => false,
             State::Idle {}
             | State::Fetching { .. }
             | State::Staged { .. }
+            | State::Switching { .. }
             | State::Probing { .. }
             | State::Baking { .. }
             | State::Committed {}
@@ -38,6 +42,10 @@ impl Service {
     /// The release before comes back; what runs counts as failed here, so that nothing brings it again by
     /// itself.
     pub(crate) fn on_revert_by_hand(&mut self, reason: &str) -> Vec<Action> {
+        if let State::Switching { target, deadline: None } = &self.state {
+            let target = target.clone();
+            return self.stop_switch(&target, format!("{BY_HAND}{reason}"));
+        }
         let stuck = matches!(self.state, State::Stuck { .. });
         let Some(running) = self.running.clone().filter(|_| !stuck) else { return Vec::new() };
         if !self.takes_revert_by_hand() {
@@ -52,7 +60,24 @@ impl Service {
         }
         let wish = self.wish.as_ref().filter(|wish| wish.names() == Some(release));
         let rollout = wish.map_or_else(|| self.switched_for.clone(), |wish| wish.rollout.clone());
-        self.leave(running, rollout, format!("put back by a person on the host: {reason}"))
+        self.leave(running, rollout, format!("{BY_HAND}{reason}"))
+    }
+
+    /// Leaves a switch whose link may not be replaced yet: what it brings counts as failed here.
+    fn stop_switch(&mut self, target: &Known, why: String) -> Vec<Action> {
+        if target.one_way {
+            return Vec::new();
+        }
+        let (release, step, reverted) = (target.id, FailedStep::Switch, false);
+        self.remember(release, self.switched_for.clone());
+        self.failure = Some(Failure { release, step, why, reverted });
+        vec![Action::Interrupt]
+    }
+
+    /// Why a switch that was interrupted is left, where a person asked for it.
+    pub(crate) fn left_by_hand(&self, target: &Known) -> Option<Cause> {
+        let failure = self.failure.as_ref().filter(|failure| failure.release == target.id)?;
+        Some(Cause::Failed { step: failure.step, why: failure.why.clone() })
     }
 
     /// Leaves what runs as a release that failed here: it does not come back by itself (A2.8).

@@ -3,12 +3,16 @@
 
 mod contact;
 mod hand;
+mod staging;
 mod state;
 mod step;
+mod switching;
+mod watch;
 
 pub use contact::Contact;
 pub use state::{Cause, Known, Service, State, StuckCause, Wish};
-pub use step::{Action, Again, Event, GUARD_SECS};
+pub use step::{Action, Again, Event};
+pub use watch::GUARD_SECS;
 
 #[cfg(test)]
 mod tests;

@@ -1,5 +1,6 @@
 //! What a service on a host is and remembers: the part that the journal keeps. Decides nothing.
 
+use groundswell_common::condition::{Held, Lack};
 use groundswell_common::directive::Action as Desired;
 use groundswell_common::report::{FailedStep, Failure, HostState, Standing, SwitchTimes, Verdict};
 use groundswell_common::{ReleaseId, RolloutId, ServiceName, Timestamp, Version};
@@ -69,6 +70,9 @@ pub enum State {
     Fetching {
         /// Which release.
         target: ReleaseId,
+        /// What the host lacked at the last try; it is tried again.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        held: Option<Held>,
     },
     /// `target` is on disk, complete and verified; not live.
     Staged {
@@ -79,6 +83,9 @@ pub enum State {
     Switching {
         /// Which release.
         target: Known,
+        /// Since the link is known to be replaced: when what starts must have started.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        deadline: Option<Timestamp>,
     },
     /// `target` is live and must pass its probes before `deadline`.
     Probing {
@@ -221,6 +228,12 @@ pub struct Service {
     pub paused: Option<String>,
     /// What the probes say of what is live.
     pub health: Verdict,
+    /// A unit of what is live that somebody stopped on this host.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stopped: Option<String>,
+    /// What runs since going back failed, until it has passed its probes again.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unproven: Option<ReleaseId>,
     /// Restarts of the agent inside the present state.
     pub resumes: u32,
 }
@@ -247,6 +260,8 @@ impl Service {
             contact: Contact::default(),
             paused: None,
             health: Verdict::Inconclusive,
+            stopped: None,
+            unproven: None,
             resumes: 0,
         }
     }
@@ -260,14 +275,42 @@ impl Service {
         self.state = State::Committed {};
     }
 
+    /// The host was enrolled anew: generations count anew, and so does what failed here. What runs stays.
+    pub fn enrolled_anew(&mut self) {
+        self.wish = None;
+        self.failed.clear();
+        if let State::Stuck { generation, .. } = &mut self.state {
+            *generation = 0;
+        }
+    }
+
     /// The rollout behind the newest wish.
     pub(crate) fn wished_for(&self) -> Option<RolloutId> {
         self.wish.as_ref().and_then(|wish| wish.rollout.clone())
     }
 
-    /// The state that is returned to when there is nothing to do.
+    /// Asks for a start and probes of what runs at the next start of the agent: a person has looked, and knows no
+    /// better than that it should run.
+    pub fn suspect(&mut self) {
+        if let Some(target) = self.running.clone() {
+            self.unproven = Some(target.id);
+            // A time that is over begins anew at the start.
+            self.state = State::Probing { target, deadline: Timestamp::from_millis(0) };
+        }
+    }
+
+    /// The state that is returned to when there is nothing to do. What could not be put back and was not seen to
+    /// run since is not at rest.
     pub(crate) fn rest(&self) -> State {
-        if self.running.is_some() { State::Committed {} } else { State::Idle {} }
+        let running = self.running.as_ref().map(|known| known.id);
+        let generation = self.wish.as_ref().map_or(0, |wish| wish.generation);
+        match running {
+            None => State::Idle {},
+            Some(_) if running == self.unproven => {
+                State::Stuck { cause: StuckCause::Revert, generation }
+            }
+            Some(_) => State::Committed {},
+        }
     }
 
     /// Enters a state afresh.
@@ -279,13 +322,40 @@ impl Service {
     /// The release that the machine is working on.
     pub fn target(&self) -> Option<ReleaseId> {
         match &self.state {
-            State::Fetching { target } => Some(*target),
+            State::Fetching { target, .. } => Some(*target),
             State::Staged { target }
-            | State::Switching { target }
+            | State::Switching { target, .. }
             | State::Probing { target, .. }
             | State::Baking { target, .. } => Some(target.id),
             State::Reverting { to, .. } => to.as_ref().map(|to| to.id),
             State::Idle {} | State::Committed {} | State::Stuck { .. } => None,
+        }
+    }
+
+    /// Why the wished release is not taken now, though nothing speaks against it.
+    pub fn held(&self) -> Option<Held> {
+        match (&self.state, &self.wish) {
+            (State::Fetching { held, .. }, _) => held.clone(),
+            (State::Staged { target }, Some(Wish { action: Desired::Switch { .. }, .. })) => {
+                let why = |reason| {
+                    format!(
+                        "a person has paused it: {reason}; 'groundswell-agent resume' ends that"
+                    )
+                };
+                let (release, lack) = (target.id, Lack::Paused);
+                self.paused.as_ref().map(|reason| Held { release, lack, why: why(reason) })
+            }
+            (
+                State::Idle {}
+                | State::Staged { .. }
+                | State::Switching { .. }
+                | State::Probing { .. }
+                | State::Baking { .. }
+                | State::Committed {}
+                | State::Reverting { .. }
+                | State::Stuck { .. },
+                _,
+            ) => None,
         }
     }
 

@@ -1,5 +1,6 @@
 //! What happens to a service, and what follows. Every event is judged in every state; none is unknown.
 
+use groundswell_common::condition::{Held, Lack};
 use groundswell_common::directive::Action as Desired;
 use groundswell_common::report::{FailedStep, Failure, SwitchTimes, Verdict};
 use groundswell_common::{ReleaseId, RolloutId, Timestamp};
@@ -20,7 +21,11 @@ pub enum Event {
     AskAgain,
     /// The release is on disk, complete and verified.
     Staged(Known),
-    /// The release cannot be brought here.
+    /// The host lacks something that the release needs. Says nothing against the release.
+    StageHeld(Held),
+    /// It is time to try again what was held, or what was lacking may be there.
+    StageAgain,
+    /// The release is one that this host can never run, or its own hook before the switch failed.
     StageFailed {
         /// Which release.
         release: ReleaseId,
@@ -43,8 +48,15 @@ pub enum Event {
     },
     /// The permit ran out before the live link was touched.
     PermitLate,
+    /// The live link was replaced; no unit was touched yet.
+    Replaced,
     /// The live link was replaced and the service restarted.
     Switched,
+    /// A switch was interrupted; the live link names this now.
+    Interrupted {
+        /// What is live.
+        live: Option<ReleaseId>,
+    },
     /// The live link or the restart failed.
     SwitchFailed {
         /// What happened, at most 4 KiB.
@@ -70,6 +82,13 @@ pub enum Event {
     },
     /// What is live and committed passes its probes.
     Well,
+    /// A unit of what is live and committed was stopped on this host.
+    Stopped {
+        /// Which unit.
+        unit: String,
+    },
+    /// Whoever watches was held up for longer than a look takes: the host stood still.
+    Overslept,
     /// What is live must be left for what ran before, though its probes may pass.
     TakenBack {
         /// Who says so and why, at most 4 KiB.
@@ -94,11 +113,15 @@ impl Event {
             Self::Linked => "linked",
             Self::AskAgain => "ask again",
             Self::Staged(_) => "staged",
+            Self::StageHeld(_) => "held",
+            Self::StageAgain => "stage again",
             Self::StageFailed { .. } => "stage failed",
             Self::Permitted { .. } => "permitted",
             Self::Denied { .. } => "denied",
             Self::PermitLate => "permit late",
+            Self::Replaced => "replaced",
             Self::Switched => "switched",
+            Self::Interrupted { .. } => "interrupted",
             Self::SwitchFailed { .. } => "switch failed",
             Self::Passed => "passed",
             Self::Contact => "contact",
@@ -108,6 +131,8 @@ impl Event {
             Self::Failed { .. } => "failed",
             Self::Ill { .. } => "ill",
             Self::Well => "well",
+            Self::Stopped { .. } => "stopped",
+            Self::Overslept => "overslept",
             Self::TakenBack { .. } => "taken back",
             Self::Restored => "restored",
             Self::RestoreFailed { .. } => "going back failed",
@@ -136,6 +161,8 @@ pub enum Action {
         /// Whether this is the way back.
         back: bool,
     },
+    /// Deliver [`Event::StageAgain`] after a while that fits what is lacking.
+    StageAfter(Lack),
     /// Ask for a permit, now or later.
     Ask {
         /// Which release.
@@ -150,8 +177,13 @@ pub enum Action {
         /// Which release.
         target: Known,
     },
-    /// Restart the service on what is live; the link was replaced before a restart of the agent.
-    Start,
+    /// Restart the service on what is live.
+    Start {
+        /// When it must have started.
+        deadline: Timestamp,
+    },
+    /// Stop a switch whose link may not be replaced yet, and deliver [`Event::Interrupted`].
+    Interrupt,
     /// Probe what is live until it passes or the deadline is over.
     Probe {
         /// When its probes must have passed.
@@ -166,14 +198,15 @@ pub enum Action {
         /// Seconds between two looks.
         interval_secs: u64,
     },
-    /// Keep an eye on what is committed until it turns from well to ill or back, or `until`.
+    /// Keep an eye on what is live and at rest, beside all other work, until it is not what it was, or `until`.
     Guard {
         /// How long.
         until: Timestamp,
         /// Seconds between two looks.
         interval_secs: u64,
-        /// What it is known to be.
-        well: bool,
+        /// What it is known to be: inconclusive where a unit was stopped. Where that is nothing, it is looked at
+        /// once.
+        known: Option<Verdict>,
     },
     /// Make `to` live again, or nothing; restart and probe.
     Restore {
@@ -190,27 +223,27 @@ pub enum Action {
     Prune,
 }
 
-/// Seconds after its bake for which a committed release is still probed: so that a wave's bake sees hosts
-/// that fall ill, and an idle host has nothing to do.
-pub const GUARD_SECS: u64 = 900;
-/// Seconds between two looks at a committed release, at least.
-const GUARD_INTERVAL_SECS: u64 = 5;
 const DEFAULT_PROBE_SECS: u64 = 60;
 const DEFAULT_INTERVAL_SECS: u64 = 1;
 
 impl Service {
     /// Takes one event; returns the next state of the service and what to do once it is durable.
     pub fn step(mut self, event: Event, now: Timestamp) -> (Self, Vec<Action>) {
-        let actions = match event {
-            Event::Wish(wish) => self.on_wish(wish),
+        let before = self.watched();
+        let mut actions = match event {
+            Event::Wish(wish) => self.on_wish(wish, now),
             Event::Linked => self.on_linked(),
             Event::AskAgain => self.ask(),
             Event::Staged(known) => self.on_staged(known),
+            Event::StageHeld(held) => self.on_stage_held(held),
+            Event::StageAgain => self.stage_again(),
             Event::StageFailed { release, why } => self.on_stage_failed(release, why),
             Event::Permitted { release, generation } => self.on_permitted(release, generation, now),
             Event::Denied { generation, again } => self.on_denied(generation, again),
             Event::PermitLate => self.on_permit_late(),
+            Event::Replaced => self.on_replaced(now),
             Event::Switched => self.on_switched(now),
+            Event::Interrupted { live } => self.on_interrupted(live),
             Event::SwitchFailed { why } => self.on_failed(why, true),
             Event::Passed => self.on_passed(now),
             Event::Contact => self.on_contact(now),
@@ -219,10 +252,15 @@ impl Service {
             Event::Failed { why } => self.on_failed(why, false),
             Event::Ill { why } => self.on_health(Verdict::Fail, Some(why), now),
             Event::Well => self.on_health(Verdict::Pass, None, now),
+            Event::Stopped { unit } => self.on_stopped(unit, now),
+            Event::Overslept => self.on_overslept(now),
             Event::TakenBack { why } => self.on_taken_back(why),
             Event::Restored => self.on_restored(),
             Event::RestoreFailed { why, back } => self.on_restore_failed(&why, back),
         };
+        if self.watched() != before {
+            actions.extend(self.guard(now));
+        }
         (self, actions)
     }
 
@@ -232,21 +270,35 @@ impl Service {
         let worn_out = self.resumes > RESUMES_MAX;
         let ran = self.running.as_ref().map(|known| known.id);
         let (interval_secs, probe_secs) = (self.interval(), self.probe_secs());
-        let actions = match self.state.clone() {
+        // What was seen before a restart is not what is so now.
+        if self.watched().is_some() {
+            self.health = Verdict::Inconclusive;
+            self.stopped = None;
+        }
+        let mut actions = match self.state.clone() {
             State::Stuck { .. } => return (self, Vec::new()),
-            State::Idle {} | State::Committed {} if live == ran => self.resume_at_rest(now),
-            State::Staged { .. } if live == ran => self.resume_at_rest(now),
-            State::Fetching { target } if live == ran && worn_out => {
-                let why = format!("the agent restarted {} times while staging it", self.resumes);
-                self.on_stage_failed(target, why)
+            State::Idle {} | State::Committed {} if live == ran => self.resume_at_rest(),
+            State::Staged { .. } if live == ran => self.resume_at_rest(),
+            State::Fetching { target, .. } if live == ran && worn_out => {
+                let times = self.resumes;
+                let why =
+                    format!("the agent restarted {times} times while staging it; see its log");
+                let mut actions = vec![Action::Ensure];
+                let held = Held { release: target, lack: Lack::Agent, why };
+                actions.extend(self.on_stage_held(held));
+                actions
             }
-            State::Fetching { target } if live == ran => {
+            State::Fetching { target, .. } if live == ran => {
                 vec![Action::Ensure, Action::Stage { release: target, back: self.goes_back() }]
             }
-            State::Switching { target } if live == Some(target.id) && !worn_out => {
-                vec![Action::Start]
+            State::Switching { target, deadline } if live == Some(target.id) && !worn_out => {
+                self.make_live(&target);
+                let whole = now.plus_secs(probe_secs);
+                let deadline = deadline.map_or(whole, |deadline| held(deadline, now, probe_secs));
+                self.state = State::Switching { target, deadline: Some(deadline) };
+                vec![Action::Start { deadline }]
             }
-            State::Switching { target } if live == ran && live != Some(target.id) => {
+            State::Switching { target, .. } if live == ran && live != Some(target.id) => {
                 self.enter(State::Staged { target });
                 vec![Action::Ensure]
             }
@@ -262,13 +314,12 @@ impl Service {
                 self.state = State::Baking { target, until };
                 vec![Action::Watch { until, interval_secs }]
             }
-            State::Switching { target }
+            State::Switching { target, .. }
             | State::Probing { target, .. }
             | State::Baking { target, .. }
                 if live == Some(target.id) =>
             {
                 let why = format!("the agent restarted {} times during the switch", self.resumes);
-                self.running = Some(target);
                 self.on_failed(why, false)
             }
             State::Reverting { .. } if worn_out => self.stick(StuckCause::Loop),
@@ -283,66 +334,27 @@ impl Service {
             | State::Probing { .. }
             | State::Baking { .. } => self.stick(StuckCause::Tree),
         };
+        actions.extend(self.guard(now));
         (self, actions)
     }
 
-    fn resume_at_rest(&mut self, now: Timestamp) -> Vec<Action> {
+    fn resume_at_rest(&mut self) -> Vec<Action> {
         self.resumes = 0;
         let mut actions = vec![Action::Ensure, Action::Prune];
         actions.extend(self.pursue());
-        actions.extend(self.guard(now));
         actions
     }
 
-    /// Watches a committed release for a while after its switch.
-    fn guard(&self, now: Timestamp) -> Option<Action> {
-        let passed = self.switched.and_then(|times| times.passed)?;
-        let bake_secs = self.wish.as_ref().map_or(0, |wish| wish.bake_secs);
-        let until = passed.plus_secs(bake_secs).plus_secs(GUARD_SECS);
-        let interval_secs = self.interval().max(GUARD_INTERVAL_SECS);
-        let due = matches!(self.state, State::Committed {}) && now < until;
-        let well = self.health != Verdict::Fail;
-        due.then_some(Action::Guard { until, interval_secs, well })
-    }
-
-    fn on_health(&mut self, health: Verdict, why: Option<String>, now: Timestamp) -> Vec<Action> {
-        match (&self.state, &self.running) {
-            (State::Committed {}, Some(running)) => {
-                let release = running.id;
-                self.health = health;
-                let step = FailedStep::Bake;
-                match why {
-                    Some(why) => {
-                        let reverted = false;
-                        self.failure = Some(Failure { release, step, why, reverted });
-                    }
-                    None if self.failure.as_ref().is_some_and(|f| f.release == release) => {
-                        self.failure = None;
-                    }
-                    None => {}
-                }
-                self.guard(now).into_iter().collect()
-            }
-            (
-                State::Idle {}
-                | State::Fetching { .. }
-                | State::Staged { .. }
-                | State::Switching { .. }
-                | State::Probing { .. }
-                | State::Baking { .. }
-                | State::Committed {}
-                | State::Reverting { .. }
-                | State::Stuck { .. },
-                _,
-            ) => Vec::new(),
-        }
-    }
-
-    fn on_wish(&mut self, wish: Wish) -> Vec<Action> {
+    fn on_wish(&mut self, wish: Wish, now: Timestamp) -> Vec<Action> {
         if self.wish.as_ref().is_some_and(|have| have.generation > wish.generation) {
             return Vec::new();
         }
         self.settle_failed(&wish);
+        // What failed under another rollout is no news under this one.
+        let other = self.wished_for() != wish.rollout;
+        if other && self.failure.as_ref().is_some_and(|f| wish.names() == Some(f.release)) {
+            self.failure = None;
+        }
         let (action, generation) = (wish.action, wish.generation);
         self.wish = Some(wish);
         match (&self.state, action) {
@@ -360,10 +372,18 @@ impl Service {
                 let target = target.clone();
                 self.revert(target, Cause::Told {})
             }
+            (State::Switching { target, deadline }, Desired::Revert { from, .. })
+                if target.id == from && !target.one_way =>
+            {
+                match deadline {
+                    Some(_) => self.revert(target.clone(), Cause::Told {}),
+                    None => vec![Action::Interrupt],
+                }
+            }
             (State::Stuck { cause: StuckCause::Revert, generation: stuck }, _)
                 if generation > *stuck =>
             {
-                self.leave_stuck(action)
+                self.leave_stuck(action, now)
             }
             (
                 State::Switching { .. }
@@ -394,19 +414,6 @@ impl Service {
         }
     }
 
-    fn leave_stuck(&mut self, action: Desired) -> Vec<Action> {
-        match action {
-            Desired::Hold {} => Vec::new(),
-            Desired::Stage { release } | Desired::Switch { release } if self.refuses(&release) => {
-                Vec::new()
-            }
-            Desired::Stage { .. } | Desired::Switch { .. } | Desired::Revert { .. } => {
-                self.enter(self.rest());
-                self.pursue()
-            }
-        }
-    }
-
     /// Whether the release is not to be tried again by itself.
     pub fn refuses(&self, release: &ReleaseId) -> bool {
         let wish = self.wish.as_ref().and_then(|wish| wish.rollout.as_ref());
@@ -420,7 +427,7 @@ impl Service {
     }
 
     /// Acts on the wish where nothing irrevocable is under way.
-    fn pursue(&mut self) -> Vec<Action> {
+    pub(crate) fn pursue(&mut self) -> Vec<Action> {
         match self.wish.as_ref().map(|wish| wish.action) {
             None => Vec::new(),
             Some(Desired::Hold {}) => self.drop_fetch(),
@@ -456,17 +463,17 @@ impl Service {
             return self.settle();
         }
         if self.target() == Some(release) {
-            return Vec::new();
+            return self.stage_again();
         }
         if self.failure.as_ref().is_some_and(|failure| failure.release == release) {
             self.failure = None;
         }
-        self.enter(State::Fetching { target: release });
+        self.enter(State::Fetching { target: release, held: None });
         vec![Action::Cancel, Action::Stage { release, back: self.goes_back() }]
     }
 
     /// Whether the wish orders a step down.
-    fn goes_back(&self) -> bool {
+    pub(crate) fn goes_back(&self) -> bool {
         matches!(self.wish.as_ref().map(|wish| wish.action), Some(Desired::Revert { .. }))
     }
 
@@ -516,7 +523,9 @@ impl Service {
     }
 
     fn on_linked(&mut self) -> Vec<Action> {
-        self.ask()
+        let mut actions = self.stage_again();
+        actions.extend(self.ask());
+        actions
     }
 
     /// Asks for a permit where that is what is missing.
@@ -543,49 +552,6 @@ impl Service {
         }
     }
 
-    fn on_staged(&mut self, known: Known) -> Vec<Action> {
-        match &self.state {
-            State::Fetching { target } if *target == known.id => {
-                self.enter(State::Staged { target: known });
-                let mut actions = vec![Action::Prune];
-                actions.extend(self.pursue());
-                actions
-            }
-            State::Idle {}
-            | State::Fetching { .. }
-            | State::Staged { .. }
-            | State::Switching { .. }
-            | State::Probing { .. }
-            | State::Baking { .. }
-            | State::Committed {}
-            | State::Reverting { .. }
-            | State::Stuck { .. } => Vec::new(),
-        }
-    }
-
-    fn on_stage_failed(&mut self, release: ReleaseId, why: String) -> Vec<Action> {
-        match &self.state {
-            // From Switching: what was staged turned out damaged before the live link was touched.
-            State::Fetching { .. } | State::Switching { .. } if self.target() == Some(release) => {
-                let rollout = self.wished_for();
-                self.remember(release, rollout);
-                let step = FailedStep::Stage;
-                self.failure = Some(Failure { release, step, why, reverted: false });
-                self.enter(self.rest());
-                vec![Action::Prune]
-            }
-            State::Idle {}
-            | State::Fetching { .. }
-            | State::Staged { .. }
-            | State::Switching { .. }
-            | State::Probing { .. }
-            | State::Baking { .. }
-            | State::Committed {}
-            | State::Reverting { .. }
-            | State::Stuck { .. } => Vec::new(),
-        }
-    }
-
     fn on_permitted(&mut self, release: ReleaseId, generation: u64, now: Timestamp) -> Vec<Action> {
         let wished = self.wish.as_ref().is_some_and(|wish| {
             self.paused.is_none()
@@ -598,7 +564,8 @@ impl Service {
                 self.switched = Some(SwitchTimes { started: now, passed: None });
                 self.switched_for = self.wished_for();
                 self.contact = Contact::since_switch(self.wish.as_ref());
-                self.enter(State::Switching { target: target.clone() });
+                self.health = Verdict::Inconclusive;
+                self.enter(State::Switching { target: target.clone(), deadline: None });
                 vec![Action::Activate { target }]
             }
             State::Idle {}
@@ -625,70 +592,6 @@ impl Service {
         vec![Action::AskAfter(again)]
     }
 
-    fn on_permit_late(&mut self) -> Vec<Action> {
-        match &self.state {
-            State::Switching { target } => {
-                let target = target.clone();
-                self.enter(State::Staged { target });
-                let mut actions = self.pursue();
-                // Asking at once would run into the same delay.
-                for action in &mut actions {
-                    if matches!(action, Action::Ask { .. }) {
-                        *action = Action::AskAfter(Again::Soon);
-                    }
-                }
-                actions
-            }
-            State::Idle {}
-            | State::Fetching { .. }
-            | State::Staged { .. }
-            | State::Probing { .. }
-            | State::Baking { .. }
-            | State::Committed {}
-            | State::Reverting { .. }
-            | State::Stuck { .. } => Vec::new(),
-        }
-    }
-
-    fn on_switched(&mut self, now: Timestamp) -> Vec<Action> {
-        match &self.state {
-            State::Switching { target } => {
-                let target = target.clone();
-                self.make_live(&target);
-                if self.told_to_leave(&target) {
-                    return self.revert(target, Cause::Told {});
-                }
-                let deadline = now.plus_secs(self.probe_secs());
-                self.enter(State::Probing { target, deadline });
-                vec![Action::Probe { deadline, interval_secs: self.interval() }]
-            }
-            State::Idle {}
-            | State::Fetching { .. }
-            | State::Staged { .. }
-            | State::Probing { .. }
-            | State::Baking { .. }
-            | State::Committed {}
-            | State::Reverting { .. }
-            | State::Stuck { .. } => Vec::new(),
-        }
-    }
-
-    fn make_live(&mut self, target: &Known) {
-        if self.running.as_ref() != Some(target) {
-            self.previous = self.running.take();
-            self.running = Some(target.clone());
-        }
-        self.health = Verdict::Inconclusive;
-    }
-
-    fn told_to_leave(&self, target: &Known) -> bool {
-        let told = match self.wish.as_ref().map(|wish| wish.action) {
-            Some(Desired::Revert { from, .. }) => from == target.id,
-            Some(Desired::Hold {} | Desired::Stage { .. } | Desired::Switch { .. }) | None => false,
-        };
-        told && !target.one_way
-    }
-
     fn on_passed(&mut self, now: Timestamp) -> Vec<Action> {
         match &self.state {
             State::Probing { deadline, .. } if self.contact.is_missing() => {
@@ -701,7 +604,7 @@ impl Service {
             }
             State::Baking { target, .. } => {
                 let target = target.clone();
-                self.commit(&target, now)
+                self.commit(&target)
             }
             State::Idle {}
             | State::Fetching { .. }
@@ -720,27 +623,27 @@ impl Service {
         }
         let until = now.plus_secs(self.wish.as_ref().map_or(0, |wish| wish.bake_secs));
         if until == now {
-            return self.commit(&target, now);
+            return self.commit(&target);
         }
         self.enter(State::Baking { target, until });
         vec![Action::Watch { until, interval_secs: self.interval() }]
     }
 
-    fn commit(&mut self, target: &Known, now: Timestamp) -> Vec<Action> {
+    fn commit(&mut self, target: &Known) -> Vec<Action> {
         self.health = Verdict::Pass;
         self.failure = None;
+        self.unproven = None;
         self.floor = self.floor.max(target.floor);
         self.failed.retain(|failed| failed.release != target.id);
         self.enter(State::Committed {});
         let mut actions = vec![Action::Prune];
         actions.extend(self.pursue());
-        actions.extend(self.guard(now));
         actions
     }
 
     pub(crate) fn on_failed(&mut self, why: String, at_switch: bool) -> Vec<Action> {
         let (target, step) = match &self.state {
-            State::Switching { target } => (target.clone(), FailedStep::Switch),
+            State::Switching { target, .. } => (target.clone(), FailedStep::Switch),
             State::Probing { target, .. } if !at_switch => (target.clone(), FailedStep::Probe),
             State::Baking { target, .. } if !at_switch => (target.clone(), FailedStep::Bake),
             State::Probing { .. }
@@ -757,7 +660,8 @@ impl Service {
         self.remember(target.id, self.switched_for.clone());
         let release = target.id;
         self.failure = Some(Failure { release, step, why: why.clone(), reverted: false });
-        if target.one_way {
+        // Better what is bad than nothing: it is here because going back from another release failed.
+        if target.one_way || self.unproven == Some(target.id) {
             return self.stick(StuckCause::Revert);
         }
         self.revert(target, Cause::Failed { step, why })
@@ -781,6 +685,9 @@ impl Service {
     }
 
     fn enter_reverting(&mut self, from: Known, to: Option<Known>, cause: Cause) -> Vec<Action> {
+        if self.health == Verdict::Pass {
+            self.health = Verdict::Inconclusive;
+        }
         self.enter(State::Reverting { from, to: to.clone(), cause });
         let (probe_secs, interval_secs) = (self.probe_secs(), self.interval());
         vec![Action::Cancel, Action::Restore { to, probe_secs, interval_secs }]
@@ -793,6 +700,7 @@ impl Service {
                 self.running = to;
                 self.previous = None;
                 self.switched = None;
+                self.unproven = None;
                 match cause {
                     Cause::Failed { step, why } => {
                         let release = from.id;
@@ -850,6 +758,12 @@ impl Service {
     /// Gives up until a person, or for a failed revert another release, helps.
     pub fn stick(&mut self, cause: StuckCause) -> Vec<Action> {
         let generation = self.wish.as_ref().map_or(0, |wish| wish.generation);
+        match cause {
+            StuckCause::Revert | StuckCause::Loop => {
+                self.unproven = self.running.as_ref().map(|known| known.id);
+            }
+            StuckCause::Journal | StuckCause::Tree => {}
+        }
         self.enter(State::Stuck { cause, generation });
         Vec::new()
     }

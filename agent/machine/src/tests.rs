@@ -1,3 +1,4 @@
+use groundswell_common::condition::{Held, Lack};
 use groundswell_common::directive::Action as Desired;
 use groundswell_common::report::{FailedStep, Failure, Verdict};
 use groundswell_common::{Digest, ReleaseId, Timestamp};
@@ -46,8 +47,21 @@ fn revert(from: &str, to: Option<&str>) -> Desired {
     Desired::Revert { from: id(from), to: to.map(id) }
 }
 
+fn held() -> Held {
+    Held { release: id("new"), lack: Lack::Room, why: "make room".to_owned() }
+}
+
+/// The slow watch of what is at rest.
+fn guard(known: Option<Verdict>) -> Action {
+    Action::Guard { until: NOW.plus_secs(86_400), interval_secs: 60, known }
+}
+
 fn failed_cause() -> Cause {
     Cause::Failed { step: FailedStep::Probe, why: "no answer".to_owned() }
+}
+
+fn state(name: &str) -> State {
+    states().into_iter().find(|(named, _)| *named == name).unwrap().1
 }
 
 /// Every saved state, with `old` before it and a wish to switch to `new` at generation 5.
@@ -56,9 +70,11 @@ fn states() -> Vec<(&'static str, State)> {
     let (deadline, until) = (NOW.plus_secs(30), NOW.plus_secs(10));
     vec![
         ("idle", State::Idle {}),
-        ("fetching", State::Fetching { target: target.id }),
+        ("fetching", State::Fetching { target: target.id, held: None }),
+        ("held", State::Fetching { target: target.id, held: Some(held()) }),
         ("staged", State::Staged { target: target.clone() }),
-        ("switching", State::Switching { target: target.clone() }),
+        ("switching", State::Switching { target: target.clone(), deadline: None }),
+        ("starting", State::Switching { target: target.clone(), deadline: Some(deadline) }),
         ("probing", State::Probing { target: target.clone(), deadline }),
         ("baking", State::Baking { target: target.clone(), until }),
         ("committed", State::Committed {}),
@@ -73,7 +89,7 @@ fn states() -> Vec<(&'static str, State)> {
 fn service(name: &str, state: State) -> Service {
     let (running, previous) = match name {
         "idle" => (None, None),
-        "probing" | "baking" | "reverting" => (Some(known("new")), Some(known("old"))),
+        "starting" | "probing" | "baking" | "reverting" => (Some(known("new")), Some(known("old"))),
         _ => (Some(known("old")), Some(known("older"))),
     };
     let wish = Some(wish(5, switch("new")));
@@ -91,6 +107,8 @@ fn events() -> Vec<(&'static str, Event)> {
         ("ask again", Event::AskAgain),
         ("staged", Event::Staged(known("new"))),
         ("stage failed", Event::StageFailed { release, why: "full".to_owned() }),
+        ("held", Event::StageHeld(held())),
+        ("stage again", Event::StageAgain),
         ("permitted", Event::Permitted { release, generation: 5 }),
         ("other permit", Event::Permitted { release, generation: 4 }),
         ("denied", Event::Denied { generation: 5, again: Again::Later }),
@@ -101,222 +119,75 @@ fn events() -> Vec<(&'static str, Event)> {
         ("failed", Event::Failed { why: "no".to_owned() }),
         ("ill", Event::Ill { why: "no".to_owned() }),
         ("well", Event::Well),
+        ("replaced", Event::Replaced),
+        ("interrupted late", Event::Interrupted { live: Some(release) }),
+        ("interrupted", Event::Interrupted { live: Some(id("old")) }),
+        ("stopped", Event::Stopped { unit: "a.service".to_owned() }),
+        ("overslept", Event::Overslept),
         ("restored", Event::Restored),
         ("restore failed", Event::RestoreFailed { why: "no".to_owned(), back: true }),
     ]
 }
 
-/// What each pair leads to; `-` says that nothing changes and nothing is done.
-const TABLE: &[(&str, [&str; 20])] = &[
-    // hold, stage, revert, late wish, linked, ask again, staged, stage failed, permitted, other permit,
-    // denied, permit late, switched, switch failed, passed, failed, ill, well, restored, restore failed
-    (
-        "idle",
-        [
-            "idle", "fetching", "idle", "-", "-", "-", "-", "-", "-", "-", "-", "-", "-", "-", "-",
-            "-", "-", "-", "-", "-",
-        ],
-    ),
-    (
-        "fetching",
-        [
-            "committed",
-            "fetching",
-            "committed",
-            "-",
-            "-",
-            "-",
-            "staged",
-            "committed",
-            "-",
-            "-",
-            "-",
-            "-",
-            "-",
-            "-",
-            "-",
-            "-",
-            "-",
-            "-",
-            "-",
-            "-",
-        ],
-    ),
-    (
-        "staged",
-        [
-            "staged",
-            "fetching",
-            "committed",
-            "-",
-            "asks",
-            "asks",
-            "-",
-            "-",
-            "switching",
-            "-",
-            "waits",
-            "-",
-            "-",
-            "-",
-            "-",
-            "-",
-            "-",
-            "-",
-            "-",
-            "-",
-        ],
-    ),
-    (
-        "switching",
-        [
-            "switching",
-            "switching",
-            "switching",
-            "-",
-            "-",
-            "-",
-            "-",
-            "committed",
-            "-",
-            "-",
-            "-",
-            "staged",
-            "probing",
-            "reverting",
-            "-",
-            "reverting",
-            "-",
-            "-",
-            "-",
-            "-",
-        ],
-    ),
-    (
-        "probing",
-        [
-            "probing",
-            "probing",
-            "reverting",
-            "-",
-            "-",
-            "-",
-            "-",
-            "-",
-            "-",
-            "-",
-            "-",
-            "-",
-            "-",
-            "-",
-            "baking",
-            "reverting",
-            "-",
-            "-",
-            "-",
-            "-",
-        ],
-    ),
-    (
-        "baking",
-        [
-            "baking",
-            "baking",
-            "reverting",
-            "-",
-            "-",
-            "-",
-            "-",
-            "-",
-            "-",
-            "-",
-            "-",
-            "-",
-            "-",
-            "-",
-            "committed",
-            "reverting",
-            "-",
-            "-",
-            "-",
-            "-",
-        ],
-    ),
-    (
-        "committed",
-        [
-            "committed",
-            "fetching",
-            "committed",
-            "-",
-            "-",
-            "-",
-            "-",
-            "-",
-            "-",
-            "-",
-            "-",
-            "-",
-            "-",
-            "-",
-            "-",
-            "-",
-            "committed",
-            "committed",
-            "-",
-            "-",
-        ],
-    ),
-    (
-        "reverting",
-        [
-            "reverting",
-            "reverting",
-            "reverting",
-            "-",
-            "-",
-            "-",
-            "-",
-            "-",
-            "-",
-            "-",
-            "-",
-            "-",
-            "-",
-            "-",
-            "-",
-            "-",
-            "-",
-            "-",
-            "fetching",
-            "stuck",
-        ],
-    ),
-    (
-        "stuck",
-        [
-            "stuck",
-            "fetching",
-            "committed",
-            "-",
-            "-",
-            "-",
-            "-",
-            "-",
-            "-",
-            "-",
-            "-",
-            "-",
-            "-",
-            "-",
-            "-",
-            "-",
-            "-",
-            "-",
-            "-",
-            "-",
-        ],
-    ),
+/// What each pair leads to, an entry an event in its order above; `-` says that nothing changes and nothing is
+/// done.
+#[rustfmt::skip]
+const TABLE: &[(&str, &[&str])] = &[
+    ("idle", &[
+        "idle", "fetching", "idle", "-", "-", "-", "-", "-", "-",
+        "-", "-", "-", "-", "-", "-", "-", "-", "-",
+        "-", "-", "-", "-", "-", "-", "-", "-", "-",
+    ]),
+    ("fetching", &[
+        "committed", "fetching", "committed", "-", "-", "-", "staged", "committed", "fetching",
+        "-", "-", "-", "-", "-", "-", "-", "-", "-",
+        "fetching", "fetching", "-", "-", "-", "fetching", "-", "-", "-",
+    ]),
+    ("held", &[
+        "committed", "fetching", "committed", "-", "fetching", "-", "staged", "committed", "fetching",
+        "fetching", "-", "-", "-", "-", "-", "-", "-", "-",
+        "fetching", "fetching", "-", "-", "-", "fetching", "-", "-", "-",
+    ]),
+    ("staged", &[
+        "staged", "fetching", "committed", "-", "asks", "asks", "-", "-", "-",
+        "-", "switching", "-", "waits", "-", "-", "-", "-", "-",
+        "staged", "staged", "-", "-", "-", "staged", "-", "-", "-",
+    ]),
+    ("switching", &[
+        "switching", "switching", "switching", "-", "-", "-", "-", "committed", "fetching",
+        "-", "-", "-", "-", "staged", "probing", "reverting", "-", "reverting",
+        "-", "-", "switching", "reverting", "staged", "-", "-", "-", "-",
+    ]),
+    ("starting", &[
+        "switching", "switching", "reverting", "-", "-", "-", "-", "-", "-",
+        "-", "-", "-", "-", "-", "probing", "reverting", "-", "reverting",
+        "-", "-", "-", "-", "-", "-", "-", "-", "-",
+    ]),
+    ("probing", &[
+        "probing", "probing", "reverting", "-", "-", "-", "-", "-", "-",
+        "-", "-", "-", "-", "-", "-", "-", "baking", "reverting",
+        "-", "-", "-", "-", "-", "-", "probing", "-", "-",
+    ]),
+    ("baking", &[
+        "baking", "baking", "reverting", "-", "-", "-", "-", "-", "-",
+        "-", "-", "-", "-", "-", "-", "-", "committed", "reverting",
+        "-", "-", "-", "-", "-", "-", "baking", "-", "-",
+    ]),
+    ("committed", &[
+        "committed", "fetching", "committed", "-", "-", "-", "-", "-", "-",
+        "-", "-", "-", "-", "-", "-", "-", "-", "-",
+        "committed", "committed", "-", "-", "-", "committed", "-", "-", "-",
+    ]),
+    ("reverting", &[
+        "reverting", "reverting", "reverting", "-", "-", "-", "-", "-", "-",
+        "-", "-", "-", "-", "-", "-", "-", "-", "-",
+        "-", "-", "-", "-", "-", "-", "-", "fetching", "stuck",
+    ]),
+    ("stuck", &[
+        "stuck", "fetching", "switching", "-", "-", "-", "-", "-", "-",
+        "-", "-", "-", "-", "-", "-", "-", "-", "-",
+        "-", "-", "-", "-", "-", "-", "-", "-", "-",
+    ]),
 ];
 
 #[test]
@@ -325,7 +196,8 @@ fn every_state_takes_every_event_as_the_table_says() {
     assert_eq!(TABLE.len(), states.len());
     for ((name, state), (row, cells)) in states.iter().zip(TABLE) {
         assert_eq!(name, row);
-        for ((event_name, event), want) in events.iter().zip(cells) {
+        assert_eq!(cells.len(), events.len(), "{name}");
+        for ((event_name, event), want) in events.iter().zip(*cells) {
             let before = service(name, state.clone());
             let (after, actions) = before.clone().step(event.clone(), NOW);
             let got = match (after == before, actions.as_slice()) {
@@ -345,14 +217,17 @@ fn every_saved_state_is_resumed_in_its_own_way() {
     let ask = Action::Ask { release: id("new"), generation: 5 };
     let fetch = Action::Stage { release: id("new"), back: false };
     let resting = vec![Action::Ensure, Action::Prune];
-    let wants: [(&str, Vec<Action>); 9] = [
+    let watched = vec![guard(None)];
+    let wants: [(&str, Vec<Action>); 11] = [
         ("fetching", [resting.clone(), vec![Action::Cancel, fetch.clone()]].concat()),
-        ("fetching", vec![Action::Ensure, fetch.clone()]),
-        ("staged", [resting.clone(), vec![ask]].concat()),
-        ("switching", vec![Action::Start]),
+        ("fetching", vec![Action::Ensure, fetch.clone(), guard(None)]),
+        ("fetching", vec![Action::Ensure, fetch.clone(), guard(None)]),
+        ("staged", [resting.clone(), vec![ask], watched.clone()].concat()),
+        ("switching", vec![Action::Start { deadline: NOW.plus_secs(30) }]),
+        ("switching", vec![Action::Start { deadline: NOW.plus_secs(30) }]),
         ("probing", vec![Action::Probe { deadline: NOW.plus_secs(30), interval_secs: 2 }]),
         ("baking", vec![Action::Watch { until: NOW.plus_secs(10), interval_secs: 2 }]),
-        ("fetching", [resting, vec![Action::Cancel, fetch]].concat()),
+        ("fetching", [resting, vec![Action::Cancel, fetch], watched].concat()),
         ("reverting", vec![restore]),
         ("stuck", vec![]),
     ];
@@ -360,7 +235,7 @@ fn every_saved_state_is_resumed_in_its_own_way() {
         let saved = service(name, state);
         let live = match name {
             "idle" => None,
-            "switching" | "probing" | "baking" | "reverting" => Some(id("new")),
+            "switching" | "starting" | "probing" | "baking" | "reverting" => Some(id("new")),
             _ => Some(id("old")),
         };
         let (after, actions) = saved.resume(live, NOW);
@@ -370,10 +245,10 @@ fn every_saved_state_is_resumed_in_its_own_way() {
 
 #[test]
 fn a_switch_cut_before_the_rename_waits_for_a_new_permit() {
-    let saved = service("switching", State::Switching { target: known("new") });
+    let saved = service("switching", State::Switching { target: known("new"), deadline: None });
     let (after, actions) = saved.resume(Some(id("old")), NOW);
     assert_eq!(after.state, State::Staged { target: known("new") });
-    assert_eq!(actions, [Action::Ensure]);
+    assert_eq!(actions, [Action::Ensure, guard(None)]);
     let (_, actions) = after.step(Event::Linked, NOW);
     assert_eq!(actions, [Action::Ask { release: id("new"), generation: 5 }]);
 }
@@ -415,8 +290,7 @@ fn a_live_link_that_the_journal_does_not_know_is_stuck_in_every_state() {
 #[test]
 fn restarting_in_one_state_for_ever_ends() {
     let resume = |name: &str, live: &str| {
-        let state = states().into_iter().find(|(n, _)| *n == name).unwrap().1;
-        let mut machine = service(name, state);
+        let mut machine = service(name, state(name));
         for _ in 0..RESUMES_MAX {
             machine = machine.resume(Some(id(live)), NOW).0;
             assert_eq!(machine.state.name(), name);
@@ -430,8 +304,7 @@ fn restarting_in_one_state_for_ever_ends() {
         assert!(after.failure.unwrap().why.contains("restarted 9 times"));
     }
     let after = resume("fetching", "old");
-    assert_eq!(after.state.name(), "committed");
-    assert_eq!(after.failure.unwrap().step, FailedStep::Stage);
+    assert_eq!((after.held().unwrap().lack, after.failure), (Lack::Agent, None));
 }
 
 #[test]
@@ -480,7 +353,8 @@ fn to_probing() -> Service {
 fn a_release_that_failed_here_is_let_go_before_it_is_tried_again() {
     let failed = Event::Failed { why: "no answer".to_owned() };
     let (machine, actions) = after(to_probing(), [failed, Event::Restored]);
-    assert_eq!((machine.state.clone(), actions), (State::Committed {}, vec![Action::Prune]));
+    let watched = vec![Action::Prune, guard(Some(Verdict::Pass))];
+    assert_eq!((machine.state.clone(), actions), (State::Committed {}, watched));
     let failure = Failure {
         release: id("new"),
         step: FailedStep::Probe,
@@ -595,9 +469,11 @@ fn a_newer_release_waits_for_the_bake_and_then_begins() {
     let (machine, _) = after(to_probing(), [newer, Event::Passed]);
     assert_eq!(machine.state.name(), "baking");
     let (machine, actions) = after(machine, [Event::Passed]);
-    assert_eq!(machine.state, State::Fetching { target: id("next") });
+    assert_eq!(machine.state, State::Fetching { target: id("next"), held: None });
     let stage = Action::Stage { release: id("next"), back: false };
-    assert_eq!(actions, [Action::Prune, Action::Cancel, stage]);
+    let (until, known) = (NOW.plus_secs(10 + 900), Some(Verdict::Pass));
+    let guard = Action::Guard { until, interval_secs: 5, known };
+    assert_eq!(actions, [Action::Prune, Action::Cancel, stage, guard]);
 }
 
 #[test]
@@ -650,21 +526,36 @@ fn a_commit_raises_the_floor_and_forgets_the_failure() {
 }
 
 #[test]
-fn a_committed_release_is_watched_for_a_while_and_its_health_reported() {
+fn a_committed_release_is_watched_for_ever_and_its_health_is_of_now() {
     let (machine, actions) = after(to_probing(), [Event::Passed, Event::Passed]);
     let until = NOW.plus_secs(10 + 900);
-    let guard = |well| Action::Guard { until, interval_secs: 5, well };
-    assert_eq!(actions, [Action::Prune, guard(true)]);
+    let guard = |known| Action::Guard { until, interval_secs: 5, known };
+    let (pass, fail) = (Some(Verdict::Pass), Some(Verdict::Fail));
+    assert_eq!(actions, [Action::Prune, guard(pass)]);
     let (machine, actions) = after(machine, [Event::Ill { why: "500".to_owned() }]);
-    assert_eq!((machine.health, actions), (Verdict::Fail, vec![guard(false)]));
+    assert_eq!((machine.health, actions), (Verdict::Fail, vec![guard(fail)]));
     assert_eq!(machine.failure.as_ref().unwrap().why, "500");
     let (machine, actions) = after(machine, [Event::Well]);
     assert_eq!((machine.health, machine.failure.clone()), (Verdict::Pass, None));
-    assert_eq!(actions, [guard(true)]);
+    assert_eq!(actions, [guard(pass)]);
+    // What a person stopped is neither well nor ill, and that is known from then on.
+    let stopped = Event::Stopped { unit: "shop.service".to_owned() };
+    let (stopped, actions) = after(machine.clone(), [stopped]);
+    assert_eq!((stopped.health, stopped.failure.clone()), (Verdict::Inconclusive, None));
+    assert_eq!(actions, [guard(Some(Verdict::Inconclusive))]);
+    assert_eq!(stopped.stopped.as_deref(), Some("shop.service"));
+    assert_eq!(after(stopped, [Event::Well]).0.stopped, None);
+    // An idle host is looked at now and then, for ever.
     let (_, actions) = machine.clone().step(Event::Well, until);
-    assert_eq!(actions, [], "in the end an idle host has nothing to do");
-    let (_, actions) = machine.resume(Some(id("new")), NOW);
-    assert!(actions.contains(&guard(true)), "goes on after a restart: {actions:?}");
+    let slow = |from: Timestamp, known| {
+        let until = from.plus_secs(86_400);
+        Action::Guard { until, interval_secs: 60, known }
+    };
+    assert_eq!(actions, [slow(until, pass)]);
+    // What was seen before a restart is not known after it.
+    let (again, actions) = machine.resume(Some(id("new")), NOW);
+    assert_eq!(again.health, Verdict::Inconclusive);
+    assert!(actions.contains(&guard(None)), "goes on after a restart: {actions:?}");
 }
 
 #[test]
@@ -703,4 +594,167 @@ fn a_release_that_failed_here_is_nothing_to_go_back_to() {
     assert!(actions.iter().any(|action| {
         matches!(action, Action::Restore { to: Some(to), .. } if to.id == id("older"))
     }));
+}
+
+#[test]
+fn the_deadline_runs_from_the_link_and_survives_a_restart_in_the_switch() {
+    let events = [
+        Event::Wish(wish(5, switch("new"))),
+        Event::Staged(known("new")),
+        Event::Permitted { release: id("new"), generation: 5 },
+    ];
+    let (machine, _) = after(Service { health: Verdict::Pass, ..committed() }, events);
+    assert_eq!(machine.health, Verdict::Inconclusive, "what was seen before is not said of it");
+    let (machine, actions) = after(machine, [Event::Replaced]);
+    let deadline = NOW.plus_secs(30);
+    assert_eq!(actions, [Action::Start { deadline }]);
+    assert_eq!((&machine.running, &machine.previous), (&Some(known("new")), &Some(known("old"))));
+    // The agent starts again ten seconds later: what is left of it is left.
+    let later = NOW.plus_secs(10);
+    let (machine, actions) = machine.resume(Some(id("new")), later);
+    assert_eq!(actions, [Action::Start { deadline }]);
+    let (probing, actions) = machine.clone().step(Event::Switched, later);
+    assert_eq!(actions, [Action::Probe { deadline, interval_secs: 2 }]);
+    assert_eq!(probing.state, State::Probing { target: known("new"), deadline });
+    // What started at the last moment is looked at all the same.
+    let (_, actions) = machine.clone().step(Event::Switched, deadline);
+    let looks = deadline.plus_secs(6);
+    assert_eq!(actions, [Action::Probe { deadline: looks, interval_secs: 2 }]);
+    let late = Event::SwitchFailed { why: "the job did not end".to_owned() };
+    let (back, _) = machine.step(late, deadline);
+    assert_eq!((back.state.name(), back.health), ("reverting", Verdict::Fail));
+}
+
+#[test]
+fn going_back_is_taken_up_at_once_wherever_the_switch_is() {
+    let told = || Event::Wish(wish(6, revert("new", Some("old"))));
+    let hand = || Event::RevertByHand("orders fail".to_owned());
+    let restore = Action::Restore { to: Some(known("old")), probe_secs: 30, interval_secs: 2 };
+    for event in [told(), hand()] {
+        let (back, actions) = service("starting", state("starting")).step(event.clone(), NOW);
+        assert_eq!(actions, [Action::Cancel, restore.clone()], "{event:?}");
+        assert_eq!(back.state.name(), "reverting");
+        // Before the link is known to be replaced, whoever replaces it says what is live.
+        let (asked, actions) = service("switching", state("switching")).step(event.clone(), NOW);
+        assert_eq!((asked.state.name(), actions), ("switching", vec![Action::Interrupt]));
+        let late = Event::Interrupted { live: Some(id("new")) };
+        let (back, actions) = asked.clone().step(late, NOW);
+        assert_eq!(
+            (back.state.name(), actions),
+            ("reverting", vec![Action::Cancel, restore.clone()])
+        );
+        let before = Event::Interrupted { live: Some(id("old")) };
+        let (kept, _) = asked.step(before, NOW);
+        assert_eq!((kept.state, kept.running), (State::Committed {}, Some(known("old"))));
+    }
+    let (asked, _) = service("switching", state("switching")).step(hand(), NOW);
+    let (kept, _) = asked.step(Event::Interrupted { live: Some(id("old")) }, NOW);
+    let failure = kept.failure.clone().unwrap();
+    assert!(failure.reverted && failure.why.contains("orders fail"), "{failure:?}");
+    assert!(kept.refuses(&id("new")), "it does not come back by itself");
+}
+
+fn stuck() -> Service {
+    let failed = Event::Failed { why: "no answer".to_owned() };
+    let not_back = Event::RestoreFailed { why: "no start".to_owned(), back: true };
+    after(to_probing(), [failed, not_back]).0
+}
+
+#[test]
+fn stuck_is_left_only_by_a_start_and_probes_of_what_should_run() {
+    let of = |generation, action, rollout: &str| {
+        let rollout = Some(rollout.parse().unwrap());
+        Event::Wish(Wish { rollout, ..wish(generation, action) })
+    };
+    assert_eq!((stuck().state.name(), stuck().running), ("stuck", Some(known("old"))));
+    // The same release: started and probed, and then only at rest.
+    let again = [of(6, switch("old"), "shop-2"), of(6, revert("new", Some("old")), "shop-2")];
+    for event in again {
+        let (proving, actions) = after(stuck(), [event]);
+        assert_eq!(actions, [Action::Start { deadline: NOW.plus_secs(30) }]);
+        assert_eq!(proving.failure, None, "the old failure does not count again");
+        let (well, _) = after(proving.clone(), [Event::Switched, Event::Passed, Event::Passed]);
+        assert_eq!((well.state.name(), well.health), ("committed", Verdict::Pass));
+        let (ill, actions) = after(proving, [Event::SwitchFailed { why: "no".to_owned() }]);
+        assert_eq!((ill.state.name(), actions), ("stuck", vec![]), "nothing is better");
+        assert_eq!(ill.running, Some(known("old")));
+    }
+    // Another one is brought here meanwhile; where it is let go, what runs is as little proven as before.
+    let (fetching, _) = after(stuck(), [of(6, switch("next"), "shop-2")]);
+    assert_eq!((fetching.state.name(), fetching.failure.clone()), ("fetching", None));
+    let (held, _) = after(fetching, [of(7, Desired::Hold {}, "shop-2")]);
+    assert_eq!(held.state, State::Stuck { cause: StuckCause::Revert, generation: 7 });
+    for action in [Desired::Hold {}, Desired::Stage { release: id("old") }] {
+        assert_eq!(after(stuck(), [of(6, action, "shop-2")]).0.state.name(), "stuck");
+    }
+    // A person's word is no look either.
+    let mut told = stuck();
+    told.suspect();
+    let (probing, actions) = told.resume(Some(id("old")), NOW);
+    assert_eq!(actions, [Action::Probe { deadline: NOW.plus_secs(30), interval_secs: 2 }]);
+    let failed = Event::Failed { why: "no answer".to_owned() };
+    assert_eq!(after(probing, [failed]).0.state.name(), "stuck");
+}
+
+#[test]
+fn a_failure_is_not_news_under_another_rollout() {
+    let of = |generation, rollout: &str| {
+        let rollout = Some(rollout.parse().unwrap());
+        Event::Wish(Wish { rollout, ..wish(generation, switch("old")) })
+    };
+    let ill = Event::Ill { why: "500".to_owned() };
+    let (machine, _) = after(committed(), [of(5, "shop-1"), ill]);
+    let (same, _) = after(machine.clone(), [of(6, "shop-1")]);
+    assert!(same.failure.is_some());
+    assert_eq!(after(machine, [of(6, "shop-2")]).0.failure, None);
+}
+
+#[test]
+fn what_nobody_watched_is_watched_anew() {
+    let later = NOW.plus_secs(500);
+    let (probing, actions) = service("probing", state("probing")).step(Event::Overslept, later);
+    let deadline = later.plus_secs(30);
+    assert_eq!(actions, [Action::Probe { deadline, interval_secs: 2 }]);
+    assert_eq!(probing.state, State::Probing { target: known("new"), deadline });
+    let (_, actions) = service("baking", state("baking")).step(Event::Overslept, later);
+    assert_eq!(actions, [Action::Watch { until: later.plus_secs(10), interval_secs: 2 }]);
+}
+
+#[test]
+fn a_journal_of_an_earlier_agent_is_read() {
+    let json = serde_json::to_value(service("switching", state("switching"))).unwrap();
+    // What is new is left out where it says nothing, so that an agent before this one reads it as well.
+    assert_eq!(json["state"].as_object().unwrap().len(), 2, "{json}");
+    assert!(json.get("unproven").is_none() && json.get("stopped").is_none(), "{json}");
+    let read: Service = serde_json::from_value(json).unwrap();
+    assert_eq!(read, service("switching", state("switching")));
+}
+
+#[test]
+fn what_the_host_lacks_is_no_failure_and_is_tried_again() {
+    let wished = after(committed(), [Event::Wish(wish(5, switch("new")))]).0;
+    let stage = Action::Stage { release: id("new"), back: false };
+    let lacking = Event::StageHeld(held());
+    let (machine, actions) = after(wished, [lacking.clone()]);
+    assert_eq!(actions, [Action::StageAfter(Lack::Room)]);
+    assert_eq!((machine.held(), machine.failure.clone()), (Some(held()), None));
+    assert!(!machine.refuses(&id("new")));
+    // By itself, with a session, with a newer directive: each is a reason to try again.
+    let newer = Event::Wish(wish(6, switch("new")));
+    for event in [Event::StageAgain, Event::Linked, newer] {
+        let (same, actions) = machine.clone().step(event, NOW);
+        assert_eq!((same.held(), actions), (Some(held()), vec![stage.clone()]), "it is still so");
+    }
+    let (machine, _) = after(machine, [Event::Staged(known("new"))]);
+    assert_eq!((machine.state.name(), machine.held()), ("staged", None));
+    // At the last look before the switch as well.
+    let (machine, _) = after(machine, [Event::Permitted { release: id("new"), generation: 5 }]);
+    let (machine, actions) = after(machine, [lacking]);
+    assert_eq!(actions[..1], [Action::StageAfter(Lack::Room)]);
+    assert_eq!((machine.running.clone(), machine.failure.clone()), (Some(known("old")), None));
+    // A pause of the owner holds what is staged.
+    let paused = [Event::Staged(known("new")), Event::Paused(Some("new disk".to_owned()))];
+    let (machine, _) = after(machine, paused);
+    let held = machine.held().unwrap();
+    assert!(held.lack == Lack::Paused && held.why.contains("new disk"), "{held:?}");
 }

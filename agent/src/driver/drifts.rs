@@ -26,7 +26,7 @@ impl Driver {
         let of = |(service, slot): (&ServiceName, &super::Slot)| {
             let running = slot.machine.running.as_ref().map(|known| known.id)?;
             let rests = slot.machine.state.seen().is_at_rest();
-            let asked = rests && !self.outside.allow_drift.contains(service);
+            let asked = rests && !self.outside.settings.now().allow_drift.contains(service);
             asked.then(|| (service.clone(), running))
         };
         let live: Vec<(ServiceName, ReleaseId)> = self.slots.iter().filter_map(of).collect();
@@ -63,14 +63,17 @@ impl Driver {
         }
     }
 
+    /// What was found changed of the live release of a service.
+    pub(super) fn drift_of(&self, service: &ServiceName) -> Option<&str> {
+        let (release, path) = self.drifted.get(service)?;
+        let slot = self.slots.get(service)?;
+        let runs = slot.machine.running.as_ref().is_some_and(|known| known.id == *release);
+        runs.then_some(path.as_str())
+    }
+
     /// What the report says of it, while that release is live.
     pub(super) fn drift_note(&self) -> Option<RefusalNote> {
-        let runs = |service: &ServiceName, release: &ReleaseId| {
-            let slot = self.slots.get(service);
-            slot.and_then(|slot| slot.machine.running.as_ref()).is_some_and(|k| k.id == *release)
-        };
-        let mut drifted = self.drifted.iter();
-        let (_, (_, path)) = drifted.find(|(service, (release, _))| runs(service, release))?;
+        let path = self.drifted.keys().find_map(|service| self.drift_of(service))?;
         Some(RefusalNote { generation: self.floor.generation, code: format!("drifted: {path}") })
     }
 }

@@ -1,14 +1,17 @@
-use std::collections::BTreeSet;
 use std::time::Duration;
 
+use groundswell_common::condition::{Held, Lack, ServiceCondition};
 use groundswell_common::directive::Action as Desired;
 use groundswell_common::report::{HostState, Standing, Verdict};
+use groundswell_common::wire::{Deny, PermitAnswer, PermitRequest};
 use tokio::time::timeout;
 
 use super::*;
 use crate::clock::SteadyClock;
+use crate::config::Settings;
 use crate::fixture::{self, Made, MemoryDepot, directive, release, shop};
 use crate::layout::Layout;
+use crate::live::Live;
 use crate::ports::Units;
 use crate::probe::RealProbes;
 use crate::units::ProcessUnits;
@@ -17,6 +20,7 @@ use crate::units::simulated::SimulatedUnits;
 mod contact;
 mod drifts;
 mod hand;
+mod held;
 mod hooks;
 mod switches;
 
@@ -27,7 +31,7 @@ struct Host {
     dir: tempfile::TempDir,
     depot: Arc<MemoryDepot>,
     units: Arc<dyn Units>,
-    allow_drift: Arc<BTreeSet<ServiceName>>,
+    settings: Live,
     running: Option<Running>,
 }
 
@@ -45,7 +49,7 @@ impl Host {
         let dir = tempfile::tempdir().unwrap();
         let units = units(Layout::new(dir.path()));
         let depot = Arc::new(MemoryDepot::default());
-        Self { dir, depot, units, allow_drift: Arc::default(), running: None }
+        Self { dir, depot, units, settings: Live::fixed(fixture::settings()), running: None }
     }
 
     fn simulated() -> (Self, Arc<SimulatedUnits>) {
@@ -66,9 +70,8 @@ impl Host {
             probes: Arc::new(RealProbes),
             depot: self.depot.clone(),
             clock: Arc::new(SteadyClock::start()),
-            keep_free_bytes: 0,
+            settings: self.settings.clone(),
             program: None,
-            allow_drift: self.allow_drift.clone(),
         };
         let loaded = fixture::loaded();
         let (heard_sender, heard) = mpsc::channel(8);
@@ -102,7 +105,7 @@ impl Host {
         let layout = self.layout();
         let mut machine = crate::journal::load(&layout, &shop()).unwrap().unwrap();
         let State::Staged { target } = machine.state.clone() else { panic!("{machine:?}") };
-        machine.state = State::Switching { target };
+        machine.state = State::Switching { target, deadline: None };
         crate::journal::save(&layout, &shop(), &machine).unwrap();
         layout
     }
@@ -173,6 +176,32 @@ impl Host {
             Ok(found) => found.unwrap().report.services[0].clone(),
             Err(_) => panic!("never {what}: {:?}", report.borrow()),
         }
+    }
+
+    /// Waits until the host says so of what it has and lacks for the service.
+    async fn until_has(
+        &mut self,
+        what: &str,
+        fits: impl Fn(&ServiceCondition) -> bool,
+    ) -> ServiceCondition {
+        let said = &mut self.running().said;
+        let find = |said: &Said| {
+            let condition = said.condition.as_ref()?;
+            condition.services.iter().find(|service| fits(service)).cloned()
+        };
+        let fitting = |said: &Option<Said>| said.as_ref().and_then(find).is_some();
+        let found = timeout(SOON, said.wait_for(fitting)).await.map(|found| found.unwrap().clone());
+        match found {
+            Ok(found) => found.as_ref().and_then(find).unwrap(),
+            Err(_) => panic!("never {what}: {:?}", said.borrow()),
+        }
+    }
+
+    async fn until_held(&mut self, lack: Lack) -> Held {
+        let held = |service: &ServiceCondition| {
+            service.held.as_ref().is_some_and(|held| held.lack == lack)
+        };
+        self.until_has(&format!("{lack:?}"), held).await.held.unwrap()
     }
 
     async fn until_state(&mut self, state: HostState, running: Option<ReleaseId>) -> Standing {
@@ -264,23 +293,17 @@ async fn a_release_is_staged_only_where_a_revert_could_put_back_what_runs() {
     let was = std::fs::read(&changed).unwrap();
     std::fs::write(&changed, "#!/bin/sh\n# edited on the host\n").unwrap();
     host.direct(2, Desired::Stage { release: two.id }, &[&two]).await;
-    let refused = host.until("refused", |s| s.failure.is_some()).await;
-    let failure = refused.failure.unwrap();
-    assert_eq!((failure.release, failure.step), (two.id, FailedStep::Stage));
-    assert!(
-        failure.why.contains("tree/bin/shop of the live release was changed"),
-        "{}",
-        failure.why
-    );
-    assert_eq!((refused.running, host.live()), (Some(one.id), Some(one.id)));
-    // As released again, it goes on; and where the owner of the host says that drift is fine, too.
+    let held = host.until_held(Lack::Drift).await;
+    assert!(held.why.contains("tree/bin/shop of the live release was changed"), "{}", held.why);
+    let standing = host.until_state(HostState::Fetching, Some(one.id)).await;
+    assert_eq!((standing.failure, host.live()), (None, Some(one.id)));
+    // As released again, it goes on by itself; and where the owner of the host says that drift is fine, too.
     std::fs::write(&changed, was).unwrap();
-    host.direct(3, Desired::Hold {}, &[]).await;
-    host.direct(4, Desired::Stage { release: two.id }, &[&two]).await;
     host.until_state(HostState::Staged, Some(one.id)).await;
     host.stop().await;
     std::fs::remove_file(&changed).unwrap();
-    host.allow_drift = Arc::new([shop()].into());
+    let allow_drift = [shop()].into();
+    host.settings = Live::fixed(Settings { allow_drift, ..fixture::settings() });
     host.start().await;
     host.direct(5, Desired::Hold {}, &[]).await;
     host.direct(6, Desired::Stage { release: two.id }, &[&two]).await;
@@ -500,7 +523,7 @@ async fn the_doctor_says_what_is_wrong_and_what_to_do() {
     host.stop().await;
     let config = host.dir.path().join("agent.toml");
     std::fs::write(&config, format!("state_dir = {:?}\n", host.dir.path())).unwrap();
-    let settings = crate::config::load(&config).unwrap();
+    let settings = crate::config::open(&config).unwrap();
     let found = |level: Level, what: &str| {
         let findings = examine(&settings).findings;
         let found = findings.iter().find(|found| found.what.contains(what));
@@ -530,7 +553,7 @@ async fn the_doctor_says_what_is_wrong_and_what_to_do() {
     let full =
         std::fs::read_to_string(&config).unwrap() + "keep_free_bytes = 9223372036854775807\n";
     std::fs::write(&config, full).unwrap();
-    let settings = crate::config::load(&config).unwrap();
+    let settings = crate::config::open(&config).unwrap();
     let full = examine(&settings).findings;
     assert!(full.iter().any(|f| f.level == Level::Bad && f.what.contains("staging must leave")));
 }

@@ -4,6 +4,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use super::*;
+use crate::config::Settings;
+use crate::fixture;
 
 const NEVER: u64 = u64::MAX;
 
@@ -183,7 +185,10 @@ async fn cancelled_work_ends_while_it_waits_for_the_depot() {
 async fn a_rate_limit_holds() {
     let place = place();
     let server = serve(blob(), vec![]);
-    let depot = HttpDepot::new(place.layout.clone(), &server.base, Some(600_000));
+    let bandwidth_bytes_per_sec = Some(600_000);
+    let settings = Settings { bandwidth_bytes_per_sec, ..fixture::settings() };
+    let settings = Some(Live::fixed(settings));
+    let depot = HttpDepot::new(place.layout.clone(), &server.base, settings);
     let (_keep, never) = crate::cancel::switch();
     let began = Instant::now();
     depot.fetch(&Digest::of(&blob()), NEVER, &never).await.unwrap();
@@ -197,4 +202,16 @@ fn only_plain_http_addresses_are_read() {
     for bad in ["https://x:1", "x:1", "http://", "http://user@x:1", "http://x:1/path"] {
         assert!(matches!(authority(bad), Err(FetchError::Address(_))), "{bad}");
     }
+}
+
+#[tokio::test]
+async fn a_depot_that_brings_nothing_is_named_after_a_few_tries_and_what_came_is_kept() {
+    let place = place();
+    let mut acts = vec![Do::Cut(100_000)];
+    acts.extend([Do::Error; 4]);
+    let server = serve(blob(), acts);
+    let error = fetch(&place, &server, NEVER).await.unwrap_err();
+    assert!(matches!(error, FetchError::Status { status, .. } if status == 503), "{error:?}");
+    assert_eq!(fetch(&place, &server, NEVER).await.unwrap(), blob());
+    assert_eq!(server.ranges.lock().unwrap().last(), Some(&100_000));
 }

@@ -8,12 +8,16 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::time::timeout;
 
 use super::*;
+use crate::contact::{self, Contact, Link};
 use crate::fixture::key;
+use crate::layout::Layout;
 
 const SOON: Duration = Duration::from_secs(20);
 
 /// A coordinator of one connection at a time, and the link that connects to it.
 struct Pair {
+    layout: Layout,
+    _dir: tempfile::TempDir,
     listener: TcpListener,
     tls: Arc<groundswell_net::tls::ServerConfig>,
     said: watch::Sender<Option<Said>>,
@@ -26,28 +30,35 @@ fn certificate(
     issuer: &rcgen::Issuer<'_, rcgen::KeyPair>,
     seed: u8,
     name: rcgen::SanType,
-    usage: rcgen::ExtendedKeyUsagePurpose,
+    (usage, begins): (rcgen::ExtendedKeyUsagePurpose, i32),
 ) -> (String, String) {
     let pem = key(seed).to_pem().unwrap().to_string();
     let pair = rcgen::KeyPair::from_pem(&pem).unwrap();
     let mut params = rcgen::CertificateParams::new(Vec::<String>::new()).unwrap();
     params.subject_alt_names = vec![name];
     params.extended_key_usages = vec![usage];
+    params.not_before = rcgen::date_time_ymd(begins, 1, 1);
     (params.signed_by(&pair, issuer).unwrap().pem(), pem)
 }
 
 async fn pair() -> Pair {
+    pair_of(2000).await
+}
+
+/// As [`pair`], the coordinator's certificate beginning with this year.
+async fn pair_of(begins: i32) -> Pair {
     let ca = rcgen::KeyPair::from_pem(&key(9).to_pem().unwrap()).unwrap();
     let mut params = rcgen::CertificateParams::new(Vec::<String>::new()).unwrap();
     params.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
     let authorities = [params.self_signed(&ca).unwrap().der().to_vec()];
     let issuer = rcgen::Issuer::new(params, ca);
     let address = rcgen::SanType::IpAddress("127.0.0.1".parse().unwrap());
-    let server = certificate(&issuer, 8, address, rcgen::ExtendedKeyUsagePurpose::ServerAuth);
+    let server =
+        certificate(&issuer, 8, address, (rcgen::ExtendedKeyUsagePurpose::ServerAuth, begins));
     let id = HostId::of_key(key(7).public().as_bytes());
     let uri = Peer::uri(&"demo".parse().unwrap(), &PeerRole::Agent(id));
     let uri = rcgen::SanType::URI(uri.try_into().unwrap());
-    let own = certificate(&issuer, 7, uri, rcgen::ExtendedKeyUsagePurpose::ClientAuth);
+    let own = certificate(&issuer, 7, uri, (rcgen::ExtendedKeyUsagePurpose::ClientAuth, 2000));
     let tls = server_config(&authorities, &server.0, &server.1, ClientAuth::Required).unwrap();
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let (access, access_receiver) = watch::channel(Access {
@@ -58,14 +69,17 @@ async fn pair() -> Pair {
     let (said, said_receiver) = watch::channel(None);
     let (says, says_receiver) = mpsc::channel(QUEUE_MAX);
     let (heard_sender, heard) = mpsc::channel(QUEUE_MAX);
+    let dir = tempfile::tempdir().unwrap();
+    let layout = Layout::new(dir.path());
     let (access_end, says_end) = (access_receiver, says_receiver);
     tokio::spawn(run(Ends {
         access: access_end,
         says: says_end,
         said: said_receiver,
         heard: heard_sender,
+        notes: Notes::new(&layout),
     }));
-    Pair { listener, tls, said, says, heard, access }
+    Pair { listener, tls, said, says, heard, access, layout, _dir: dir }
 }
 
 type Server = Framed<tokio_rustls::server::TlsStream<TcpStream>>;
@@ -191,4 +205,52 @@ async fn who_is_sent_away_comes_back_no_sooner_than_told() {
     let left = Instant::now();
     drop(pair.accept().await);
     assert!(left.elapsed() >= Duration::from_millis(290), "{:?}", left.elapsed());
+}
+
+/// What a person on the host is told of the connection.
+#[tokio::test]
+async fn how_the_connection_stands_is_noted() {
+    let pair = pair().await;
+    let noted = |want: fn(&Link) -> bool| {
+        let layout = pair.layout.clone();
+        let noted = async move {
+            loop {
+                let contact = contact::load(&layout);
+                if let Some(contact) = contact.filter(|contact| want(&contact.link)) {
+                    return contact;
+                }
+                tokio::task::yield_now().await;
+            }
+        };
+        timeout(SOON, noted)
+    };
+    let down = |link: &Link| matches!(link, Link::Down { why } if why.contains("yet to connect"));
+    let before = noted(down).await.unwrap();
+    let mut server = pair.welcome(20).await;
+    let up = noted(|link| *link == Link::Up {}).await.unwrap();
+    assert!(up.since >= before.since);
+    let why = "the host is not enrolled; enrol it again".to_owned();
+    let farewell = Farewell { why, retry_after_ms: 60_000 };
+    server.send(&ToAgent::Farewell(farewell), SOON).await.unwrap();
+    let down = |link: &Link| matches!(link, Link::Down { why } if why.contains("not enrolled"));
+    assert!(noted(down).await.unwrap().since >= up.since);
+}
+
+#[tokio::test]
+async fn a_clock_that_is_behind_is_named_as_the_cause() {
+    let pair = pair_of(2090).await;
+    let (stream, _) = timeout(SOON, pair.listener.accept()).await.unwrap().unwrap();
+    let acceptor = tokio_rustls::TlsAcceptor::from(pair.tls.clone());
+    assert!(acceptor.accept(stream).await.is_err(), "the agent refuses the certificate");
+    let named = async {
+        loop {
+            if let Some(Contact { link: Link::Down { why }, .. }) = contact::load(&pair.layout)
+                && why.contains("the clock of this host is at least")
+            {
+                return;
+            }
+            tokio::task::yield_now().await;
+        }
+    };
+    timeout(SOON, named).await.unwrap();
 }

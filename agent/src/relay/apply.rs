@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
@@ -31,8 +31,8 @@ const REFUSED: Duration = Duration::from_millis(200);
 /// The listening socket.
 pub(crate) struct Gate {
     listener: UnixListener,
-    /// The one user that is let in.
-    pub(super) user: u32,
+    /// The network side's directory: its owner is the one user that is let in.
+    net: PathBuf,
 }
 
 impl Gate {
@@ -42,21 +42,31 @@ impl Gate {
     /// # Errors
     /// [`Fault`].
     pub(crate) fn open(layout: &Layout, socket: &Path) -> Result<Self, Fault> {
-        let owner = std::fs::metadata(layout.net()).map_err(at("look at", layout.net()))?;
         // One that a killed process left behind.
         durable::remove(socket)?;
         let listener = UnixListener::bind(socket).map_err(at("listen on", socket))?;
         let mode = std::fs::Permissions::from_mode(0o660);
         std::fs::set_permissions(socket, mode).map_err(at("set the mode of", socket))?;
-        Ok(Self { listener, user: owner.uid() })
+        Ok(Self { listener, net: layout.net().to_owned() })
+    }
+
+    /// Who may connect is looked up each time: the directory may be made, or given away, after the start.
+    fn lets_in(&self, user: u32) -> Result<bool, Fault> {
+        let dir = std::fs::metadata(&self.net).map_err(at("look at", &self.net))?;
+        Ok(dir.uid() == user)
     }
 
     async fn accept(&self) -> UnixStream {
         loop {
             match self.listener.accept().await {
                 Ok((stream, _)) => match stream.peer_cred() {
-                    Ok(peer) if peer.uid() == self.user => return stream,
-                    Ok(peer) => tracing::warn!(uid = peer.uid(), "a user that may not connect"),
+                    Ok(peer) => match self.lets_in(peer.uid()) {
+                        Ok(true) => return stream,
+                        Ok(false) => {
+                            tracing::warn!(uid = peer.uid(), "a user that may not connect");
+                        }
+                        Err(fault) => tracing::warn!(error = %chain(&fault), "who may connect?"),
+                    },
                     Err(error) => tracing::warn!(%error, "who connects cannot be told"),
                 },
                 Err(error) => tracing::warn!(%error, "a connection cannot be taken"),

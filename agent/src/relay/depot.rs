@@ -4,10 +4,12 @@
 use std::fs::File;
 use std::io::ErrorKind;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use groundswell_common::Digest;
 use rustix::fs::{FileType, Mode, OFlags};
 use tokio::sync::{mpsc, oneshot, watch};
+use tokio::time::timeout;
 
 use crate::cancel::Cancel;
 use crate::durable::{Fault, at};
@@ -17,6 +19,11 @@ use crate::ports::{Depot, Work};
 
 /// Times that a blob which was brought may be gone before it counts as a failure.
 const MISSING_MAX: u32 = 2;
+
+/// How long a session of the network side may be missing before whoever wants a blob is told.
+const SESSION: Duration = Duration::from_secs(30);
+const AWAY: &str =
+    "the agent's network side does not run; see 'systemctl status groundswell-agent'";
 
 /// What the depot wants of the session under way.
 pub(super) enum Order {
@@ -46,7 +53,7 @@ impl RelayDepot {
     async fn bring(&self, digest: &Digest, limit_bytes: u64) -> Result<File, FetchError> {
         let mut missing = 0;
         loop {
-            let orders = self.orders().await?;
+            let orders = self.orders(digest).await?;
             let number = self.numbers.fetch_add(1, Ordering::Relaxed);
             let (answer, answered) = oneshot::channel();
             let _stop = Stop { orders: &orders, number };
@@ -70,10 +77,12 @@ impl RelayDepot {
     }
 
     /// Waits for a session.
-    async fn orders(&self) -> Result<mpsc::Sender<Order>, FetchError> {
+    async fn orders(&self, digest: &Digest) -> Result<mpsc::Sender<Order>, FetchError> {
         let stands = |session: &Session| session.as_ref().is_some_and(|orders| !orders.is_closed());
         let mut session = self.session.clone();
-        let found = session.wait_for(stands).await.map_err(|_| FetchError::Cancelled)?;
+        let found = timeout(SESSION, session.wait_for(stands)).await;
+        let away = |_| FetchError::Relayed { digest: *digest, why: AWAY.into() };
+        let found = found.map_err(away)?.map_err(|_| FetchError::Cancelled)?;
         found.clone().ok_or(FetchError::Cancelled)
     }
 

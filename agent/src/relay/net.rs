@@ -20,10 +20,12 @@ use tokio::time::{Instant, sleep, sleep_until, timeout};
 use super::message::{BEAT, FETCHES_MAX, Open, SEND, SILENCE, ToApply, ToNet, WHY_MAX_BYTES};
 use crate::access::Keeper;
 use crate::cancel;
+use crate::contact::Notes;
 use crate::fetch::HttpDepot;
 use crate::identity::{Credentials, IdentityError};
 use crate::layout::Layout;
 use crate::link::{self, Heard, QUEUE_MAX, Said, Say};
+use crate::live::Live;
 use crate::ports::Depot as _;
 use crate::text::head;
 
@@ -45,19 +47,20 @@ enum SessionError {
 }
 
 /// Serves the apply side for ever.
-pub(crate) async fn run(layout: Layout, socket: &Path, bytes_per_sec: Option<u64>) {
+pub(crate) async fn run(layout: Layout, socket: &Path, settings: Live) {
     let mut retry = Retry::new(WAITS);
     let mut last_shown = String::new();
     loop {
         let began = Instant::now();
         let ended = match connect(socket).await {
-            Ok(stream) => session(stream, &layout, bytes_per_sec).await,
+            Ok(stream) => session(stream, &layout, settings.clone()).await,
             Err(error) => Err(error.into()),
         };
         let why = ended.err().map_or_else(|| "it closed the socket".to_owned(), |e| chain(&e));
         // The same trouble is said once, not at every try.
         if why != last_shown {
             tracing::warn!(why, "the apply side is away; nothing is asked or fetched meanwhile");
+            Notes::new(&layout).lost(&format!("the apply side is away: {why}"));
             last_shown = why;
         }
         if began.elapsed() > Duration::from_millis(WAITS.cap_ms) {
@@ -74,15 +77,11 @@ async fn connect(socket: &Path) -> Result<UnixStream, NetError> {
     connected.map_err(|source| NetError::Io { peer: peer(), source })
 }
 
-async fn session(
-    stream: UnixStream,
-    layout: &Layout,
-    bytes_per_sec: Option<u64>,
-) -> Result<(), SessionError> {
+async fn session(stream: UnixStream, layout: &Layout, settings: Live) -> Result<(), SessionError> {
     let (mut reader, mut writer) = Framed::new(stream, PEER).split();
     // Anything else is a peer of another version: it closes.
     let Some(ToNet::Open(open)) = reader.recv::<ToNet>(CONNECT).await? else { return Ok(()) };
-    let depot = Arc::new(HttpDepot::new(layout.clone(), &open.blobs, bytes_per_sec));
+    let depot = Arc::new(HttpDepot::new(layout.clone(), &open.blobs, Some(settings)));
     // Dropped with the session, it ends all that was started for it.
     let mut tasks = JoinSet::new();
     let (fetched_sender, mut fetched) = mpsc::channel(FETCHES_MAX);
@@ -129,7 +128,9 @@ fn begin(
     let (said, sayings) = watch::channel(None);
     let (says, asked) = mpsc::channel(QUEUE_MAX);
     let (heard_sender, heard) = mpsc::channel(QUEUE_MAX);
-    tasks.spawn(link::run(link::Ends { access, says: asked, said: sayings, heard: heard_sender }));
+    let notes = Notes::new(layout);
+    let ends = link::Ends { access, says: asked, said: sayings, heard: heard_sender, notes };
+    tasks.spawn(link::run(ends));
     let (fetches, under_way) = (JoinSet::new(), BTreeMap::new());
     let condition = None;
     Ok((Side { root, said, condition, says, depot, fetches, under_way, fetched }, heard))

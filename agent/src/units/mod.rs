@@ -43,9 +43,6 @@ pub(crate) enum UnitError {
     /// A release without a command under the process supervisor.
     #[error("start the service: the release has no command; set [release] command")]
     NoCommand,
-    /// A release without units under systemd.
-    #[error("start the service: the release names no units; set [release] units")]
-    NoUnits,
     /// A unit that the host's configuration does not allow.
     #[error("restart {0}: not allowed here; add it to [services.NAME] units of the agent")]
     NotAllowed(String),
@@ -63,9 +60,29 @@ pub(crate) enum UnitError {
     /// The state directory or /proc failed.
     #[error("supervise the service")]
     Fault(#[from] Fault),
-    /// The bus cannot be reached, or refuses.
+    /// The bus cannot be reached, or is not the way to systemd just now.
     #[error("ask systemd to {verb} {unit}")]
     Bus {
+        /// What was asked.
+        verb: &'static str,
+        /// Of which unit.
+        unit: String,
+        #[source]
+        source: Box<zbus::Error>,
+    },
+    /// An answer that did not come.
+    #[error("ask systemd to {verb} {unit}: no answer within {secs} s; see 'systemctl status dbus'")]
+    Silent {
+        /// What was asked.
+        verb: &'static str,
+        /// Of which unit.
+        unit: String,
+        /// The bound.
+        secs: u64,
+    },
+    /// What systemd itself answered instead of doing it.
+    #[error("ask systemd to {verb} {unit}")]
+    Answer {
         /// What was asked.
         verb: &'static str,
         /// Of which unit.
@@ -83,14 +100,20 @@ pub(crate) enum UnitError {
         /// `failed`, `timeout`, `dependency`, ...
         result: String,
     },
-    /// A job whose end was not heard of.
-    #[error("{verb} {unit}: no result within {secs} s; see 'systemctl list-jobs'")]
-    JobSilent {
-        /// What was asked.
-        verb: &'static str,
-        /// Of which unit.
-        unit: String,
-        /// The bound.
-        secs: u64,
-    },
+}
+
+impl UnitError {
+    /// Whether it says something of the way to systemd, and nothing of a unit.
+    pub(crate) fn is_of_the_bus(&self) -> bool {
+        match self {
+            Self::Bus { .. } | Self::Silent { .. } => true,
+            Self::NoCommand
+            | Self::NotAllowed(_)
+            | Self::Spawn { .. }
+            | Self::Unkillable(_)
+            | Self::Fault(_)
+            | Self::Answer { .. }
+            | Self::Job { .. } => false,
+        }
+    }
 }

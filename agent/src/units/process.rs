@@ -11,8 +11,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use groundswell_common::ServiceName;
+use groundswell_common::condition::ServiceCondition;
 use groundswell_common::limits::FAILURE_TEXT_MAX_BYTES;
-use groundswell_common::manifest::Switch;
+use groundswell_common::manifest::{Manifest, Switch};
 use groundswell_common::wire::Backoff;
 use groundswell_net::Retry;
 use rustix::io::Errno;
@@ -29,7 +30,7 @@ use crate::durable::{self, Access, at};
 use crate::exec::Output;
 use crate::hooks::{HookError, Order};
 use crate::layout::Layout;
-use crate::ports::{Alive, RunSpec, Units, Work};
+use crate::ports::{Alive, Lacking, RunSpec, Since, Units, Work};
 
 /// Time from SIGTERM to SIGKILL, and from SIGKILL to giving up.
 const TERM: Duration = Duration::from_secs(10);
@@ -39,8 +40,12 @@ const SETTLED: Duration = Duration::from_secs(60);
 const CRASHES: Backoff = Backoff { base_ms: 500, cap_ms: 30_000 };
 /// The variable that marks a process as one of this state directory, by the path of its service.
 const MARK: &str = "GROUNDSWELL_SERVICE_DIR";
-/// Output that is kept; above it the file is emptied at the next start.
-const OUTPUT_MAX_BYTES: u64 = 4 * 1024 * 1024;
+/// Output above which the file begins anew, and what is kept of it beside it.
+const OUTPUT_MAX_BYTES: u64 = 2 * 1024 * 1024;
+const OUTPUT_KEPT_BYTES: u64 = 1024 * 1024;
+/// How often its size is looked at, and while it grows by more than it may hold in a second.
+const OUTPUT_LOOK: Duration = Duration::from_secs(1);
+const OUTPUT_HURRY: Duration = Duration::from_millis(10);
 /// Variables that speak to the agent and not to its services.
 const NOT_INHERITED: [&str; 6] = [
     "NOTIFY_SOCKET",
@@ -133,12 +138,14 @@ impl ProcessUnits {
     }
 
     async fn start_service(&self, spec: &RunSpec) -> Result<(), UnitError> {
+        // A release of files alone.
         if spec.command.is_empty() {
-            return Err(UnitError::NoCommand);
+            return Ok(());
         }
         let adopted = self.recorded(&spec.service)?;
         if adopted.is_none() {
             // An agent that was killed between a start and its record left a process that nobody knows.
+            begin_anew(&self.layout.output(&spec.service))?;
             for stray in proc_table::marked(&self.mark(&spec.service)) {
                 tracing::warn!(service = %spec.service, pid = stray.pid, "ends a stray process");
                 end(stray).await?;
@@ -187,7 +194,15 @@ impl Units for ProcessUnits {
         self.restart(spec)
     }
 
-    fn ensure<'a>(&'a self, spec: &'a RunSpec) -> Work<'a, Result<(), UnitError>> {
+    fn start<'a>(&'a self, spec: &'a RunSpec) -> Work<'a, Result<(), UnitError>> {
+        self.ensure(spec, Since::Boot)
+    }
+
+    fn boot(&self) -> Work<'_, Result<String, UnitError>> {
+        Box::pin(std::future::ready(Ok(String::new())))
+    }
+
+    fn ensure<'a>(&'a self, spec: &'a RunSpec, _since: Since) -> Work<'a, Result<(), UnitError>> {
         Box::pin(async move {
             let _turn = self.turn(&spec.service).await;
             if self.keeper(&spec.service).is_some() {
@@ -204,13 +219,24 @@ impl Units for ProcessUnits {
         })
     }
 
+    fn give_up<'a>(&'a self, _spec: &'a RunSpec) -> Work<'a, Option<String>> {
+        let why = "the process neither starts nor ends".to_owned();
+        Box::pin(std::future::ready(Some(why)))
+    }
+
+    fn kill<'a>(&'a self, _spec: &'a RunSpec) -> Work<'a, ()> {
+        // A stop of this supervisor ends with a kill by itself.
+        Box::pin(std::future::ready(()))
+    }
+
     fn alive<'a>(&'a self, spec: &'a RunSpec) -> Work<'a, Result<Alive, UnitError>> {
         let status = self.keeper(&spec.service).map(|keeper| keeper.status.borrow().clone());
         let status = status.unwrap_or_default();
-        let running = status.process.is_some_and(|process| process.runs());
+        let running =
+            spec.command.is_empty() || status.process.is_some_and(|process| process.runs());
         let crashes = status.crashes;
         let hopeless = crashes >= HOPELESS_CRASHES;
-        Box::pin(std::future::ready(Ok(Alive { running, crashes, hopeless })))
+        Box::pin(std::future::ready(Ok(Alive { running, crashes, hopeless, stopped: None })))
     }
 
     fn unit_active<'a>(
@@ -253,6 +279,18 @@ impl Units for ProcessUnits {
         _units: &[String],
     ) -> Result<(), ShippedError> {
         Ok(())
+    }
+
+    fn lacks<'a>(&'a self, _spec: &'a RunSpec) -> Work<'a, Result<Option<Lacking>, UnitError>> {
+        Box::pin(std::future::ready(Ok(None)))
+    }
+
+    fn conditions(&self) -> Work<'_, Result<Vec<ServiceCondition>, UnitError>> {
+        Box::pin(std::future::ready(Ok(Vec::new())))
+    }
+
+    fn runs(&self, manifest: &Manifest) -> bool {
+        !manifest.command.is_empty() || manifest.units.is_empty()
     }
 
     fn switches(&self, switch: Switch) -> bool {
@@ -307,8 +345,10 @@ impl Run {
             };
             self.status.send_modify(|status| status.process = Some(process));
             let mut stopped = self.stopped.clone();
+            let output = self.layout.output(&self.spec.service);
             let how = tokio::select! {
                 how = ended(process, child) => Some(how),
+                () = bounded(&output) => None,
                 () = told(&mut stopped) => None,
             };
             match how {
@@ -381,11 +421,48 @@ impl Run {
             .mode(0o600)
             .open(&path)
             .map_err(at("open", &path))?;
-        if file.metadata().is_ok_and(|meta| meta.len() > OUTPUT_MAX_BYTES) {
-            file.set_len(0).map_err(at("empty", &path))?;
-        }
         Ok(file)
     }
+}
+
+/// Keeps what a service writes within its bound, for as long as it is waited for. The service writes to the file
+/// itself, so that it can outlive the agent.
+async fn bounded(path: &Path) {
+    let mut size = 0;
+    loop {
+        let found = std::fs::metadata(path).map_or(0, |found| found.len());
+        let grew = found.saturating_sub(size) > OUTPUT_KEPT_BYTES;
+        size = found;
+        if found > OUTPUT_MAX_BYTES {
+            size = 0;
+            if let Err(fault) = begin_anew(path) {
+                tracing::warn!(error = %groundswell_common::chain(&fault), "output grows on");
+            }
+        }
+        sleep(if grew { OUTPUT_HURRY } else { OUTPUT_LOOK }).await;
+    }
+}
+
+/// Begins an output file anew; its end is kept beside it.
+fn begin_anew(path: &Path) -> Result<(), durable::Fault> {
+    let mut file = match OpenOptions::new().read(true).write(true).open(path) {
+        Ok(file) => file,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
+        Err(error) => return Err(at("open", path)(error)),
+    };
+    let size = file.metadata().map_err(at("look at", path))?.len();
+    let before = path.with_extension("log.1");
+    let copied =
+        file.seek(SeekFrom::Start(size.saturating_sub(OUTPUT_KEPT_BYTES))).and_then(|_| {
+            let mut kept = OpenOptions::new();
+            kept.write(true).create(true).truncate(true).mode(0o600);
+            std::io::copy(&mut file.by_ref().take(OUTPUT_KEPT_BYTES), &mut kept.open(&before)?)
+        });
+    // On a full disk what is kept is worth less than the room.
+    if let Err(error) = copied {
+        tracing::warn!(%error, "the end of an output is not kept");
+    }
+    file.set_len(0).map_err(at("empty", path))
 }
 
 /// Returns when the keeper is told to stop; when its supervisor is gone, nobody will tell.

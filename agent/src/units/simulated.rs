@@ -5,11 +5,14 @@ use std::path::Path;
 use std::sync::Mutex;
 
 use groundswell_common::ServiceName;
-use groundswell_common::manifest::Switch;
+use groundswell_common::condition::ServiceCondition;
+use groundswell_common::manifest::{Manifest, Switch};
+
+use tokio::sync::watch;
 
 use super::{ShippedError, UnitError};
 use crate::hooks::{HookError, Order};
-use crate::ports::{Alive, RunSpec, Units, Work};
+use crate::ports::{Alive, Lacking, RunSpec, Since, Units, Work};
 
 /// Versions that do not start, and titles of hooks that fail, are in `broken`.
 #[derive(Debug, Default)]
@@ -18,10 +21,28 @@ pub(crate) struct SimulatedUnits {
     /// Verb, version and units of each.
     pub(crate) calls: Mutex<Vec<String>>,
     pub(crate) crashes: Mutex<u64>,
+    /// Versions whose start does not end by itself.
+    pub(crate) hang: Mutex<BTreeSet<String>>,
+    /// Whether the way to the supervisor is missing.
+    pub(crate) away: watch::Sender<bool>,
+    /// What the host lacks to start a version.
+    pub(crate) lacking: Mutex<Option<(String, Lacking)>>,
+    /// A unit that somebody stopped.
+    pub(crate) stopped: Mutex<Option<String>>,
 }
 
 impl SimulatedUnits {
-    fn start(&self, verb: &str, spec: &RunSpec) -> Result<(), UnitError> {
+    async fn run(&self, verb: &'static str, spec: &RunSpec) -> Result<(), UnitError> {
+        let mut away = self.away.subscribe();
+        drop(away.wait_for(|away| !away).await);
+        let told = self.told(verb, spec);
+        if self.hang.lock().unwrap().contains(spec.version.as_str()) {
+            std::future::pending::<()>().await;
+        }
+        told
+    }
+
+    fn told(&self, verb: &str, spec: &RunSpec) -> Result<(), UnitError> {
         let units: String = spec.units.iter().map(|unit| format!(" {unit}")).collect();
         self.calls.lock().unwrap().push(format!("{verb} {}{units}", spec.version));
         if self.broken.lock().unwrap().contains(spec.version.as_str()) {
@@ -34,24 +55,49 @@ impl SimulatedUnits {
 
 impl Units for SimulatedUnits {
     fn restart<'a>(&'a self, spec: &'a RunSpec) -> Work<'a, Result<(), UnitError>> {
-        Box::pin(std::future::ready(self.start("restart", spec)))
+        Box::pin(self.run("restart", spec))
     }
 
     fn reload<'a>(&'a self, spec: &'a RunSpec) -> Work<'a, Result<(), UnitError>> {
-        Box::pin(std::future::ready(self.start("reload", spec)))
+        Box::pin(self.run("reload", spec))
     }
 
-    fn ensure<'a>(&'a self, spec: &'a RunSpec) -> Work<'a, Result<(), UnitError>> {
-        Box::pin(std::future::ready(self.start("ensure", spec)))
+    fn start<'a>(&'a self, spec: &'a RunSpec) -> Work<'a, Result<(), UnitError>> {
+        Box::pin(self.run("start", spec))
+    }
+
+    fn boot(&self) -> Work<'_, Result<String, UnitError>> {
+        Box::pin(std::future::ready(Ok(String::new())))
+    }
+
+    fn ensure<'a>(&'a self, spec: &'a RunSpec, _since: Since) -> Work<'a, Result<(), UnitError>> {
+        Box::pin(self.run("ensure", spec))
     }
 
     fn stop<'a>(&'a self, spec: &'a RunSpec) -> Work<'a, Result<(), UnitError>> {
-        Box::pin(std::future::ready(self.start("stop", spec).or(Ok(()))))
+        Box::pin(async move { self.run("stop", spec).await.or(Ok(())) })
+    }
+
+    fn give_up<'a>(&'a self, spec: &'a RunSpec) -> Work<'a, Option<String>> {
+        self.calls.lock().unwrap().push(format!("give up {}", spec.version));
+        let why = "the job did not end".to_owned();
+        Box::pin(std::future::ready((!*self.away.borrow()).then_some(why)))
+    }
+
+    fn kill<'a>(&'a self, spec: &'a RunSpec) -> Work<'a, ()> {
+        self.calls.lock().unwrap().push(format!("kill {}", spec.version));
+        self.hang.lock().unwrap().clear();
+        Box::pin(std::future::ready(()))
     }
 
     fn alive<'a>(&'a self, _spec: &'a RunSpec) -> Work<'a, Result<Alive, UnitError>> {
-        let crashes = *self.crashes.lock().unwrap();
-        Box::pin(std::future::ready(Ok(Alive { running: true, crashes, hopeless: false })))
+        let (crashes, stopped) =
+            (*self.crashes.lock().unwrap(), self.stopped.lock().unwrap().clone());
+        let running = stopped.is_none();
+        let alive = Alive { running, crashes, hopeless: false, stopped };
+        let silent =
+            UnitError::Silent { verb: "look at", unit: "shop.service".to_owned(), secs: 0 };
+        Box::pin(std::future::ready(if *self.away.borrow() { Err(silent) } else { Ok(alive) }))
     }
 
     fn unit_active<'a>(
@@ -84,6 +130,20 @@ impl Units for SimulatedUnits {
         _units: &[String],
     ) -> Result<(), ShippedError> {
         Ok(())
+    }
+
+    fn lacks<'a>(&'a self, spec: &'a RunSpec) -> Work<'a, Result<Option<Lacking>, UnitError>> {
+        let lacking = self.lacking.lock().unwrap().clone();
+        let lacking = lacking.filter(|(version, _)| version == spec.version.as_str());
+        Box::pin(std::future::ready(Ok(lacking.map(|(_, held)| held))))
+    }
+
+    fn conditions(&self) -> Work<'_, Result<Vec<ServiceCondition>, UnitError>> {
+        Box::pin(std::future::ready(Ok(Vec::new())))
+    }
+
+    fn runs(&self, _manifest: &Manifest) -> bool {
+        true
     }
 
     fn switches(&self, _switch: Switch) -> bool {

@@ -1,102 +1,148 @@
-//! Asks systemd over D-Bus to restart units that this host's configuration allows. The one file that names
-//! zbus. The bus is connected to when it is first needed.
+//! Asks systemd over D-Bus to restart units that this host's configuration allows. Jobs are waited for until
+//! they end; for how long, whoever asked decides. A bus that breaks meanwhile is connected to again.
 
-use std::collections::{BTreeMap, BTreeSet};
+mod bus;
+
+use std::collections::BTreeMap;
 use std::num::NonZeroUsize;
 use std::path::Path;
-use std::time::Duration;
+use std::process::Stdio;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 use futures_util::StreamExt as _;
-use groundswell_common::manifest::Switch;
-use groundswell_common::{ServiceName, chain};
-use serde::Serialize;
-use tokio::sync::Mutex;
-use tokio::time::timeout;
-use zbus::message::Type;
-use zbus::zvariant::DynamicType;
-use zbus::{
-    Connection, MatchRule, Message, MessageStream, ObjectPath, OwnedObjectPath, OwnedVariant,
+use groundswell_common::condition::{
+    Lack, ServiceCondition, UNITS_LISTED_MAX, UnitCondition, UnitLoad,
 };
+use groundswell_common::manifest::{Manifest, Switch};
+use groundswell_common::{ServiceName, chain};
+use tokio::time::{sleep, timeout};
+use zbus::message::Type;
+use zbus::{MatchRule, MessageStream, ObjectPath, OwnedObjectPath};
 
-use super::log::last_lines;
+use self::bus::{Bus, MANAGER, SYSTEMD, Unit};
+use super::log::{Run, last_lines};
 use super::{HOPELESS_CRASHES, ShippedError, UnitError, named, shipped};
+use crate::clock::wall;
 use crate::hooks::{HookError, Order};
-use crate::ports::{Alive, RunSpec, Units, Work};
+use crate::live::Live;
+use crate::ports::{Alive, Lacking, RunSpec, Since, Units, Work};
 
-const SYSTEMD: &str = "org.freedesktop.systemd1";
-const MANAGER_PATH: &str = "/org/freedesktop/systemd1";
-const MANAGER: &str = "org.freedesktop.systemd1.Manager";
-const UNIT: &str = "org.freedesktop.systemd1.Unit";
-const SERVICE: &str = "org.freedesktop.systemd1.Service";
-const PROPERTIES: &str = "org.freedesktop.DBus.Properties";
-/// Longest job: systemd's default start time-out is 90 s, its stop time-out as much again.
-const JOB: Duration = Duration::from_secs(300);
-const CALL: Duration = Duration::from_secs(30);
+/// A hook's own time-out is at most 240 s, and its unit's comes after it.
+const HOOK: Duration = Duration::from_secs(330);
 /// Signals that may wait: jobs of other units end meanwhile, too.
 const SIGNALS_MAX: usize = 256;
+/// A job whose end was not signalled for this long is looked at.
+const LOOK: Duration = Duration::from_secs(5);
+/// The longest that users are looked up, and the code by which `getent` says that there is no such user.
+const GETENT: Duration = Duration::from_secs(5);
+const GETENT_UNKNOWN: i32 = 2;
+/// Waits between two tries to reach the bus, from the first to the longest.
+const AGAIN: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(2));
 
 /// The systemd supervisor of one agent.
 #[derive(Debug)]
 pub(crate) struct SystemdUnits {
-    allowed: BTreeMap<ServiceName, Vec<String>>,
-    /// Services whose releases bring their units.
-    shipped: BTreeSet<ServiceName>,
-    bus: Mutex<Option<Connection>>,
+    settings: Live,
+    bus: Bus,
+    /// What is waited for, by unit.
+    waits: Mutex<BTreeMap<String, Wait>>,
+    /// The run of each unit that was asked for last.
+    runs: Mutex<BTreeMap<String, Run>>,
+}
+
+/// One job that is waited for.
+#[derive(Clone, Debug)]
+struct Wait {
+    verb: &'static str,
+    since: Instant,
+    /// Its number, once systemd has told it.
+    job: Option<u32>,
+    /// Why systemd cannot be asked now.
+    away: Option<String>,
+}
+
+/// Takes the note of a wait away, however it ends.
+struct Noted<'a> {
+    units: &'a SystemdUnits,
+    unit: &'a str,
+}
+
+impl Drop for Noted<'_> {
+    fn drop(&mut self) {
+        self.units.waits().remove(self.unit);
+    }
+}
+
+impl Noted<'_> {
+    fn change(&self, change: impl FnOnce(&mut Wait)) {
+        if let Some(wait) = self.units.waits().get_mut(self.unit) {
+            change(wait);
+        }
+    }
 }
 
 impl SystemdUnits {
-    pub(crate) fn new(
-        allowed: BTreeMap<ServiceName, Vec<String>>,
-        shipped: BTreeSet<ServiceName>,
-    ) -> Self {
-        Self { allowed, shipped, bus: Mutex::new(None) }
+    pub(crate) fn new(settings: Live) -> Self {
+        Self { settings, bus: Bus::default(), waits: Mutex::default(), runs: Mutex::default() }
+    }
+
+    fn waits(&self) -> MutexGuard<'_, BTreeMap<String, Wait>> {
+        self.waits.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn check(&self, spec: &RunSpec) -> Result<(), UnitError> {
-        match self.refused_unit(&spec.service, &spec.units) {
-            Some(unit) => Err(UnitError::NotAllowed(unit)),
-            None if spec.units.is_empty() => Err(UnitError::NoUnits),
-            None => Ok(()),
-        }
+        let refused = self.refused_unit(&spec.service, &spec.units);
+        refused.map_or(Ok(()), |unit| Err(UnitError::NotAllowed(unit)))
     }
 
-    /// The bus, connected anew when the last connection broke.
-    async fn bus(&self) -> Result<Connection, UnitError> {
-        let mut held = self.bus.lock().await;
-        if let Some(bus) = held.as_ref() {
-            return Ok(bus.clone());
-        }
-        let failed = |source| bus_error("reach the bus for", "systemd", source);
-        let bus = Connection::system().await.map_err(failed)?;
-        // Without a subscription systemd sends no signals, and the end of a job goes unheard.
-        bus.call_method(Some(SYSTEMD), MANAGER_PATH, Some(MANAGER), "Subscribe", &())
-            .await
-            .map_err(|source| bus_error("subscribe to", "systemd", source))?;
-        *held = Some(bus.clone());
-        Ok(bus)
-    }
-
-    /// Runs one job to its end: RestartUnit, ReloadUnit, StartUnit or StopUnit.
+    /// Runs one job to its end: RestartUnit, ReloadUnit, StartUnit or StopUnit. Only what systemd says of it ends
+    /// it; a bus that cannot be reached is asked again.
     async fn job(&self, verb: &'static str, unit: &str) -> Result<(), UnitError> {
-        let bus = self.bus().await?;
-        if verb != "StopUnit" {
-            self.forget_starts(&bus, unit).await;
+        let wait = Wait { verb, since: Instant::now(), job: None, away: None };
+        self.waits().insert(unit.to_owned(), wait);
+        let noted = Noted { units: self, unit };
+        let (mut before, mut pause) = (None, AGAIN.0);
+        loop {
+            let error = match self.job_once((verb, unit), &mut before, &noted).await {
+                Err(error) if error.is_of_the_bus() => error,
+                // What systemd does not have does not run.
+                Err(error) if verb == "StopUnit" && bus::is_not_loaded(&error) => return Ok(()),
+                ended => return ended,
+            };
+            self.bus.forget().await;
+            tracing::debug!(verb, unit, error = %chain(&error), "asks systemd again");
+            noted.change(|wait| wait.away = Some(chain(&error)));
+            sleep(pause).await;
+            pause = (pause * 2).min(AGAIN.1);
         }
-        let ran = self.job_on(&bus, verb, unit).await;
-        if matches!(ran, Err(UnitError::Bus { .. } | UnitError::JobSilent { .. })) {
-            // Perhaps the bus has gone: the next job connects again.
-            *self.bus.lock().await = None;
-        }
-        ran
     }
 
-    async fn job_on(
+    /// One try. `before` is the start of the unit that was the newest when it was asked first.
+    async fn job_once(
         &self,
-        bus: &Connection,
-        verb: &'static str,
-        unit: &str,
+        (verb, unit): (&'static str, &str),
+        before: &mut Option<Vec<u8>>,
+        noted: &Noted<'_>,
     ) -> Result<(), UnitError> {
-        let failed = |source| bus_error(verb, unit, source);
+        if verb == "StartUnit" || verb == "RestartUnit" {
+            let found = self.bus.unit(unit).await?;
+            let newest: Vec<u8> = found.of_unit("InvocationID").await?;
+            let busy = found.job().await? != 0;
+            match before {
+                None => {
+                    self.note_run(unit, &newest);
+                    *before = Some(newest);
+                }
+                // The bus broke once systemd was asked, and it did what was asked, or is at it.
+                Some(before) if busy || *before != newest => return settle(&found, verb).await,
+                Some(_) => {}
+            }
+        }
+        if verb != "StopUnit" {
+            self.forget_starts(unit).await;
+        }
+        let failed = |source| bus::error(verb, unit, source);
         let rule = MatchRule::builder()
             .msg_type(Type::Signal)
             .sender(SYSTEMD)
@@ -105,71 +151,114 @@ impl SystemdUnits {
             .build()
             .map_err(failed)?;
         // Listening first: the job may end before its number is known here.
-        let ends = MessageStream::for_match_rule(rule, bus, NonZeroUsize::new(SIGNALS_MAX))
-            .await
-            .map_err(failed)?;
-        let answer = ask(bus, (verb, unit), &(unit, "replace")).await?;
+        let connection = self.bus.connection().await?;
+        let ends = MessageStream::for_match_rule(rule, &connection, NonZeroUsize::new(SIGNALS_MAX));
+        let ends = ends.await.map_err(failed)?;
+        let answer = self.bus.ask((verb, unit), &(unit, "replace")).await?;
         let job: OwnedObjectPath = answer.body().deserialize().map_err(failed)?;
-        let silent = || UnitError::JobSilent { verb, unit: unit.to_owned(), secs: JOB.as_secs() };
-        let result = timeout(JOB, job_result(ends, &job)).await.map_err(|_| silent())?;
-        let Some(result) = result else { return Err(silent()) };
-        if result == "done" || (verb == "StopUnit" && result == "skipped") {
-            return Ok(());
+        let number = job.as_str().rsplit('/').next().and_then(|number| number.parse().ok());
+        noted.change(|wait| (wait.job, wait.away) = (number, None));
+        match self.job_end(ends, &job, unit).await? {
+            Some(result) => judge(verb, unit, result),
+            None => settle(&self.bus.unit(unit).await?, verb).await,
         }
-        Err(UnitError::Job { verb, unit: unit.to_owned(), result })
+    }
+
+    /// Notes which run of a unit ends with the one that is asked for now.
+    fn note_run(&self, unit: &str, before: &[u8]) {
+        let before = before.iter().map(|byte| format!("{byte:02x}")).collect();
+        let run = Run { since_secs: wall().as_secs(), before };
+        self.runs.lock().unwrap_or_else(PoisonError::into_inner).insert(unit.to_owned(), run);
+    }
+
+    /// What the runs wrote that these units are in. Of one that an agent before this one asked for, nothing is
+    /// known but how long a host may have been up.
+    async fn said(&self, units: &[String]) -> String {
+        let mut runs = Vec::new();
+        for unit in units {
+            let noted = self.runs.lock().unwrap_or_else(PoisonError::into_inner).get(unit).cloned();
+            let run = match noted {
+                Some(run) => run,
+                None => self.run_of(unit).await,
+            };
+            runs.push((unit.clone(), run));
+        }
+        last_lines(&runs).await
+    }
+
+    /// The run that a unit is in, by the time of its start; where that is not known, one that begins now.
+    async fn run_of(&self, name: &str) -> Run {
+        let since_us = match self.bus.unit(name).await {
+            Ok(unit) => unit.of_unit::<u64>("InactiveExitTimestamp").await.unwrap_or_default(),
+            Err(_) => 0,
+        };
+        let since_secs = if since_us == 0 { wall().as_secs() } else { since_us / 1_000_000 };
+        Run { since_secs, before: String::new() }
+    }
+
+    /// How the job ended, once its own removal is signalled; `None` where it has ended without a signal.
+    async fn job_end(
+        &self,
+        mut ends: MessageStream,
+        job: &OwnedObjectPath,
+        unit: &str,
+    ) -> Result<Option<String>, UnitError> {
+        let failed = |source| bus::error("wait for", unit, source);
+        loop {
+            let Ok(message) = timeout(LOOK, ends.next()).await else {
+                if self.bus.unit(unit).await?.job().await? == 0 {
+                    return Ok(None);
+                }
+                continue;
+            };
+            let gone = || {
+                zbus::Error::InputOutput(std::sync::Arc::new(std::io::ErrorKind::BrokenPipe.into()))
+            };
+            let message = message.ok_or_else(gone).and_then(|message| message).map_err(failed)?;
+            let body = message.body();
+            let removed: Result<(u32, ObjectPath<'_>, &str, &str), _> = body.deserialize();
+            if let Ok((_, path, _, result)) = removed
+                && path == job.as_ref()
+            {
+                return Ok(Some(result.to_owned()));
+            }
+        }
     }
 
     /// Lets systemd read its units again, where the release that is live may have brought others.
     async fn reread(&self, spec: &RunSpec) -> Result<(), UnitError> {
-        if !self.shipped.contains(&spec.service) {
+        if !self.settings.now().shipped_units.contains(&spec.service) {
             return Ok(());
         }
-        ask(&self.bus().await?, ("Reload", "units"), &()).await.map(drop)
+        let mut pause = AGAIN.0;
+        loop {
+            match self.bus.ask(("Reload", "units"), &()).await {
+                Err(error) if error.is_of_the_bus() => sleep(pause).await,
+                answer => return answer.map(drop),
+            }
+            pause = (pause * 2).min(AGAIN.1);
+        }
     }
 
     /// What another release used up of the unit's start limit, or a person, is not held against the start that
     /// comes, which may be the way back. Whether it was used up cannot be told beforehand, nor always afterwards.
-    async fn forget_starts(&self, bus: &Connection, unit: &str) {
-        if let Err(error) = ask(bus, ("ResetFailedUnit", unit), &(unit,)).await {
+    async fn forget_starts(&self, unit: &str) {
+        if let Err(error) = self.bus.ask(("ResetFailedUnit", unit), &(unit,)).await {
             // A unit that is not loaded was not started.
             tracing::debug!(unit, error = %chain(&error), "starts are not forgotten");
         }
     }
 
-    async fn property(
-        &self,
-        bus: &Connection,
-        unit: &str,
-        interface: &str,
-        name: &'static str,
-    ) -> Result<Option<String>, UnitError> {
-        let value = self.raw_property(bus, unit, interface, name).await?;
-        Ok(String::try_from(value).ok())
-    }
-
-    async fn raw_property(
-        &self,
-        bus: &Connection,
-        unit: &str,
-        interface: &str,
-        name: &'static str,
-    ) -> Result<OwnedVariant, UnitError> {
-        let failed = |source| bus_error(name, unit, source);
-        let loaded = bus
-            .call_method(Some(SYSTEMD), MANAGER_PATH, Some(MANAGER), "LoadUnit", &(unit,))
-            .await
-            .map_err(failed)?;
-        let path: OwnedObjectPath = loaded.body().deserialize().map_err(failed)?;
-        let got = bus
-            .call_method(Some(SYSTEMD), &path, Some(PROPERTIES), "Get", &(interface, name))
-            .await
-            .map_err(failed)?;
-        got.body().deserialize().map_err(failed)
-    }
-
     async fn state(&self, unit: &str) -> Result<String, UnitError> {
-        let bus = self.bus().await?;
-        Ok(self.property(&bus, unit, UNIT, "ActiveState").await?.unwrap_or_default())
+        let state = self.bus.unit(unit).await?.of_unit("ActiveState").await;
+        self.bus.heed(state).await
+    }
+
+    async fn load(&self, unit: &str) -> Result<UnitLoad, UnitError> {
+        // Of a template only instances can be looked at.
+        let instance = unit.replace("@.", "@groundswell.");
+        let found = load(&self.bus.unit(&instance).await?).await;
+        self.bus.heed(found).await
     }
 
     async fn active(&self, unit: &str) -> Result<bool, UnitError> {
@@ -177,31 +266,29 @@ impl SystemdUnits {
     }
 
     async fn all_alive(&self, spec: &RunSpec) -> Result<Alive, UnitError> {
-        let bus = self.bus().await?;
-        let (mut running, mut crashes, mut hopeless) = (true, 0_u64, false);
-        for unit in &spec.units {
-            let state = self.state(unit).await?;
-            running &= state == "active";
-            // A unit that systemd starts again by itself is "activating" meanwhile.
-            hopeless |= state == "failed";
-            let restarts = self.raw_property(&bus, unit, SERVICE, "NRestarts").await?;
-            let restarts = u64::from(u32::try_from(restarts).unwrap_or(0));
-            hopeless |= restarts >= HOPELESS_CRASHES;
-            crashes += restarts;
+        let mut all = Alive { running: true, crashes: 0, hopeless: false, stopped: None };
+        for name in &spec.units {
+            let unit = self.bus.unit(name).await?;
+            let one = self.bus.heed(alive(&unit).await).await?;
+            all.running &= one.running;
+            all.hopeless |= one.hopeless;
+            all.crashes += one.crashes;
+            all.stopped = all.stopped.or(one.stopped);
         }
-        Ok(Alive { running, crashes, hopeless })
+        Ok(all)
     }
 
     /// How units ended that do not run, a line each: the journal may not have it yet.
     async fn ends(&self, spec: &RunSpec) -> String {
         let mut lines = String::new();
-        let Ok(bus) = self.bus().await else { return lines };
-        for unit in &spec.units {
-            let result = self.property(&bus, unit, SERVICE, "Result").await.ok().flatten();
-            let Some(result) = result.filter(|result| result != "success") else { continue };
-            let status = self.raw_property(&bus, unit, SERVICE, "ExecMainStatus").await.ok();
-            let status = status.and_then(|status| i32::try_from(status).ok()).unwrap_or_default();
-            lines.push_str(&format!("\n{unit}: {result}, status {status}"));
+        for name in spec.units.iter().filter(|name| is_service(name)) {
+            let Ok(unit) = self.bus.unit(name).await else { return lines };
+            let Ok(result) = unit.of_service::<String>("Result").await else { continue };
+            if result == "success" {
+                continue;
+            }
+            let status = unit.of_service::<i32>("ExecMainStatus").await.unwrap_or_default();
+            lines.push_str(&format!("\n{name}: {result}, status {status}"));
         }
         lines
     }
@@ -212,42 +299,156 @@ impl SystemdUnits {
         }
         Ok(())
     }
+
+    /// Stops what this agent may stop: what the configuration no longer allows is not its own.
+    async fn stop_allowed(&self, spec: &RunSpec) -> Result<(), UnitError> {
+        for unit in &spec.units {
+            match self.refused_unit(&spec.service, std::slice::from_ref(unit)) {
+                None => self.job("StopUnit", unit).await?,
+                Some(unit) => tracing::warn!(unit, "is no longer allowed here, and is left alone"),
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes back a job that does not end, and says what it waited for; `None` where all that is missing is the bus.
+    async fn take_back(&self, spec: &RunSpec) -> Option<String> {
+        let waits = self.waits().clone();
+        let mut of_spec = waits.iter().filter(|(unit, _)| spec.units.contains(unit));
+        let (unit, wait) = of_spec.next()?;
+        if wait.away.is_some() {
+            return None;
+        }
+        // Who asked for a job may take it back; after a restart of the agent the next job replaces it.
+        if let Some(job) = wait.job
+            && let Err(error) = self.bus.ask(("CancelJob", unit), &(job,)).await
+        {
+            tracing::debug!(unit, error = %chain(&error), "a job is not taken back");
+        }
+        let (verb, secs) = (wait.verb, wait.since.elapsed().as_secs());
+        let state = self.state(unit).await.unwrap_or_else(|_| "unknown".to_owned());
+        Some(format!(
+            "{verb} {unit}: the job did not end within {secs} s and was taken back, the unit is {state}; \
+             see 'systemctl status {unit}'"
+        ))
+    }
+
+    /// Ends what does not obey its stop. Nothing else may be killed.
+    async fn kill_stopping(&self, spec: &RunSpec) {
+        for unit in &spec.units {
+            if self.state(unit).await.is_ok_and(|state| state == "deactivating") {
+                tracing::warn!(unit, "does not stop, and is killed");
+                if let Err(error) = self.bus.ask(("KillUnit", unit), &(unit, "all", SIGKILL)).await
+                {
+                    tracing::warn!(unit, error = %chain(&error), "is not killed");
+                }
+            }
+        }
+    }
 }
+
+const SIGKILL: i32 = 9;
 
 /// The unit in which the hooks of a service run.
 pub(crate) fn hook_unit(service: &ServiceName) -> String {
     format!("groundswell-hook@{service}.service")
 }
 
-/// One call of systemd's manager, with its bound; `verb` and `unit` are for people, too.
-async fn ask<B: Serialize + DynamicType + Sync>(
-    bus: &Connection,
-    (verb, unit): (&'static str, &str),
-    body: &B,
-) -> Result<Message, UnitError> {
-    let answer = bus.call_method(Some(SYSTEMD), MANAGER_PATH, Some(MANAGER), verb, body);
-    let late = || UnitError::JobSilent { verb, unit: unit.to_owned(), secs: CALL.as_secs() };
-    let answered = timeout(CALL, answer).await.map_err(|_| late())?;
-    answered.map_err(|source| bus_error(verb, unit, source))
+fn is_service(unit: &str) -> bool {
+    unit.ends_with(".service")
 }
 
-/// How the job ended, once its own removal is signalled.
-async fn job_result(mut ends: MessageStream, job: &OwnedObjectPath) -> Option<String> {
-    while let Some(message) = ends.next().await {
-        let Ok(message) = message else { continue };
-        let body = message.body();
-        let removed: Result<(u32, ObjectPath<'_>, &str, &str), _> = body.deserialize();
-        if let Ok((_, path, _, result)) = removed
-            && path == job.as_ref()
-        {
-            return Some(result.to_owned());
-        }
+fn judge(verb: &'static str, unit: &str, result: String) -> Result<(), UnitError> {
+    if result == "done" || (verb == "StopUnit" && result == "skipped") {
+        return Ok(());
     }
-    None
+    Err(UnitError::Job { verb, unit: unit.to_owned(), result })
 }
 
-fn bus_error(verb: &'static str, unit: &str, source: zbus::Error) -> UnitError {
-    UnitError::Bus { verb, unit: unit.to_owned(), source: Box::new(source) }
+/// Waits until the unit has no job, and says by its state how the last one ended: its own word was not heard.
+async fn settle(unit: &Unit<'_>, verb: &'static str) -> Result<(), UnitError> {
+    while unit.job().await? != 0 {
+        sleep(AGAIN.1).await;
+    }
+    let state: String = unit.of_unit("ActiveState").await?;
+    let result = if state == "failed" || state == "activating" { "failed" } else { "done" };
+    judge(verb, unit.name, result.to_owned())
+}
+
+/// How one unit is doing.
+async fn alive(unit: &Unit<'_>) -> Result<Alive, UnitError> {
+    let state: String = unit.of_unit("ActiveState").await?;
+    let crashes = match is_service(unit.name) {
+        true => u64::from(unit.of_service::<u32>("NRestarts").await?),
+        false => 0,
+    };
+    let (active, failed) = (state == "active" || state == "reloading", state == "failed");
+    let done = state == "inactive" && has_done_its_work(unit).await?;
+    let stopped = (state == "inactive" && !done).then(|| unit.name.to_owned());
+    // A unit that systemd starts again by itself is "activating" meanwhile.
+    let hopeless = failed || crashes >= HOPELESS_CRASHES;
+    Ok(Alive { running: active || done, crashes, hopeless, stopped })
+}
+
+/// Whether systemd could start the unit.
+async fn load(unit: &Unit<'_>) -> Result<UnitLoad, UnitError> {
+    let state: String = unit.of_unit("LoadState").await?;
+    Ok(match state.as_str() {
+        "loaded" | "merged" if unit.of_unit::<bool>("NeedDaemonReload").await? => {
+            UnitLoad::NeedsReload
+        }
+        "loaded" | "merged" => UnitLoad::Loaded,
+        "masked" => UnitLoad::Masked,
+        "not-found" => UnitLoad::NotFound,
+        _ => UnitLoad::Faulty,
+    })
+}
+
+/// What the host lacks to start the unit.
+async fn lacks(unit: &Unit<'_>) -> Result<Option<Lacking>, UnitError> {
+    let name = unit.name;
+    let why = match load(unit).await? {
+        UnitLoad::Loaded | UnitLoad::NeedsReload => return missing_user(unit).await,
+        UnitLoad::NotFound => {
+            format!("unit {name} is not on this host; install it, then 'systemctl daemon-reload'")
+        }
+        UnitLoad::Masked => {
+            format!("unit {name} is masked on this host; 'systemctl unmask {name}'")
+        }
+        UnitLoad::Faulty => {
+            format!("systemd cannot read unit {name}; see 'systemctl status {name}'")
+        }
+    };
+    Ok(Some(Lacking { lack: Lack::UnitNotLoaded, why }))
+}
+
+/// A user that the unit runs as and that the host does not know.
+async fn missing_user(unit: &Unit<'_>) -> Result<Option<Lacking>, UnitError> {
+    if !is_service(unit.name) || unit.of_service::<bool>("DynamicUser").await? {
+        return Ok(None);
+    }
+    let user: String = unit.of_service("User").await?;
+    if user.is_empty() || user.bytes().all(|byte| byte.is_ascii_digit()) {
+        return Ok(None);
+    }
+    let mut getent = tokio::process::Command::new("getent");
+    getent.args(["passwd", "--"]).arg(&user).kill_on_drop(true);
+    getent.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+    let found = timeout(GETENT, getent.status()).await;
+    // Only its plain word that there is none counts; a directory of users that is away does not.
+    let unknown = matches!(found, Ok(Ok(status)) if status.code() == Some(GETENT_UNKNOWN));
+    let name = unit.name;
+    let why = format!("user {user} of unit {name} is not on this host; 'useradd --system {user}'");
+    Ok(unknown.then_some(Lacking { lack: Lack::User, why }))
+}
+
+/// Whether the unit is one that runs to its end and is over well: it is not started again.
+async fn has_done_its_work(unit: &Unit<'_>) -> Result<bool, UnitError> {
+    if !is_service(unit.name) || unit.of_service::<String>("Type").await? != "oneshot" {
+        return Ok(false);
+    }
+    Ok(unit.of_service::<String>("Result").await? == "success"
+        && !unit.of_service::<bool>("RemainAfterExit").await?)
 }
 
 impl Units for SystemdUnits {
@@ -255,7 +456,12 @@ impl Units for SystemdUnits {
         Box::pin(async move {
             self.check(spec)?;
             self.reread(spec).await?;
-            self.all("RestartUnit", spec).await
+            for unit in &spec.units {
+                // A socket that is open keeps who waits at it, and cannot be restarted beside its service.
+                let is_socket = unit.ends_with(".socket");
+                self.job(if is_socket { "StartUnit" } else { "RestartUnit" }, unit).await?;
+            }
+            Ok(())
         })
     }
 
@@ -271,14 +477,31 @@ impl Units for SystemdUnits {
         })
     }
 
-    fn ensure<'a>(&'a self, spec: &'a RunSpec) -> Work<'a, Result<(), UnitError>> {
+    fn start<'a>(&'a self, spec: &'a RunSpec) -> Work<'a, Result<(), UnitError>> {
         Box::pin(async move {
             self.check(spec)?;
-            for unit in &spec.units {
+            self.reread(spec).await?;
+            self.all("StartUnit", spec).await
+        })
+    }
+
+    fn boot(&self) -> Work<'_, Result<String, UnitError>> {
+        Box::pin(async move { Ok(self.bus.began().await?.to_string()) })
+    }
+
+    fn ensure<'a>(&'a self, spec: &'a RunSpec, since: Since) -> Work<'a, Result<(), UnitError>> {
+        Box::pin(async move {
+            // Services of systemd do not end with the agent: what does not run was stopped.
+            if since == Since::Agent {
+                return Ok(());
+            }
+            self.check(spec)?;
+            for name in &spec.units {
+                let unit = self.bus.unit(name).await?;
                 // A unit that systemd starts at boot is on its way already; starting it twice is one job.
-                if !self.active(unit).await? {
+                if !alive(&unit).await?.running {
                     self.reread(spec).await?;
-                    self.job("StartUnit", unit).await?;
+                    self.job("StartUnit", name).await?;
                 }
             }
             Ok(())
@@ -286,14 +509,15 @@ impl Units for SystemdUnits {
     }
 
     fn stop<'a>(&'a self, spec: &'a RunSpec) -> Work<'a, Result<(), UnitError>> {
-        Box::pin(async move {
-            // What the configuration no longer allows is not this agent's to stop.
-            match self.check(spec) {
-                Err(UnitError::NoUnits) => return Ok(()),
-                other => other?,
-            }
-            self.all("StopUnit", spec).await
-        })
+        Box::pin(self.stop_allowed(spec))
+    }
+
+    fn give_up<'a>(&'a self, spec: &'a RunSpec) -> Work<'a, Option<String>> {
+        Box::pin(self.take_back(spec))
+    }
+
+    fn kill<'a>(&'a self, spec: &'a RunSpec) -> Work<'a, ()> {
+        Box::pin(self.kill_stopping(spec))
     }
 
     fn alive<'a>(&'a self, spec: &'a RunSpec) -> Work<'a, Result<Alive, UnitError>> {
@@ -310,33 +534,36 @@ impl Units for SystemdUnits {
         Box::pin(async move {
             match self.refused_unit(&spec.service, &[unit.to_owned()]) {
                 Some(unit) => Err(UnitError::NotAllowed(unit)),
-                None => self.active(unit).await,
+                None => Ok(alive(&self.bus.unit(unit).await?).await?.running),
             }
         })
     }
 
     fn last_output<'a>(&'a self, spec: &'a RunSpec) -> Work<'a, String> {
-        Box::pin(async move { last_lines(&spec.units).await + &self.ends(spec).await })
+        Box::pin(async move { self.said(&spec.units).await + &self.ends(spec).await })
     }
 
     fn hook<'a>(&'a self, order: &'a Order) -> Work<'a, Result<(), HookError>> {
         Box::pin(async move {
             let unit = hook_unit(&order.service);
             // One that an agent before this one started may still run; and what a hook left behind must end.
-            let ran = match self.job("StopUnit", &unit).await {
-                Ok(()) => self.job("StartUnit", &unit).await,
-                Err(error) => Err(error),
+            let whole = async {
+                self.job("StopUnit", &unit).await?;
+                let ran = self.job("StartUnit", &unit).await;
+                ran.and(self.job("StopUnit", &unit).await)
             };
-            let stopped = self.job("StopUnit", &unit).await;
-            let Err(error) = ran.and(stopped) else { return Ok(()) };
-            let lines = last_lines(&[unit]).await;
+            let (verb, secs) = ("StartUnit", HOOK.as_secs());
+            let late = |_| Err(UnitError::Silent { verb, unit: unit.clone(), secs });
+            let Err(error) = timeout(HOOK, whole).await.unwrap_or_else(late) else { return Ok(()) };
+            let lines = self.said(std::slice::from_ref(&unit)).await;
             let output = lines.rsplit_once(&order.title()).map_or(lines.as_str(), |(_, own)| own);
             Err(order.failed(chain(&error), output.trim_start()))
         })
     }
 
     fn refused_unit(&self, service: &ServiceName, units: &[String]) -> Option<String> {
-        let allowed = self.allowed.get(service);
+        let settings = self.settings.now();
+        let allowed = settings.units.get(service);
         let is_allowed =
             |unit: &&String| allowed.is_some_and(|allowed| allowed.contains(&named(unit)));
         units.iter().find(|unit| !is_allowed(unit)).cloned()
@@ -348,7 +575,46 @@ impl Units for SystemdUnits {
         tree: &Path,
         units: &[String],
     ) -> Result<(), ShippedError> {
-        if self.shipped.contains(service) { shipped::check(service, tree, units) } else { Ok(()) }
+        let ships = self.settings.now().shipped_units.contains(service);
+        if ships { shipped::check(service, tree, units) } else { Ok(()) }
+    }
+
+    fn lacks<'a>(&'a self, spec: &'a RunSpec) -> Work<'a, Result<Option<Lacking>, UnitError>> {
+        Box::pin(async move {
+            // Units that releases bring are read when they are live.
+            if self.settings.now().shipped_units.contains(&spec.service) {
+                return Ok(None);
+            }
+            for name in &spec.units {
+                let unit = self.bus.unit(name).await?;
+                if let Some(lacking) = self.bus.heed(lacks(&unit).await).await? {
+                    return Ok(Some(lacking));
+                }
+            }
+            Ok(None)
+        })
+    }
+
+    fn conditions(&self) -> Work<'_, Result<Vec<ServiceCondition>, UnitError>> {
+        Box::pin(async move {
+            let (mut all, settings) = (Vec::new(), self.settings.now());
+            for (service, units) in &settings.units {
+                let mut condition = ServiceCondition::new(service.clone());
+                for name in units.iter().take(UNITS_LISTED_MAX) {
+                    let load = match settings.shipped_units.contains(service) {
+                        true => UnitLoad::Loaded,
+                        false => self.load(name).await?,
+                    };
+                    condition.units.push(UnitCondition { unit: name.clone(), load });
+                }
+                all.push(condition);
+            }
+            Ok(all)
+        })
+    }
+
+    fn runs(&self, manifest: &Manifest) -> bool {
+        !manifest.units.is_empty() || manifest.command.is_empty()
     }
 
     fn switches(&self, _switch: Switch) -> bool {

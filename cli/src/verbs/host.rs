@@ -100,7 +100,7 @@ async fn tokens(context: &Context, args: &TokenArgs) -> anyhow::Result<Exit> {
     let answer: TokensAnswer = context.client()?.post("/v1/enroll-tokens", &request).await?;
     context.out.answer(&answer, |answer| answer.tokens.join("\n"))?;
     if !context.out.json {
-        context.out.note("each is for one host: groundswell-agent enroll --config FILE TOKEN")?;
+        context.out.note("each is for one host: sudo groundswell-agent enroll TOKEN")?;
     }
     Ok(Exit::Done)
 }

@@ -360,7 +360,7 @@ mod tests {
         let text = decided("halt", &answer);
         assert!(text.starts_with("halt: shop-2 (shop 1.1.0) is running already, "), "{text}");
         assert!(
-            text.ends_with("after 3 ms; 1 host had switched before and is still watched"),
+            text.ends_with("after 3 ms; 1 host had begun to switch before and will end it: web-2"),
             "{text}"
         );
     }

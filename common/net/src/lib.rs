@@ -9,6 +9,7 @@ mod peer;
 mod plain;
 mod retry;
 pub mod tls;
+mod untimely;
 
 pub use connect::{TlsClient, connect, connect_plain};
 pub use dial::Tries;
@@ -17,3 +18,4 @@ pub use notify::Notify;
 pub use peer::{Peer, PeerError, PeerRole};
 pub use plain::meaning;
 pub use retry::Retry;
+pub use untimely::Untimely;

@@ -7,7 +7,7 @@ use groundswell_common::directive::{Action, ServiceWish};
 use groundswell_common::report::{Report, Standing};
 use groundswell_common::wire::ReleaseProof;
 use groundswell_common::{Environment, HostId, ReleaseId, RolloutId, ServiceName, Timestamp};
-use groundswell_rollout::{HostFact, Input, Transition, due};
+use groundswell_rollout::{HostFact, Input, Progress, Transition, due};
 
 use crate::entry::{By, Entry, PAYLOAD_MAX_BYTES, What};
 use crate::refused::Refused;
@@ -99,6 +99,8 @@ pub struct Control {
     /// Changes of what a host runs that were kept lately: since when, and how many.
     noted: BTreeMap<HostId, (Timestamp, u32)>,
     pub(crate) twins: Twins,
+    /// Hosts whose wish the newest step changed.
+    turns: Vec<HostId>,
 }
 
 impl Control {
@@ -118,6 +120,7 @@ impl Control {
             refusals: Vec::new(),
             noted: BTreeMap::new(),
             twins: Twins::default(),
+            turns: Vec::new(),
         }
     }
 
@@ -189,6 +192,10 @@ impl Control {
         let (What::RolloutInput { rollout, .. }, Some(effects)) = (what, applied.effects) else {
             return;
         };
+        self.turns = match (effects.all_hosts, self.view.rollout(rollout)) {
+            (true, Some(started)) => started.hosts().map(|(_, host, _)| host.id).collect(),
+            (true, None) | (false, _) => effects.changed_hosts.clone(),
+        };
         let over = self.view.rollout(rollout).filter(|rollout| rollout.is_over());
         if let Some(over) = over.filter(|_| !effects.transitions.is_empty()) {
             self.waiting.insert(over.plan().service.clone());
@@ -203,7 +210,31 @@ impl Control {
         rollout: &RolloutId,
         input: Input,
     ) -> Result<u64, Refused> {
-        self.submit(by, What::RolloutInput { rollout: rollout.clone(), input })
+        let seq = self.submit(by, What::RolloutInput { rollout: rollout.clone(), input })?;
+        self.hold_back(rollout);
+        Ok(seq)
+    }
+
+    /// Holds hosts whose turn has come in a rollout and which the coordinator itself keeps out.
+    fn hold_back(&mut self, rollout: &RolloutId) {
+        for host in std::mem::take(&mut self.turns) {
+            let Some((lack, why)) = self.kept_out(&host) else { continue };
+            let found = self.view.rollout(rollout).and_then(|rollout| rollout.host(&host));
+            if found.is_none_or(|entry| matches!(entry.progress, Progress::Held { .. })) {
+                continue;
+            }
+            let fact = HostFact::Held { lack, why };
+            self.submit_or_note(By::Coordinator, rollout, Input::Host { host, fact });
+        }
+    }
+
+    /// Why the coordinator itself keeps a host out of all rollouts.
+    pub(crate) fn kept_out(&self, host: &HostId) -> Option<(Lack, String)> {
+        if self.twins.has(host) {
+            return Some((Lack::Twin, twins::WHY.to_owned()));
+        }
+        let drained = self.view.hosts.get(host)?.drained.clone()?;
+        Some((Lack::Drained, drained))
     }
 
     /// For inputs that the core itself asked for: a refusal is worth a line, and no more.

@@ -5,23 +5,13 @@ use groundswell_common::condition::{Condition, Lack, UnitLoad};
 
 use crate::control::Control;
 use crate::entry::Published;
-use crate::twins;
-use crate::view::Host;
 
 impl Control {
     /// What a host lacks now for a release, with the cause and the next step; `None` where nothing is known to be
     /// missing. An agent that does not say what it has lacks nothing that is known.
-    pub(crate) fn lacks(
-        &self,
-        id: &HostId,
-        host: &Host,
-        release: &Published,
-    ) -> Option<(Lack, String)> {
-        if let Some(why) = &host.drained {
-            return Some((Lack::Drained, why.clone()));
-        }
-        if self.twins.has(id) {
-            return Some((Lack::Twin, twins::WHY.to_owned()));
+    pub(crate) fn lacks(&self, id: &HostId, release: &Published) -> Option<(Lack, String)> {
+        if let Some(kept_out) = self.kept_out(id) {
+            return Some(kept_out);
         }
         let condition = self.words.get(id)?.condition.as_ref()?;
         paused(condition, release)

@@ -227,7 +227,7 @@ impl Control {
             ill: standing.is_some_and(|standing| standing.health == Verdict::Fail),
             running_seq: runs.map_or(0, |runs| runs.seq),
             newer: newer.map(|runs| runs.version.clone()),
-            lacks: self.lacks(id, host, &release.published),
+            lacks: self.lacks(id, &release.published),
             ..HostFacts::new(*id, host.name.clone(), host.labels.clone())
         }
     }

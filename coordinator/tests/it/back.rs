@@ -212,7 +212,8 @@ async fn two_machines_with_one_key_are_found_out_and_get_no_permit() {
     assert!(why.unwrap()[0].starts_with("two machines use the key of this host"));
     let (release, _) = fake.publish(2).await;
     one.wished(Action::Hold {}).await;
-    assert_eq!(one.ask((release, u64::MAX >> 12)).await, Err(Deny::Stopped));
+    let asked = one.ask_when_started((release, u64::MAX >> 12)).await;
+    assert_eq!(asked, Err(Deny::Stopped));
     fake.stop().await;
 }
 

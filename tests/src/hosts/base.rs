@@ -85,6 +85,10 @@ pub(super) fn assemble(base: &Path) {
 /// dpkg knows it on this machine, about 40 MiB, and a place for what changes below /usr.
 pub(super) fn add_packages(root: &Path) {
     run(tool("cp").args(["--archive", "/var/lib/dpkg"]).arg(root.join("var/lib/")));
+    // Where apt keeps what it downloads: nothing here.
+    for folder in ["var/lib/apt/lists/partial", "var/cache/apt/archives/partial", "var/log/apt"] {
+        make_folder(&root.join(folder), 0o755);
+    }
     let changes = root.join(USR_CHANGES);
     make_folder(&changes.join("sbin"), 0o755);
     // A machine made from a container image forbids packages to start services; hosts do not. Such

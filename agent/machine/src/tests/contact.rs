@@ -87,7 +87,7 @@ fn what_a_later_wish_says_changes_nothing_of_a_switch_under_way() {
     let hold = Event::Wish(wish(6, Desired::Hold {}));
     let (held, _) = switched().step(hold, NOW);
     assert_eq!(held.step(Event::Passed, NOW).0.state.name(), "probing");
-    let plain = service("probing", states().remove(4).1);
+    let plain = service("probing", state("probing"));
     let wish = Wish { confirm_by_contact: true, ..wish(6, switch("new")) };
     let (plain, _) = plain.step(Event::Wish(wish), NOW);
     assert_eq!(plain.step(Event::Passed, NOW).0.state.name(), "baking");

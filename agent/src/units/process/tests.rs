@@ -59,7 +59,7 @@ async fn it_runs_in_its_tree_with_its_names_and_stops_as_a_group() {
     place.output(&units, &want).await;
     assert_eq!(
         units.alive(&place.spec).await.unwrap(),
-        Alive { running: true, crashes: 0, hopeless: false }
+        Alive { running: true, crashes: 0, hopeless: false, stopped: None }
     );
     let (process, file) = (place.process(), place.spec.tree.join("child"));
     let deaf = async {
@@ -94,7 +94,7 @@ async fn an_agent_that_starts_again_adopts_its_process_and_sees_its_end() {
     keeper.task.lock().unwrap().take().unwrap().abort();
     drop(first);
     let second = place.units();
-    second.ensure(&place.spec).await.unwrap();
+    second.ensure(&place.spec, Since::Boot).await.unwrap();
     assert_eq!(place.process(), process, "the same process");
     assert!(second.alive(&place.spec).await.unwrap().running);
     kill_process_group(Pid::from_raw(process.pid).unwrap(), Signal::KILL).unwrap();
@@ -120,7 +120,7 @@ async fn a_process_whose_record_was_lost_is_ended_before_another_is_started() {
     drop(first);
     std::fs::remove_file(place.layout.process(&place.spec.service)).unwrap();
     let second = place.units();
-    second.ensure(&place.spec).await.unwrap();
+    second.ensure(&place.spec, Since::Boot).await.unwrap();
     assert!(!stray.runs());
     assert!(place.process().runs());
     second.stop_all().await;
@@ -137,7 +137,8 @@ async fn a_start_that_is_under_way_leaves_no_process_beside_that_of_a_restart() 
     let second = place.units();
     let newer = RunSpec { version: "2.0".parse().unwrap(), ..place.spec.clone() };
     // Both find the stray process, and wait for its end.
-    let (ensured, restarted) = tokio::join!(second.ensure(&place.spec), second.restart(&newer));
+    let (ensured, restarted) =
+        tokio::join!(second.ensure(&place.spec, Since::Boot), second.restart(&newer));
     ensured.unwrap();
     restarted.unwrap();
     let running = proc_table::marked(&second.mark(&place.spec.service));
@@ -158,7 +159,7 @@ async fn another_process_with_the_recorded_number_is_not_adopted() {
     let json = serde_json::to_vec(&other).unwrap();
     durable::write(&place.layout.process(&place.spec.service), &json, Access::Owner).unwrap();
     let units = place.units();
-    units.ensure(&place.spec).await.unwrap();
+    units.ensure(&place.spec, Since::Boot).await.unwrap();
     assert_ne!(place.process().pid, pid);
     units.stop_all().await;
     assert!(me.runs(), "this test was not killed");
@@ -177,7 +178,7 @@ async fn crashes_are_counted_and_the_process_started_again() {
     units.stop(&place.spec).await.unwrap();
     assert_eq!(
         units.alive(&place.spec).await.unwrap(),
-        Alive { running: false, crashes: 0, hopeless: false }
+        Alive { running: false, crashes: 0, hopeless: false, stopped: None }
     );
 }
 
@@ -188,8 +189,10 @@ async fn a_program_that_cannot_be_run_is_an_error_that_names_it() {
     let units = place.units();
     let error = units.restart(&place.spec).await.unwrap_err();
     assert!(matches!(&error, UnitError::Spawn { program, .. } if program.ends_with("bin/none")));
+    // Files alone need nothing to run.
     place.spec.command.clear();
-    assert!(matches!(units.restart(&place.spec).await, Err(UnitError::NoCommand)));
+    units.restart(&place.spec).await.unwrap();
+    assert!(units.alive(&place.spec).await.unwrap().running);
 }
 
 #[tokio::test]
@@ -203,4 +206,28 @@ async fn a_process_that_ignores_sigterm_is_killed() {
     units.stop(&place.spec).await.unwrap();
     assert!(!process.runs());
     assert!(began.elapsed() >= TERM && began.elapsed() < TERM + KILL, "{:?}", began.elapsed());
+}
+
+#[tokio::test]
+async fn what_a_service_writes_stays_within_its_bound_and_begins_anew_with_each_run() {
+    let place = place("echo first; while :; do head -c 100000 /dev/zero; done");
+    let units = place.units();
+    units.restart(&place.spec).await.unwrap();
+    let output = place.layout.output(&place.spec.service);
+    let kept = output.with_extension("log.1");
+    let size = |path: &Path| std::fs::metadata(path).map_or(0, |found| found.len());
+    let bounded = async {
+        // It may write faster than the file is looked at, which is then looked at more often.
+        while size(&kept) != OUTPUT_KEPT_BYTES || size(&output) > 2 * OUTPUT_MAX_BYTES {
+            sleep(Duration::from_millis(5)).await;
+        }
+    };
+    timeout(Duration::from_secs(20), bounded).await.expect("a bound");
+    units.stop(&place.spec).await.unwrap();
+    let program = place.spec.tree.join("bin/shop");
+    std::fs::write(program, "#!/bin/sh\necho second; exec sleep 60\n").unwrap();
+    units.restart(&place.spec).await.unwrap();
+    place.output(&units, "second").await;
+    assert_eq!(units.last_output(&place.spec).await.trim(), "second", "of this run alone");
+    units.stop(&place.spec).await.unwrap();
 }

@@ -1,0 +1,173 @@
+//! A switch under way: its link, its start, what interrupts it; and the start that leads out of being stuck.
+
+use groundswell_common::directive::Action as Desired;
+use groundswell_common::report::{SwitchTimes, Verdict};
+use groundswell_common::{ReleaseId, Timestamp};
+
+use super::contact::Contact;
+use super::state::{Cause, Known, Service, State};
+use super::step::{Action, Again};
+
+/// Looks that what has started gets, however late it did.
+const LOOKS_AFTER_START: u64 = 3;
+
+impl Service {
+    /// Only what is started and probed leaves it: what runs, or another release.
+    pub(crate) fn leave_stuck(&mut self, action: Desired, now: Timestamp) -> Vec<Action> {
+        let running = self.running.clone();
+        let runs = |release: ReleaseId| running.as_ref().is_some_and(|known| known.id == release);
+        match action {
+            Desired::Hold {} => Vec::new(),
+            Desired::Stage { release } | Desired::Switch { release } if self.refuses(&release) => {
+                Vec::new()
+            }
+            // There already, and what shall run is not asked for yet.
+            Desired::Stage { release } if runs(release) => Vec::new(),
+            Desired::Switch { release } if runs(release) => self.prove(now),
+            Desired::Revert { from, .. } if !runs(from) && running.is_some() => self.prove(now),
+            Desired::Stage { .. } | Desired::Switch { .. } | Desired::Revert { .. } => {
+                self.failure = None;
+                self.pursue()
+            }
+        }
+    }
+
+    /// Starts and probes what runs as if it had just been made live.
+    pub(crate) fn prove(&mut self, now: Timestamp) -> Vec<Action> {
+        let Some(target) = self.running.clone() else { return Vec::new() };
+        self.failure = None;
+        self.health = Verdict::Inconclusive;
+        self.unproven = Some(target.id);
+        self.switched = Some(SwitchTimes { started: now, passed: None });
+        self.switched_for = self.wished_for();
+        self.contact = Contact::since_switch(self.wish.as_ref());
+        let deadline = now.plus_secs(self.probe_secs());
+        self.enter(State::Switching { target, deadline: Some(deadline) });
+        vec![Action::Start { deadline }]
+    }
+
+    pub(crate) fn on_permit_late(&mut self) -> Vec<Action> {
+        match &self.state {
+            State::Switching { target, deadline: None } => {
+                let target = target.clone();
+                self.enter(State::Staged { target });
+                let mut actions = self.pursue();
+                // Asking at once would run into the same delay.
+                for action in &mut actions {
+                    if matches!(action, Action::Ask { .. }) {
+                        *action = Action::AskAfter(Again::Soon);
+                    }
+                }
+                actions
+            }
+            State::Switching { deadline: Some(_), .. }
+            | State::Idle {}
+            | State::Fetching { .. }
+            | State::Staged { .. }
+            | State::Probing { .. }
+            | State::Baking { .. }
+            | State::Committed {}
+            | State::Reverting { .. }
+            | State::Stuck { .. } => Vec::new(),
+        }
+    }
+
+    /// From here on what starts has until the deadline.
+    pub(crate) fn on_replaced(&mut self, now: Timestamp) -> Vec<Action> {
+        match &self.state {
+            State::Switching { target, deadline: None } => {
+                let target = target.clone();
+                self.make_live(&target);
+                if self.told_to_leave(&target) {
+                    return self.revert(target, Cause::Told {});
+                }
+                let deadline = now.plus_secs(self.probe_secs());
+                self.enter(State::Switching { target, deadline: Some(deadline) });
+                vec![Action::Start { deadline }]
+            }
+            State::Switching { deadline: Some(_), .. }
+            | State::Idle {}
+            | State::Fetching { .. }
+            | State::Staged { .. }
+            | State::Probing { .. }
+            | State::Baking { .. }
+            | State::Committed {}
+            | State::Reverting { .. }
+            | State::Stuck { .. } => Vec::new(),
+        }
+    }
+
+    /// A switch that was to stop has stopped, before or after its link was replaced.
+    pub(crate) fn on_interrupted(&mut self, live: Option<ReleaseId>) -> Vec<Action> {
+        match &self.state {
+            State::Switching { target, deadline: None } if live == Some(target.id) => {
+                let target = target.clone();
+                self.make_live(&target);
+                let cause = self.left_by_hand(&target).unwrap_or(Cause::Told {});
+                self.revert(target, cause)
+            }
+            State::Switching { target, deadline: None } => {
+                let target = target.clone();
+                if let Some(failure) = self.failure.as_mut().filter(|f| f.release == target.id) {
+                    failure.reverted = true;
+                }
+                self.enter(State::Staged { target });
+                let mut actions = vec![Action::Cancel, Action::Ensure];
+                actions.extend(self.pursue());
+                actions
+            }
+            State::Switching { deadline: Some(_), .. }
+            | State::Idle {}
+            | State::Fetching { .. }
+            | State::Staged { .. }
+            | State::Probing { .. }
+            | State::Baking { .. }
+            | State::Committed {}
+            | State::Reverting { .. }
+            | State::Stuck { .. } => Vec::new(),
+        }
+    }
+
+    pub(crate) fn on_switched(&mut self, now: Timestamp) -> Vec<Action> {
+        match &self.state {
+            State::Switching { target, deadline } => {
+                let (target, deadline) = (target.clone(), *deadline);
+                self.make_live(&target);
+                if self.told_to_leave(&target) {
+                    return self.revert(target, Cause::Told {});
+                }
+                let (whole, interval_secs) = (now.plus_secs(self.probe_secs()), self.interval());
+                // What started at the last moment, or whose hook took long, is looked at all the same.
+                let looks = now.plus_secs(interval_secs.saturating_mul(LOOKS_AFTER_START));
+                let deadline = deadline.map_or(whole, |deadline| deadline.max(looks));
+                self.enter(State::Probing { target, deadline });
+                vec![Action::Probe { deadline, interval_secs }]
+            }
+            State::Idle {}
+            | State::Fetching { .. }
+            | State::Staged { .. }
+            | State::Probing { .. }
+            | State::Baking { .. }
+            | State::Committed {}
+            | State::Reverting { .. }
+            | State::Stuck { .. } => Vec::new(),
+        }
+    }
+
+    pub(crate) fn make_live(&mut self, target: &Known) {
+        if self.running.as_ref() != Some(target) {
+            self.previous = self.running.take();
+            self.running = Some(target.clone());
+        }
+        self.health = Verdict::Inconclusive;
+        self.stopped = None;
+    }
+
+    pub(crate) fn told_to_leave(&self, target: &Known) -> bool {
+        let told = match self.wish.as_ref().map(|wish| wish.action) {
+            Some(Desired::Revert { from, .. }) => from == target.id,
+            Some(Desired::Hold {} | Desired::Stage { .. } | Desired::Switch { .. }) | None => false,
+        };
+        told && !target.one_way
+    }
+}

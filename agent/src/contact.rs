@@ -1,0 +1,84 @@
+//! What the side that talks to the coordinator notes of its connection, for a person on the host: a small file
+//! that is replaced at each change. Nothing else reads it.
+
+use std::path::PathBuf;
+
+use groundswell_common::{Timestamp, chain};
+use serde::{Deserialize, Serialize};
+
+use crate::clock::wall;
+use crate::durable::{self, Access};
+use crate::layout::Layout;
+use crate::text::head;
+
+const FILE_MAX_BYTES: usize = 16 * 1024;
+/// Longest reason that is kept, in bytes.
+const WHY_MAX_BYTES: usize = 2 * 1024;
+
+/// How it stands.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub(crate) enum Link {
+    /// A session stands.
+    Up {},
+    /// None does.
+    Down {
+        /// What the last try failed of.
+        why: String,
+    },
+}
+
+/// How the connection stands, and since when.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Contact {
+    pub(crate) link: Link,
+    /// By the host's clock.
+    pub(crate) since: Timestamp,
+}
+
+/// Who notes it.
+#[derive(Clone, Debug)]
+pub(crate) struct Notes {
+    path: PathBuf,
+    last: Option<Contact>,
+}
+
+impl Notes {
+    pub(crate) fn new(layout: &Layout) -> Self {
+        Self { path: layout.contact(), last: load(layout) }
+    }
+
+    /// A session stands.
+    pub(crate) fn connected(&mut self) {
+        self.note(Contact { link: Link::Up {}, since: wall() });
+    }
+
+    /// None does: its time is kept while the reason changes.
+    pub(crate) fn lost(&mut self, why: &str) {
+        let why = head(why, WHY_MAX_BYTES).to_owned();
+        let since = match &self.last {
+            Some(Contact { link: Link::Down { .. }, since }) => *since,
+            Some(Contact { link: Link::Up {}, .. }) | None => wall(),
+        };
+        self.note(Contact { link: Link::Down { why }, since });
+    }
+
+    fn note(&mut self, contact: Contact) {
+        if self.last.as_ref() == Some(&contact) {
+            return;
+        }
+        // Text and a number: nothing in it can fail to become JSON.
+        let json = serde_json::to_vec(&contact).unwrap_or_default();
+        if let Err(fault) = durable::write(&self.path, &json, Access::All) {
+            tracing::debug!(error = %chain(&fault), "how the connection stands is not noted");
+        }
+        self.last = Some(contact);
+    }
+}
+
+/// What was noted last, of this process or one before it.
+pub(crate) fn load(layout: &Layout) -> Option<Contact> {
+    let bytes = durable::read(&layout.contact(), FILE_MAX_BYTES).ok()??;
+    serde_json::from_slice(&bytes).ok()
+}

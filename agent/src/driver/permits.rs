@@ -1,0 +1,251 @@
+//! Questions for permits and their answers, and the waits between tries.
+
+use std::time::Duration;
+
+use groundswell_common::condition::{CONDITION_TEXT_MAX_BYTES, Held, Lack};
+use groundswell_common::limits::PERMIT_VALID_MS;
+use groundswell_common::trust::{PermitAsk, Refusal, check_approvals, check_permit, check_step};
+use groundswell_common::wire::{Deny, PermitAnswer, PermitRequest};
+use groundswell_common::{ReleaseId, ServiceName, chain};
+use groundswell_machine::{Action, Again, Event, State};
+use tokio::time::sleep;
+
+use super::{ANSWER, Asked, Back, Driver, DriverError, LATER, SOON, Slot};
+use crate::bring;
+use crate::clock::{SinceBoot, wall};
+use crate::link::Say;
+use crate::text::head;
+use crate::work::Under;
+
+/// The longest waits between two tries of what is held: where a try is of this host alone, where it asks the
+/// network, and where it reads the whole live tree.
+const HELD_LOCAL: Duration = Duration::from_secs(5);
+const HELD: Duration = Duration::from_secs(60);
+const HELD_LONG: Duration = Duration::from_secs(600);
+
+impl Driver {
+    pub(super) fn on_permit(&mut self, answer: &PermitAnswer) -> Result<(), DriverError> {
+        let nonce = match answer {
+            PermitAnswer::Granted { nonce, .. } | PermitAnswer::Denied { nonce, .. } => *nonce,
+        };
+        let service = self.slots.iter().find_map(|(service, slot)| {
+            slot.asked.as_ref().filter(|asked| asked.nonce == nonce).map(|_| service.clone())
+        });
+        let found = service.and_then(|service| {
+            let asked = self.slots.get_mut(&service)?.asked.take()?;
+            Some((service, asked))
+        });
+        let Some((service, asked)) = found else {
+            // An answer to a question that was given up: nothing will happen under it.
+            self.say(Say::Done { nonce, used: false });
+            return Ok(());
+        };
+        let generation = asked.ask.generation;
+        match answer {
+            PermitAnswer::Denied { deny, .. } => {
+                let again = match deny {
+                    Deny::Starting => Again::Soon,
+                    Deny::Stale | Deny::Stopped => Again::Later,
+                };
+                tracing::info!(%service, ?deny, "no permit to switch");
+                self.step(&service, Event::Denied { generation, again })
+            }
+            PermitAnswer::Granted { envelope, .. } => {
+                let environment = &self.trustee.pin.environment;
+                let root = &self.trustee.root;
+                let checked = check_permit(envelope, &asked.ask, environment, root, wall());
+                match checked {
+                    Ok(permit) => {
+                        let valid_ms = permit.valid_ms.min(PERMIT_VALID_MS);
+                        self.on_granted(&service, &asked, Duration::from_millis(valid_ms))
+                    }
+                    Err(refusal) => {
+                        self.refuse(generation, &refusal);
+                        self.say(Say::Done { nonce, used: false });
+                        let again = Again::Later;
+                        self.step(&service, Event::Denied { generation, again })
+                    }
+                }
+            }
+        }
+    }
+
+    pub(super) fn on_granted(
+        &mut self,
+        service: &ServiceName,
+        asked: &Asked,
+        valid: Duration,
+    ) -> Result<(), DriverError> {
+        let (release, generation) = (asked.ask.release, asked.ask.generation);
+        let void_at = asked.at + valid;
+        if SinceBoot::now() >= void_at {
+            self.say(Say::Done { nonce: asked.nonce, used: false });
+            let again = Again::Soon;
+            return self.step(service, Event::Denied { generation, again });
+        }
+        let taken =
+            self.step_with(service, Event::Permitted { release, generation }, |action| {
+                matches!(action, Action::Activate { .. })
+            })?;
+        let activate = taken.and_then(|action| match action {
+            Action::Activate { target } => Some(target),
+            Action::Cancel
+            | Action::Stage { .. }
+            | Action::StageAfter(_)
+            | Action::Ask { .. }
+            | Action::AskAfter(_)
+            | Action::Start { .. }
+            | Action::Interrupt
+            | Action::Probe { .. }
+            | Action::Watch { .. }
+            | Action::Guard { .. }
+            | Action::Restore { .. }
+            | Action::Ensure
+            | Action::Prune => None,
+        });
+        let proof = activate.and_then(|target| self.proof(&target.id));
+        let Some(proof) = proof else {
+            self.say(Say::Done { nonce: asked.nonce, used: false });
+            let switching = self
+                .slots
+                .get(service)
+                .is_some_and(|slot| matches!(slot.machine.state, State::Switching { .. }));
+            return if switching { self.step(service, Event::PermitLate) } else { Ok(()) };
+        };
+        let Some(slot) = self.slots.get(service) else { return Ok(()) };
+        let under = Under {
+            proof,
+            trustee: self.trustee.clone(),
+            floor: slot.machine.floor,
+            running: slot.machine.running.clone(),
+            nonce: asked.nonce,
+            void_at,
+            says: self.ends.says.clone(),
+        };
+        self.launch(service, |job| job.activate(under));
+        Ok(())
+    }
+
+    /// Checks 5 and 7 and the root's time before asking, so that a refusal is said and no slot held.
+    pub(super) fn ask(
+        &mut self,
+        service: &ServiceName,
+        release: ReleaseId,
+        generation: u64,
+    ) -> Result<(), DriverError> {
+        let Some(slot) = self.slots.get(service) else { return Ok(()) };
+        let same = slot
+            .asked
+            .as_ref()
+            .is_some_and(|asked| asked.ask.generation == generation && asked.at.elapsed() < ANSWER);
+        if !self.connected || same {
+            return Ok(());
+        }
+        if !self.leaves_room(service) {
+            self.ask_after(service, Again::Soon);
+            return Ok(());
+        }
+        let may = self.may_ask(service, slot, &release);
+        let lacks = may.as_ref().err().map(|refusal| {
+            let why = head(&chain(refusal), CONDITION_TEXT_MAX_BYTES).to_owned();
+            Held { release, lack: bring::of_refusal(refusal), why }
+        });
+        if let Some(slot) = self.slots.get_mut(service) {
+            slot.lacks = lacks;
+        }
+        if let Err(refusal) = may {
+            self.refuse(generation, &refusal);
+            self.ask_after(service, Again::Later);
+            return Ok(());
+        }
+        let mut nonce = [0; 16];
+        if getrandom::fill(&mut nonce).is_err() {
+            self.ask_after(service, Again::Soon);
+            return Ok(());
+        }
+        let request = PermitRequest { generation, service: service.clone(), release, nonce };
+        let ask = PermitAsk {
+            host: self.trustee.pin.host,
+            service: service.clone(),
+            release,
+            generation,
+            nonce: request.nonce_digest(),
+        };
+        // The time runs from here: before the question leaves, so that it can only be too short.
+        let at = SinceBoot::now();
+        let earlier = self
+            .slots
+            .get_mut(service)
+            .and_then(|slot| slot.asked.replace(Asked { nonce, ask, at }));
+        if let Some(earlier) = earlier {
+            self.say(Say::Done { nonce: earlier.nonce, used: false });
+        }
+        self.say(Say::Ask(request));
+        self.ask_after(service, Again::Later);
+        Ok(())
+    }
+
+    pub(super) fn may_ask(
+        &self,
+        service: &ServiceName,
+        slot: &Slot,
+        release: &ReleaseId,
+    ) -> Result<(), Refusal> {
+        let root = &self.trustee.root;
+        root.unexpired(wall()).map_err(Refusal::RootExpired)?;
+        if let State::Staged { target } = &slot.machine.state {
+            let running = slot.machine.running.as_ref().map(|known| known.seq);
+            check_step(target.seq, slot.machine.floor, running, false)?;
+        }
+        let approvals = self.proof(release).map(|proof| proof.approvals).unwrap_or_default();
+        let who = (service, &self.trustee.pin.environment);
+        check_approvals(&approvals, release, who, root, wall())
+    }
+
+    pub(super) fn ask_after(&mut self, service: &ServiceName, again: Again) {
+        let wait = match again {
+            Again::Soon => SOON,
+            Again::Later => LATER,
+        };
+        let Some(slot) = self.slots.get_mut(service) else { return };
+        slot.timer += 1;
+        let (number, service, back) = (slot.timer, service.clone(), self.ends.back.0.clone());
+        tokio::spawn(async move {
+            sleep(wait).await;
+            drop(back.send(Back::Timer { service, number }).await);
+        });
+    }
+
+    /// Waits longer from try to try, to a bound that fits what a try costs. What changes this at once, a session,
+    /// a directive or the owner's configuration, does not wait.
+    pub(super) fn stage_after(&mut self, service: &ServiceName, lack: Lack) {
+        let longest = match lack {
+            Lack::UnitNotLoaded | Lack::User | Lack::Bus => HELD_LOCAL,
+            Lack::Drift => HELD_LONG,
+            Lack::Paused
+            | Lack::Drained
+            | Lack::UnitNotAllowed
+            | Lack::Room
+            | Lack::Inodes
+            | Lack::Bytes
+            | Lack::Journal
+            | Lack::Approval
+            | Lack::Root
+            | Lack::Platform
+            | Lack::StepDown
+            | Lack::Agent
+            | Lack::Settings
+            | Lack::Stage
+            | Lack::Twin => HELD,
+        };
+        let Some(slot) = self.slots.get_mut(service) else { return };
+        let doubled = SOON.saturating_mul(2_u32.saturating_pow(slot.held.min(16)));
+        slot.held = slot.held.saturating_add(1);
+        slot.retry += 1;
+        let (number, service, back) = (slot.retry, service.clone(), self.ends.back.0.clone());
+        tokio::spawn(async move {
+            sleep(doubled.min(longest)).await;
+            drop(back.send(Back::Retry { service, number }).await);
+        });
+    }
+}

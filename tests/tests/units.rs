@@ -1,0 +1,252 @@
+//! Units as people have them, on a host with a real systemd. Jobs that do not end: each switch ends within its
+//! deadline, an order to go back is taken up at once. A bus that breaks, a unit that is missing: they speak against
+//! nobody. What ran to its end or was stopped is left alone; a report has lines of its own run only.
+
+#![expect(clippy::unwrap_used, reason = "tests")]
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use groundswell_common::api::{OutcomeName, RolloutPage};
+use groundswell_tests::fleet::{Fleet, ROLLOUT_BOUND};
+use groundswell_tests::hosts::{Host, bed};
+use groundswell_tests::shop::one_host_with;
+use groundswell_tests::wait::until;
+
+/// Nobody but the agent ends a job of this unit.
+const UNIT: &str = "[Unit]
+StartLimitIntervalSec=0
+[Service]
+Type=notify
+NotifyAccess=all
+TimeoutStartSec=infinity
+TimeoutStopSec=infinity
+ExecStart=/var/lib/groundswell/services/shop/current/tree/run
+DynamicUser=yes
+";
+const READY: &str = "#!/bin/sh\nsystemd-notify --ready\nexec sleep inf\n";
+const SLOW: &str = "#!/bin/sh\nsleep 5\nsystemd-notify --ready\nexec sleep inf\n";
+const NEVER_READY: &str = "#!/bin/sh\nexec sleep inf\n";
+const STAYS: &str = "#!/bin/sh\ntrap '' TERM\nsystemd-notify --ready\nwhile :; do sleep 1; done\n";
+/// Longer than any test waits: what ends before did not wait for it.
+const LONG_SECS: u64 = 3_000;
+
+fn policy(probe_deadline_secs: u64) -> String {
+    format!(
+        "service = \"shop\"\ntargets = \"role=web\"\nfailure_budget = 0\non_breach = \"revert\"\n\
+         bake_secs = 1\nhost_bake_secs = 6\nprobe_deadline_secs = {probe_deadline_secs}\n\
+         progress_deadline_secs = 7200\n\n[[wave]]\nname = \"all\"\npercent = 100\n"
+    )
+}
+
+#[test]
+fn a_start_that_never_ends_goes_back_at_the_deadline_or_when_it_is_told() {
+    bed("a_start_that_never_ends_goes_back_at_the_deadline_or_when_it_is_told", |bed| {
+        let (fleet, host) = one_host_with(bed, &policy(8), UNIT);
+        let _log = Log(&host);
+        completes(&fleet, bed.dir(), "1.0", READY);
+        let page = ends(&fleet, bed.dir(), "2.0", NEVER_READY);
+        assert_eq!(page.rollout.outcome, Some(OutcomeName::Reverted), "{page:?}");
+        let why = fleet.swell_ok(&["rollout", "show", page.rollout.rollout.as_str()]);
+        assert!(why.contains("RestartUnit shop.service: the job did not end"), "{why}");
+        runs(&host, "1.0");
+
+        // Nothing but an order ends these.
+        fleet.apply(&policy(LONG_SECS));
+        publish(&fleet, bed.dir(), "3.0", NEVER_READY);
+        starts(&host);
+        fleet.swell_ok(&["revert", "shop", "--yes"]);
+        runs(&host, "1.0");
+        publish(&fleet, bed.dir(), "4.0", NEVER_READY);
+        starts(&host);
+        // The agent that starts again waits on, and is told as well.
+        host.exec_ok(&["systemctl", "restart", "groundswell-apply"]);
+        host.exec_ok(&["groundswell-agent", "revert", "shop", "--reason", "it hangs"]);
+        runs(&host, "1.0");
+    });
+}
+
+#[test]
+fn a_service_that_ignores_its_stop_is_put_back_at_the_deadline() {
+    bed("a_service_that_ignores_its_stop_is_put_back_at_the_deadline", |bed| {
+        let (fleet, host) = one_host_with(bed, &policy(6), UNIT);
+        let _log = Log(&host);
+        completes(&fleet, bed.dir(), "1.0", STAYS);
+        let began = Instant::now();
+        let page = ends(&fleet, bed.dir(), "2.0", READY);
+        assert_eq!(page.rollout.outcome, Some(OutcomeName::Reverted), "{page:?}");
+        runs(&host, "1.0");
+        eprintln!("back after {:.1} s", began.elapsed().as_secs_f32());
+        // What may be killed is what was asked to stop, and nothing else.
+        let user = ["setpriv", "--reuid=groundswell-apply", "--regid=groundswell-agent"];
+        let bare = ["--clear-groups", "--inh-caps=-all", "--bounding-set=-all", "--"];
+        let kill = ["systemctl", "--no-ask-password", "kill", "shop.service"];
+        let refused = host.exec(&[&user[..], &bare, &kill].concat());
+        assert!(!refused.status.success(), "an active unit may not be killed");
+    });
+}
+
+#[test]
+fn a_bus_that_breaks_in_a_switch_and_in_a_bake_speaks_against_nobody() {
+    bed("a_bus_that_breaks_in_a_switch_and_in_a_bake_speaks_against_nobody", |bed| {
+        let (fleet, host) = one_host_with(bed, &policy(40), UNIT);
+        let _log = Log(&host);
+        completes(&fleet, bed.dir(), "1.0", READY);
+        publish(&fleet, bed.dir(), "2.0", SLOW);
+        starts(&host);
+        let before = invocation(&host);
+        host.exec_ok(&["systemctl", "restart", "dbus.service"]);
+        until("the bake of 2.0", ROLLOUT_BOUND, || {
+            let page = fleet.newest_rollout("shop");
+            page.hosts.iter().any(|host| host.progress == "baking").then_some(())
+        });
+        host.exec_ok(&["systemctl", "restart", "dbus.service"]);
+        let page = fleet.wait_end("shop", "2.0");
+        assert_eq!(page.rollout.outcome, Some(OutcomeName::Completed), "{page:?}");
+        runs(&host, "2.0");
+        assert_eq!(invocation(&host), before, "it was started once");
+    });
+}
+
+/// Shows what the agent said, where a test fails.
+struct Log<'a>(&'a Host);
+
+impl Drop for Log<'_> {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            let units =
+                ["--unit=groundswell-apply", "--unit=shop.service", "--unit=polkit.service"];
+            let log =
+                self.0.exec(&[&["journalctl", "--no-pager", "--lines=120"], &units[..]].concat());
+            eprintln!("{}", String::from_utf8_lossy(&log.stdout));
+            let status = self.0.exec(&["groundswell-agent", "status", "--json"]);
+            eprintln!("{}", String::from_utf8_lossy(&status.stdout));
+        }
+    }
+}
+
+fn invocation(host: &Host) -> String {
+    host.exec_ok(&["systemctl", "show", "--property=InvocationID", "--value", "shop.service"])
+}
+
+#[test]
+fn a_unit_that_is_missing_holds_the_host_and_is_enough_to_cure_it() {
+    bed("a_unit_that_is_missing_holds_the_host_and_is_enough_to_cure_it", |bed| {
+        let (fleet, host) = one_host_with(bed, &policy(20), UNIT);
+        let _log = Log(&host);
+        completes(&fleet, bed.dir(), "1.0", READY);
+        let before = invocation(&host);
+        publish_with(&fleet, bed.dir(), ("2.0", READY), &["shop.service", "worker.service"]);
+        until("the cause", ROLLOUT_BOUND, || {
+            let why = host.exec_ok(&["groundswell-agent", "why", "shop"]);
+            why.contains("unit worker.service is not on this host; install it").then_some(())
+        });
+        assert_eq!(invocation(&host), before, "what runs is not touched");
+        let worker = UNIT.replace("Type=notify", "Type=exec");
+        host.install_file("/etc/systemd/system/worker.service", worker.as_bytes(), 0o644);
+        host.exec_ok(&["systemctl", "daemon-reload"]);
+        let page = fleet.wait_end("shop", "2.0");
+        assert_eq!(page.rollout.outcome, Some(OutcomeName::Completed), "{page:?}");
+        runs(&host, "2.0");
+        // What only the newer release has may be gone when the host goes back.
+        host.exec_ok(&["systemctl", "stop", "worker.service"]);
+        host.exec_ok(&["rm", "/etc/systemd/system/worker.service"]);
+        host.exec_ok(&["systemctl", "daemon-reload"]);
+        host.exec_ok(&["groundswell-agent", "revert", "shop", "--reason", "the worker is gone"]);
+        runs(&host, "1.0");
+    });
+}
+
+#[test]
+fn what_ran_to_its_end_runs_once_and_what_was_stopped_stays_so_until_a_boot() {
+    let name = "what_ran_to_its_end_runs_once_and_what_was_stopped_stays_so_until_a_boot";
+    bed(name, |bed| {
+        let job = "[Service]\nType=oneshot\nDynamicUser=yes\nStateDirectory=worker\n\
+                   ExecStart=/bin/sh -c 'echo ran >> /var/lib/worker/runs'\n";
+        let (fleet, mut host) = one_host_with(bed, &policy(20), UNIT);
+        host.install_file("/etc/systemd/system/worker.service", job.as_bytes(), 0o644);
+        host.exec_ok(&["systemctl", "daemon-reload"]);
+        publish_with(&fleet, bed.dir(), ("1.0", READY), &["worker.service", "shop.service"]);
+        let page = fleet.wait_end("shop", "1.0");
+        assert_eq!(page.rollout.outcome, Some(OutcomeName::Completed), "{page:?}");
+        host.exec_ok(&["systemctl", "restart", "groundswell-apply"]);
+        host.exec_ok(&["systemctl", "stop", "shop.service"]);
+        let health = |host: &Host| host.exec_ok(&["groundswell-agent", "status", "--json"]);
+        until("that it was stopped", ROLLOUT_BOUND, || {
+            health(&host).contains("\"health\": \"inconclusive\"").then_some(())
+        });
+        host.exec_ok(&["systemctl", "restart", "groundswell-apply"]);
+        until("the agent again", ROLLOUT_BOUND, || {
+            let said = host.exec_ok(&["journalctl", "--unit=groundswell-apply", "--output=cat"]);
+            (said.matches("the network side is here").count() > 2).then_some(())
+        });
+        assert_eq!(state(&host), "inactive", "a person stopped it");
+        assert_eq!(host.exec_ok(&["cat", "/var/lib/private/worker/runs"]), "ran", "once");
+        host.power_off();
+        host.power_on();
+        host.wait_up();
+        runs(&host, "1.0");
+        assert_eq!(host.exec_ok(&["cat", "/var/lib/private/worker/runs"]), "ran", "once for good");
+    });
+}
+
+#[test]
+fn a_failure_has_lines_of_its_own_run_and_of_nobody_else() {
+    bed("a_failure_has_lines_of_its_own_run_and_of_nobody_else", |bed| {
+        let (fleet, host) = one_host_with(bed, &policy(8), UNIT);
+        let _log = Log(&host);
+        let one = "#!/bin/sh\ntrap 'echo last words of one; exit 0' TERM\necho first words of one\n\
+                   systemd-notify --ready\nwhile :; do sleep 0.1; done\n";
+        completes(&fleet, bed.dir(), "1.0", one);
+        host.exec_ok(&["logger", "a secret of another"]);
+        let page = ends(&fleet, bed.dir(), "2.0", "#!/bin/sh\necho two is broken\nexit 3\n");
+        let shown = fleet.swell_ok(&["rollout", "show", page.rollout.rollout.as_str()]);
+        assert!(shown.contains("two is broken"), "{shown}");
+        assert!(!shown.contains("words of one") && !shown.contains("a secret"), "{shown}");
+        runs(&host, "1.0");
+    });
+}
+
+fn publish(fleet: &Fleet, dir: &Path, version: &str, run: &str) {
+    publish_with(fleet, dir, (version, run), &["shop.service"]);
+}
+
+fn publish_with(fleet: &Fleet, dir: &Path, (version, run): (&str, &str), units: &[&str]) {
+    let tree = dir.join(version);
+    fs::create_dir_all(&tree).unwrap();
+    fs::write(tree.join("run"), run).unwrap();
+    fs::set_permissions(tree.join("run"), fs::Permissions::from_mode(0o755)).unwrap();
+    fs::write(tree.join("groundswell.toml"), format!("[release]\nunits = {units:?}\n")).unwrap();
+    fleet.publish("shop", version, &tree);
+}
+
+fn ends(fleet: &Fleet, dir: &Path, version: &str, run: &str) -> RolloutPage {
+    publish(fleet, dir, version, run);
+    fleet.wait_end("shop", version)
+}
+
+fn completes(fleet: &Fleet, dir: &Path, version: &str, run: &str) {
+    let page = ends(fleet, dir, version, run);
+    assert_eq!(page.rollout.outcome, Some(OutcomeName::Completed), "{page:?}");
+}
+
+fn state(host: &Host) -> String {
+    host.exec_ok(&["systemctl", "show", "--property=ActiveState", "--value", "shop.service"])
+}
+
+/// Waits until the unit is being started.
+fn starts(host: &Host) {
+    until("the start of the unit", ROLLOUT_BOUND, || (state(host) == "activating").then_some(()));
+}
+
+/// Waits until the unit is up on this version.
+fn runs(host: &Host, version: &str) {
+    let manifest = "/var/lib/groundswell/services/shop/current/manifest.json";
+    until(&format!("{version} to run"), Duration::from_secs(60), || {
+        let live = host.exec_ok(&["cat", manifest]);
+        let is_live = live.contains(&format!("\"version\":\"{version}\""));
+        (is_live && state(host) == "active").then_some(())
+    });
+}
