@@ -301,9 +301,10 @@ impl World {
 
     fn at_rest(&self) -> bool {
         let busy = |host: &Host| {
-            let fetches = |state: &State| matches!(state, State::Fetching { .. });
+            let fetches =
+                |site: &Site| matches!(site.state(), State::Fetching { .. }) && !site.is_held();
             // A host may fetch what it is to go back to.
-            host.in_flight() || (host.up && host.sites.values().any(|site| fetches(site.state())))
+            host.in_flight() || (host.up && host.sites.values().any(fetches))
         };
         let flies = |name| self.newest(name).is_some_and(|rollout| rollout.in_flight() > 0);
         self.mail.is_empty() && !self.hosts.values().any(busy) && !self.services.iter().any(flies)

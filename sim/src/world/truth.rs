@@ -343,7 +343,8 @@ impl World {
         let Some(host) = self.hosts.get(&number) else { return Ok(()) };
         let Some(site) = host.sites.get(service) else { return Ok(()) };
         let (key, live, state) = (host.key, site.live, site.state().clone());
-        if site.in_flight() || matches!(state, State::Fetching { .. }) {
+        let fetches = matches!(state, State::Fetching { .. }) && !site.is_held();
+        if site.in_flight() || fetches {
             return self.found(Finding::Hung { host: key, state: format!("{state:?}") });
         }
         let view = self.office.view();
