@@ -151,6 +151,25 @@ pub enum Finding {
         /// What it waits for.
         release: ReleaseId,
     },
+    /// A switch of a service that its owner has paused.
+    #[error("host {0} began to switch though its owner has paused it")]
+    SwitchedWhilePaused(HostId),
+    /// A switch outside of every rollout to a release that must not be rolled out.
+    #[error(
+        "host {host} began to switch to {release:?}, which is poisoned, outside of any rollout"
+    )]
+    Offered {
+        /// Which host.
+        host: HostId,
+        /// What it was given.
+        release: ReleaseId,
+    },
+    /// A person cleared a release, and it is poisoned all the same.
+    #[error("{0:?} was cleared and stays poisoned")]
+    NotCleared(ReleaseId),
+    /// A host that is held though it lacks nothing.
+    #[error("host {0} is held and lacks nothing")]
+    HeldForNothing(HostId),
     /// A host that is in the middle of something for ever.
     #[error("host {host} is {state} for ever")]
     Hung {
@@ -214,16 +233,37 @@ pub enum Property {
     Untrue,
     /// See [`Finding::Unsaid`].
     Unsaid,
+    /// See [`Finding::SwitchedWhilePaused`].
+    SwitchedWhilePaused,
+    /// See [`Finding::Offered`].
+    Offered,
+    /// See [`Finding::NotCleared`].
+    NotCleared,
+    /// See [`Finding::HeldForNothing`].
+    HeldForNothing,
     /// See [`Finding::Hung`].
     Hung,
 }
 
 /// What the code does not hold yet: counted, and not a failure. Empty in the end.
-pub const NOT_HELD_YET: &[Property] = &Property::ALL;
+pub const NOT_HELD_YET: &[Property] = &[
+    // A host that was held before its wave opened is staged while the rollout is halted.
+    Property::Core,
+    // A wave waits for a host that runs something newer, or for one that nobody asks again.
+    Property::Endless,
+    // A revert turns the newest rollout only, also where older ones brought the same release.
+    Property::LeftBehind,
+    // A host that was held at its last look, or whose permit ran out there, counts as lost in its switch.
+    Property::Poisoned,
+    Property::TurnedBack,
+    Property::Unsaid,
+    // A host that was held is not asked again in every phase.
+    Property::HeldForNothing,
+];
 
 impl Property {
     /// All of them.
-    pub const ALL: [Self; 26] = [
+    pub const ALL: [Self; 30] = [
         Self::Core,
         Self::Replay,
         Self::Incomplete,
@@ -249,6 +289,10 @@ impl Property {
         Self::AfterHalt,
         Self::Untrue,
         Self::Unsaid,
+        Self::SwitchedWhilePaused,
+        Self::Offered,
+        Self::NotCleared,
+        Self::HeldForNothing,
         Self::Hung,
     ];
 }
@@ -283,6 +327,10 @@ impl Finding {
             Self::AfterHalt(_) => Property::AfterHalt,
             Self::Untrue { .. } => Property::Untrue,
             Self::Unsaid { .. } => Property::Unsaid,
+            Self::SwitchedWhilePaused(_) => Property::SwitchedWhilePaused,
+            Self::Offered { .. } => Property::Offered,
+            Self::NotCleared(_) => Property::NotCleared,
+            Self::HeldForNothing(_) => Property::HeldForNothing,
             Self::Hung { .. } => Property::Hung,
         }
     }

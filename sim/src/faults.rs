@@ -29,11 +29,21 @@ const STEP: &str = "coordinator/rollout/src/step.rs";
 const GATE: &str = "coordinator/rollout/src/gate.rs";
 const MACHINE: &str = "agent/machine/src/step.rs";
 const SWITCHING: &str = "agent/machine/src/switching.rs";
+const STAGING: &str = "agent/machine/src/staging.rs";
+const HELD: &str = "agent/machine/src/state.rs";
+const CONTROL: &str = "coordinator/control/src/control.rs";
+const PLANS: &str = "coordinator/control/src/rollouts.rs";
+const BACK: &str = "coordinator/control/src/back.rs";
+const FOLD: &str = "coordinator/control/src/view/apply.rs";
+const VIEW: &str = "coordinator/control/src/view/state.rs";
+const STEER: &str = "coordinator/control/src/steer.rs";
+const PLAN: &str = "coordinator/rollout/src/plan.rs";
+const SWITCHING: &str = "agent/machine/src/switching.rs";
 const CONTACT: &str = "agent/machine/src/contact.rs";
 
 /// All of them.
 #[rustfmt::skip]
-pub const FAULTS: [Fault; 22] = [
+pub const FAULTS: [Fault; 46] = [
     fault("slots forget what the rollout before left in flight", STEP, (
         "rollout.edit(step, ordinal, |entry| entry.busy = Some(until));",
         "rollout.edit(step, ordinal, |entry| entry.busy = None.filter(|_| until > now));")),
@@ -94,4 +104,73 @@ pub const FAULTS: [Fault; 22] = [
         "Self::Missing | Self::Awaited => true,", "Self::Missing | Self::Awaited => false,")),
     fault("a host forgets where it came from", SWITCHING, (
         "self.previous = self.running.take();", "drop(self.running.take());")),
+    fault("a host that comes back is not told its wish", CONTROL, (
+        "        self.link_changed(host, true);\n        self.stale.insert(host);",
+        "        self.link_changed(host, true);")),
+    fault("a rollout does not end the one before", PLANS, (
+        "self.submit_or_note(By::Coordinator, &before, input);", "drop((before, input));")),
+    fault("a plan forgets what is in flight", PLANS, (
+        "busy.retain(|busy| planned.contains(&busy.host));",
+        "busy.retain(|busy| !planned.contains(&busy.host));")),
+    fault("poison is found again by every input", FOLD, (
+        "let poison = effects.transitions.iter().rev().find_map(poison);",
+        "let (from, to) = (Phase::Planned, rollout.phase().clone());\n\
+         let poison = poison(&Transition { from, to });")),
+    fault("no progress poisons", FOLD, (
+        "HaltCause::NoProgress { .. } | HaltCause::Person { .. } | HaltCause::Gate { .. } => {\n                None",
+        "HaltCause::NoProgress { .. } | HaltCause::Person { .. } | HaltCause::Gate { .. } => {\n                Some(format!(\"halted: {cause}\"))")),
+    fault("a clear clears nothing", FOLD, (
+        "found.poisoned = None;\n                found.rolled = false;", "found.rolled = false;")),
+    fault("what is poisoned is offered to new hosts", FOLD, (
+        "        if let Some(service) = self.services.get_mut(name) {\n            service.proven.retain(|proven| proven.release != release);\n        }\n        self.touch",
+        "        self.touch")),
+    fault("the older rollout speaks for a host", VIEW, (
+        ".find_map(|rollout| desired(rollout, host).map(|wish| (rollout, wish)))",
+        ".filter_map(|rollout| desired(rollout, host).map(|wish| (rollout, wish)))\n            .last()")),
+    fault("a wish outside of rollouts keeps its old number", VIEW, (
+        "Some((wish, service.wish_seq.max(record.seq)))", "Some((wish, record.seq))")),
+    fault("a wish that was withdrawn lowers the number", VIEW, (
+        "generation = generation.max(service.wish_seq);", "generation = generation.max(1);")),
+    fault("new hosts get the newest release", VIEW, (
+        "else { return service.baseline() };", "else { return service.newest() };")),
+    fault("a host outside of rollouts keeps what was taken back", VIEW, (
+        "Some(from) => Action::Revert { from: *from, to: Some(release) },",
+        "Some(_) => Action::Switch { release },")),
+    fault("a way back leaves out hosts at rest", BACK, (
+        "if runs == Some(left) || works_on_it || unheard {", "if works_on_it || unheard {")),
+    fault("a way back goes forward", BACK, (
+        "let older = |found: &&Release| found.published.seq < leaving.published.seq;",
+        "let older = |found: &&Release| found.published.seq > leaving.published.seq;")),
+    fault("a permit outside of rollouts for any wish", STEER, (
+        "if wish.action == wanted && request.generation >= generation {",
+        "if wish.action == wanted || request.generation >= generation {")),
+    fault("what is not proven is something to go back to", PLANS, (
+        "Some(_) => fallback,", "Some(running) => Some(running),")),
+    fault("a host that is held is not asked to stage", DESIRED, (
+        "Progress::Held { lack, .. } if forward && tries_again(*lack) => Want::Stage,",
+        "Progress::Held { lack, .. } if !forward && tries_again(*lack) => Want::Stage,")),
+    fault("a paused host that is staged gets a slot", FACT, (
+        "Progress::Held { lack: Lack::Paused, .. } => None,",
+        "Progress::Held { lack: Lack::Paused, .. } => Some(Progress::Staged),")),
+    fault("a host that is freed is not heard again", CONTROL, (
+        "        if freed {\n            self.hear_again(host);\n        }",
+        "        drop(freed);")),
+    fault("a pause holds only whose turn it is", HELD, (
+        "Some(Wish { action: Desired::Stage { .. } | Desired::Switch { .. }, .. }),",
+        "Some(Wish { action: Desired::Switch { .. }, .. }),")),
+    fault("a paused service asks for a permit and uses it", MACHINE, (
+        "self.paused.is_none()\n                && wish.generation == generation",
+        "wish.generation == generation")),
+    fault("what is stuck is committed by a wish", SWITCHING, (
+        "Desired::Switch { release } if runs(release) => self.prove(now),",
+        "Desired::Switch { release } if runs(release) => {\n\
+         self.unproven = None;\n self.enter(State::Committed {});\n Vec::new()\n }")),
+    fault("what is held is a failure", STAGING, (
+        "let (target, lack) = (held.release, held.lack);",
+        "if held.release == held.release {\n\
+         return self.on_stage_failed(held.release, held.why);\n }\n\
+         let (target, lack) = (held.release, held.lack);")),
+    fault("what started late has no deadline", SWITCHING, (
+        "let deadline = now.plus_secs(self.probe_secs());\n                self.enter(State::Switching { target, deadline: Some(deadline) });",
+        "let deadline = now.plus_secs(1_000_000_000);\n                self.enter(State::Switching { target, deadline: Some(deadline) });")),
 ];

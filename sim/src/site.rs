@@ -270,6 +270,11 @@ impl Site {
         self.machine.wish.as_ref().and_then(|wish| wish.rollout.as_ref())
     }
 
+    /// Whether the release is live here and has proved itself.
+    pub(crate) fn has_committed(&self, release: ReleaseId) -> bool {
+        self.live == Some(release) && matches!(self.machine.state, State::Committed {})
+    }
+
     /// Whether it lacks something, and says so.
     pub(crate) fn is_held(&self) -> bool {
         self.machine.held().is_some()

@@ -23,7 +23,16 @@ impl World {
         if !self.is_plain(&key) {
             return Ok(());
         }
+        if site.is_some_and(Site::is_paused) {
+            return self.found(Finding::SwitchedWhilePaused(key));
+        }
         let by = site.and_then(Site::wished_by).cloned();
+        let poisoned = self.office.view().releases.get(&release);
+        let poisoned = poisoned.is_some_and(|found| found.poisoned.is_some());
+        let late = self.truth.of(service).offered_until.is_some_and(|until| self.now < until);
+        if by.is_none() && poisoned && !late {
+            return self.found(Finding::Offered { host: key, release });
+        }
         let Some(rollout) = self.newest(service) else { return Ok(()) };
         let ours = rollout.release() == release && by.as_ref() == Some(rollout.id());
         let count = rollout.host(&key).map(|entry| entry.progress.name());

@@ -7,7 +7,7 @@ use groundswell_common::directive::ServiceWish;
 use groundswell_common::limits::PERMIT_COUNTED_MS;
 use groundswell_common::report::Report;
 use groundswell_common::wire::{Deny, PermitRequest};
-use groundswell_common::{HostId, OperatorName, ServiceName, Timestamp};
+use groundswell_common::{HostId, OperatorName, ReleaseId, ServiceName, Timestamp};
 use groundswell_control::Control;
 use groundswell_control::entry::{By, Entry, Published};
 use groundswell_control::view::View;
@@ -206,6 +206,7 @@ impl World {
         }
         let until = self.now.plus_millis(PERMIT_COUNTED_MS);
         self.office.permits.insert((key, ask.service.clone(), ask.nonce), until);
+        self.truth.granted.entry(key).or_default().insert((ask.service.clone(), ask.release));
         Ok(())
     }
 
@@ -251,6 +252,16 @@ impl World {
         let Some(host) = self.hosts.get_mut(&number) else { return Ok(()) };
         let (key, session) = (host.key, host.session);
         host.connected = false;
+        // Who vanishes with a permit that was not used up may have switched.
+        let proved = |(service, release): &(ServiceName, ReleaseId)| {
+            let site = host.sites.get(service);
+            site.is_some_and(|site| site.has_committed(*release))
+        };
+        let granted = self.truth.granted.remove(&key).unwrap_or_default();
+        for (_, release) in granted.iter().filter(|granted| !proved(granted)) {
+            self.truth.speaks_against(*release);
+        }
+        let Some(host) = self.hosts.get_mut(&number) else { return Ok(()) };
         self.sessions_made += 1;
         host.session = self.sessions_made;
         if self.office.seats.get(&key) == Some(&(number, session)) {

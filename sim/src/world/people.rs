@@ -86,6 +86,10 @@ impl World {
         if self.control().clear(&ann(), &release, "a person").is_ok() {
             self.out.faults.add("releases cleared");
             self.truth.clears(release);
+            let found = self.office.view().releases.get(&release);
+            if found.is_some_and(|found| found.poisoned.is_some()) {
+                self.found(Finding::NotCleared(release))?;
+            }
         }
         self.settle()
     }
@@ -343,10 +347,14 @@ impl World {
                     None => Ok(false),
                 }
             }
-            Phase::Planned
-            | Phase::Baking { .. }
-            | Phase::Reverting { .. }
-            | Phase::Done { .. } => Ok(false),
+            // The backup ends between its plan and its start: a person begins anew.
+            Phase::Planned => {
+                let number = (0..=self.truth.of(service).releases)
+                    .find(|number| release(service, *number).0 == rollout.release());
+                self.start_by_hand(service, number.unwrap_or(0))?;
+                Ok(true)
+            }
+            Phase::Baking { .. } | Phase::Reverting { .. } | Phase::Done { .. } => Ok(false),
         }
     }
 }

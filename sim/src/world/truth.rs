@@ -3,7 +3,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use groundswell_common::condition::Lack;
 use groundswell_common::directive::Action;
+use groundswell_common::limits::PERMIT_VALID_MS;
 use groundswell_common::report::Verdict;
 use groundswell_common::{HostId, ReleaseId, RolloutId, ServiceName, Timestamp};
 use groundswell_machine::State;
@@ -38,6 +40,8 @@ pub(super) struct OfService {
     pub(super) halt: Option<Halt>,
     /// What a person went back from, until something newer is decided.
     pub(super) left: Option<ReleaseId>,
+    /// Until when a permit for what became poisoned may be under way.
+    pub(super) offered_until: Option<Timestamp>,
     /// How often a person let it go on, at the end.
     pub(super) asked: u64,
 }
@@ -54,6 +58,8 @@ pub(super) struct Truth {
     /// When a person last cleared it.
     cleared: BTreeMap<ReleaseId, u64>,
     poisoned: BTreeSet<ReleaseId>,
+    /// What hosts have got permits for in their sessions.
+    pub(super) granted: BTreeMap<HostId, BTreeSet<(ServiceName, ReleaseId)>>,
     /// Rollouts that a person turned round.
     pub(super) turned: BTreeSet<RolloutId>,
     /// Hosts that were deleted.
@@ -167,6 +173,8 @@ impl World {
             if !self.truth.poisoned.insert(release) || self.truth.restored {
                 continue;
             }
+            let until = self.now.plus_millis(PERMIT_VALID_MS);
+            self.truth.of_mut(service).offered_until = Some(until);
             if !self.truth.has_evidence(&release) && !self.is_unproven_somewhere(service, release) {
                 let service = service.clone();
                 self.found(Finding::Poisoned { service, release, why })?;
@@ -357,6 +365,17 @@ impl World {
             if committed && (live != Some(rollout.release()) || standing.state.is_busy()) {
                 let runs = live.map_or_else(|| "nothing".to_owned(), |live| format!("{live:?}"));
                 return self.found(Finding::Untrue { host: key, runs });
+            }
+        }
+        if let Some(Progress::Held { lack, .. }) = entry.as_ref().map(|entry| &entry.progress) {
+            let own = ![Lack::StepDown, Lack::Stage].contains(lack);
+            // Where nothing is brought forward any more, what holds a host does not matter.
+            let wanted = governing
+                .as_ref()
+                .is_some_and(|rollout| rollout.successor().is_none() && goes_on(rollout.phase()));
+            let rests = !site.is_held() && wanted;
+            if own && rests {
+                return self.found(Finding::HeldForNothing(key));
             }
         }
         let named = |release: ReleaseId| {
