@@ -28,7 +28,6 @@ const FACT: &str = "coordinator/rollout/src/fact.rs";
 const STEP: &str = "coordinator/rollout/src/step.rs";
 const GATE: &str = "coordinator/rollout/src/gate.rs";
 const MACHINE: &str = "agent/machine/src/step.rs";
-const SWITCHING: &str = "agent/machine/src/switching.rs";
 const STAGING: &str = "agent/machine/src/staging.rs";
 const HELD: &str = "agent/machine/src/state.rs";
 const CONTROL: &str = "coordinator/control/src/control.rs";
@@ -37,7 +36,6 @@ const BACK: &str = "coordinator/control/src/back.rs";
 const FOLD: &str = "coordinator/control/src/view/apply.rs";
 const VIEW: &str = "coordinator/control/src/view/state.rs";
 const STEER: &str = "coordinator/control/src/steer.rs";
-const PLAN: &str = "coordinator/rollout/src/plan.rs";
 const SWITCHING: &str = "agent/machine/src/switching.rs";
 const CONTACT: &str = "agent/machine/src/contact.rs";
 
@@ -117,13 +115,14 @@ pub const FAULTS: [Fault; 46] = [
         "let (from, to) = (Phase::Planned, rollout.phase().clone());\n\
          let poison = poison(&Transition { from, to });")),
     fault("no progress poisons", FOLD, (
-        "HaltCause::NoProgress { .. } | HaltCause::Person { .. } | HaltCause::Gate { .. } => {\n                None",
-        "HaltCause::NoProgress { .. } | HaltCause::Person { .. } | HaltCause::Gate { .. } => {\n                Some(format!(\"halted: {cause}\"))")),
+        "HaltCause::NoProgress { .. } | HaltCause::Person { .. } | HaltCause::Gate { .. } => {",
+        "HaltCause::NoProgress { .. } => Some(format!(\"halted: {cause}\")),\n\
+         HaltCause::Person { .. } | HaltCause::Gate { .. } => {")),
     fault("a clear clears nothing", FOLD, (
         "found.poisoned = None;\n                found.rolled = false;", "found.rolled = false;")),
     fault("what is poisoned is offered to new hosts", FOLD, (
-        "        if let Some(service) = self.services.get_mut(name) {\n            service.proven.retain(|proven| proven.release != release);\n        }\n        self.touch",
-        "        self.touch")),
+        "service.proven.retain(|proven| proven.release != release);\n        }",
+        "let _ = &service.proven;\n        }")),
     fault("the older rollout speaks for a host", VIEW, (
         ".find_map(|rollout| desired(rollout, host).map(|wish| (rollout, wish)))",
         ".filter_map(|rollout| desired(rollout, host).map(|wish| (rollout, wish)))\n            .last()")),
@@ -170,7 +169,7 @@ pub const FAULTS: [Fault; 46] = [
         "if held.release == held.release {\n\
          return self.on_stage_failed(held.release, held.why);\n }\n\
          let (target, lack) = (held.release, held.lack);")),
-    fault("what started late has no deadline", SWITCHING, (
-        "let deadline = now.plus_secs(self.probe_secs());\n                self.enter(State::Switching { target, deadline: Some(deadline) });",
-        "let deadline = now.plus_secs(1_000_000_000);\n                self.enter(State::Switching { target, deadline: Some(deadline) });")),
+    fault("what starts has no deadline", SWITCHING, (
+        "let deadline = now.plus_secs(self.probe_secs());\n                self.enter(",
+        "let deadline = now.plus_secs(1_000_000_000);\n                self.enter(")),
 ];

@@ -673,7 +673,7 @@ impl Site {
 
     /// Renames, unless the permit ran out meanwhile.
     fn rename(&mut self, target: &Known, now: Timestamp) {
-        if !self.permit.is_some_and(|permit| now < permit.void_at) {
+        if self.permit.is_none_or(|permit| now >= permit.void_at) {
             self.give_back();
             return self.step(Event::PermitLate, now);
         }
