@@ -7,7 +7,8 @@ use groundswell_common::api::OperatorRole;
 use groundswell_common::selector::Selector;
 use groundswell_common::trust::PublicKey;
 use groundswell_common::{
-    Digest, Environment, Fleet, HostId, HostName, Labels, OperatorName, ReleaseId, ServiceName, Version,
+    Digest, Environment, Fleet, HostId, HostName, Labels, OperatorName, ReleaseId, ServiceName,
+    Version,
 };
 use groundswell_control::entry::{Published, What};
 

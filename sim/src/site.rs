@@ -4,9 +4,9 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-use groundswell_common::condition::{ServiceCondition, UnitCondition, UnitLoad};
+use groundswell_common::condition::{Held, Lack, ServiceCondition, UnitCondition, UnitLoad};
 use groundswell_common::directive::ServiceWish;
-use groundswell_common::report::{FailedStep, Failure, Standing};
+use groundswell_common::report::{FailedStep, Failure, Standing, Verdict};
 use groundswell_common::{ReleaseId, RolloutId, ServiceName, Timestamp, Version};
 use groundswell_machine::{Action, Again, Event, Known, Service, State, StuckCause, Wish};
 
@@ -215,7 +215,12 @@ impl Site {
     }
 
     /// Says what a release does here.
-    pub(crate) fn meet(&mut self, release: ReleaseId, nature: Nature, (seq, version): (u64, Version)) {
+    pub(crate) fn meet(
+        &mut self,
+        release: ReleaseId,
+        nature: Nature,
+        (seq, version): (u64, Version),
+    ) {
         self.natures.entry(release).or_insert(nature);
         self.seqs.insert(release, (seq, version));
     }
@@ -238,7 +243,8 @@ impl Site {
         let unit = UnitCondition { unit: unit(&self.service), load };
         let units = if self.lot.allowed { vec![unit] } else { Vec::new() };
         let paused = self.machine.paused.clone();
-        ServiceCondition { paused, units, ..ServiceCondition::new(self.service.clone()) }
+        let held = self.machine.held();
+        ServiceCondition { paused, units, held, ..ServiceCondition::new(self.service.clone()) }
     }
 
     /// Where its machine stands.
@@ -563,10 +569,22 @@ impl Site {
                 self.due.push_back((now.plus_millis(millis), self.number, Due::AskAgain));
             }
             Action::Activate { target } => self.activate(target, now),
-            Action::Start => self.start(now),
+            Action::Start { deadline } => self.start(self.world(deadline), now),
+            Action::Interrupt => {
+                self.number += 1;
+                self.give_back();
+                let event = Event::Interrupted { live: self.live };
+                self.due.push_back((now, self.number, Due::Event(event)));
+            }
+            Action::StageAfter(_) => {
+                let again = |due: &Due| matches!(due, Due::Event(Event::StageAgain));
+                self.due.retain(|(_, _, due)| !again(due));
+                let at = now.plus_millis(self.lot.ask_later_millis);
+                self.due.push_back((at, self.number, Due::Event(Event::StageAgain)));
+            }
             Action::Probe { deadline, .. } => self.probe(self.world(deadline), now),
             Action::Watch { until, .. } => self.watch(self.world(until), now),
-            Action::Guard { until, well, .. } => self.guard(self.world(until), well, now),
+            Action::Guard { until, known, .. } => self.guard(self.world(until), known, now),
             Action::Restore { to, .. } => self.restore(to, now),
             Action::Ensure => {}
             Action::Prune => {
@@ -578,14 +596,20 @@ impl Site {
     }
 
     /// Why the host does not take the release, whatever the release is like.
-    fn refuses(&self, seq: u64, way: Way) -> Option<&'static str> {
+    fn refuses(&self, seq: u64, way: Way) -> Option<(Lack, &'static str)> {
         let running = self.machine.running.as_ref().map(|known| known.seq);
         match way {
-            _ if seq < self.machine.floor => Some("below the floor"),
-            Way::Forward if running.is_some_and(|running| seq < running) => Some("step down"),
-            Way::Forward | Way::Back if !self.lot.allowed => Some("its unit is not allowed here"),
-            Way::Forward | Way::Back if !self.lot.room => Some("no room"),
-            Way::Forward | Way::Back if self.lot.drifted => Some("what is live was changed"),
+            _ if seq < self.machine.floor => Some((Lack::StepDown, "below the floor")),
+            Way::Forward if running.is_some_and(|running| seq < running) => {
+                Some((Lack::StepDown, "step down"))
+            }
+            Way::Forward | Way::Back if !self.lot.allowed => {
+                Some((Lack::UnitNotAllowed, "its unit is not allowed here"))
+            }
+            Way::Forward | Way::Back if !self.lot.room => Some((Lack::Room, "no room")),
+            Way::Forward | Way::Back if self.lot.drifted => {
+                Some((Lack::Drift, "what is live was changed"))
+            }
             Way::Forward | Way::Back => None,
         }
     }
@@ -604,9 +628,9 @@ impl Site {
             one_way: false,
         });
         let Some(known) = known else { return };
-        if let Some(why) = self.refuses(known.seq, way) {
-            let why = why.to_owned();
-            return self.after(100, now, Event::StageFailed { release, why });
+        if let Some((lack, why)) = self.refuses(known.seq, way) {
+            let held = Held { release, lack, why: why.to_owned() };
+            return self.after(100, now, Event::StageHeld(held));
         }
         if self.nature(release) == Nature::Unstageable {
             self.seen.push(Seen::Failed(release));
@@ -619,10 +643,10 @@ impl Site {
 
     /// The last look, and the fsync before the rename.
     fn activate(&mut self, target: Known, now: Timestamp) {
-        if let Some(why) = self.refuses(target.seq, Way::Forward) {
+        if let Some((lack, why)) = self.refuses(target.seq, Way::Forward) {
             self.give_back();
-            let (release, why) = (target.id, why.to_owned());
-            return self.after(1, now, Event::StageFailed { release, why });
+            let held = Held { release: target.id, lack, why: why.to_owned() };
+            return self.after(1, now, Event::StageHeld(held));
         }
         let at = now.plus_millis(self.lot.fsync_millis);
         self.due.push_back((at, self.number, Due::Rename(target)));
@@ -637,11 +661,11 @@ impl Site {
         self.brought = Some(brought.clone());
         self.seen.push(Seen::Renamed(brought));
         self.give_back();
-        self.start(now);
+        self.due.push_back((now, self.number, Due::Event(Event::Replaced)));
     }
 
     /// Starts what is live.
-    fn start(&mut self, now: Timestamp) {
+    fn start(&mut self, deadline: Timestamp, now: Timestamp) {
         let Some(live) = self.live else { return };
         if !self.lot.installed {
             let why = "its unit is not found".to_owned();
@@ -652,7 +676,11 @@ impl Site {
                 let why = "it does not start".to_owned();
                 self.after(200, now, Event::SwitchFailed { why });
             }
-            Nature::Hangs => self.seen.push(Seen::Failed(live)),
+            Nature::Hangs => {
+                self.seen.push(Seen::Failed(live));
+                let event = Event::SwitchFailed { why: "its start did not end".to_owned() };
+                self.due.push_back((deadline.max(now), self.number, Due::Event(event)));
+            }
             Nature::Good
             | Nature::Unstageable
             | Nature::NeverPasses
@@ -710,10 +738,14 @@ impl Site {
         self.due.push_back((at, self.number, Due::Event(event)));
     }
 
-    fn guard(&mut self, until: Timestamp, well: bool, now: Timestamp) {
+    fn guard(&mut self, until: Timestamp, known: Option<Verdict>, now: Timestamp) {
         let ill = self.live.is_some_and(|live| self.nature(live) == Nature::FailsLater);
+        if known.is_none() && !ill {
+            self.due.push_back((now, self.number, Due::Event(Event::Well)));
+            return;
+        }
         let at = now.plus_millis(20_000);
-        if ill && well && at < until {
+        if ill && known != Some(Verdict::Fail) && at < until {
             let event = Event::Ill { why: "it dies after a while".to_owned() };
             self.due.push_back((at, self.number, Due::Event(event)));
         }

@@ -245,8 +245,7 @@ impl World {
 
     fn live(&mut self) -> Result<(), Finding> {
         let many = self.random.one_in(50);
-        let count =
-            if many { 40 + self.random.below(80) } else { 2 + self.random.below(11) };
+        let count = if many { 40 + self.random.below(80) } else { 2 + self.random.below(11) };
         let old = !self.random.one_in(4);
         self.begin(count, old)?;
         for service in self.services.clone() {
@@ -398,13 +397,11 @@ impl World {
                 self.post(number, 20, Mail::Answer { ask, answer });
                 Ok(())
             }
-            Mail::Answer { ask, answer } if linked && awake => {
-                self.host(number, |host, now| {
-                    if let Some(site) = host.sites.get_mut(&ask.service) {
-                        site.answer(&ask, answer, now);
-                    }
-                })
-            }
+            Mail::Answer { ask, answer } if linked && awake => self.host(number, |host, now| {
+                if let Some(site) = host.sites.get_mut(&ask.service) {
+                    site.answer(&ask, answer, now);
+                }
+            }),
             Mail::Done { service, nonce } if linked => {
                 self.office.permits.remove(&(key, service, nonce));
                 Ok(())
@@ -445,7 +442,8 @@ impl World {
     ) -> Result<(), Finding> {
         let now = self.now;
         let Some(host) = self.hosts.get_mut(&number) else { return Ok(()) };
-        let was = |site: &Site| Before { state: site.state().clone(), brought: site.brought.clone() };
+        let was =
+            |site: &Site| Before { state: site.state().clone(), brought: site.brought.clone() };
         let before: Vec<Before> = host.sites.values().map(was).collect();
         let up_before = host.up;
         act(host, now);
@@ -493,7 +491,7 @@ impl World {
         }
         let after = after.clone();
         match &after {
-            State::Switching { target } if !matches!(before.state, State::Switching { .. }) => {
+            State::Switching { target, .. } if !matches!(before.state, State::Switching { .. }) => {
                 self.began((number, service), target.id)?;
             }
             State::Reverting { from, cause: Cause::Told {}, .. }

@@ -16,7 +16,9 @@ use groundswell_rollout::{Rollout, next_deadline};
 
 use super::{Mail, Number, World, shifted, usize_of};
 use crate::check::Finding;
-use crate::draw::{beginning, first_policy, host_id, host_name, key, policy_text, secret, spelt, token};
+use crate::draw::{
+    beginning, first_policy, host_id, host_name, key, policy_text, secret, spelt, token,
+};
 use crate::host::Host;
 use crate::site::Ask;
 
@@ -266,11 +268,8 @@ impl World {
         everyone: bool,
     ) -> Result<(), Finding> {
         let service = published.service.clone();
-        let policy = if everyone {
-            first_policy(&service)
-        } else {
-            policy_text(&mut self.random, &service)
-        };
+        let policy =
+            if everyone { first_policy(&service) } else { policy_text(&mut self.random, &service) };
         drop(self.control().put_policy(&ann(), &service, &policy));
         drop(self.control().publish(&ann(), published));
         self.settle()

@@ -299,9 +299,7 @@ impl World {
             host.in_flight() || (host.up && host.sites.values().any(|site| fetches(site.state())))
         };
         let flies = |name| self.newest(name).is_some_and(|rollout| rollout.in_flight() > 0);
-        self.mail.is_empty()
-            && !self.hosts.values().any(busy)
-            && !self.services.iter().any(flies)
+        self.mail.is_empty() && !self.hosts.values().any(busy) && !self.services.iter().any(flies)
     }
 
     /// Whether a person was asked and acted.
@@ -336,10 +334,7 @@ impl World {
 }
 
 /// The first machine with this key.
-fn host_of(
-    hosts: &BTreeMap<Number, Host>,
-    key: HostId,
-) -> Option<Number> {
+fn host_of(hosts: &BTreeMap<Number, Host>, key: HostId) -> Option<Number> {
     hosts.iter().find(|(_, host)| host.key == key).map(|(number, _)| *number)
 }
 

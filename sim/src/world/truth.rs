@@ -375,9 +375,9 @@ impl World {
 impl Truth {
     /// Whether a person has taken the service back from what ran.
     fn left_by_person(&self, service: &ServiceName) -> bool {
-        self.services.get(service).is_some_and(|of| {
-            of.newest.as_ref().is_some_and(|newest| self.turned.contains(newest))
-        })
+        self.services
+            .get(service)
+            .is_some_and(|of| of.newest.as_ref().is_some_and(|newest| self.turned.contains(newest)))
     }
 }
 

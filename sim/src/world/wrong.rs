@@ -102,11 +102,7 @@ impl World {
     }
 
     /// What owners, disks and machines do that no release is to blame for.
-    fn unkind_fault(
-        &mut self,
-        kind: u64,
-        at: (Number, &ServiceName),
-    ) -> Result<(), Finding> {
+    fn unkind_fault(&mut self, kind: u64, at: (Number, &ServiceName)) -> Result<(), Finding> {
         let (number, service) = at;
         match kind {
             14 => {
@@ -169,7 +165,9 @@ impl World {
             _ => ("fetches that fail everywhere", 1),
         };
         self.out.faults.add(name);
-        let Some(fetches) = self.site(number, service).map(|site| !site.lot.fetches) else { return };
+        let Some(fetches) = self.site(number, service).map(|site| !site.lot.fetches) else {
+            return;
+        };
         for (other, host) in &mut self.hosts {
             if *other == number || (step > 0 && other % step == number % step) {
                 for site in host.sites.values_mut() {
@@ -218,7 +216,11 @@ impl World {
     }
 
     /// What persons type at `swell`.
-    fn typed(&mut self, kind: u64, (number, service): (Number, &ServiceName)) -> Result<(), Finding> {
+    fn typed(
+        &mut self,
+        kind: u64,
+        (number, service): (Number, &ServiceName),
+    ) -> Result<(), Finding> {
         let newest = self.truth.of(service).releases;
         match kind {
             27 if self.hosts.len() < 200 => {
