@@ -1,5 +1,6 @@
 //! A long hunt: `cargo run --release -p groundswell-sim --example long -- SEEDS [FIRST [all]]`. With `all` no
-//! finding ends it: how many seeds show each, and the first of them, are told at the end.
+//! finding ends it: how many seeds show each, and the first of them, are told at the end. With the name of a
+//! property in its place only that one ends it.
 
 use std::collections::BTreeMap;
 use std::io::Write;
@@ -63,16 +64,26 @@ fn main() -> Result<(), Failure> {
     let mut words = std::env::args().skip(1);
     let seeds: u64 = words.next().ok_or("how many seeds?")?.parse()?;
     let first: u64 = words.next().map_or(Ok(0), |text| text.parse())?;
-    let all = words.next().is_some_and(|word| word == "all");
-    let tolerated: &[Property] = if all { &Property::ALL } else { NOT_HELD_YET };
+    let tolerated: Vec<Property> = match words.next().as_deref() {
+        None => NOT_HELD_YET.to_vec(),
+        Some("all") => Property::ALL.to_vec(),
+        Some(name) => {
+            let others = Property::ALL.into_iter();
+            others.filter(|property| format!("{property:?}") != name).collect()
+        }
+    };
+    let tolerated = tolerated.as_slice();
     let begin = Instant::now();
-    let threads: Vec<_> = (0..THREADS)
-        .map(|at| std::thread::spawn(move || hunt(first + at, first + seeds, tolerated)))
-        .collect();
     let mut sum = Sum::default();
-    for thread in threads {
-        sum.add(&thread.join().map_err(|_| "a thread panicked")??);
-    }
+    std::thread::scope(|scope| -> Result<(), Failure> {
+        let threads: Vec<_> = (0..THREADS)
+            .map(|at| scope.spawn(move || hunt(first + at, first + seeds, tolerated)))
+            .collect();
+        for thread in threads {
+            sum.add(&thread.join().map_err(|_| "a thread panicked")??);
+        }
+        Ok(())
+    })?;
     let hours = sum.millis / 3_600_000;
     writeln!(
         std::io::stdout(),

@@ -2,7 +2,7 @@
 //! link, what each release does here and what the owner lets it do. Owns how actions become events; never
 //! judges.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 
 use groundswell_common::condition::{Held, Lack, ServiceCondition, UnitCondition, UnitLoad};
 use groundswell_common::directive::ServiceWish;
@@ -12,8 +12,14 @@ use groundswell_machine::{Action, Again, Event, Known, Service, State, StuckCaus
 
 use crate::draw::unit;
 
-/// Milliseconds between two tries of a download.
-const FETCH_AGAIN_MILLIS: u64 = 20_000;
+/// Milliseconds until what is held is tried again.
+const HELD_MILLIS: u64 = 30_000;
+/// Milliseconds after which a download that does not come through is given up for now.
+const FETCH_MILLIS: u64 = 20_000;
+/// Milliseconds after its commit at which a release that fails later does.
+const LATER_MILLIS: u64 = 20_000;
+/// Milliseconds that a service which was killed is away.
+const KILLED_MILLIS: u64 = 10_000;
 
 /// What a release does on a host.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -67,8 +73,8 @@ enum Due {
     Event(Event),
     /// A question for a permit that was not answered.
     AskAgain,
-    /// A download that did not come through.
-    Fetch(ReleaseId, Way),
+    /// What a look at what is live and at rest shows.
+    Look(Event),
     /// The rename of the live link, after the fsync of what comes before it.
     Rename(Known),
 }
@@ -147,10 +153,14 @@ pub(crate) struct Site {
     pub(crate) lot: Lot,
     /// How what is live came here, where a switch brought it.
     pub(crate) brought: Option<Brought>,
-    /// Releases that committed here.
-    ever: BTreeSet<ReleaseId>,
+    /// What was live when a release was brought here last.
+    came_after: BTreeMap<ReleaseId, Option<ReleaseId>>,
     /// When the probes of a release passed, of what is live and what it would go back to.
     passed: BTreeMap<ReleaseId, Timestamp>,
+    /// Since when what is live fails, and until when, where it does or will.
+    ill: Option<(Timestamp, Option<Timestamp>)>,
+    /// Looks of an older number are forgotten.
+    looks: u64,
     /// By how many milliseconds its clock is ahead.
     ahead: i64,
     /// Whether its journal cannot be read at its next start.
@@ -187,8 +197,10 @@ impl Site {
             slowness,
             lot: Lot::default(),
             brought: None,
-            ever: BTreeSet::new(),
+            came_after: BTreeMap::new(),
             passed: BTreeMap::new(),
+            ill: None,
+            looks: 0,
             ahead: 0,
             torn: false,
             frozen: false,
@@ -209,7 +221,6 @@ impl Site {
         self.journal = self.machine.clone();
         self.live = Some(first.id);
         self.disk.insert(first.id, first.clone());
-        self.ever.insert(first.id);
         self.passed.insert(first.id, Timestamp::from_millis(0));
         self.seqs.insert(first.id, (first.seq, first.version.clone()));
     }
@@ -257,6 +268,11 @@ impl Site {
     #[must_use]
     pub(crate) fn wished_by(&self) -> Option<&RolloutId> {
         self.machine.wish.as_ref().and_then(|wish| wish.rollout.as_ref())
+    }
+
+    /// Whether it lacks something, and says so.
+    pub(crate) fn is_held(&self) -> bool {
+        self.machine.held().is_some()
     }
 
     /// Whether the owner has paused it.
@@ -368,24 +384,28 @@ impl Site {
         }
     }
 
-    /// Its process is killed.
+    /// Its process is killed; it comes back by itself.
     pub(crate) fn kill(&mut self, now: Timestamp) {
         let why = "it was killed".to_owned();
-        let event = match &self.machine.state {
-            State::Probing { .. } | State::Baking { .. } => Event::Failed { why },
-            State::Committed {} => {
-                let at = now.plus_millis(10_000);
-                self.due.push_back((at, self.number, Due::Event(Event::Well)));
-                Event::Ill { why }
+        self.ill = Some((now, Some(now.plus_millis(KILLED_MILLIS))));
+        match &self.machine.state {
+            State::Probing { .. } | State::Baking { .. } => self.step(Event::Failed { why }, now),
+            State::Committed {} | State::Staged { .. } | State::Fetching { .. } => {
+                self.step(Event::Ill { why }, now);
             }
             State::Idle {}
-            | State::Fetching { .. }
-            | State::Staged { .. }
             | State::Switching { .. }
             | State::Reverting { .. }
-            | State::Stuck { .. } => return,
-        };
-        self.step(event, now);
+            | State::Stuck { .. } => {}
+        }
+    }
+
+    /// The machine stood still, and goes on: whoever watches sees that nobody watched.
+    pub(crate) fn wake(&mut self, now: Timestamp) {
+        if let State::Probing { .. } | State::Baking { .. } = self.machine.state {
+            self.number += 1;
+            self.step(Event::Overslept, now);
+        }
     }
 
     /// The agent dies: what was not in the journal is gone, and so is the work under way.
@@ -472,9 +492,9 @@ impl Site {
         match due {
             Due::AskAgain => self.step(Event::AskAgain, now),
             // Of work that was cancelled.
-            Due::Event(_) | Due::Fetch(..) | Due::Rename(_) if number != self.number => {}
-            Due::Event(event) => self.step(event, now),
-            Due::Fetch(release, way) => self.stage(release, way, now),
+            Due::Event(_) | Due::Rename(_) if number != self.number => {}
+            Due::Look(_) if number != self.looks => {}
+            Due::Event(event) | Due::Look(event) => self.step(event, now),
             Due::Rename(target) => self.rename(&target, now),
         }
     }
@@ -528,10 +548,11 @@ impl Site {
             | State::Reverting { .. }
             | State::Stuck { .. } => 0,
         };
+        if self.nature(live) == Nature::FailsLater && self.ill.is_none() {
+            self.ill = Some((now.plus_millis(LATER_MILLIS), None));
+        }
         let baked = |passed: &Timestamp| passed.plus_secs(bake_secs) <= now;
-        if self.passed.get(&live).is_some_and(baked) {
-            self.ever.insert(live);
-        } else {
+        if !self.passed.get(&live).is_some_and(baked) {
             self.seen.push(Seen::Unearned(live));
         }
     }
@@ -570,17 +591,15 @@ impl Site {
             }
             Action::Activate { target } => self.activate(target, now),
             Action::Start { deadline } => self.start(self.world(deadline), now),
+            Action::StageAfter(_) => {
+                let at = now.plus_millis(HELD_MILLIS);
+                self.due.push_back((at, self.number, Due::Event(Event::StageAgain)));
+            }
             Action::Interrupt => {
                 self.number += 1;
                 self.give_back();
-                let event = Event::Interrupted { live: self.live };
-                self.due.push_back((now, self.number, Due::Event(event)));
-            }
-            Action::StageAfter(_) => {
-                let again = |due: &Due| matches!(due, Due::Event(Event::StageAgain));
-                self.due.retain(|(_, _, due)| !again(due));
-                let at = now.plus_millis(self.lot.ask_later_millis);
-                self.due.push_back((at, self.number, Due::Event(Event::StageAgain)));
+                let live = self.live;
+                self.after(10, now, Event::Interrupted { live });
             }
             Action::Probe { deadline, .. } => self.probe(self.world(deadline), now),
             Action::Watch { until, .. } => self.watch(self.world(until), now),
@@ -595,30 +614,27 @@ impl Site {
         }
     }
 
-    /// Why the host does not take the release, whatever the release is like.
-    fn refuses(&self, seq: u64, way: Way) -> Option<(Lack, &'static str)> {
+    /// What the host lacks, whatever the release is like.
+    fn lacks(&self, seq: u64, way: Way) -> Option<Lack> {
         let running = self.machine.running.as_ref().map(|known| known.seq);
         match way {
-            _ if seq < self.machine.floor => Some((Lack::StepDown, "below the floor")),
-            Way::Forward if running.is_some_and(|running| seq < running) => {
-                Some((Lack::StepDown, "step down"))
-            }
-            Way::Forward | Way::Back if !self.lot.allowed => {
-                Some((Lack::UnitNotAllowed, "its unit is not allowed here"))
-            }
-            Way::Forward | Way::Back if !self.lot.room => Some((Lack::Room, "no room")),
-            Way::Forward | Way::Back if self.lot.drifted => {
-                Some((Lack::Drift, "what is live was changed"))
-            }
+            Way::Forward if running.is_some_and(|running| seq < running) => Some(Lack::StepDown),
+            Way::Forward | Way::Back if !self.lot.allowed => Some(Lack::UnitNotAllowed),
+            Way::Forward | Way::Back if !self.lot.installed => Some(Lack::UnitNotLoaded),
+            Way::Forward | Way::Back if !self.lot.room => Some(Lack::Room),
+            Way::Forward | Way::Back if self.lot.drifted => Some(Lack::Drift),
             Way::Forward | Way::Back => None,
         }
     }
 
+    fn hold(&mut self, release: ReleaseId, lack: Lack, (millis, now): (u64, Timestamp)) {
+        let held = Held { release, lack, why: lack.words().to_owned() };
+        self.after(millis, now, Event::StageHeld(held));
+    }
+
     fn stage(&mut self, release: ReleaseId, way: Way, now: Timestamp) {
         if !self.lot.fetches {
-            let at = now.plus_millis(FETCH_AGAIN_MILLIS);
-            self.due.push_back((at, self.number, Due::Fetch(release, way)));
-            return;
+            return self.hold(release, Lack::Bytes, (FETCH_MILLIS, now));
         }
         let known = self.seqs.get(&release).map(|(seq, version)| Known {
             id: release,
@@ -628,9 +644,8 @@ impl Site {
             one_way: false,
         });
         let Some(known) = known else { return };
-        if let Some((lack, why)) = self.refuses(known.seq, way) {
-            let held = Held { release, lack, why: why.to_owned() };
-            return self.after(100, now, Event::StageHeld(held));
+        if let Some(lack) = self.lacks(known.seq, way) {
+            return self.hold(release, lack, (100, now));
         }
         if self.nature(release) == Nature::Unstageable {
             self.seen.push(Seen::Failed(release));
@@ -643,42 +658,44 @@ impl Site {
 
     /// The last look, and the fsync before the rename.
     fn activate(&mut self, target: Known, now: Timestamp) {
-        if let Some((lack, why)) = self.refuses(target.seq, Way::Forward) {
+        if let Some(lack) = self.lacks(target.seq, Way::Forward) {
             self.give_back();
-            let held = Held { release: target.id, lack, why: why.to_owned() };
-            return self.after(1, now, Event::StageHeld(held));
+            return self.hold(target.id, lack, (1, now));
         }
         let at = now.plus_millis(self.lot.fsync_millis);
         self.due.push_back((at, self.number, Due::Rename(target)));
     }
 
+    /// Renames, unless the permit ran out meanwhile.
     fn rename(&mut self, target: &Known, now: Timestamp) {
+        if !self.permit.is_some_and(|permit| now < permit.void_at) {
+            self.give_back();
+            return self.step(Event::PermitLate, now);
+        }
         self.passed.remove(&target.id);
         self.before = self.live;
+        self.came_after.insert(target.id, self.live);
         self.live = Some(target.id);
+        self.ill = None;
         let rollout = self.machine.switched_for.clone();
         let brought = Brought { release: target.id, rollout };
         self.brought = Some(brought.clone());
         self.seen.push(Seen::Renamed(brought));
         self.give_back();
-        self.due.push_back((now, self.number, Due::Event(Event::Replaced)));
+        self.step(Event::Replaced, now);
     }
 
-    /// Starts what is live.
+    /// Starts what is live; what has not started by the deadline is given up.
     fn start(&mut self, deadline: Timestamp, now: Timestamp) {
         let Some(live) = self.live else { return };
+        let failed = |why: &str| Event::SwitchFailed { why: why.to_owned() };
         if !self.lot.installed {
-            let why = "its unit is not found".to_owned();
-            return self.after(200, now, Event::SwitchFailed { why });
+            return self.after(200, now, failed("its unit is not found"));
         }
         match self.nature(live) {
-            Nature::DeadAtSwitch => {
-                let why = "it does not start".to_owned();
-                self.after(200, now, Event::SwitchFailed { why });
-            }
+            Nature::DeadAtSwitch => self.after(200, now, failed("it does not start")),
             Nature::Hangs => {
-                self.seen.push(Seen::Failed(live));
-                let event = Event::SwitchFailed { why: "its start did not end".to_owned() };
+                let event = failed("its start job does not end");
                 self.due.push_back((deadline.max(now), self.number, Due::Event(event)));
             }
             Nature::Good
@@ -690,14 +707,10 @@ impl Site {
     }
 
     fn restore(&mut self, to: Option<Known>, now: Timestamp) {
-        if !self.lot.installed {
-            let why = "its unit is not found".to_owned();
-            return self.after(300, now, Event::RestoreFailed { why, back: false });
-        }
         let (left, to) = (self.live, to.map(|to| to.id));
         if let (Some(left), None) = (left, to) {
-            // Before what is left, something else proved itself here.
-            if self.ever.iter().any(|ever| *ever != left) {
+            // Something else ran here before what is left.
+            if self.came_after.get(&left).is_some_and(Option::is_some) {
                 self.seen.push(Seen::Emptied(left));
             }
         }
@@ -706,6 +719,11 @@ impl Site {
         self.brought = None;
         let live = self.live;
         self.passed.retain(|release, _| Some(*release) == live);
+        self.ill = None;
+        if live.is_some() && !self.lot.installed {
+            let why = "its unit is not found".to_owned();
+            return self.after(300, now, Event::RestoreFailed { why, back: true });
+        }
         // What comes back passes its probes, or it is not back.
         self.passed.extend(live.map(|live| (live, now)));
         self.after(300, now, Event::Restored);
@@ -738,16 +756,27 @@ impl Site {
         self.due.push_back((at, self.number, Due::Event(event)));
     }
 
+    /// Looks when what is seen becomes another thing than what is known.
     fn guard(&mut self, until: Timestamp, known: Option<Verdict>, now: Timestamp) {
-        let ill = self.live.is_some_and(|live| self.nature(live) == Nature::FailsLater);
-        if known.is_none() && !ill {
-            self.due.push_back((now, self.number, Due::Event(Event::Well)));
-            return;
-        }
-        let at = now.plus_millis(20_000);
-        if ill && known != Some(Verdict::Fail) && at < until {
-            let event = Event::Ill { why: "it dies after a while".to_owned() };
-            self.due.push_back((at, self.number, Due::Event(event)));
-        }
+        self.looks += 1;
+        let fails = |at: Timestamp| {
+            let (since, end) = self.ill?;
+            Some(since <= at && end.is_none_or(|end| at < end))
+        };
+        let soon = now.plus_millis(1_000);
+        let ill = fails(soon).unwrap_or(false);
+        let change = self.ill.and_then(|(since, end)| if ill { end } else { Some(since) });
+        let (at, ill) = match (known, change) {
+            (None, _) => (soon, ill),
+            (Some(Verdict::Fail), _) if !ill => (soon, false),
+            (Some(Verdict::Pass), _) if ill => (soon, true),
+            (Some(_), Some(change)) if soon < change && change < until => (change, !ill),
+            (Some(_), _) => return,
+        };
+        let event = match ill {
+            true => Event::Ill { why: "it fails its probes".to_owned() },
+            false => Event::Well,
+        };
+        self.due.push_back((at, self.looks, Due::Look(event)));
     }
 }

@@ -31,7 +31,7 @@ use truth::Truth;
 /// Lines of the trace that a failure shows.
 const TRACE_MAX: usize = 60;
 /// Events of one seed with faults, and after them.
-const EVENTS_MAX: usize = 1_500;
+const EVENTS_MAX: usize = 500;
 const CALM_EVENTS_MAX: usize = 60_000;
 
 /// Kinds of faults, as counted.
@@ -352,7 +352,9 @@ impl World {
         if host.asleep_until.take().is_some() {
             // It wakes; the connection is long gone.
             self.post(number, 500, Mail::Reconnect);
-            return Ok(());
+            return self.host(number, |host, now| {
+                host.sites.values_mut().for_each(|site| site.wake(now));
+            });
         }
         self.host(number, Host::advance)
     }
@@ -491,7 +493,9 @@ impl World {
         }
         let after = after.clone();
         match &after {
-            State::Switching { target, .. } if !matches!(before.state, State::Switching { .. }) => {
+            State::Switching { target, deadline: None }
+                if !matches!(before.state, State::Switching { .. }) =>
+            {
                 self.began((number, service), target.id)?;
             }
             State::Reverting { from, cause: Cause::Told {}, .. }

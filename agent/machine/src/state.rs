@@ -336,7 +336,11 @@ impl Service {
     pub fn held(&self) -> Option<Held> {
         match (&self.state, &self.wish) {
             (State::Fetching { held, .. }, _) => held.clone(),
-            (State::Staged { target }, Some(Wish { action: Desired::Switch { .. }, .. })) => {
+            // Also while it is not its turn: a host that is held is told to stage, and lacks the same then.
+            (
+                State::Staged { target },
+                Some(Wish { action: Desired::Stage { .. } | Desired::Switch { .. }, .. }),
+            ) => {
                 let why = |reason| {
                     format!(
                         "a person has paused it: {reason}; 'groundswell-agent resume' ends that"

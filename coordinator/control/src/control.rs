@@ -289,6 +289,7 @@ impl Control {
             let fact = HostFact::Held { lack: Lack::Twin, why: twins::WHY.to_owned() };
             self.tell_rollouts(By::Coordinator, host, &fact);
         }
+        let mut freed = false;
         for service in &condition.services {
             for id in self.live_of(&service.service) {
                 let Some(rollout) = self.view.rollout(&id) else { continue };
@@ -299,11 +300,23 @@ impl Control {
                 if bytes && !groundswell_rollout::bytes_count(rollout, self.now) {
                     continue;
                 }
+                freed |= fact == HostFact::Freed;
                 self.submit_or_note(By::Host(host), &id, Input::Host { host, fact });
             }
         }
         if let Some(word) = self.words.get_mut(&host) {
             word.condition = Some(condition);
+        }
+        if freed {
+            self.hear_again(host);
+        }
+    }
+
+    /// What a host said last, once more: one that was held may stand already where its wish wants it, and then has
+    /// nothing new to say.
+    pub(crate) fn hear_again(&mut self, host: HostId) {
+        if let Some(report) = self.words.get(&host).and_then(|word| word.report.clone()) {
+            self.facts_of(host, &report);
         }
     }
 
@@ -344,6 +357,14 @@ impl Control {
 
     /// Takes a report of a connected host: what it adds to rollouts becomes entries.
     pub fn report(&mut self, host: HostId, report: Report) {
+        self.facts_of(host, &report);
+        self.keep_runs(host, &report);
+        if let Some(word) = self.words.get_mut(&host) {
+            word.report = Some(report);
+        }
+    }
+
+    fn facts_of(&mut self, host: HostId, report: &Report) {
         for standing in &report.services {
             for _ in 0..FACTS_PER_STANDING_MAX {
                 let found = self.live_of(&standing.service).into_iter().find_map(|id| {
@@ -357,10 +378,6 @@ impl Control {
                     break;
                 }
             }
-        }
-        self.keep_runs(host, &report);
-        if let Some(word) = self.words.get_mut(&host) {
-            word.report = Some(report);
         }
     }
 

@@ -98,6 +98,7 @@ impl Control {
             None => HostFact::Freed,
         };
         self.tell_rollouts(By::Operator(by.clone()), host, &fact);
+        self.hear_again(host);
         Ok(())
     }
 

@@ -486,6 +486,8 @@ fn gone(rollout: &Rollout, entry: &HostEntry) -> Option<Progress> {
 fn staged(entry: &HostEntry) -> Option<Progress> {
     match &entry.progress {
         Progress::Staging => Some(Progress::Staged),
+        // What is paused may be staged, and is paused all the same.
+        Progress::Held { lack: Lack::Paused, .. } => None,
         Progress::Held { lack, .. } if tries_again(*lack) || *lack == Lack::Stage => {
             Some(Progress::Staged)
         }

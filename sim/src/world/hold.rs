@@ -129,7 +129,9 @@ impl World {
 
     /// Hosts in flight with the newest release: slots, and those that it has lost sight of.
     pub(super) fn in_flight(&mut self, service: &ServiceName) -> Result<(), Finding> {
-        let Some(rollout) = self.newest(service) else { return Ok(()) };
+        // A plan of a way back brings nothing forward, and opens no waves for that.
+        let forward = self.newest(service).filter(|rollout| rollout.plan().back.is_none());
+        let Some(rollout) = forward else { return Ok(()) };
         let release = rollout.release();
         let (mut in_flight, mut unseen) = (0, 0);
         for host in self.hosts.values().filter(|host| self.is_plain(&host.key)) {

@@ -113,8 +113,15 @@ impl World {
                         text.chars().take(400).collect()
                     });
                 }
+                let about = |name: &&ServiceName| {
+                    let name = name.as_str().as_bytes();
+                    let mut payloads = pending.iter().map(|entry| entry.payload.as_slice());
+                    payloads.any(|text| text.windows(name.len()).any(|part| part == name))
+                };
+                let services: Vec<ServiceName> =
+                    self.services.iter().filter(about).cloned().collect();
                 self.office.ledger.extend(pending.into_iter().map(|entry| entry.payload));
-                self.decided()?;
+                self.decided(&services)?;
             }
             self.control().plan_waiting();
             if !self.office.control.has_pending() {

@@ -2,11 +2,12 @@
 
 use std::collections::BTreeMap;
 
+use groundswell_common::condition::Lack;
 use groundswell_common::{HostId, HostName, OperatorName, ReleaseId, RolloutId, ServiceName};
 use groundswell_control::Verb;
 use groundswell_control::entry::{By, What};
 use groundswell_machine::State;
-use groundswell_rollout::{Input, KeepOrRevert, Phase, PhaseName, Rollout, Steer};
+use groundswell_rollout::{Input, KeepOrRevert, Phase, PhaseName, Progress, Rollout, Steer};
 
 use super::office::ann;
 use super::truth::Halt;
@@ -20,6 +21,8 @@ use crate::site::{Lot, Nature, Site};
 /// Releases of one service that a world brings.
 const RELEASES_MAX: u64 = 5;
 
+/// How long everybody waits for the end, in seconds: windows open once a day.
+const CALM_SECS: u64 = 30 * 86_400;
 /// How often a person lets a rollout go on at the end.
 const PATIENCE: u64 = 30;
 
@@ -239,7 +242,11 @@ impl World {
     pub(super) fn calm(&mut self) -> Result<(), Finding> {
         self.faults_on = false;
         self.tidy_up()?;
+        let patient_until = self.now.plus_secs(CALM_SECS);
         for _ in 0..CALM_EVENTS_MAX {
+            if self.now > patient_until {
+                break;
+            }
             let mut acted = false;
             for service in self.services.clone() {
                 acted |= self.person(&service)?;
@@ -294,9 +301,10 @@ impl World {
 
     fn at_rest(&self) -> bool {
         let busy = |host: &Host| {
-            let fetches = |state: &State| matches!(state, State::Fetching { .. });
+            let fetches =
+                |site: &Site| matches!(site.state(), State::Fetching { .. }) && !site.is_held();
             // A host may fetch what it is to go back to.
-            host.in_flight() || (host.up && host.sites.values().any(|site| fetches(site.state())))
+            host.in_flight() || (host.up && host.sites.values().any(fetches))
         };
         let flies = |name| self.newest(name).is_some_and(|rollout| rollout.in_flight() > 0);
         self.mail.is_empty() && !self.hosts.values().any(busy) && !self.services.iter().any(flies)
@@ -324,8 +332,18 @@ impl World {
                 true => self.tell(service, Verb::Steer(Steer::Promote)),
                 false => self.approve(service),
             },
+            Phase::Running { .. } => {
+                // Bytes that are wrong stay wrong: a person reads that and leaves the host out.
+                let damaged = |progress: &Progress| {
+                    matches!(progress, Progress::Held { lack: Lack::Stage, .. })
+                };
+                let held = rollout.hosts().find(|(_, _, entry)| damaged(&entry.progress));
+                match held.map(|(_, host, _)| host.id) {
+                    Some(host) => self.tell(service, Verb::Steer(Steer::Exclude { host })),
+                    None => Ok(false),
+                }
+            }
             Phase::Planned
-            | Phase::Running { .. }
             | Phase::Baking { .. }
             | Phase::Reverting { .. }
             | Phase::Done { .. } => Ok(false),

@@ -4,6 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use groundswell_common::directive::Action;
+use groundswell_common::report::Verdict;
 use groundswell_common::{HostId, ReleaseId, RolloutId, ServiceName, Timestamp};
 use groundswell_machine::State;
 use groundswell_rollout::{
@@ -45,6 +46,7 @@ pub(super) struct OfService {
 #[derive(Debug, Default)]
 pub(super) struct Truth {
     services: BTreeMap<ServiceName, OfService>,
+    nothing: OfService,
     /// Releases that are bad on many hosts.
     pub(super) bad: BTreeSet<ReleaseId>,
     /// When something last spoke against a release: a host after its switch, or a person.
@@ -66,8 +68,8 @@ pub(super) struct Truth {
 }
 
 impl Truth {
-    pub(super) fn of(&self, service: &ServiceName) -> OfService {
-        self.services.get(service).cloned().unwrap_or_default()
+    pub(super) fn of(&self, service: &ServiceName) -> &OfService {
+        self.services.get(service).unwrap_or(&self.nothing)
     }
 
     pub(super) fn of_mut(&mut self, service: &ServiceName) -> &mut OfService {
@@ -113,17 +115,17 @@ impl Truth {
 
 impl World {
     /// After entries: what the rollouts are now, and what became poisoned.
-    pub(super) fn decided(&mut self) -> Result<(), Finding> {
-        for service in self.services.clone() {
-            self.newest_changed(&service);
-            let Some(rollout) = self.newest(&service) else { continue };
+    pub(super) fn decided(&mut self, services: &[ServiceName]) -> Result<(), Finding> {
+        for service in services {
+            self.newest_changed(service);
+            let Some(rollout) = self.newest(service) else { continue };
             let (phase, sound) = (rollout.phase().clone(), check(rollout));
             self.out.phases.insert(phase.name());
             if let Some(finding) = sound.first() {
                 return self.found(Finding::Core(finding.to_string()));
             }
             let stopped = !goes_on(&phase);
-            let (now, of) = (self.now, self.truth.of_mut(&service));
+            let (now, of) = (self.now, self.truth.of_mut(service));
             of.stopped_since = match (stopped, of.stopped_since) {
                 (true, None) => Some(now),
                 (true, since) => since,
@@ -132,8 +134,8 @@ impl World {
             if !stopped {
                 of.halt = None;
             }
-            self.budget(&service)?;
-            self.poison(&service)?;
+            self.budget(service)?;
+            self.poison(service)?;
         }
         Ok(())
     }
@@ -219,7 +221,7 @@ impl World {
         (number, service): (Number, &ServiceName),
         brought: &Brought,
     ) -> Result<(), Finding> {
-        let halt = self.truth.of(service).halt.filter(|halt| halt.answered);
+        let halt = self.truth.of(service).halt.as_ref().filter(|halt| halt.answered);
         let ours = halt.is_some_and(|halt| brought.rollout.as_ref() == Some(&halt.rollout));
         let key = self.hosts.get(&number).map(|host| host.key).filter(|key| self.is_plain(key));
         match key.filter(|_| ours) {
@@ -231,7 +233,7 @@ impl World {
     /// A person who halted is told so once nobody can begin to switch any more.
     pub(super) fn answer_halts(&mut self) {
         for service in self.services.clone() {
-            let waits = self.truth.of(&service).halt.is_some_and(|halt| !halt.answered);
+            let waits = self.truth.of(&service).halt.as_ref().is_some_and(|halt| !halt.answered);
             if waits
                 && !self.permits_are_out(&service)
                 && let Some(halt) = &mut self.truth.of_mut(&service).halt
@@ -250,13 +252,18 @@ impl World {
     ) -> Result<(), Finding> {
         let Some(host) = self.hosts.get(&number) else { return Ok(()) };
         let key = host.key;
-        let by = host.sites.get(service).and_then(Site::wished_by).cloned();
+        let site = host.sites.get(service);
+        let by = site.and_then(Site::wished_by).cloned();
         let by_person = by.as_ref().is_some_and(|by| self.truth.turned.contains(by))
             || self.truth.left_by_person(service);
         let its_own = brought.is_some_and(|brought| {
             brought.release == release && brought.rollout.is_some() && brought.rollout == by
         });
-        if by_person || its_own || !self.is_plain(&key) || self.truth.restored {
+        // Of a release that fails there nobody says that it was healthy; and what the rollout before had in flight
+        // is the business of the one that took over.
+        let ill = site.is_some_and(|site| site.standing().health == Verdict::Fail);
+        let carried = self.truth.of(service).carried.contains_key(&key);
+        if by_person || its_own || ill || carried || !self.is_plain(&key) || self.truth.restored {
             return Ok(());
         }
         self.found(Finding::TurnedBack { host: key, release })
@@ -336,7 +343,8 @@ impl World {
         let Some(host) = self.hosts.get(&number) else { return Ok(()) };
         let Some(site) = host.sites.get(service) else { return Ok(()) };
         let (key, live, state) = (host.key, site.live, site.state().clone());
-        if site.in_flight() || matches!(state, State::Fetching { .. }) {
+        let fetches = matches!(state, State::Fetching { .. }) && !site.is_held();
+        if site.in_flight() || fetches {
             return self.found(Finding::Hung { host: key, state: format!("{state:?}") });
         }
         let view = self.office.view();
