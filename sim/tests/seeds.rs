@@ -1,11 +1,11 @@
-//! Two thousand fleets, each by its seed.
+//! Hundreds of fleets, each by its seed; the long hunt has more (docs/simulator.md).
 
 use std::collections::BTreeSet;
 
 use groundswell_rollout::PhaseName;
 use groundswell_sim::{FAULTS, Faults, run};
 
-const SEEDS: u64 = 2_000;
+const SEEDS: u64 = 600;
 const THREADS: u64 = 2;
 
 /// Every seed of one thread: the faults, and the phases seen.
@@ -25,18 +25,20 @@ fn some(first: u64) -> (Faults, BTreeSet<PhaseName>) {
 }
 
 #[test]
-fn two_thousand_fleets_keep_every_invariant_and_come_to_an_end() {
+fn hundreds_of_fleets_keep_every_invariant_and_come_to_an_end() {
     let threads: Vec<_> = (0..THREADS).map(|at| std::thread::spawn(move || some(at))).collect();
-    let mut phases = BTreeSet::new();
+    let (mut faults, mut phases) = (Faults::default(), BTreeSet::new());
     for thread in threads {
-        let (faults, seen) = thread.join().unwrap();
-        // A simulator that does nothing finds nothing.
-        for kind in FAULTS {
-            assert!(faults.count(kind) > 10, "{kind}: {faults}");
-        }
+        let (some, seen) = thread.join().unwrap();
+        faults += &some;
         phases.extend(seen);
     }
+    // A simulator that does nothing finds nothing.
+    for kind in FAULTS {
+        assert!(faults.count(kind) > 10, "{kind}: {faults}");
+    }
     let all = [
+        PhaseName::Planned,
         PhaseName::Running,
         PhaseName::Baking,
         PhaseName::Gated,
