@@ -74,6 +74,13 @@ impl fmt::Display for Tries {
 
 impl std::error::Error for Tries {}
 
+impl Tries {
+    /// What each address ended with.
+    pub(crate) fn errors(&self) -> impl Iterator<Item = &io::Error> {
+        self.failed.iter().map(|(_, error)| error)
+    }
+}
+
 /// Addresses that are still to be tried, and when each that is under way began.
 pub(crate) struct Dial {
     left: VecDeque<SocketAddr>,

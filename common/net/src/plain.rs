@@ -70,8 +70,8 @@ fn of_tls(error: &TlsError) -> Option<&'static str> {
 }
 
 /// What is wrong with the other end's certificate, where the library does not tell it with names and times.
-const FOREIGN: &str = "its certificate is not of this fleet; is it the right coordinator, or the profile of \
-    another one?";
+const FOREIGN: &str = "invalid peer certificate: of no authority that is trusted here; is it the right machine and \
+    port, or the profile of another fleet?";
 /// What the other end says of our certificate.
 const REFUSED: [(AlertDescription, &str); 5] = [
     (

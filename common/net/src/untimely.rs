@@ -47,23 +47,30 @@ impl NetError {
     /// Whether a certificate was refused for its time, and by how much.
     #[must_use]
     pub fn untimely(&self) -> Option<Untimely> {
-        let source = self.source()?.downcast_ref::<io::Error>()?;
-        let rustls::Error::InvalidCertificate(found) = source.get_ref()?.downcast_ref()? else {
-            return None;
-        };
-        let since = |later: rustls_pki_types::UnixTime, earlier: rustls_pki_types::UnixTime| {
-            later.as_secs().saturating_sub(earlier.as_secs())
-        };
-        #[expect(clippy::wildcard_enum_match_arm, reason = "a foreign list that grows")]
-        match found {
-            CertificateError::NotValidYetContext { time, not_before } => {
-                Some(Untimely::Early { secs: since(*not_before, *time) })
-            }
-            CertificateError::ExpiredContext { time, not_after } => {
-                Some(Untimely::Late { secs: since(*time, *not_after) })
-            }
-            _ => None,
+        if let Self::Reach { source, .. } = self {
+            return source.errors().find_map(of);
         }
+        of(self.source()?.downcast_ref::<io::Error>()?)
+    }
+}
+
+/// Whether one try ended for the time of a certificate.
+fn of(error: &io::Error) -> Option<Untimely> {
+    let rustls::Error::InvalidCertificate(found) = error.get_ref()?.downcast_ref()? else {
+        return None;
+    };
+    let since = |later: rustls_pki_types::UnixTime, earlier: rustls_pki_types::UnixTime| {
+        later.as_secs().saturating_sub(earlier.as_secs())
+    };
+    #[expect(clippy::wildcard_enum_match_arm, reason = "a foreign list that grows")]
+    match found {
+        CertificateError::NotValidYetContext { time, not_before } => {
+            Some(Untimely::Early { secs: since(*not_before, *time) })
+        }
+        CertificateError::ExpiredContext { time, not_after } => {
+            Some(Untimely::Late { secs: since(*time, *not_after) })
+        }
+        _ => None,
     }
 }
 

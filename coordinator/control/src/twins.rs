@@ -12,8 +12,8 @@ const QUIET_MILLIS: u64 = 600_000;
 const NUMBERS_MAX: usize = 8;
 
 /// The cause and the next step, as `why` says them.
-pub(crate) const WHY: &str = "two machines use the key of this host, so nobody knows which one is \
-     meant; on the copy run 'groundswell-agent enroll --again TOKEN' with a token of its own";
+pub(crate) const WHY: &str = "two machines use the key of this host, so nobody knows which one is meant; on the copy \
+    run 'groundswell-agent enroll --again --name NAME TOKEN' with a name and a token of its own";
 
 /// What agents said of themselves at their starts.
 #[derive(Debug, Default)]
