@@ -20,6 +20,8 @@ use crate::client::Client;
 const READY_MAX: Duration = Duration::from_secs(20);
 /// Longest wait for one enrolment.
 const ENROLL_MAX: Duration = Duration::from_secs(30);
+/// Longest that a person's request on a host may take.
+const HAND_MAX: Duration = Duration::from_secs(30);
 /// Longest wait for processes that were asked to end.
 const STOP_MAX: Duration = Duration::from_secs(15);
 /// How often a condition is looked at.
@@ -176,6 +178,15 @@ impl Bed {
             host.agent = Some(spawn(agent, &log, stdout).with_context(at)?);
         }
         Ok(())
+    }
+
+    /// Runs the agent's program on a host as a person there would.
+    pub(super) async fn by_hand(&self, host: &str, words: &[&str]) -> anyhow::Result<()> {
+        let dir = self.dir.join("hosts").join(host);
+        let mut agent = Command::new(&self.programs.agent);
+        agent.args(words).arg("--config").arg(dir.join("agent.toml"));
+        let ran = run(agent, dir.join("log"), HAND_MAX).await;
+        ran.with_context(|| format!("run groundswell-agent {} on {host}", words.join(" ")))
     }
 
     /// Fails when the coordinator or an agent has ended by itself.

@@ -8,8 +8,8 @@ use std::time::Duration;
 use anyhow::{Context as _, bail};
 use groundswell_common::RolloutId;
 use groundswell_common::api::{
-    HostSummary, HostsAnswer, OutcomeName, PhaseName, PublishAnswer, ReleasePage, ReleaseState,
-    RolloutPage, VerbAnswer, VerbRequest,
+    HostSummary, HostsAnswer, OutcomeName, PhaseName, PlanPreview, PlanRequest, PublishAnswer,
+    ReleasePage, ReleaseState, RolloutPage, VerbAnswer, VerbRequest, WhyAnswer,
 };
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -144,8 +144,10 @@ impl Story<'_> {
         self.everyone_answers(version)
     }
 
-    /// The second release is stopped in the middle of its last wave, and goes on.
+    /// The second release is stopped in the middle of its last wave, and goes on; a host whose owner has paused it
+    /// holds nobody.
     async fn is_halted_and_goes_on(&mut self, dir: &Path) -> anyhow::Result<Halt> {
+        let paused = self.is_paused().await?;
         self.publish(dir, GOOD).await?;
         let busy = |story: &Self| {
             story.page.as_ref().is_some_and(|page| {
@@ -185,8 +187,45 @@ impl Story<'_> {
         let _: VerbAnswer = self.client.post(&path, &request).await?;
         self.until("the rollout is over", Self::is_done).await?;
         self.ended(OutcomeName::Completed)?;
-        self.everyone_answers(GOOD)?;
+        self.catches_up(&paused).await?;
         Ok(halt)
+    }
+
+    /// The owner of the last host pauses it; its name.
+    async fn is_paused(&mut self) -> anyhow::Result<String> {
+        let last = self.bed.hosts.last().context("pause a host: there is none")?.name.clone();
+        self.say(&format!("{last}$ groundswell-agent pause --reason \"new memory\""))?;
+        self.bed.by_hand(&last, &["pause", "--reason", "new memory"]).await?;
+        // A plan knows from then on that it would be held.
+        let (path, end) = (format!("/v1/services/{SERVICE}/plan"), Instant::now() + STEP_MAX);
+        loop {
+            let plan: PlanPreview = self.client.post(&path, &PlanRequest::default()).await?;
+            if plan.held.iter().any(|held| held.host.as_str() == last) {
+                return Ok(last);
+            }
+            if Instant::now() > end {
+                bail!("see {last} held in a plan: it lists {:?}", plan.held);
+            }
+            sleep(LOOK).await;
+        }
+    }
+
+    /// The host that was held while everybody else went on comes after them by itself.
+    async fn catches_up(&mut self, paused: &str) -> anyhow::Result<()> {
+        let count = self.record.tracks.len();
+        let others = |story: &Self| story.answering(GOOD) + 1 == count;
+        self.until("everyone but the paused host answers", others).await?;
+        self.say(&format!("$ swell host why {paused}"))?;
+        let path = format!("/v1/hosts/{}/why", part(paused));
+        let answer: WhyAnswer = self.client.get(&path).await?;
+        let why = answer.why.first().context("ask why the host is behind")?;
+        if !why.contains("new memory") {
+            bail!("find the pause as the first reason of {paused}: {:?}", answer.why);
+        }
+        self.say(&format!("  {}", clean(why)))?;
+        self.say(&format!("{paused}$ groundswell-agent resume"))?;
+        self.bed.by_hand(paused, &["resume"]).await?;
+        self.until("the paused host has caught up", |story| story.answering(GOOD) == count).await
     }
 
     /// The third release is broken: its canary fails, and everything is put back without anybody's doing.

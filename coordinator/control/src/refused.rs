@@ -103,12 +103,17 @@ pub enum Refused {
     #[error("{0} {1} is not poisoned")]
     NotPoisoned(ServiceName, Version),
     /// A release below the one rolled out last.
-    #[error("release seq {seq} is below seq {newest} of the newest rollout")]
+    #[error(
+        "{version} is older than {newest}, which was completed last; 'swell revert {service} --to {version}' goes \
+         back to it"
+    )]
     GoesDown {
-        /// Its seq.
-        seq: u64,
-        /// What was rolled out last.
-        newest: u64,
+        /// The service.
+        service: ServiceName,
+        /// Its version.
+        version: Version,
+        /// What was completed last.
+        newest: Version,
     },
     /// Hosts, labels or the policy have changed since the plan was shown.
     #[error("plan {shown} was shown, and today's is {now}")]

@@ -105,11 +105,14 @@ impl Control {
                 | PhaseName::Halted
                 | PhaseName::Done => {}
             }
-            let newest = self.view.releases.get(&current.release());
-            let newest = newest.map_or(0, |newest| newest.published.seq);
-            let goes_down = current.is_proven() && release.published.seq < newest;
-            if goes_down {
-                return Err(Refused::GoesDown { seq: release.published.seq, newest });
+            let newest = self.view.releases.get(&current.release()).map(|found| &found.published);
+            let newer = newest.filter(|newest| release.published.seq < newest.seq);
+            if let Some(newest) = newer.filter(|_| current.is_proven()) {
+                return Err(Refused::GoesDown {
+                    service: name.clone(),
+                    version: release.published.version.clone(),
+                    newest: newest.version.clone(),
+                });
             }
         }
         let plan = self.make_plan(&policy, &release)?;

@@ -88,7 +88,7 @@ pub enum Refusal {
     #[error("host {0} is not in the plan")]
     UnknownHost(HostId),
     /// Nothing waits for a promotion.
-    #[error("no wave waits for a promotion; 'swell why' says what it waits for")]
+    #[error("no wave waits for a promotion; 'swell show' says what it waits for")]
     NothingToPromote,
     /// A promotion of a wave that has shown nothing.
     #[error("no host of wave {0} (counted from 0) has committed yet; wait for one, or skip hosts")]
