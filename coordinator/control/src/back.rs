@@ -11,7 +11,7 @@ use crate::control::Control;
 use crate::entry::By;
 use crate::refused::Refused;
 use crate::steer::Verb;
-use crate::view::{Host, Release};
+use crate::view::{Host, Release, Service};
 
 /// How a service goes back.
 enum Way {
@@ -73,11 +73,21 @@ impl Control {
     fn way_back(&self, service: &ServiceName, to: Option<&Version>) -> Result<Way, Refused> {
         let newest = self.view.newest_rollout(service).filter(|r| r.successor().is_none());
         match newest.map(|rollout| (rollout, turns(rollout))) {
+            // It brings what was proven before to more hosts: whoever runs that goes back, not only those.
+            Some((rollout, Ok(true))) if self.is_baseline(service, rollout) => {
+                self.planned_way(service, to)
+            }
             Some((rollout, Ok(true))) if to.is_none() => Ok(Way::Turn(rollout.id().clone())),
             Some((rollout, Ok(true))) => Err(Refused::UnderWay(rollout.id().clone())),
             Some((_, Err(refusal))) => Err(Refused::Step(refusal)),
             Some((_, Ok(false))) | None => self.planned_way(service, to),
         }
+    }
+
+    /// Whether a rollout brings what new hosts get.
+    fn is_baseline(&self, service: &ServiceName, rollout: &Rollout) -> bool {
+        let service = self.view.services.get(service);
+        service.and_then(Service::baseline) == Some(rollout.release())
     }
 
     fn planned_way(&self, name: &ServiceName, to: Option<&Version>) -> Result<Way, Refused> {

@@ -15,6 +15,8 @@ use crate::state::{HostEntry, Progress, Rollout};
 /// Seconds beyond the host's own deadlines before its silence counts: the permit, the switch itself
 /// and a reconnect.
 pub const LOST_GRACE_SECS: u64 = 30;
+/// How often a host may say that it switches and then that it has not.
+const SWITCH_TRIES_MAX: u8 = 16;
 /// How often a host that was lost without having switched is tried again.
 pub const LOST_RETRIES_MAX: u8 = 1;
 
@@ -289,8 +291,12 @@ fn elsewhere(
         Progress::Reverting { .. } | Progress::Overdue if !runs && accepted >= entry.generation => {
             return Some(done);
         }
-        // What it says now beats what it said once.
+        // What it says now beats what it said once. One that said that it switches and has not, since its permit ran
+        // out or it lacked something at the last look, gives its slot back.
         Progress::Committed if !runs && accepted >= entry.generation => {
+            return Some(HostFact::Gone { running: standing.running });
+        }
+        Progress::Probing { .. } if !runs && standing.state == HostState::Fetching => {
             return Some(HostFact::Gone { running: standing.running });
         }
         Progress::Pending
@@ -473,7 +479,7 @@ fn freed(entry: &HostEntry) -> Option<Progress> {
 /// A host that had committed and does not run the release any more is brought there again, unless the rollout
 /// takes its hosts back: then it is where it should be.
 fn gone(rollout: &Rollout, entry: &HostEntry) -> Option<Progress> {
-    if entry.progress != Progress::Committed {
+    if !matches!(entry.progress, Progress::Committed | Progress::Probing { .. }) {
         return None;
     }
     match rollout.phase.course() {
@@ -486,6 +492,12 @@ fn gone(rollout: &Rollout, entry: &HostEntry) -> Option<Progress> {
 fn staged(entry: &HostEntry) -> Option<Progress> {
     match &entry.progress {
         Progress::Staging => Some(Progress::Staged),
+        Progress::Probing { .. } if entry.retries < SWITCH_TRIES_MAX => Some(Progress::Staged),
+        Progress::Probing { .. } => {
+            let why =
+                "each of its permits ran out before the live link was replaced; look at its disk";
+            Some(Progress::Held { lack: Lack::Stage, why: why.to_owned() })
+        }
         // What is paused may be staged, and is paused all the same.
         Progress::Held { lack: Lack::Paused, .. } => None,
         Progress::Held { lack, .. } if tries_again(*lack) || *lack == Lack::Stage => {
@@ -496,7 +508,6 @@ fn staged(entry: &HostEntry) -> Option<Progress> {
         Progress::Pending
         | Progress::Staged
         | Progress::Granted { .. }
-        | Progress::Probing { .. }
         | Progress::Baking { .. }
         | Progress::Committed
         | Progress::Failed { .. }

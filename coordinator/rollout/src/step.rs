@@ -509,12 +509,15 @@ fn learn(
     // One that gives its slot up may have its permit in its hands.
     let gives_up = before == ProgressName::Granted && next.name() == ProgressName::Held;
     let busy = busy_until(entry, now).filter(|_| gives_up);
-    if entry.progress == Progress::Lost && next == Progress::Staged {
+    let tries_again = matches!(before, ProgressName::Lost | ProgressName::Probing);
+    if tries_again && next == Progress::Staged {
         rollout.edit(step, ordinal, |entry| entry.retries = entry.retries.saturating_add(1));
     }
     let of_wave = rollout.wave_of(ordinal);
     let commits = next == Progress::Committed;
-    let waits = next == Progress::Staging && !rollout.is_open(of_wave);
+    let comes =
+        matches!(next.name(), ProgressName::Staging | ProgressName::Staged | ProgressName::Held);
+    let waits = comes && !rollout.is_open(of_wave);
     rollout.advance(step, ordinal, if waits { Progress::Pending } else { next });
     if gives_up {
         rollout.edit(step, ordinal, |entry| entry.busy = busy);

@@ -126,6 +126,40 @@ fn a_held_host_gives_its_slot_back_and_keeps_its_place_until_it_is_at_rest() {
 }
 
 #[test]
+fn a_host_that_said_that_it_switches_and_has_not_gives_its_slot_back() {
+    for (state, then) in
+        [(HostState::Staged, ProgressName::Granted), (HostState::Fetching, ProgressName::Staging)]
+    {
+        let mut bed = Bed::start("max_in_flight = 1\n[[wave]]\nrest = true", 2);
+        let id = bed.wave(0)[0];
+        bed.fact(id, HostFact::Staged);
+        bed.fact(id, HostFact::SwitchStarted);
+        assert_eq!(name(&bed, 0, 0), ProgressName::Probing);
+        let standing = bed.standing(id);
+        (standing.state, standing.target) = (state, Some(release(2)));
+        assert!(bed.report(id), "{state:?}");
+        // Nobody else wants the slot, so one that is on disk has it again at once.
+        assert_eq!(name(&bed, 0, 0), then);
+        assert_eq!(bed.rollout.failures(0), 0);
+    }
+}
+
+#[test]
+fn permits_that_run_out_again_and_again_hold_the_host_and_fail_nothing() {
+    let mut bed = Bed::start("max_in_flight = 1\n[[wave]]\nrest = true", 1);
+    let id = bed.wave(0)[0];
+    bed.fact(id, HostFact::Staged);
+    for _ in 0..17 {
+        assert_eq!(name(&bed, 0, 0), ProgressName::Granted);
+        bed.fact(id, HostFact::SwitchStarted);
+        bed.fact(id, HostFact::Staged);
+    }
+    assert_eq!(name(&bed, 0, 0), ProgressName::Held);
+    assert!(why(&bed, id).contains("look at its disk"));
+    assert_eq!(bed.rollout.failures(0), 0);
+}
+
+#[test]
 fn a_drained_host_waits_for_an_operator_and_no_report_frees_it() {
     let mut bed = Bed::start(CANARY, 2);
     let id = bed.wave(0)[0];
