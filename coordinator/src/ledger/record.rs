@@ -5,8 +5,7 @@
 //! first entry of the group commit that wrote the record: everything before it was durable by then.
 
 use groundswell_common::digest::{Digest, Hasher};
-
-use crate::entry::PAYLOAD_MAX_BYTES;
+use groundswell_control::entry::PAYLOAD_MAX_BYTES;
 
 /// First bytes of each record.
 pub(super) const MAGIC: [u8; 4] = *b"GSL1";
