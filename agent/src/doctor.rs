@@ -494,10 +494,10 @@ mod tests {
             assert!(found.what.contains(why), "{found:?}");
             assert!(found.next.as_ref().is_some_and(|next| next.contains(step)), "{found:?}");
         }
-        let ahead = Contact { link: Link::Up {}, since: wall().plus_secs(400 * 86_400) };
+        let ahead = Contact { link: Link::Up {}, since: wall().plus_secs(400 * 86_400 + 3_600) };
         std::fs::write(layout.contact(), serde_json::to_vec(&ahead).unwrap()).unwrap();
         let found = look();
-        assert!(found.what.contains("went back by 399 days or more"), "{found:?}");
+        assert!(found.what.contains("went back by 400 days or more"), "{found:?}");
         assert_eq!(found.next.as_deref(), Some(CLOCK));
     }
 
