@@ -160,7 +160,7 @@ async fn https_passes_with_a_certificate_of_the_authority_that_is_named_and_no_o
     }
     let plain = server(Some("hello"));
     let said = probe(plain.rsplit_once(':').unwrap().1.parse().unwrap(), "ca.pem", 0).await;
-    assert!(said.contains("InvalidContentType"), "{said}");
+    assert!(said.contains("speaks no TLS"), "{said}");
 }
 
 #[tokio::test]
