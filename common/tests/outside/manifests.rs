@@ -192,9 +192,11 @@ fn platforms_units_and_commands_that_cannot_run() {
     let want = ManifestError::Platform(long.chars().take(64).collect());
     assert_eq!(changed(|raw| raw.platform = long.clone()), Err(want));
 
-    let unit = Err(ManifestError::Run("a unit name must be NAME.service without '/' or spaces"));
+    let unit = Err(ManifestError::Run(
+        "a unit name must be NAME.service, .timer, .socket or .path, without '/' or spaces",
+    ));
     for bad in
-        ["", ".service", "shop", "shop.socket", "../shop.service", "a b.service", "-.service"]
+        ["", ".service", "shop", "shop.mount", "../shop.service", "a b.service", "-.service"]
     {
         assert_eq!(changed(|raw| raw.units = vec![bad.to_owned()]), unit, "{bad}");
     }
@@ -268,7 +270,7 @@ fn probes_that_cannot_run() {
     let http = "an http probe needs an http:// or https:// URL of at most 4096 bytes";
     let tcp = "a tcp probe needs address = \"HOST:PORT\"";
     let exec = "an exec probe needs 1 to 128 arguments of at most 4096 bytes, no NUL";
-    let unit = "a unit probe needs NAME.service without '/' or spaces";
+    let unit = "a unit probe needs NAME.service, .timer, .socket or .path, without '/' or spaces";
     let file = "a file probe needs an absolute path of at most 4096 bytes and max_age_secs of at most 604800";
     let look = |path: &str, max_age_secs| Probe::File { path: path.to_owned(), max_age_secs };
     let time = "a probe's timeout_secs must be 1 to 600";
