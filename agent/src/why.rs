@@ -125,6 +125,9 @@ fn wished(machine: &Service, wish: &Wish) -> String {
                  mended, 'swell rollout retry {rollout} --host NAME', or publish a newer release"
             )
         }
+        Desired::Stage { .. } if matches!(machine.state, State::Staged { .. }) => {
+            "the wished release is staged; the coordinator gave it no slot to switch yet".to_owned()
+        }
         Desired::Stage { .. } => {
             "the wished release is to be staged; it has no slot to switch yet".to_owned()
         }

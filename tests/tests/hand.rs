@@ -114,7 +114,7 @@ fn a_pause_is_in_force_when_it_answers() {
             );
             let seen = live.map(str::to_owned);
             until("rest", ROLLOUT_BOUND, || {
-                let staged = says(&agent, &["why", "shop"], "waits for a permit");
+                let staged = says(&agent, &["why", "shop"], "the wished release is staged");
                 staged
                     .or_else(|| says(&agent, &["why", "shop"], "it has the release that is wished"))
             });
@@ -130,7 +130,7 @@ fn a_pause_is_in_force_when_it_answers() {
         publish(&fleet, private, "1.4.0");
         agent.run();
         until("the release, staged", ROLLOUT_BOUND, || {
-            says(&agent, &["why", "shop"], "waits for a permit")
+            says(&agent, &["why", "shop"], "the wished release is staged")
         });
         assert_eq!(agent.live_version("shop").as_deref(), Some("1.3.0"));
         succeed(&mut agent.command(&["resume", "shop"]));
@@ -170,11 +170,11 @@ fn a_pause_on_the_host_holds_a_switch_that_the_coordinator_wants() {
         let said = succeed(&mut agent.command(&["pause", "--reason", "hands off"]));
         assert!(said.contains("this host is paused") && said.contains("goes by it"), "{said}");
         until("the pause in the report", ROLLOUT_BOUND, || {
-            hears(&fleet, &["host", "why", "web-1"], "paused_on_host")
+            hears(&fleet, &["host", "why", "web-1"], "its owner paused it: hands off")
         });
         publish(&fleet, private, "1.1.0");
         until("the release, staged", ROLLOUT_BOUND, || {
-            says(&agent, &["why", "shop"], "waits for a permit")
+            says(&agent, &["why", "shop"], "the wished release is staged")
         });
         assert!(says(&agent, &["why"], "paused on this host: hands off").is_some());
         assert!(says(&agent, &["status"], "paused: hands off").is_some());

@@ -195,8 +195,7 @@ fn platforms_units_and_commands_that_cannot_run() {
     let unit = Err(ManifestError::Run(
         "a unit name must be NAME.service, .timer, .socket or .path, without '/' or spaces",
     ));
-    for bad in
-        ["", ".service", "shop", "shop.mount", "../shop.service", "a b.service", "-.service"]
+    for bad in ["", ".service", "shop", "shop.mount", "../shop.service", "a b.service", "-.service"]
     {
         assert_eq!(changed(|raw| raw.units = vec![bad.to_owned()]), unit, "{bad}");
     }
