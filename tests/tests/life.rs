@@ -25,6 +25,8 @@ rest = true
 "#;
 
 const CONFIG: &str = "/etc/groundswell/agent.toml";
+/// The unit that the beds allow beside the shop's own, and that these hosts do not have.
+const WORKER: &str = ", \"worker.service\"";
 const UNIT: &str = "/etc/systemd/system/shop.service";
 const SIDES: [&str; 2] = ["groundswell-agent", "groundswell-apply"];
 const DIRS: [&str; 2] = ["/var/lib/groundswell", "/var/lib/groundswell-agent"];
@@ -119,6 +121,7 @@ fn a_host_is_enrolled_anew_in_place_and_from_nothing() {
 fn a_configuration_is_read_again_and_a_broken_one_keeps_nothing_down() {
     bed("a_configuration_is_read_again_and_a_broken_one_keeps_nothing_down", |bed| {
         let (fleet, mut host) = one_host(bed, POLICY);
+        edit(&host, CONFIG, WORKER, "");
         edit(&host, CONFIG, "[services.shop]\nunits = [\"shop.service\"]\n", "");
         host.exec_ok(&["systemctl", "reload", SIDES[1]]);
         let tree = Shop::good("1.0.0");
@@ -176,6 +179,7 @@ fn a_configuration_is_read_again_and_a_broken_one_keeps_nothing_down() {
 fn a_state_directory_on_another_disk_is_mounted_and_a_link_is_named() {
     bed("a_state_directory_on_another_disk_is_mounted_and_a_link_is_named", |bed| {
         let (fleet, mut host) = one_host(bed, POLICY);
+        edit(&host, CONFIG, WORKER, "");
         bring(&fleet, bed.dir(), "1.0.0");
         host.exec_ok(&["systemctl", "stop", SIDES[0], SIDES[1]]);
         host.exec_ok(&["mv", DIRS[0], "/srv/groundswell"]);
