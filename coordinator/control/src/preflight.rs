@@ -1,7 +1,7 @@
 //! What hosts lack for a release, from what they say of themselves, before anything is planned or sent.
 
 use groundswell_common::HostId;
-use groundswell_common::condition::{Condition, Lack, UnitLoad};
+use groundswell_common::condition::{Condition, Lack, ServiceCondition, UnitLoad};
 
 use crate::control::Control;
 use crate::entry::Published;
@@ -23,9 +23,17 @@ impl Control {
 
 fn paused(condition: &Condition, release: &Published) -> Option<(Lack, String)> {
     let service = condition.services.iter().find(|found| found.service == release.service)?;
+    Some((Lack::Paused, paused_by_owner(service)?))
+}
+
+/// What holds a service that its owner paused, and how that ends: the agent tells one pause of both only.
+pub(crate) fn paused_by_owner(service: &ServiceCondition) -> Option<String> {
     let why = service.paused.as_ref()?;
-    let next = format!("'groundswell-agent resume {}' there", release.service);
-    Some((Lack::Paused, format!("its owner paused it: {why}; {next}")))
+    let name = &service.service;
+    Some(format!(
+        "its owner paused it: {why}; 'groundswell-agent resume {name}' there ends a pause of it alone, \
+         'groundswell-agent resume' one of the host"
+    ))
 }
 
 fn platform(condition: &Condition, release: &Published) -> Option<(Lack, String)> {

@@ -8,6 +8,7 @@ use groundswell_common::{HostName, ReleaseId, ServiceName};
 use groundswell_rollout::{Rollout, Why, earliest, explain};
 
 use crate::control::Control;
+use crate::preflight;
 use crate::refused::Refused;
 use crate::twins;
 use crate::view::{Host, Service};
@@ -78,12 +79,8 @@ impl Control {
     fn trouble(&self, id: &HostId, name: &ServiceName, why: &mut Vec<(Rank, String)>) {
         let Some(word) = self.words.get(id) else { return };
         if let Some(condition) = word.condition_of(name) {
-            let paused = condition.paused.as_ref().map(|why| {
-                format!(
-                    "{name}: its owner paused it: {why}; 'groundswell-agent resume' there ends that"
-                )
-            });
-            why.extend(paused.map(|paused| (Rank::Wrong, paused)));
+            let paused = preflight::paused_by_owner(condition);
+            why.extend(paused.map(|paused| (Rank::Wrong, format!("{name}: {paused}"))));
             let held = condition.held.as_ref().map(|held| held.why.clone());
             why.extend(held.map(|held| (Rank::Wrong, format!("{name}: {held}"))));
             let notes = condition.notes.iter().map(|note| (Rank::Wrong, format!("{name}: {note}")));
