@@ -4,29 +4,17 @@
 use std::path::Path;
 use std::process::Command;
 
+use groundswell_common::condition::UnitLoad;
+
 use crate::durable;
+use crate::units::load_of;
 
 const CGROUP_MAX_BYTES: usize = 16 * 1024;
-
-/// Whether systemd can use a unit.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Load {
-    /// It can.
-    Loaded,
-    /// There is no such file.
-    NotFound,
-    /// Somebody has masked it.
-    Masked,
-    /// There is a file that it cannot use.
-    Faulty,
-}
 
 /// One unit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Unit {
-    pub(crate) load: Load,
-    /// The file is another one than systemd has read.
-    pub(crate) is_stale: bool,
+    pub(crate) load: UnitLoad,
     /// Something starts it at boot: it is enabled, or another unit wants or triggers it.
     pub(crate) is_wanted: bool,
 }
@@ -60,19 +48,14 @@ fn read(text: &str) -> Unit {
         let of = |line: &str| line.strip_prefix(name)?.strip_prefix('=').map(str::to_owned);
         text.lines().find_map(of).unwrap_or_default()
     };
-    let load = match value("LoadState").as_str() {
-        "loaded" | "merged" => Load::Loaded,
-        "not-found" => Load::NotFound,
-        "masked" => Load::Masked,
-        _ => Load::Faulty,
-    };
+    let load = load_of(&value("LoadState"), value("NeedDaemonReload") == "yes");
     let enabled = matches!(
         value("UnitFileState").as_str(),
         "enabled" | "enabled-runtime" | "alias" | "generated" | "indirect"
     );
     let by = ["WantedBy", "RequiredBy", "TriggeredBy", "UpheldBy"];
     let is_wanted = enabled || by.iter().any(|name| !value(name).is_empty());
-    Unit { load, is_stale: value("NeedDaemonReload") == "yes", is_wanted }
+    Unit { load, is_wanted }
 }
 
 #[cfg(test)]
@@ -82,17 +65,19 @@ mod tests {
     #[test]
     fn what_systemctl_prints_is_read() {
         let text = "LoadState=loaded\nUnitFileState=static\nNeedDaemonReload=no\nWantedBy=\n";
-        let plain = Unit { load: Load::Loaded, is_stale: false, is_wanted: false };
+        let plain = Unit { load: UnitLoad::Loaded, is_wanted: false };
         assert_eq!(read(text), plain);
         let enabled = text.replace("static", "enabled");
         assert_eq!(read(&enabled), Unit { is_wanted: true, ..plain });
         let triggered = text.to_owned() + "TriggeredBy=shop.socket\n";
         assert_eq!(read(&triggered), Unit { is_wanted: true, ..plain });
         let stale = text.replace("Reload=no", "Reload=yes");
-        assert_eq!(read(&stale), Unit { is_stale: true, ..plain });
-        for (state, load) in
-            [("not-found", Load::NotFound), ("masked", Load::Masked), ("error", Load::Faulty)]
-        {
+        assert_eq!(read(&stale), Unit { load: UnitLoad::NeedsReload, ..plain });
+        for (state, load) in [
+            ("not-found", UnitLoad::NotFound),
+            ("masked", UnitLoad::Masked),
+            ("error", UnitLoad::Faulty),
+        ] {
             assert_eq!(read(&format!("LoadState={state}\n")).load, load);
         }
     }

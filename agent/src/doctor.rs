@@ -4,13 +4,14 @@
 use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 
+use groundswell_common::condition::UnitLoad;
 use groundswell_common::report::{FailedStep, Failure, Verdict};
 use groundswell_common::{ServiceName, chain};
 use groundswell_machine::{Service, State, StuckCause};
 use serde::Serialize;
 
 use crate::accepted;
-use crate::boot::{self, Load};
+use crate::boot;
 use crate::bring::free;
 use crate::clock::wall;
 use crate::config::{Opened, Settings, Supervisor};
@@ -413,29 +414,29 @@ impl Diagnosis {
 
     fn unit(&mut self, unit: &str, found: boot::Unit, runs: bool) {
         match found.load {
-            Load::NotFound => self.bad(
+            UnitLoad::NotFound => self.bad(
                 format!("systemd knows no {unit}, which agent.toml allows"),
                 &format!("write /etc/systemd/system/{unit}, then 'systemctl daemon-reload'"),
             ),
-            Load::Masked => {
+            UnitLoad::Masked => {
                 self.bad(format!("{unit} is masked"), &format!("systemctl unmask {unit}"));
             }
-            Load::Faulty => self.bad(
+            UnitLoad::Faulty => self.bad(
                 format!("systemd cannot use {unit}"),
                 &format!("'systemd-analyze verify {unit}' says why; then 'systemctl daemon-reload'"),
             ),
-            Load::Loaded if found.is_stale => self.warn(
+            UnitLoad::NeedsReload => self.warn(
                 format!("the file of {unit} was changed since systemd read it"),
                 "systemctl daemon-reload",
             ),
-            Load::Loaded if runs && !found.is_wanted => self.warn(
+            UnitLoad::Loaded if runs && !found.is_wanted => self.warn(
                 format!("at boot nobody but the agent starts {unit}"),
                 &format!(
                     "give it an [Install] section with WantedBy=multi-user.target, then 'systemctl enable \
                      {unit}'"
                 ),
             ),
-            Load::Loaded => self.ok(format!("systemd knows {unit}")),
+            UnitLoad::Loaded => self.ok(format!("systemd knows {unit}")),
         }
     }
 }
@@ -526,21 +527,25 @@ mod tests {
 
     #[test]
     fn a_unit_is_said_to_be_as_systemd_sees_it() {
-        let loaded = boot::Unit { load: Load::Loaded, is_stale: false, is_wanted: true };
+        let loaded = boot::Unit { load: UnitLoad::Loaded, is_wanted: true };
         let unit = |found, runs| only(|diagnosis| diagnosis.unit("shop.service", found, runs));
         assert_eq!(unit(loaded, true).level, Level::Ok);
         let forgotten = boot::Unit { is_wanted: false, ..loaded };
         assert_eq!(unit(forgotten, false).level, Level::Ok, "nothing runs that it would start");
         for (found, level, next) in [
             (forgotten, Level::Warn, "systemctl enable shop.service"),
-            (boot::Unit { is_stale: true, ..loaded }, Level::Warn, "systemctl daemon-reload"),
             (
-                boot::Unit { load: Load::NotFound, ..loaded },
+                boot::Unit { load: UnitLoad::NeedsReload, ..loaded },
+                Level::Warn,
+                "systemctl daemon-reload",
+            ),
+            (
+                boot::Unit { load: UnitLoad::NotFound, ..loaded },
                 Level::Bad,
                 "write /etc/systemd/system",
             ),
-            (boot::Unit { load: Load::Masked, ..loaded }, Level::Bad, "systemctl unmask"),
-            (boot::Unit { load: Load::Faulty, ..loaded }, Level::Bad, "systemd-analyze verify"),
+            (boot::Unit { load: UnitLoad::Masked, ..loaded }, Level::Bad, "systemctl unmask"),
+            (boot::Unit { load: UnitLoad::Faulty, ..loaded }, Level::Bad, "systemd-analyze verify"),
         ] {
             let found = unit(found, true);
             assert_eq!(found.level, level, "{found:?}");

@@ -10,6 +10,7 @@ pub(crate) mod simulated;
 mod systemd;
 
 use groundswell_common::ReleaseId;
+use groundswell_common::condition::UnitLoad;
 
 use crate::durable::Fault;
 
@@ -34,6 +35,17 @@ pub(crate) fn named(unit: &str) -> String {
     match parts.map(|(stem, instance)| (stem, instance.parse::<ReleaseId>())) {
         Some((stem, Ok(_))) => format!("{stem}@.service"),
         Some((_, Err(_))) | None => unit.to_owned(),
+    }
+}
+
+/// What systemd's `LoadState` and `NeedDaemonReload` say of a unit.
+pub(crate) fn load_of(state: &str, needs_reload: bool) -> UnitLoad {
+    match state {
+        "loaded" | "merged" if needs_reload => UnitLoad::NeedsReload,
+        "loaded" | "merged" => UnitLoad::Loaded,
+        "masked" => UnitLoad::Masked,
+        "not-found" => UnitLoad::NotFound,
+        _ => UnitLoad::Faulty,
     }
 }
 

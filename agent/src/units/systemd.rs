@@ -22,7 +22,7 @@ use zbus::{MatchRule, MessageStream, ObjectPath, OwnedObjectPath};
 
 use self::bus::{Bus, MANAGER, SYSTEMD, Unit};
 use super::log::{Run, last_lines};
-use super::{HOPELESS_CRASHES, ShippedError, UnitError, named, shipped};
+use super::{HOPELESS_CRASHES, ShippedError, UnitError, load_of, named, shipped};
 use crate::clock::wall;
 use crate::hooks::{HookError, Order};
 use crate::live::Live;
@@ -393,15 +393,7 @@ async fn alive(unit: &Unit<'_>) -> Result<Alive, UnitError> {
 /// Whether systemd could start the unit.
 async fn load(unit: &Unit<'_>) -> Result<UnitLoad, UnitError> {
     let state: String = unit.of_unit("LoadState").await?;
-    Ok(match state.as_str() {
-        "loaded" | "merged" if unit.of_unit::<bool>("NeedDaemonReload").await? => {
-            UnitLoad::NeedsReload
-        }
-        "loaded" | "merged" => UnitLoad::Loaded,
-        "masked" => UnitLoad::Masked,
-        "not-found" => UnitLoad::NotFound,
-        _ => UnitLoad::Faulty,
-    })
+    Ok(load_of(&state, unit.of_unit("NeedDaemonReload").await?))
 }
 
 /// What the host lacks to start the unit.
