@@ -19,15 +19,16 @@ use groundswell_common::wire::{DirectiveMessage, ReleaseProof, Welcome};
 use groundswell_common::{Digest, ReleaseId, ServiceName};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
-use tokio::time::{MissedTickBehavior, interval, sleep};
+use tokio::time::{Interval, MissedTickBehavior, interval, sleep};
 
 use crate::accepted::{self, Accepted};
-use crate::bring::{self, Bring, Progress};
+use crate::bring::{Bring, Progress};
 use crate::cancel::{self, Canceller};
 use crate::clock::{SinceBoot, wall};
 use crate::identity::{Loaded, save_root};
 use crate::journal;
 use crate::link::{Heard, Said, Say};
+use crate::live::Live;
 use crate::own;
 use crate::text::failure;
 use crate::trustee::{Trustee, walk};
@@ -260,10 +261,6 @@ impl Driver {
                 );
                 return Ok(());
             }
-            if self.is_another_host() {
-                tracing::info!("this host was enrolled anew: the agent starts again as that one");
-                return Ok(());
-            }
             tokio::select! {
                 heard = self.ends.heard.recv() => match heard {
                     Some(heard) => self.on_heard(heard)?,
@@ -273,8 +270,15 @@ impl Driver {
                     Some(back) => self.on_back(back)?,
                     None => return Ok(()),
                 },
-                _ = looks.tick() => self.look_at_all()?,
-                () = settings.nudged() => self.look_at_all()?,
+                () = look_is_due(&mut looks, &settings) => {
+                    if self.is_another_host() {
+                        tracing::info!(
+                            "this host was enrolled anew: the agent starts again as that one"
+                        );
+                        return Ok(());
+                    }
+                    self.look_at_all()?;
+                }
                 _ = drifts.tick() => self.look_for_drift(),
                 _ = units.tick() => self.look_at_units(),
                 () = &mut stop => return Ok(()),
@@ -662,18 +666,18 @@ impl Driver {
             }
             standing
         };
+        let condition = self.condition();
         let report = Report {
             seq: self.seq,
             generation: self.floor.generation,
             services: self.slots.iter().map(standing).collect(),
-            free_bytes: bring::free(layout).map_or(0, |free| free.bytes),
+            free_bytes: condition.free_bytes,
             refusal: self
                 .refusal
                 .clone()
                 .or_else(|| self.pause_note())
                 .or_else(|| self.drift_note()),
         };
-        let condition = self.condition();
         let before = self.ends.said.borrow().clone();
         let same_report = before.as_ref().is_some_and(|before| {
             let before = &before.report;
@@ -694,6 +698,14 @@ impl Driver {
             }
         };
         self.ends.said.send_replace(Some(Said { report, condition }));
+    }
+}
+
+/// Waits until it is time to look at what a person on the host may have changed, or somebody asks for that.
+async fn look_is_due(looks: &mut Interval, settings: &Live) {
+    tokio::select! {
+        _ = looks.tick() => {}
+        () = settings.nudged() => {}
     }
 }
 

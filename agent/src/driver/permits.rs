@@ -209,11 +209,8 @@ impl Driver {
         };
         let Some(slot) = self.slots.get_mut(service) else { return };
         slot.timer += 1;
-        let (number, service, back) = (slot.timer, service.clone(), self.ends.back.0.clone());
-        tokio::spawn(async move {
-            sleep(wait).await;
-            drop(back.send(Back::Timer { service, number }).await);
-        });
+        let (number, service) = (slot.timer, service.clone());
+        self.come_back(wait, Back::Timer { service, number });
     }
 
     /// Waits longer from try to try, to a bound that fits what a try costs. What changes this at once, a session,
@@ -242,10 +239,16 @@ impl Driver {
         let doubled = SOON.saturating_mul(2_u32.saturating_pow(slot.held.min(16)));
         slot.held = slot.held.saturating_add(1);
         slot.retry += 1;
-        let (number, service, back) = (slot.retry, service.clone(), self.ends.back.0.clone());
+        let (number, service) = (slot.retry, service.clone());
+        self.come_back(doubled.min(longest), Back::Retry { service, number });
+    }
+
+    /// Hears of this again after a wait.
+    fn come_back(&self, wait: Duration, what: Back) {
+        let back = self.ends.back.0.clone();
         tokio::spawn(async move {
-            sleep(doubled.min(longest)).await;
-            drop(back.send(Back::Retry { service, number }).await);
+            sleep(wait).await;
+            drop(back.send(what).await);
         });
     }
 }
