@@ -165,29 +165,27 @@ impl World {
 
 /// What its failures and its phase have against each other.
 fn beyond_budget(rollout: &Rollout) -> Option<Finding> {
-    {
-        match rollout.phase() {
-            Phase::Running { .. } | Phase::Baking { .. } | Phase::Gated { .. } => {
-                for (wave, at) in rollout.plan().waves.iter().zip(0..) {
-                    let (failures, budget) = (rollout.failures(at), wave.failure_budget);
-                    if failures > budget {
-                        return Some(Finding::Budget { wave: at, failures, budget });
-                    }
+    match rollout.phase() {
+        Phase::Running { .. } | Phase::Baking { .. } | Phase::Gated { .. } => {
+            for (wave, at) in rollout.plan().waves.iter().zip(0..) {
+                let (failures, budget) = (rollout.failures(at), wave.failure_budget);
+                if failures > budget {
+                    return Some(Finding::Budget { wave: at, failures, budget });
                 }
-                None
             }
-            Phase::Halted { cause: HaltCause::Breach(breach), .. }
-            | Phase::Paused { cause: PauseCause::Breach(breach), .. }
-                if breach.failures <= breach.budget =>
-            {
-                Some(Finding::Hasty { failures: breach.failures, budget: breach.budget })
-            }
-            Phase::Halted { .. }
-            | Phase::Paused { .. }
-            | Phase::Planned
-            | Phase::Reverting { .. }
-            | Phase::Done { .. } => None,
+            None
         }
+        Phase::Halted { cause: HaltCause::Breach(breach), .. }
+        | Phase::Paused { cause: PauseCause::Breach(breach), .. }
+            if breach.failures <= breach.budget =>
+        {
+            Some(Finding::Hasty { failures: breach.failures, budget: breach.budget })
+        }
+        Phase::Halted { .. }
+        | Phase::Paused { .. }
+        | Phase::Planned
+        | Phase::Reverting { .. }
+        | Phase::Done { .. } => None,
     }
 }
 
