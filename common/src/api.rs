@@ -5,9 +5,7 @@
 
 mod hosts;
 
-pub use hosts::{
-    DrainRequest, HostPage, HostService, HostSummary, HostsAnswer, LabelsRequest, WhyAnswer,
-};
+pub use hosts::{HostPage, HostService, HostSummary, HostsAnswer, LabelsRequest, WhyAnswer};
 use serde::{Deserialize, Serialize};
 
 use crate::digest::Digest;
@@ -441,11 +439,12 @@ pub struct ReleasePage {
     pub rollouts: Vec<RolloutSummary>,
 }
 
-/// `POST /v1/releases/{id}/clear` and `POST /v1/hosts/{name}/clear`.
+/// A decision that needs no more than its reason: `POST /v1/releases/{id}/clear`, and `/clear`, `/drain` and
+/// `/undrain` of `/v1/hosts/{name}`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct ClearRequest {
-    /// Why what failed no longer counts.
+pub struct WhyRequest {
+    /// Why, for the ledger: 1 to 1,024 bytes.
     pub why: String,
 }
 

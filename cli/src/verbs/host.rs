@@ -3,8 +3,8 @@
 use std::fmt::Write as _;
 
 use groundswell_common::api::{
-    ClearRequest, DrainRequest, HostPage, HostService, HostSummary, HostsAnswer, LabelsRequest,
-    TokensAnswer, TokensRequest, WhyAnswer,
+    HostPage, HostService, HostSummary, HostsAnswer, LabelsRequest, TokensAnswer, TokensRequest,
+    WhyAnswer, WhyRequest,
 };
 
 use crate::args::{HostVerb, TokenArgs};
@@ -35,19 +35,19 @@ pub(crate) async fn host(context: &Context, verb: &HostVerb) -> anyhow::Result<E
         HostVerb::EnrollToken(args) => return tokens(context, args).await,
         HostVerb::Clear { host, why } => {
             let path = format!("/v1/hosts/{}/clear", part(host.as_str()));
-            let page: HostPage = client.post(&path, &ClearRequest { why: why.clone() }).await?;
+            let page: HostPage = client.post(&path, &WhyRequest { why: why.clone() }).await?;
             context.out.answer(&page, |_| format!("{host} is taken in by the next plan"))?;
         }
         HostVerb::Drain { host, why } => {
             let path = format!("/v1/hosts/{}/drain", part(host.as_str()));
-            let page: HostPage = client.post(&path, &DrainRequest { why: why.clone() }).await?;
+            let page: HostPage = client.post(&path, &WhyRequest { why: why.clone() }).await?;
             let next =
                 format!("{host} is drained: no rollout switches it; swell host undrain {host}");
             context.out.answer(&page, |_| next.clone())?;
         }
         HostVerb::Undrain { host, why } => {
             let path = format!("/v1/hosts/{}/undrain", part(host.as_str()));
-            let page: HostPage = client.post(&path, &DrainRequest { why: why.clone() }).await?;
+            let page: HostPage = client.post(&path, &WhyRequest { why: why.clone() }).await?;
             context.out.answer(&page, |_| format!("{host} takes part again and catches up"))?;
         }
         HostVerb::Label { host, labels } => {

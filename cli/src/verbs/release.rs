@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use groundswell_common::api::{ClearRequest, ReleasePage, ReleaseSummary, ReleasesAnswer};
+use groundswell_common::api::{ReleasePage, ReleaseSummary, ReleasesAnswer, WhyRequest};
 use groundswell_common::time::Timestamp;
 
 use super::rollout::rollouts_table;
@@ -35,7 +35,7 @@ pub(crate) async fn release(context: &Context, verb: &ReleaseVerb) -> anyhow::Re
             }
             let path = format!("/v1/releases/{}/clear", found.release);
             let cleared: serde_json::Value =
-                client.post(&path, &ClearRequest { why: why.clone() }).await?;
+                client.post(&path, &WhyRequest { why: why.clone() }).await?;
             context
                 .out
                 .answer(&cleared, |_| format!("{} {} is cleared", found.service, found.version))?;

@@ -95,14 +95,6 @@ pub struct HostPage {
     pub free_bytes: Option<u64>,
 }
 
-/// `POST /v1/hosts/{name}/drain` and `/undrain`: the host is taken out of all rollouts, or let in again.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct DrainRequest {
-    /// Why, for the ledger: 1 to 1,024 bytes.
-    pub why: String,
-}
-
 /// `POST /v1/hosts/{name}/labels`: all labels of the host from now on.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]

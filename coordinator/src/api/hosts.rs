@@ -6,9 +6,7 @@ use axum::extract::{Path, Query, State};
 use axum::http::StatusCode;
 use axum::{Extension, Json};
 use groundswell_common::HostName;
-use groundswell_common::api::{
-    ClearRequest, DrainRequest, HostPage, HostsAnswer, LabelsRequest, WhyAnswer,
-};
+use groundswell_common::api::{HostPage, HostsAnswer, LabelsRequest, WhyAnswer};
 use groundswell_common::selector::Selector;
 use serde::Deserialize;
 
@@ -66,7 +64,7 @@ pub(super) async fn drain(
     Path(host): Path<String>,
     body: Body,
 ) -> Result<Json<HostPage>, ApiError> {
-    let (host, why) = (read::name(&host)?, read_why(body).await?);
+    let (host, why) = (read::name(&host)?, read::only_why(body).await?);
     let change = move |desk: &mut Desk| {
         desk.drain_host(&by, &host, Some(&why))?;
         desk.host_page(&host)
@@ -81,17 +79,12 @@ pub(super) async fn undrain(
     body: Body,
 ) -> Result<Json<HostPage>, ApiError> {
     let host: HostName = read::name(&host)?;
-    read_why(body).await?;
+    read::only_why(body).await?;
     let change = move |desk: &mut Desk| {
         desk.drain_host(&by, &host, None)?;
         desk.host_page(&host)
     };
     Ok(Json(api.handle.change(change).await??))
-}
-
-async fn read_why(body: Body) -> Result<String, ApiError> {
-    let request: DrainRequest = read::json(body).await?;
-    read::why(&request.why)
 }
 
 pub(super) async fn label(
@@ -116,8 +109,7 @@ pub(super) async fn clear(
     body: Body,
 ) -> Result<Json<HostPage>, ApiError> {
     let host: HostName = read::name(&host)?;
-    let request: ClearRequest = read::json(body).await?;
-    let why = read::why(&request.why)?;
+    let why = read::only_why(body).await?;
     let change = move |desk: &mut Desk| {
         desk.clear_host(&by, &host, &why)?;
         desk.host_page(&host)

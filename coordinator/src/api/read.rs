@@ -5,6 +5,7 @@ use axum::extract::Query;
 use axum::extract::rejection::QueryRejection;
 use axum::http::StatusCode;
 use bytes::Bytes;
+use groundswell_common::api::WhyRequest;
 use serde::de::DeserializeOwned;
 
 use super::ApiError;
@@ -56,4 +57,10 @@ pub(super) fn why(text: &str) -> Result<String, ApiError> {
     }
     let texts = ("why must be 1 to 1024 bytes", "give a reason; it is kept in the ledger");
     Err(ApiError::new(StatusCode::UNPROCESSABLE_ENTITY, "why", texts))
+}
+
+/// The reason of a decision that needs no more.
+pub(super) async fn only_why(body: Body) -> Result<String, ApiError> {
+    let request: WhyRequest = json(body).await?;
+    why(&request.why)
 }

@@ -8,9 +8,7 @@ use axum::extract::rejection::QueryRejection;
 use axum::extract::{Path, Query, State};
 use axum::http::StatusCode;
 use axum::{Extension, Json};
-use groundswell_common::api::{
-    ClearRequest, PublishAnswer, ReleasePage, ReleaseSummary, ReleasesAnswer,
-};
+use groundswell_common::api::{PublishAnswer, ReleasePage, ReleaseSummary, ReleasesAnswer};
 use groundswell_common::bundle::check_bundle;
 use groundswell_common::limits::MANIFEST_MAX_BYTES;
 use groundswell_common::manifest::{Manifest, RawManifest};
@@ -184,8 +182,7 @@ pub(super) async fn clear(
     Path(release): Path<String>,
     body: Body,
 ) -> Result<Json<ReleaseSummary>, ApiError> {
-    let request: ClearRequest = read::json(body).await?;
-    let why = read::why(&request.why)?;
+    let why = read::only_why(body).await?;
     let change = move |desk: &mut Desk| {
         let id = desk.release(&release)?.published.release;
         desk.clear(&by, &id, &why)?;
