@@ -49,6 +49,8 @@ pub struct ServiceStatus {
     pub error: Option<String>,
     /// Why a person on this host has paused it.
     pub paused: Option<String>,
+    /// What the host lacks for the release that it is told to bring here.
+    pub held: Option<String>,
 }
 
 /// Why there is no status, or a service cannot be freed.
@@ -91,16 +93,18 @@ pub fn status(settings: &Settings) -> Result<Status, StatusError> {
 
 fn service_status(layout: &Layout, service: &ServiceName) -> ServiceStatus {
     let live = switch::live(layout, service);
-    let (standing, error) = match (&live, journal::load(layout, service)) {
+    let (machine, error) = match (&live, journal::load(layout, service)) {
         (Err(error), _) => (None, Some(chain(error))),
-        (Ok(_), Ok(machine)) => (machine.map(|machine| machine.standing(service)), None),
+        (Ok(_), Ok(machine)) => (machine, None),
         (Ok(_), Err(error)) => (None, Some(chain(&error))),
     };
+    let standing = machine.as_ref().map(|machine| machine.standing(service));
+    let held = machine.and_then(|machine| machine.held()).map(|held| held.why);
     let live = live.ok().flatten();
     let manifest = live.and_then(|live| stage::reopen(layout, service, &live).ok());
     let version = manifest.map(|manifest| manifest.version.to_string());
     let paused = hand::paused(layout, service);
-    ServiceStatus { service: service.clone(), live, version, standing, error, paused }
+    ServiceStatus { service: service.clone(), live, version, standing, error, paused, held }
 }
 
 impl Status {
@@ -133,9 +137,11 @@ impl Status {
                 }
                 (None, None) => "new".to_owned(),
             };
-            let paused = service.paused.as_ref().map(|why| format!("; paused: {why}"));
-            let paused = paused.unwrap_or_default();
-            text.push_str(&format!("{}  {version}  {state}{paused}\n", service.service));
+            let mut more = String::new();
+            for (word, why) in [("held", &service.held), ("paused", &service.paused)] {
+                more.extend(why.iter().map(|why| format!("; {word}: {why}")));
+            }
+            text.push_str(&format!("{}  {version}  {state}{more}\n", service.service));
         }
         text
     }

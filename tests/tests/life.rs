@@ -127,7 +127,7 @@ fn a_configuration_is_read_again_and_a_broken_one_keeps_nothing_down() {
         let tree = Shop::good("1.0.0");
         tree.publish_only(&fleet, bed.dir());
         until("the unit to be refused", ROLLOUT_BOUND, || {
-            let said = host.exec_ok(&["groundswell-agent", "why"]);
+            let said = host.exec_ok(&["groundswell-agent", "status"]);
             said.contains("shop.service is not allowed here").then_some(())
         });
         // Allowed, it needs no restart of anything.
