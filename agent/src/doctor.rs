@@ -30,6 +30,9 @@ use crate::text::span;
 /// What to do about a clock.
 const CLOCK: &str = "set the clock: 'timedatectl' shows it, 'timedatectl set-ntp true' lets the network set it. \
     It connects by itself then";
+/// The way to a new identity of a host whose name is still taken.
+const ENROL_AGAIN: &str = "'swell host remove NAME' and 'swell host enroll-token' at a desk, then here \
+    'groundswell-agent enroll --again TOKEN'";
 /// Less than this is no clock that was set back.
 const CLOCKS_APART_MS: u64 = 60_000;
 
@@ -85,7 +88,7 @@ pub fn examine(opened: &Opened) -> Diagnosis {
         ),
         Err(error) => diagnosis.bad(
             chain(&error),
-            "are you root or the agent's user? If the file is damaged, 'groundswell-agent enroll --again'",
+            &format!("are you root or the agent's user? If the file is damaged, {ENROL_AGAIN}"),
         ),
     }
     let talks = if layout.is_split() {
@@ -222,13 +225,12 @@ impl Diagnosis {
                     validity.until,
                     span(now.millis_since(validity.until) / 1000)
                 ),
-                "if that clock is right, 'groundswell-agent enroll --again'; services run on meanwhile. \
-                 Else set the clock",
+                &format!("if that clock is wrong, set it. Else {ENROL_AGAIN}; services run on meanwhile"),
             ),
             Some(validity) => self.ok(format!("its certificate is good until {}", validity.until)),
             None => self.bad(
                 "its certificate cannot be read".to_owned(),
-                "enrol the host with 'groundswell-agent enroll --again'",
+                ENROL_AGAIN,
             ),
         }
         let root = &loaded.trustee.root;
@@ -310,7 +312,7 @@ impl Diagnosis {
                 "no directive was ever accepted".to_owned(),
                 "it comes with the first connection, which is looked at above",
             ),
-            Err(error) => self.bad(chain(&error), "move the file away and start the agent again"),
+            Err(error) => self.bad(chain(&error), "look at the disk; a damaged file is restored from a backup, or the host is enrolled anew"),
         }
     }
 
@@ -318,7 +320,7 @@ impl Diagnosis {
         if let Some(why) = hand::paused(layout, service) {
             self.warn(
                 format!("{service} is paused on this host: {why}"),
-                "'groundswell-agent resume' lets it switch again",
+                &hand::ends_pause(layout, service),
             );
         }
         let live = match switch::live(layout, service) {
@@ -370,6 +372,12 @@ impl Diagnosis {
             | State::Baking { .. }
             | State::Committed {}
             | State::Reverting { .. } => {}
+        }
+        if let Some(held) = machine.held() {
+            self.warn(
+                format!("{service} is held: {}", held.why),
+                "mend what it names; it is tried again by itself",
+            );
         }
         let state = format!("{:?}", standing.state).to_lowercase();
         match (standing.health, &standing.failure) {

@@ -305,6 +305,15 @@ pub(crate) fn paused(layout: &Layout, service: &ServiceName) -> Option<String> {
     })
 }
 
+/// What ends a pause of the service: a pause of the host and one of a service end each by its own verb.
+pub(crate) fn ends_pause(layout: &Layout, service: &ServiceName) -> String {
+    let own = (layout.service_pause(service), format!("'groundswell-agent resume {service}'"));
+    let all = (layout.pause(), "'groundswell-agent resume'".to_owned());
+    let there = [own, all].into_iter().filter(|(file, _)| file.exists());
+    let verbs: Vec<String> = there.map(|(_, verb)| verb).collect();
+    format!("{} lets it go on", verbs.join(" and "))
+}
+
 /// The revert that was asked for, if any.
 pub(crate) fn asked(layout: &Layout, service: &ServiceName) -> Option<Leave> {
     let read = durable::read(&layout.leave(service), FILE_MAX_BYTES);

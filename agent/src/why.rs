@@ -46,7 +46,8 @@ pub fn why(settings: &Settings, only: Option<&ServiceName>) -> Result<Vec<Held>,
         let wish = wishes.iter().flatten().find(|(name, _)| *name == service);
         let mut why: Vec<String> = Vec::new();
         why.extend(hand::paused(&layout, &service).map(|reason| {
-            format!("paused on this host: {reason}; 'groundswell-agent resume' lets it go on")
+            let next = hand::ends_pause(&layout, &service);
+            format!("paused on this host: {reason}; {next}")
         }));
         match journal::load(&layout, &service) {
             Err(error) => why.push(format!("stuck: {}", chain(&error))),

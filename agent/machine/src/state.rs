@@ -343,7 +343,7 @@ impl Service {
             ) => {
                 let why = |reason| {
                     format!(
-                        "a person has paused it: {reason}; 'groundswell-agent resume' ends that"
+                        "a person has paused it: {reason}; 'groundswell-agent why' there says what ends that"
                     )
                 };
                 let (release, lack) = (target.id, Lack::Paused);

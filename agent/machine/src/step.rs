@@ -322,7 +322,7 @@ impl Service {
                 let why = format!("the agent restarted {} times during the switch", self.resumes);
                 self.on_failed(why, false)
             }
-            State::Reverting { .. } if worn_out => self.stick(StuckCause::Loop),
+            State::Reverting { from, to, .. } if worn_out => self.give_up_return(from, to, live),
             State::Reverting { to, .. } => {
                 vec![Action::Restore { to, probe_secs, interval_secs }]
             }
@@ -336,6 +336,30 @@ impl Service {
         };
         actions.extend(self.guard(now));
         (self, actions)
+    }
+
+    /// The agent restarted too often on the way back; how far it came is read off the live link.
+    fn give_up_return(
+        &mut self,
+        from: Known,
+        to: Option<Known>,
+        live: Option<ReleaseId>,
+    ) -> Vec<Action> {
+        let release = from.id;
+        let found = [Some(from), to].into_iter().flatten().find(|known| live == Some(known.id));
+        if found.is_none() && live.is_some() {
+            return self.stick(StuckCause::Tree);
+        }
+        if live != Some(release) {
+            self.previous = None;
+        }
+        self.running = found;
+        let why =
+            format!("the agent restarted {} times while going back; see its log", self.resumes);
+        let step = FailedStep::Revert;
+        self.failure = Some(Failure { release, step, why, reverted: false });
+        self.health = Verdict::Fail;
+        self.stick(StuckCause::Loop)
     }
 
     fn resume_at_rest(&mut self) -> Vec<Action> {
@@ -380,11 +404,10 @@ impl Service {
                     None => vec![Action::Interrupt],
                 }
             }
-            (State::Stuck { cause: StuckCause::Revert, generation: stuck }, _)
-                if generation > *stuck =>
-            {
-                self.leave_stuck(action, now)
-            }
+            (
+                State::Stuck { cause: StuckCause::Revert | StuckCause::Loop, generation: stuck },
+                _,
+            ) if generation > *stuck => self.leave_stuck(action, now),
             (
                 State::Switching { .. }
                 | State::Probing { .. }

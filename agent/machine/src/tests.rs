@@ -297,7 +297,19 @@ fn restarting_in_one_state_for_ever_ends() {
         }
         machine.resume(Some(id(live)), NOW).0
     };
-    assert_eq!(resume("reverting", "new").state.name(), "stuck");
+    for live in ["new", "old"] {
+        let stuck = resume("reverting", live);
+        assert_eq!(stuck.state.name(), "stuck", "{live}");
+        assert_eq!(stuck.running, Some(known(live)), "what the link names");
+        assert!(stuck.failure.as_ref().unwrap().why.contains("restarted 9 times"));
+        // A newer directive that asks for what is live starts and probes it.
+        let (proven, actions) = stuck.step(Event::Wish(wish(6, switch("old"))), NOW);
+        match live {
+            "old" => assert!(matches!(actions[..], [Action::Start { .. }]), "{actions:?}"),
+            _ => assert_eq!(proven.state.name(), "fetching"),
+        }
+    }
+    assert_eq!(resume("reverting", "next").state.name(), "stuck");
     for name in ["switching", "probing", "baking"] {
         let after = resume(name, "new");
         assert_eq!(after.state.name(), "reverting", "{name}");
