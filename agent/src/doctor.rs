@@ -312,7 +312,10 @@ impl Diagnosis {
                 "no directive was ever accepted".to_owned(),
                 "it comes with the first connection, which is looked at above",
             ),
-            Err(error) => self.bad(chain(&error), "look at the disk; a damaged file is restored from a backup, or the host is enrolled anew"),
+            Err(error) => self.bad(
+                chain(&error),
+                "look at the disk; restore a damaged file from a backup, or enrol the host anew",
+            ),
         }
     }
 

@@ -338,30 +338,6 @@ impl Service {
         (self, actions)
     }
 
-    /// The agent restarted too often on the way back; how far it came is read off the live link.
-    fn give_up_return(
-        &mut self,
-        from: Known,
-        to: Option<Known>,
-        live: Option<ReleaseId>,
-    ) -> Vec<Action> {
-        let release = from.id;
-        let found = [Some(from), to].into_iter().flatten().find(|known| live == Some(known.id));
-        if found.is_none() && live.is_some() {
-            return self.stick(StuckCause::Tree);
-        }
-        if live != Some(release) {
-            self.previous = None;
-        }
-        self.running = found;
-        let why =
-            format!("the agent restarted {} times while going back; see its log", self.resumes);
-        let step = FailedStep::Revert;
-        self.failure = Some(Failure { release, step, why, reverted: false });
-        self.health = Verdict::Fail;
-        self.stick(StuckCause::Loop)
-    }
-
     fn resume_at_rest(&mut self) -> Vec<Action> {
         self.resumes = 0;
         let mut actions = vec![Action::Ensure, Action::Prune];

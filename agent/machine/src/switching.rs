@@ -1,11 +1,12 @@
-//! A switch under way: its link, its start, what interrupts it; and the start that leads out of being stuck.
+//! A switch under way: its link, its start, what interrupts it; being stuck, and the start that leads out of
+//! it.
 
 use groundswell_common::directive::Action as Desired;
-use groundswell_common::report::{SwitchTimes, Verdict};
+use groundswell_common::report::{FailedStep, Failure, SwitchTimes, Verdict};
 use groundswell_common::{ReleaseId, Timestamp};
 
 use super::contact::Contact;
-use super::state::{Cause, Known, Service, State};
+use super::state::{Cause, Known, Service, State, StuckCause};
 use super::step::{Action, Again};
 
 /// Looks that what has started gets, however late it did.
@@ -30,6 +31,30 @@ impl Service {
                 self.pursue()
             }
         }
+    }
+
+    /// The agent restarted too often on the way back; how far it came is read off the live link.
+    pub(crate) fn give_up_return(
+        &mut self,
+        from: Known,
+        to: Option<Known>,
+        live: Option<ReleaseId>,
+    ) -> Vec<Action> {
+        let release = from.id;
+        let found = [Some(from), to].into_iter().flatten().find(|known| live == Some(known.id));
+        if found.is_none() && live.is_some() {
+            return self.stick(StuckCause::Tree);
+        }
+        if live != Some(release) {
+            self.previous = None;
+        }
+        self.running = found;
+        let why =
+            format!("the agent restarted {} times while going back; see its log", self.resumes);
+        let step = FailedStep::Revert;
+        self.failure = Some(Failure { release, step, why, reverted: false });
+        self.health = Verdict::Fail;
+        self.stick(StuckCause::Loop)
     }
 
     /// Starts and probes what runs as if it had just been made live.
