@@ -113,18 +113,23 @@ fn stands(machine: &Service) -> Option<String> {
 fn wished(machine: &Service, wish: &Wish) -> String {
     let runs = machine.running.as_ref().map(|known| known.id);
     match wish.action {
-        Desired::Hold {} => "the directive says hold: nothing new is started".to_owned(),
+        Desired::Hold {} => {
+            match machine.failure.as_ref().filter(|failed| runs != Some(failed.release)) {
+                Some(failure) => format!(
+                    "the directive says hold, since the last release that it was to take failed here ({}); {}",
+                    failure.why,
+                    try_again(wish)
+                ),
+                None => "the directive says hold: nothing new is started".to_owned(),
+            }
+        }
         Desired::Stage { release } | Desired::Switch { release } if runs == Some(release) => {
             "it has the release that is wished for".to_owned()
         }
         Desired::Stage { release } | Desired::Switch { release } if machine.refuses(&release) => {
             let failure = machine.failure.as_ref().filter(|failure| failure.release == release);
             let why = failure.map_or("its reason is forgotten", |failure| failure.why.as_str());
-            let rollout = wish.rollout.as_ref().map_or("ROLLOUT", |rollout| rollout.as_str());
-            format!(
-                "the wished release failed here ({why}); it is not tried again by itself: once the cause is \
-                 mended, 'swell rollout retry {rollout} --host NAME', or publish a newer release"
-            )
+            format!("the wished release failed here ({why}); {}", try_again(wish))
         }
         Desired::Stage { .. } if matches!(machine.state, State::Staged { .. }) => {
             "the wished release is staged; the coordinator gave it no slot to switch yet".to_owned()
@@ -141,6 +146,15 @@ fn wished(machine: &Service, wish: &Wish) -> String {
         }
         Desired::Revert { .. } => "it has gone back as the directive orders".to_owned(),
     }
+}
+
+/// What a person does about a release that failed here.
+fn try_again(wish: &Wish) -> String {
+    let rollout = wish.rollout.as_ref().map_or("ROLLOUT", |rollout| rollout.as_str());
+    format!(
+        "it is not tried again by itself: once the cause is mended, 'swell rollout retry {rollout} --host NAME', \
+         or publish a newer release"
+    )
 }
 
 /// For people.
