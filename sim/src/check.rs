@@ -246,20 +246,7 @@ pub enum Property {
 }
 
 /// What the code does not hold yet: counted, and not a failure. Empty in the end.
-pub const NOT_HELD_YET: &[Property] = &[
-    // A host that was held before its wave opened is staged while the rollout is halted.
-    Property::Core,
-    // A wave waits for a host that runs something newer, or for one that nobody asks again.
-    Property::Endless,
-    // A revert turns the newest rollout only, also where older ones brought the same release.
-    Property::LeftBehind,
-    // A host that was held at its last look, or whose permit ran out there, counts as lost in its switch.
-    Property::Poisoned,
-    Property::TurnedBack,
-    Property::Unsaid,
-    // A host that was held is not asked again in every phase.
-    Property::HeldForNothing,
-];
+pub const NOT_HELD_YET: &[Property] = &[];
 
 impl Property {
     /// All of them.

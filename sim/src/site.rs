@@ -518,7 +518,7 @@ impl Site {
             self.probing_since = self.reports + 1;
         }
         let failure = machine.failure.as_ref().filter(|failure| failure.step != FailedStep::Stage);
-        if failure != self.machine.failure.as_ref() && self.lot.installed {
+        if failure != self.machine.failure.as_ref() {
             self.seen.extend(failure.map(|failure| Seen::Failed(failure.release)));
         }
         let commits = |state: &State| matches!(state, State::Committed {});

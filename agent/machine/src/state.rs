@@ -332,6 +332,21 @@ impl Service {
         }
     }
 
+    /// The newest failure, or that of the wished release, which is not tried again though nobody knows why any more.
+    fn told_failure(&self) -> Option<Failure> {
+        let wished = self.wish.as_ref().and_then(Wish::names).filter(|release| {
+            self.refuses(release) && self.running.as_ref().map(|known| known.id) != Some(*release)
+        });
+        let known = self.failure.as_ref().map(|failure| failure.release);
+        match wished.filter(|release| known != Some(*release)) {
+            Some(release) => {
+                let why = "it failed here before, and the reason is not kept any more".to_owned();
+                Some(Failure { release, step: FailedStep::Stage, why, reverted: true })
+            }
+            None => self.failure.clone(),
+        }
+    }
+
     /// Why the wished release is not taken now, though nothing speaks against it.
     pub fn held(&self) -> Option<Held> {
         match (&self.state, &self.wish) {
@@ -390,7 +405,7 @@ impl Service {
             target: self.target(),
             rollout: self.wished_for(),
             health: self.health,
-            failure: self.failure.clone(),
+            failure: self.told_failure(),
             switched: self.switched,
         }
     }

@@ -1,7 +1,10 @@
 //! The way back of a service: from what its hosts run to a release that was proven before, also after a failed one
 //! in between, again and again, on every host that runs it.
 
+use std::collections::BTreeSet;
+
 use groundswell_common::api::{RevertOther, RevertPreview};
+use groundswell_common::directive::Action;
 use groundswell_common::{HostId, OperatorName, ReleaseId, RolloutId, ServiceName, Version};
 use groundswell_rollout::{
     Back, HostFacts, Outcome, Phase, Plan, Refusal, Resumable, Rollout, plan_back,
@@ -75,13 +78,31 @@ impl Control {
         match newest.map(|rollout| (rollout, turns(rollout))) {
             // It brings what was proven before to more hosts: whoever runs that goes back, not only those.
             Some((rollout, Ok(true))) if self.is_baseline(service, rollout) => {
-                self.planned_way(service, to)
+                self.planned_way(service, None, to)
+            }
+            // An older rollout brought the same release elsewhere: this one undoes only what it did.
+            Some((rollout, Ok(true))) if self.runs_beyond(service, rollout) => {
+                self.planned_way(service, Some(rollout.release()), to)
             }
             Some((rollout, Ok(true))) if to.is_none() => Ok(Way::Turn(rollout.id().clone())),
             Some((rollout, Ok(true))) => Err(Refused::UnderWay(rollout.id().clone())),
             Some((_, Err(refusal))) => Err(Refused::Step(refusal)),
-            Some((_, Ok(false))) | None => self.planned_way(service, to),
+            Some((_, Ok(false))) | None => self.planned_way(service, None, to),
         }
+    }
+
+    /// Whether hosts run the release that the rollout would not take back.
+    fn runs_beyond(&self, service: &ServiceName, rollout: &Rollout) -> bool {
+        let release = rollout.release();
+        let reached: BTreeSet<HostId> = rollout.goes_back().into_iter().collect();
+        self.view.hosts.iter().any(|(id, host)| {
+            let standing = self.words.get(id).and_then(|word| word.standing(service));
+            let runs = match standing {
+                Some(standing) => standing.running,
+                None => host.runs.get(service).copied(),
+            };
+            runs == Some(release) && !reached.contains(id)
+        })
     }
 
     /// Whether a rollout brings what new hosts get.
@@ -90,11 +111,17 @@ impl Control {
         service.and_then(Service::baseline) == Some(rollout.release())
     }
 
-    fn planned_way(&self, name: &ServiceName, to: Option<&Version>) -> Result<Way, Refused> {
+    /// A plan away from a release, or else from what new hosts get.
+    fn planned_way(
+        &self,
+        name: &ServiceName,
+        from: Option<ReleaseId>,
+        to: Option<&Version>,
+    ) -> Result<Way, Refused> {
         let service = self.view.services.get(name);
         let service = service.ok_or_else(|| Refused::UnknownService(name.clone()))?;
         let release = |id: &ReleaseId| self.view.releases.get(id);
-        let leaving = service.baseline().and_then(|id| release(&id));
+        let leaving = from.or_else(|| service.baseline()).and_then(|id| release(&id));
         let leaving = leaving.ok_or_else(|| Refused::NothingToLeave(name.clone()))?.clone();
         if leaving.published.one_way {
             return Err(Refused::Step(Refusal::OneWay));
@@ -160,12 +187,18 @@ impl Control {
             let standing = self.words.get(id).and_then(|word| word.standing(service));
             let known = standing.map(|standing| standing.running);
             let runs = known.unwrap_or_else(|| host.runs.get(service).copied());
-            let works_on_it = standing.is_some_and(|standing| {
-                !standing.state.is_at_rest() && standing.target == Some(left)
-            });
+            // It may be on its way there, with a permit that nobody has heard of again.
+            let wished = self.view.wish(service, id).map(|(wish, _)| wish.action);
+            let works_on_it = wished == Some(Action::Switch { release: left })
+                || standing.is_some_and(|standing| {
+                    // In the middle of something else, it may come back to it.
+                    let returns = !standing.state.is_at_rest() && standing.previous == Some(left);
+                    standing.target == Some(left) || returns
+                });
             let unheard = known.is_none() && runs.is_none() && self.is_targeted(service, host);
             if runs == Some(left) || works_on_it || unheard {
-                let running = runs.filter(|runs| *runs == left && !works_on_it);
+                let rests = standing.is_none_or(|standing| standing.state.is_at_rest());
+                let running = runs.filter(|runs| *runs == left && rests);
                 goes.push(HostFacts { running, ..self.host_facts((id, host), leaving) });
                 continue;
             }

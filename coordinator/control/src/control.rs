@@ -7,7 +7,7 @@ use groundswell_common::directive::{Action, ServiceWish};
 use groundswell_common::report::{Report, Standing};
 use groundswell_common::wire::ReleaseProof;
 use groundswell_common::{Environment, HostId, ReleaseId, RolloutId, ServiceName, Timestamp};
-use groundswell_rollout::{HostFact, Input, Progress, Transition, due};
+use groundswell_rollout::{HostFact, Input, Progress, Transition, due, next_deadline};
 
 use crate::entry::{By, Entry, PAYLOAD_MAX_BYTES, What};
 use crate::refused::Refused;
@@ -388,6 +388,12 @@ impl Control {
         newest.take_while(|id| self.view.rollout(id).is_some()).cloned().collect()
     }
 
+    /// When time alone changes something next; `None` where it changes nothing.
+    #[must_use]
+    pub fn next_deadline(&self) -> Option<Timestamp> {
+        self.view.live_rollouts().filter_map(next_deadline).chain(self.twins.next_over()).min()
+    }
+
     /// What time alone brings: deadlines of rollouts.
     pub fn tick(&mut self) {
         let now = self.now;
@@ -406,15 +412,23 @@ impl Control {
         }
     }
 
-    /// Once after a start, when agents had time to come back: hosts that have not are away.
+    /// Once after a start, when agents had time to come back: hosts that have not are away, and hosts whose key two
+    /// machines used before, as nobody remembers who, are asked again.
     pub fn sweep(&mut self) {
-        let mut away = Vec::new();
+        let (mut away, mut alone) = (Vec::new(), BTreeSet::new());
         for rollout in self.view.live_rollouts() {
             for (_, host, entry) in rollout.hosts() {
                 if entry.away.is_none() && !self.is_connected(&host.id) {
                     away.push(host.id);
                 }
+                let twin = matches!(entry.progress, Progress::Held { lack: Lack::Twin, .. });
+                if twin && !self.twins.has(&host.id) {
+                    alone.insert(host.id);
+                }
             }
+        }
+        for host in alone {
+            self.tell_rollouts(By::Coordinator, host, &HostFact::Freed);
         }
         for host in away {
             self.link_changed(host, false);

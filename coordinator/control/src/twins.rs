@@ -50,12 +50,23 @@ impl Twins {
         known && self.found.insert(host)
     }
 
+    /// When the next host counts as one machine again.
+    pub(crate) fn next_over(&self) -> Option<Timestamp> {
+        self.found.iter().map(|host| self.over_at(host)).min()
+    }
+
+    fn over_at(&self, host: &HostId) -> Timestamp {
+        let back = self.heard.get(host).and_then(|heard| heard.back);
+        back.map_or(Timestamp::from_millis(0), |back| back.plus_millis(QUIET_MILLIS + 1))
+    }
+
     /// Hosts that are one machine again, as far as anybody can tell.
     pub(crate) fn over(&mut self, now: Timestamp) -> Vec<HostId> {
-        let quiet = |host: &&HostId| {
-            let back = self.heard.get(*host).and_then(|heard| heard.back);
-            back.is_none_or(|back| now.millis_since(back) > QUIET_MILLIS)
-        };
+        // A clock that was set back must not make it wait for longer.
+        for heard in self.heard.values_mut() {
+            heard.back = heard.back.map(|back| back.min(now));
+        }
+        let quiet = |host: &&HostId| self.over_at(host) <= now;
         let over: Vec<HostId> = self.found.iter().filter(quiet).copied().collect();
         for host in &over {
             self.found.remove(host);
@@ -88,8 +99,10 @@ mod tests {
         assert!(!twins.hear(host, [19; 16], at(3)), "said once");
         assert!(twins.has(&host));
         assert_eq!(twins.over(at(603)), []);
-        assert_eq!(twins.over(at(604)), [host]);
-        assert!(!twins.has(&host));
+        let over = at(603).plus_millis(1);
+        assert_eq!(twins.next_over(), Some(over));
+        assert_eq!(twins.over(over), [host]);
+        assert_eq!((twins.has(&host), twins.next_over()), (false, None));
         assert!(!twins.hear(host, [40; 16], at(700)), "the one that stayed is started again");
         assert!(twins.hear(host, [18; 16], at(701)), "and the other is still there");
     }

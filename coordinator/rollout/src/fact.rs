@@ -9,7 +9,7 @@ use groundswell_common::{HostId, Timestamp};
 use crate::desired::generation;
 use crate::input::HostFact;
 use crate::phase::{Course, Phase};
-use crate::plan::RULES_HELD;
+use crate::plan::{RULES_HELD, RULES_SPOKEN};
 use crate::state::{HostEntry, Progress, Rollout};
 
 /// Seconds beyond the host's own deadlines before its silence counts: the permit, the switch itself
@@ -375,19 +375,30 @@ pub(crate) fn next_progress(
     fact: &HostFact,
     now: Timestamp,
 ) -> Option<Progress> {
+    let uses_slot = match &entry.progress {
+        Progress::Granted { .. } => true,
+        // It gave the slot up, and may have switched all the same; once it was at rest it has not.
+        Progress::Held { .. } => rollout.plan.rules < RULES_SPOKEN || entry.busy.is_some(),
+        Progress::Pending
+        | Progress::Staging
+        | Progress::Staged
+        | Progress::Probing { .. }
+        | Progress::Baking { .. }
+        | Progress::Committed
+        | Progress::Failed { .. }
+        | Progress::Lost
+        | Progress::Absent
+        | Progress::Reverting { .. }
+        | Progress::Overdue
+        | Progress::Reverted
+        | Progress::Excluded { .. } => false,
+    };
     match fact {
         HostFact::Staged => staged(entry),
-        HostFact::SwitchStarted
-            if matches!(entry.progress, Progress::Granted { .. } | Progress::Held { .. }) =>
-        {
+        HostFact::SwitchStarted if uses_slot => {
             Some(Progress::Probing { deadline: lost_at(rollout, now) })
         }
-        HostFact::Passed
-            if matches!(
-                entry.progress,
-                Progress::Granted { .. } | Progress::Probing { .. } | Progress::Held { .. }
-            ) =>
-        {
+        HostFact::Passed if uses_slot || matches!(entry.progress, Progress::Probing { .. }) => {
             let left = rollout.plan.host_bake_secs + LOST_GRACE_SECS;
             Some(Progress::Baking { deadline: now.plus_secs(left) })
         }

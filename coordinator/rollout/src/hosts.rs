@@ -8,11 +8,12 @@ use groundswell_common::{HostId, RolloutId, Timestamp};
 
 use crate::calendar::Opening;
 use crate::desired::{Want, calendar_is_open, want};
+use crate::fact::tries_again;
 use crate::input::Moment;
-use crate::phase::Phase;
-use crate::plan::GuardKind;
+use crate::phase::{Course, Phase};
+use crate::plan::{GuardKind, RULES_SPOKEN};
 use crate::state::{
-    Counts, GuardState, HostEntry, Parked, Progress, Rollout, Sets, Watch, usize_of,
+    Counts, GuardState, HostEntry, Parked, Progress, ProgressName, Rollout, Sets, Watch, usize_of,
 };
 use crate::step::Transition;
 
@@ -36,6 +37,8 @@ pub(crate) struct Places {
     pub(crate) may_run: bool,
     pub(crate) back_ready: bool,
     pub(crate) failure: bool,
+    /// Whether the host itself has said so.
+    pub(crate) spoken: bool,
     /// Whether the failure counts against the budgets of its wave and of the rollout.
     pub(crate) counts: bool,
     pub(crate) late: bool,
@@ -79,14 +82,19 @@ pub(crate) fn places(rollout: &Rollout, ordinal: u32, entry: &HostEntry) -> Plac
     };
     let fails = |base| {
         let failure = !entry.acknowledged;
-        Places { failure, counts: failure && !entry.ill && !entry.late, ..base }
+        let spoken = failure && entry.progress.name() == ProgressName::Failed;
+        Places { failure, spoken, counts: failure && !entry.ill && !entry.late, ..base }
     };
     match &entry.progress {
         Progress::Pending => Places { open: rollout.plan.prefetch, ..base },
         Progress::Absent | Progress::Overdue | Progress::Reverted | Progress::Excluded { .. } => {
             base
         }
-        Progress::Held { .. } => Places { open: true, ..base },
+        // What it lacks it says again when it is back; one that is gone for good must not hold its wave for ever.
+        Progress::Held { lack, .. } => {
+            let says_again = tries_again(*lack) && rollout.plan.rules >= RULES_SPOKEN;
+            Places { open: true, away: waits_away().filter(|_| says_again), ..base }
+        }
         Progress::Staging => Places { open: true, away: waits_away(), ..base },
         Progress::Staged => Places {
             open: true,
@@ -199,6 +207,9 @@ pub(crate) fn may_still_run(progress: &Progress) -> bool {
 impl Rollout {
     /// Replaces the progress of one host.
     pub(crate) fn advance(&mut self, step: &mut Step, ordinal: u32, progress: Progress) {
+        // Brought by something else, it is nothing that this rollout may take back; a person takes all of it back.
+        let by_person = self.phase.course() == Course::Back && self.phase.breach().is_none();
+        let ours = self.plan.rules < RULES_SPOKEN || by_person;
         self.edit(step, ordinal, |entry| {
             let failure = matches!(progress, Progress::Failed { .. } | Progress::Lost);
             let well = matches!(progress, Progress::Committed | Progress::Reverted);
@@ -207,7 +218,10 @@ impl Rollout {
             entry.ill = entry.ill && !well;
             entry.parked = None;
             entry.busy = entry.busy.filter(|_| says_nothing_of_before(&progress));
-            entry.kept &= !matches!(progress, Progress::Granted { .. });
+            let granted = matches!(progress, Progress::Granted { .. });
+            entry.granted |= granted;
+            entry.kept &= !granted;
+            entry.kept |= progress == Progress::Committed && !entry.granted && !ours;
             entry.progress = progress;
         });
     }
@@ -343,6 +357,7 @@ impl Rollout {
     fn count(&mut self, ordinal: u32, (before, after): (&Places, &Places), now: Timestamp) {
         let counts = &mut self.counts;
         shift(&mut counts.failures, before.counts, after.counts);
+        shift(&mut counts.spoken, before.spoken, after.spoken);
         let lane =
             |places: &Places| (places.failure && places.late, places.in_flight && places.late);
         shift(&mut counts.lane_failures, lane(before).0, lane(after).0);

@@ -34,7 +34,7 @@ pub use input::{Busy, HostFact, Input, KeepOrRevert, Moment, Steer};
 pub use phase::{Breach, HaltCause, Outcome, PauseCause, Phase, PhaseName, Resumable, RevertCause};
 pub use plan::{
     Back, Evidence, Guard, GuardKind, HostFacts, Plan, PlanError, PlannedHold, PlannedHost,
-    PlannedWave, RULES, ReleaseRef, SkipReason, Skipped, plan, plan_back,
+    PlannedWave, RULES, RULES_SPOKEN, ReleaseRef, SkipReason, Skipped, plan, plan_back,
 };
 pub use policy::{
     Amount, DomainPolicy, EvidencePolicy, Gate, OnBreach, Order, Policy, PolicyError, Short, Take,

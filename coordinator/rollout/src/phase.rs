@@ -243,6 +243,29 @@ impl Phase {
         }
     }
 
+    /// The failures that halted it or turned it round; `None` where none did.
+    #[must_use]
+    pub fn breach(&self) -> Option<&Breach> {
+        let cause = match self {
+            Self::Halted { cause: HaltCause::Breach(breach), .. } => return Some(breach),
+            Self::Reverting { cause, .. }
+            | Self::Halted { resume: Resumable::Reverting { cause, .. }, .. }
+            | Self::Paused { resume: Resumable::Reverting { cause, .. }, .. }
+            | Self::Done { outcome: Outcome::Reverted { cause, .. }, .. } => cause,
+            Self::Planned
+            | Self::Running { .. }
+            | Self::Baking { .. }
+            | Self::Gated { .. }
+            | Self::Paused { .. }
+            | Self::Halted { .. }
+            | Self::Done { .. } => return None,
+        };
+        match cause {
+            RevertCause::Breach(breach) => Some(breach),
+            RevertCause::Person { .. } => None,
+        }
+    }
+
     /// The wave that it is about, counted from 0.
     #[must_use]
     pub fn wave(&self) -> Option<u32> {

@@ -22,8 +22,11 @@ pub const PLAN_HOSTS_MAX: usize = 100_000;
 /// The rules that a plan goes by, so that an older plan is never judged again by newer ones: from these on a host
 /// that cannot stage is held, before it had failed.
 pub const RULES_HELD: u8 = 2;
+/// From these on silence alone poisons no release, and a host that commits without a slot of the rollout keeps what
+/// it runs.
+pub const RULES_SPOKEN: u8 = 3;
 /// The rules of plans that are made now.
-pub const RULES: u8 = RULES_HELD;
+pub const RULES: u8 = RULES_SPOKEN;
 
 /// What the planner knows of a host.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use crate::calendar::Opening;
 use crate::hosts::may_still_run;
 use crate::phase::{Course, Phase, PhaseName};
-use crate::plan::{GuardKind, Plan, PlannedHost, PlannedWave};
+use crate::plan::{GuardKind, Plan, PlannedHost, PlannedWave, RULES_SPOKEN};
 
 /// One release on its way to the hosts of one plan.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -102,6 +102,9 @@ pub struct HostEntry {
     /// changed nothing on it, and takes nothing back.
     #[serde(default)]
     pub kept: bool,
+    /// Whether this rollout has given it a slot.
+    #[serde(default)]
+    pub granted: bool,
     /// Thousandths of the release's bytes that it has fetched.
     #[serde(default)]
     pub permille: u16,
@@ -133,6 +136,9 @@ pub(crate) struct GuardState {
 pub(crate) struct Counts {
     /// Failures not acknowledged that count against the budgets.
     pub(crate) failures: u32,
+    /// Failures not acknowledged that a host has told of itself.
+    #[serde(default)]
+    pub(crate) spoken: u32,
     /// Failures of late hosts not acknowledged.
     pub(crate) lane_failures: u32,
     /// Late hosts that hold a slot.
@@ -449,6 +455,13 @@ impl Rollout {
         self.waves.iter().any(|wave| wave.tally.committed > 0)
     }
 
+    /// Whether a host has said that the release failed on it, and nobody has acknowledged that. Silence says nothing
+    /// about a release: the host, or the way to it, may be gone.
+    #[must_use]
+    pub fn is_spoken_against(&self) -> bool {
+        self.plan.rules < RULES_SPOKEN || self.counts.spoken > 0
+    }
+
     /// Hosts that have begun to switch, or to go back, and are not done; in plan order.
     #[must_use]
     pub fn inside(&self) -> Vec<HostName> {
@@ -615,6 +628,7 @@ impl HostEntry {
             parked: None,
             busy: None,
             kept: planned.keeps && !back,
+            granted: false,
             permille: 0,
         }
     }

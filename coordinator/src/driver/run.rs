@@ -9,7 +9,6 @@ use groundswell_common::time::Clock;
 use groundswell_common::wire::PermitRequest;
 use groundswell_common::{HostId, Timestamp};
 use groundswell_control::Refused;
-use groundswell_rollout::next_deadline;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::Instant;
 
@@ -285,8 +284,7 @@ impl Driver {
         if let Some(at) = self.settle_at {
             return wake.min(at);
         }
-        let deadlines = self.desk.view().live_rollouts().filter_map(next_deadline);
-        match deadlines.min() {
+        match self.desk.next_deadline() {
             None => wake,
             Some(deadline) => wake.min(now + until(self.desk.now(), deadline)),
         }

@@ -12,7 +12,7 @@ use groundswell_control::Control;
 use groundswell_control::entry::{By, Entry, Published};
 use groundswell_control::view::View;
 use groundswell_machine::Again;
-use groundswell_rollout::{Rollout, next_deadline};
+use groundswell_rollout::Rollout;
 
 use super::{Mail, Number, World, shifted, usize_of};
 use crate::check::Finding;
@@ -147,8 +147,7 @@ impl World {
         if let Some(at) = self.office.settle_at {
             return Some(at);
         }
-        let deadlines = self.office.view().live_rollouts().filter_map(next_deadline);
-        let first = deadlines.min().map(|at| shifted(at, -self.office.ahead));
+        let first = self.office.control.next_deadline().map(|at| shifted(at, -self.office.ahead));
         // A deadline that changes nothing must not come again at once.
         first.map(|at| at.max(self.office.ticked.plus_millis(1)))
     }

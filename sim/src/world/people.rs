@@ -183,9 +183,10 @@ impl World {
     /// An operator takes a host out of all rollouts, or lets it in again.
     pub(super) fn drain(&mut self, number: Number, lift: bool) -> Result<(), Finding> {
         if let Some(name) = self.name_of(number) {
-            self.out.faults.add("hosts drained");
             let why = (!lift).then_some("a person");
-            drop(self.control().drain_host(&ann(), &name, why));
+            if self.control().drain_host(&ann(), &name, why).is_ok() {
+                self.out.faults.add("hosts drained");
+            }
         }
         self.settle()
     }
@@ -257,7 +258,8 @@ impl World {
             }
             let over = |name| self.newest(name).is_none_or(Rollout::is_over);
             let over = self.services.iter().all(over);
-            let lost = self.services.iter().any(|name| self.truth.of(name).asked > PATIENCE);
+            let lost = |name| self.truth.of(name).asked > PATIENCE + self.made;
+            let lost = self.services.iter().any(lost);
             if self.over || lost || (!self.event()? && !acted) || (over && self.at_rest()) {
                 break;
             }
@@ -316,6 +318,7 @@ impl World {
 
     /// Whether a person was asked and acted.
     pub(super) fn person(&mut self, service: &ServiceName) -> Result<bool, Finding> {
+        let hosts = self.made;
         let Some(rollout) = self.newest(service) else { return Ok(false) };
         match rollout.phase() {
             Phase::Paused { .. } | Phase::Halted { .. } => {
@@ -329,19 +332,21 @@ impl World {
                 };
                 let of = self.truth.of_mut(service);
                 of.asked += 1;
-                // A rollout that stops again and again comes to no end.
-                if of.asked > PATIENCE { Ok(false) } else { self.tell(service, verb) }
+                // A rollout that stops again and again comes to no end: more often than once for each host.
+                if of.asked > PATIENCE + hosts { Ok(false) } else { self.tell(service, verb) }
             }
             Phase::Gated { wave, .. } => match waits_for_promotion(rollout, *wave) {
                 true => self.tell(service, Verb::Steer(Steer::Promote)),
                 false => self.approve(service),
             },
             Phase::Running { .. } => {
-                // Bytes that are wrong stay wrong: a person reads that and leaves the host out.
-                let damaged = |progress: &Progress| {
-                    matches!(progress, Progress::Held { lack: Lack::Stage, .. })
+                // Bytes that are wrong stay wrong, and what is newer stays newer: a person reads that and leaves the
+                // host out.
+                let stays = |progress: &Progress| {
+                    let lack = |lack: &Lack| matches!(lack, Lack::Stage | Lack::StepDown);
+                    matches!(progress, Progress::Held { lack: held, .. } if lack(held))
                 };
-                let held = rollout.hosts().find(|(_, _, entry)| damaged(&entry.progress));
+                let held = rollout.hosts().find(|(_, _, entry)| stays(&entry.progress));
                 match held.map(|(_, host, _)| host.id) {
                     Some(host) => self.tell(service, Verb::Steer(Steer::Exclude { host })),
                     None => Ok(false),

@@ -280,3 +280,60 @@ fn a_slow_disk_renames_nothing_after_a_halt_was_answered() {
     world.holds();
     assert_eq!(world.runs(0), Some(1));
 }
+
+#[test]
+fn a_host_whose_permit_ran_out_and_whose_line_went_poisons_nothing() {
+    let mut world = fleet(1);
+    world.lot_of(0).fsync_millis = 10_000;
+    world.bring(&shop(), |_| Nature::Good).unwrap();
+    while !world.hosts[&0].in_flight() {
+        assert!(world.event().unwrap());
+    }
+    world.for_secs(1);
+    world.cut(0).unwrap();
+    world.for_secs(3_600);
+    assert_eq!(world.runs(0), Some(0));
+    let good = crate::draw::release(&shop(), 1).0;
+    assert_eq!(world.office.view().releases[&good].poisoned, None);
+    assert!(world.newest(&shop()).unwrap().phase().breach().is_some(), "it stopped all the same");
+}
+
+#[test]
+fn a_release_that_is_rolled_out_twice_is_taken_back_where_either_brought_it() {
+    let mut world = fleet(3);
+    world.bring(&shop(), |_| Nature::Good).unwrap();
+    while world.runs(0) != Some(1) && world.runs(1) != Some(1) && world.runs(2) != Some(1) {
+        assert!(world.event().unwrap());
+    }
+    world.for_secs(30);
+    world.start_by_hand(&shop(), 1).unwrap();
+    world.go_back(&shop()).unwrap();
+    world.until_over();
+    world.holds();
+    assert_eq!([world.runs(0), world.runs(1), world.runs(2)], [Some(0); 3]);
+}
+
+#[test]
+fn a_key_of_two_machines_is_let_go_after_a_restart_too() {
+    let mut world = fleet(2);
+    world.bring(&shop(), |_| Nature::Good).unwrap();
+    let key = world.hosts[&1].key;
+    world.clone_machine(1);
+    let copy = world.made - 1;
+    for _ in 0..3 {
+        world.link(1).unwrap();
+        world.for_secs(5);
+        world.link(copy).unwrap();
+        world.for_secs(5);
+    }
+    assert!(world.office.control.is_twin(&key));
+    world.hosts.remove(&copy);
+    let view = world.replay().unwrap().unwrap();
+    world.start_office(view).unwrap();
+    for number in 0..2 {
+        world.link(number).unwrap();
+    }
+    world.finish();
+    world.holds();
+    assert_eq!([world.runs(0), world.runs(1)], [Some(1); 2]);
+}

@@ -264,8 +264,12 @@ impl World {
         let by = site.and_then(Site::wished_by).cloned();
         let by_person = by.as_ref().is_some_and(|by| self.truth.turned.contains(by))
             || self.truth.left_by_person(service);
+        // One that was on its way there already got a slot for it as well.
+        let granted = by.as_ref().and_then(|by| self.office.view().rollout(by)?.host(&key));
+        let granted = granted.is_some_and(|entry| entry.granted);
         let its_own = brought.is_some_and(|brought| {
-            brought.release == release && brought.rollout.is_some() && brought.rollout == by
+            let ours = brought.rollout.is_some() && brought.rollout == by;
+            brought.release == release && (ours || granted)
         });
         // Of a release that fails there nobody says that it was healthy; and what the rollout before had in flight
         // is the business of the one that took over.
@@ -338,7 +342,8 @@ impl World {
                     _,
                 ) => false,
             };
-            if wrong {
+            // What it forgot that it brought, it does not take back.
+            if wrong && !self.truth.restored {
                 let (outcome, state) = (outcome.to_string(), format!("{:?}", site.state()));
                 self.found(Finding::WrongEnd { outcome, host: planned.id, state })?;
             }
@@ -373,15 +378,24 @@ impl World {
             let wanted = governing
                 .as_ref()
                 .is_some_and(|rollout| rollout.successor().is_none() && goes_on(rollout.phase()));
-            let rests = !site.is_held() && wanted;
+            let known = *lack == Lack::Twin && self.office.control.is_twin(&key);
+            let rests = !site.is_held() && !known && wanted;
             if own && rests {
                 return self.found(Finding::HeldForNothing(key));
             }
         }
+        let held = site.is_held();
+        // Of what a newer rollout took over, `why` says so, and why that one leaves the host out.
+        let over = governing.as_ref().is_some_and(|rollout| rollout.successor().is_some());
         let named = |release: ReleaseId| {
             let failed = standing.failure.as_ref().is_some_and(|failed| failed.release == release);
             let entry = entry.as_ref().map(|entry| entry.progress.name());
-            failed || entry == Some(ProgressName::Failed) || entry == Some(ProgressName::Excluded)
+            // What holds it, it says itself, on its way back as well.
+            failed
+                || held
+                || over
+                || entry == Some(ProgressName::Failed)
+                || entry == Some(ProgressName::Excluded)
         };
         let left = self.truth.of(service).left;
         if let Some(left) = left.filter(|left| live == Some(*left) && !named(*left)) {

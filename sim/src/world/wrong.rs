@@ -202,7 +202,7 @@ impl World {
     }
 
     /// A second machine with the same key.
-    fn clone_machine(&mut self, number: Number) {
+    pub(super) fn clone_machine(&mut self, number: Number) {
         let Some(host) = self.hosts.get(&number) else { return };
         self.out.faults.add("machines cloned");
         let mut twin = host.clone();

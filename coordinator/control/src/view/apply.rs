@@ -4,10 +4,11 @@
 use std::collections::BTreeMap;
 
 use groundswell_common::limits::APPROVALS_MAX;
+use groundswell_common::report::FailedStep;
 use groundswell_common::{HostId, OperatorName, ReleaseId, RolloutId, ServiceName, Timestamp};
 use groundswell_rollout::{
-    Back, Effects, HaltCause, HostFact, Input, Moment, Phase, Plan, Policy, PolicyError, Resumable,
-    Rollout, Transition, step,
+    Back, Effects, HaltCause, HostFact, Input, Moment, Phase, Plan, Policy, PolicyError,
+    RULES_SPOKEN, Resumable, Rollout, Transition, step,
 };
 
 use super::records::Key;
@@ -145,6 +146,7 @@ impl View {
                 found.rolled = false;
                 self.dirty.insert(Key::Release(*release));
                 let service = found.published.service.clone();
+                self.judge(release);
                 self.forgive(&service, release);
                 self.touch(&service, entry.seq);
                 return Ok(Applied { all_hosts: true, ..Applied::default() });
@@ -193,7 +195,8 @@ impl View {
             seq: entry.seq,
             past: BTreeMap::new(),
             runs: BTreeMap::new(),
-            drained: None,
+            // What an operator has decided of it does not end with its enrolment.
+            drained: self.hosts.get(host).and_then(|before| before.drained.clone()),
         };
         if let Some(before) = self.hosts.insert(*host, record) {
             self.host_names.remove(&before.name);
@@ -236,7 +239,8 @@ impl View {
             self.proven_again(&plan.service, back);
         }
         let body = RolloutBody::Live(Box::new(Rollout::new(id.clone(), plan.clone())));
-        self.rollouts.insert(id.clone(), RolloutRecord { planned: at, changed: at, body });
+        self.rollouts
+            .insert(id.clone(), RolloutRecord { planned: at, changed: at, judged: false, body });
         self.rollouts_planned += 1;
         let service = self.services.entry(plan.service.clone()).or_default();
         service.rollouts.push(id.clone());
@@ -278,7 +282,7 @@ impl View {
         let record = self.rollouts.get_mut(id).ok_or_else(unknown)?;
         let RolloutBody::Live(rollout) = &mut record.body else { return Err(unknown()) };
         let moment = Moment { seq: entry.seq, now: entry.at };
-        let was_proven = rollout.is_proven();
+        let (was_proven, was_blamed) = (rollout.is_proven(), rollout.is_spoken_against());
         let told = if let Input::Host { host, .. } = input { Some(*host) } else { None };
         let before = told.and_then(|host| Some((host, rollout.host(&host)?.clone())));
         let effects = step(rollout, input, moment)
@@ -290,7 +294,8 @@ impl View {
         let after = told.and_then(|host| Some(rollout.host(&host)?.progress.clone()));
         let proven = rollout.is_proven();
         // Poison is an event: what is cleared later stays cleared, whatever hosts say.
-        let poison = effects.transitions.iter().rev().find_map(poison);
+        let poison = poison(rollout, (&effects.transitions, input), (was_blamed, record.judged));
+        record.judged |= poison.is_some();
         let runs = told.and_then(|host| Some((host, runs_now(rollout, input)?)));
         self.dirty.insert(Key::Rollout(id.clone()));
         if let Some((host, runs)) = runs {
@@ -353,6 +358,17 @@ impl View {
         }
     }
 
+    /// What hosts say in rollouts of the release that there are already poisons it no more.
+    fn judge(&mut self, release: &ReleaseId) {
+        for (id, record) in &mut self.rollouts {
+            if !record.judged && record.live().is_some_and(|rollout| rollout.release() == *release)
+            {
+                record.judged = true;
+                self.dirty.insert(Key::Rollout(id.clone()));
+            }
+        }
+    }
+
     fn prove(&mut self, name: &ServiceName, release: ReleaseId, seq: u64) {
         if let Some(found) = self.releases.get_mut(&release) {
             // A rollout that a person let finish has answered for its failures.
@@ -410,9 +426,29 @@ fn runs_now(rollout: &Rollout, input: &Input) -> Option<Option<ReleaseId>> {
     }
 }
 
-/// Why a rollout that moves so poisons its release; `None` where it does not. Hosts have failed after their switch,
-/// or a person has taken the release back; that a stopped way back goes on is not said again.
-fn poison(moved: &Transition) -> Option<String> {
+/// Why a step poisons the release; `None` where it does not. More hosts than allowed have failed after their switch
+/// and one of them has said so, at once or later; or a person has taken the release back.
+fn poison(
+    rollout: &Rollout,
+    (moved, input): (&[Transition], &Input),
+    (blamed, judged): (bool, bool),
+) -> Option<String> {
+    let fact = if let Input::Host { fact, .. } = input { Some(fact) } else { None };
+    let failed = |fact: &HostFact| {
+        let after = matches!(fact, HostFact::Failed { step, .. } if *step != FailedStep::Stage);
+        after || matches!(fact, HostFact::Stuck { .. })
+    };
+    let spoken = fact.is_some_and(failed);
+    let breach = rollout.phase().breach();
+    if let Some(why) = moved.iter().rev().find_map(turned) {
+        return Some(why).filter(|_| breach.is_none() || blamed || spoken);
+    }
+    let late = spoken && !judged && rollout.plan().rules >= RULES_SPOKEN;
+    breach.filter(|_| late).map(|breach| format!("stopped: {breach}"))
+}
+
+/// Why a rollout that moves so speaks against its release; that a stopped way back goes on is not said again.
+fn turned(moved: &Transition) -> Option<String> {
     match &moved.to {
         Phase::Halted { cause, .. } => match cause {
             HaltCause::Breach(_) => Some(format!("halted: {cause}")),

@@ -158,6 +158,9 @@ pub struct RolloutRecord {
     pub planned: Timestamp,
     /// When its phase last changed.
     pub changed: Timestamp,
+    /// Whether its release was poisoned by it, or cleared since: what its hosts say later does not poison it again.
+    #[serde(default)]
+    pub judged: bool,
     /// The machine itself, or what is left of it.
     pub body: RolloutBody,
 }
@@ -268,7 +271,15 @@ impl View {
         if record.drained.is_some() {
             return Some(Action::Hold {});
         }
-        let release = self.unasked(service, record, host)?;
+        let Some(release) = self.unasked(service, record, host) else {
+            // It comes back with what a person took back everywhere, to nothing.
+            let back = self.newest_rollout(name).filter(|rollout| {
+                rollout.plan().back.as_ref().is_some_and(|back| back.to.is_none())
+            });
+            let from = back.map(Rollout::release);
+            let runs = from.filter(|from| record.runs.get(name) == Some(from));
+            return runs.map(|from| Action::Revert { from, to: None });
+        };
         let seq = |id: &ReleaseId| self.releases.get(id).map(|found| found.published.seq);
         let newer = record.runs.get(name).filter(|runs| seq(runs) > seq(&release));
         let taken_back =

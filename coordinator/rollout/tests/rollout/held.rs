@@ -330,3 +330,70 @@ fn a_way_back_names_its_target_and_replays() {
         "the rollout is being reverted; wait for the end, or halt it first"
     );
 }
+
+#[test]
+fn silence_alone_speaks_against_no_release() {
+    let mut bed = Bed::start("max_in_flight = 9\n[[wave]]\nrest = true", 2);
+    let [silent, other] = bed.wave(0)[..] else { panic!() };
+    bed.fact(silent, HostFact::Staged);
+    bed.pass(100);
+    assert_eq!(bed.phase(), PhaseName::Reverting, "what is lost counts");
+    assert!(bed.rollout.phase().breach().is_some());
+    assert!(!bed.rollout.is_spoken_against());
+    let mut bed = Bed::start("max_in_flight = 9\nfailure_budget = 1\n[[wave]]\nrest = true", 2);
+    bed.fact(silent, HostFact::Staged);
+    bed.pass(100);
+    bed.failed_with_slot(other);
+    assert_eq!(bed.phase(), PhaseName::Reverting);
+    assert!(bed.rollout.is_spoken_against(), "one of them has said so");
+}
+
+#[test]
+fn a_host_that_something_else_brought_there_keeps_it_unless_a_person_takes_it_back() {
+    let keys = "max_in_flight = 1\n[[wave]]\nrest = true";
+    let brought = |mut bed: Bed| {
+        let [first, second] = bed.wave(0)[..] else { panic!() };
+        bed.standing(second).running = Some(release(2));
+        assert!(bed.report(second));
+        assert_eq!(bed.progress(second).name(), ProgressName::Committed);
+        (bed, first, second)
+    };
+    let (mut bed, first, second) = brought(Bed::start(keys, 2));
+    bed.failed_with_slot(first);
+    assert!(matches!(bed.outcome(), Some(Outcome::Reverted { .. })), "{:?}", bed.phase());
+    assert!(matches!(bed.action(second), Action::Switch { .. }));
+    // It turns up with the release while a person takes that back.
+    let mut bed = Bed::start("max_in_flight = 2\n[[wave]]\nrest = true", 2);
+    bed.fact(first, HostFact::Staged);
+    bed.fact(first, HostFact::SwitchStarted);
+    bed.apply(Input::Revert { by: person("ann"), why: "it is slow".to_owned() });
+    bed.standing(second).running = Some(release(2));
+    assert!(bed.report(second));
+    assert!(matches!(bed.action(second), Action::Revert { .. }), "{:?}", bed.progress(second));
+}
+
+#[test]
+fn a_held_host_that_is_gone_does_not_hold_its_wave() {
+    let mut bed = Bed::start(CANARY, 3);
+    let canary = bed.wave(0)[0];
+    assert!(says(&mut bed, canary, Some(Lack::Room)));
+    bed.apply(Input::Disconnected { host: canary });
+    bed.pass(31);
+    assert_eq!(bed.progress(canary).name(), ProgressName::Absent);
+    bed.apply(Input::Connected { host: canary });
+    assert!(says(&mut bed, canary, Some(Lack::Room)), "it says it again");
+    assert_eq!(bed.progress(canary).name(), ProgressName::Held);
+}
+
+#[test]
+fn a_host_that_was_held_and_at_rest_does_not_switch_without_a_slot() {
+    let mut bed = Bed::start("max_in_flight = 1\n[[wave]]\nrest = true", 2);
+    let [first, second] = bed.wave(0)[..] else { panic!() };
+    bed.fact(first, HostFact::Staged);
+    assert!(says(&mut bed, first, Some(Lack::Room)));
+    bed.fact(first, HostFact::Rested);
+    bed.fact(second, HostFact::Staged);
+    assert_eq!(bed.progress(second).name(), ProgressName::Granted);
+    let lie = Input::Host { host: first, fact: HostFact::SwitchStarted };
+    assert_eq!(bed.refused(lie), groundswell_rollout::Refusal::NoChange);
+}
