@@ -114,7 +114,7 @@ impl From<Fault> for AppError {
 }
 
 impl AppError {
-    /// The exit code of docs/operations.md: 75 when the same command may work later, 78 when the host or
+    /// The exit code of docs/agent.md A7: 75 when the same command may work later, 78 when the host or
     /// its configuration must be changed first.
     #[must_use]
     pub fn exit_code(&self) -> u8 {
@@ -294,20 +294,20 @@ fn notify(environment: &Environment) -> Arc<Notify> {
 
 pub(crate) fn lock(path: &Path) -> Result<File, AppError> {
     use rustix::fs::FlockOperation;
-    let file = File::options()
-        .create(true)
-        .truncate(false)
-        .write(true)
-        .open(path)
-        .map_err(at("open", path))?;
-    match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
-        // Whom to wake up; without it requests are seen a few seconds later.
-        Ok(()) => match hand::sign(&file) {
-            Ok(()) => Ok(file),
-            Err(error) => Err(at("write", path)(error).into()),
-        },
-        Err(_) => Err(AppError::Locked(path.display().to_string())),
+    let file = match File::options().create(true).truncate(false).write(true).open(path) {
+        // What is there can be held all the same.
+        Err(error) if error.kind() == io::ErrorKind::ReadOnlyFilesystem => File::open(path),
+        opened => opened,
+    };
+    let file = file.map_err(at("open", path))?;
+    if rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive).is_err() {
+        return Err(AppError::Locked(path.display().to_string()));
     }
+    // Whom to wake up; without it requests are seen a few seconds later.
+    if let Err(error) = hand::sign(&file) {
+        tracing::warn!(%error, path = %path.display(), "the lock is held and not signed");
+    }
+    Ok(file)
 }
 
 /// Ends with the signal to stop.

@@ -6,7 +6,7 @@ use std::path::Path;
 
 use groundswell_common::condition::UnitLoad;
 use groundswell_common::report::{FailedStep, Failure, Verdict};
-use groundswell_common::{ServiceName, chain};
+use groundswell_common::{ServiceName, chain, name_of};
 use groundswell_machine::{Service, State, StuckCause};
 use serde::Serialize;
 
@@ -97,7 +97,13 @@ pub fn examine(opened: &Opened) -> Diagnosis {
     } else {
         diagnosis.process("the agent", &layout.lock(), "groundswell-agent")
     };
-    if talks {
+    let dirs =
+        if layout.is_split() { vec![layout.state(), layout.net()] } else { vec![layout.state()] };
+    for dir in dirs {
+        diagnosis.writable(dir);
+    }
+    // What is noted on a disk that takes nothing is old news.
+    if talks && !durable::is_read_only(layout.net()) {
         diagnosis.contact(&layout);
     }
     diagnosis.room(&layout, settings.keep_free_bytes);
@@ -292,6 +298,23 @@ impl Diagnosis {
         }
     }
 
+    /// Whether the disk of a side's directory takes what that side must keep.
+    fn writable(&mut self, dir: &Path) {
+        if durable::is_read_only(dir) {
+            let dir = dir.display();
+            self.bad(
+                format!(
+                    "the disk of {dir} is mounted read-only: what runs goes on, and nothing is fetched, \
+                     switched or taken back"
+                ),
+                &format!(
+                    "'findmnt --target {dir}' names the mount and 'dmesg' the cause; then 'mount -o \
+                     remount,rw' it, and the agent goes on by itself"
+                ),
+            );
+        }
+    }
+
     fn room(&mut self, layout: &Layout, keep_bytes: u64) {
         match free(layout).map(|free| free.bytes) {
             Ok(free) if free < keep_bytes => self.bad(
@@ -382,7 +405,7 @@ impl Diagnosis {
                 "mend what it names; it is tried again by itself",
             );
         }
-        let state = format!("{:?}", standing.state).to_lowercase();
+        let state = name_of(&standing.state);
         match (standing.health, &standing.failure) {
             (Verdict::Fail, failure) => self.bad(
                 format!(

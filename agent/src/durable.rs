@@ -29,7 +29,26 @@ pub(crate) struct Fault {
 
 /// Names the path in an error.
 pub(crate) fn at<'a>(verb: &'static str, path: &'a Path) -> impl Fn(io::Error) -> Fault + 'a {
-    move |source| Fault { verb, path: path.to_owned(), source }
+    move |source| Fault { verb, path: path.to_owned(), source: with_next(source) }
+}
+
+/// What the system says, with the next step where a person on the host has one.
+fn with_next(error: io::Error) -> io::Error {
+    let full = [io::ErrorKind::StorageFull, io::ErrorKind::QuotaExceeded];
+    let next = if full.contains(&error.kind()) {
+        "make room"
+    } else if error.kind() == io::ErrorKind::ReadOnlyFilesystem {
+        "mount it writable again"
+    } else {
+        return error;
+    };
+    io::Error::new(error.kind(), format!("{error}; {next}"))
+}
+
+/// Whether the file system of `dir` takes no changes now.
+pub(crate) fn is_read_only(dir: &Path) -> bool {
+    rustix::fs::statvfs(dir)
+        .is_ok_and(|found| found.f_flag.contains(rustix::fs::StatVfsMountFlags::RDONLY))
 }
 
 /// Who may read a state file.

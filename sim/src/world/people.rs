@@ -16,7 +16,7 @@ use crate::check::Finding;
 use crate::draw::{labels, nature, published, release, seq, spelt};
 use crate::host::Host;
 use crate::random::Random;
-use crate::site::{Lot, Nature, Site};
+use crate::site::{Lot, Nature, Site, WRONG_BYTES};
 
 /// Releases of one service that a world brings.
 const RELEASES_MAX: u64 = 5;
@@ -338,9 +338,7 @@ impl World {
             },
             Phase::Running { .. } => {
                 // Bytes that are wrong stay wrong: a person reads that and leaves the host out.
-                let damaged = |progress: &Progress| {
-                    matches!(progress, Progress::Held { lack: Lack::Stage, .. })
-                };
+                let damaged = |progress: &Progress| matches!(progress, Progress::Held { lack, why } if *lack == Lack::Stage || why == WRONG_BYTES);
                 let held = rollout.hosts().find(|(_, _, entry)| damaged(&entry.progress));
                 match held.map(|(_, host, _)| host.id) {
                     Some(host) => self.tell(service, Verb::Steer(Steer::Exclude { host })),
