@@ -285,6 +285,9 @@ impl Diagnosis {
             Some(Contact { link: Link::Down { why }, since }) => {
                 let next = if why.contains("the clock of this host") {
                     CLOCK
+                } else if why.contains("another machine with the key") {
+                    "one of the two is a copy: 'swell host enroll-token' at a desk, then on the copy \
+                     'groundswell-agent enroll --again --name NAME TOKEN' with a name of its own"
                 } else if why.contains("enrol") {
                     "'swell host enroll-token' at a desk, then here 'groundswell-agent enroll --again TOKEN'"
                 } else if why.contains("apply side") {
@@ -519,6 +522,10 @@ mod tests {
         assert_eq!(look().level, Level::Ok);
         for (why, step) in [
             ("the clock of this host is at least 48 h behind: by it ...", "set the clock"),
+            (
+                "the coordinator sends us away: another machine with the key of this host is connected; enrol",
+                "enroll --again --name NAME",
+            ),
             ("the coordinator sends us away: the host is not enrolled; enrol it", "enroll --again"),
             ("the apply side is away: it closed the socket", "journalctl -u groundswell-apply"),
             ("reach deploy.example:7443: Connection refused", "can the coordinator's address"),

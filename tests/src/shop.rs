@@ -119,14 +119,40 @@ pub fn one_host(bed: &mut Bed, policy: &str) -> (Fleet, Host) {
 /// # Panics
 /// When a step fails.
 pub fn one_host_with(bed: &mut Bed, policy: &str, unit: &str) -> (Fleet, Host) {
+    make(bed, policy, unit, |_| {})
+}
+
+/// As [`one_host`]; `prepare` is done on the booted host before it is enrolled.
+///
+/// # Panics
+/// When a step fails.
+pub fn one_host_on(bed: &mut Bed, policy: &str, prepare: impl FnOnce(&Host)) -> (Fleet, Host) {
+    make(bed, policy, UNIT, prepare)
+}
+
+fn make(bed: &mut Bed, policy: &str, unit: &str, prepare: impl FnOnce(&Host)) -> (Fleet, Host) {
     let fleet = Fleet::start(bed.dir(), &bed.addr().to_string());
     fleet.apply(policy);
     install_agent(bed);
-    let mut host = bed.host("web-1");
-    host.install_file("/etc/systemd/system/shop.service", unit.as_bytes(), 0o644);
-    boot_with_agent(&mut host, AGENT_CONFIG);
+    let host = boot(bed, "web-1", unit);
+    prepare(&host);
     enrol(&host, &fleet.token("role=web"));
     (fleet, host)
+}
+
+/// One more host, booted and not enrolled.
+///
+/// # Panics
+/// When a step fails.
+pub fn another_host(bed: &mut Bed, name: &str) -> Host {
+    boot(bed, name, UNIT)
+}
+
+fn boot(bed: &mut Bed, name: &str, unit: &str) -> Host {
+    let mut host = bed.host(name);
+    host.install_file("/etc/systemd/system/shop.service", unit.as_bytes(), 0o644);
+    boot_with_agent(&mut host, AGENT_CONFIG);
+    host
 }
 
 /// The version that answers well on the host; `None` for no or a bad answer.

@@ -209,6 +209,96 @@ fn a_failure_has_lines_of_its_own_run_and_of_nobody_else() {
     });
 }
 
+#[test]
+fn a_user_that_is_missing_holds_the_host_and_useradd_is_enough_to_cure_it() {
+    bed("a_user_that_is_missing_holds_the_host_and_useradd_is_enough_to_cure_it", |bed| {
+        let (fleet, host) = one_host_with(bed, &policy(20), UNIT);
+        let _log = Log(&host);
+        completes(&fleet, bed.dir(), "1.0", READY);
+        let before = invocation(&host);
+        let own = UNIT.replace("DynamicUser=yes", "User=shopper");
+        host.install_file("/etc/systemd/system/shop.service", own.as_bytes(), 0o644);
+        host.exec_ok(&["systemctl", "daemon-reload"]);
+        publish(&fleet, bed.dir(), "2.0", READY);
+        until("the cause", ROLLOUT_BOUND, || {
+            let why = host.exec_ok(&["groundswell-agent", "why", "shop"]);
+            let desk = fleet.swell_ok(&["host", "why", "web-1"]);
+            (why.contains("shopper") && desk.contains("shopper")).then_some(())
+        });
+        assert_eq!(invocation(&host), before, "what runs is not touched");
+        host.exec_ok(&["useradd", "--system", "shopper"]);
+        let page = fleet.wait_end("shop", "2.0");
+        assert_eq!(page.rollout.outcome, Some(OutcomeName::Completed), "{page:?}");
+        runs(&host, "2.0");
+    });
+}
+
+#[test]
+fn timers_sockets_and_instances_of_templates_are_switched_as_people_have_them() {
+    let name = "timers_sockets_and_instances_of_templates_are_switched_as_people_have_them";
+    bed(name, |bed| {
+        let (fleet, host) = one_host_with(bed, &policy(20), UNIT);
+        let _log = Log(&host);
+        let job = "[Service]\nType=oneshot\nDynamicUser=yes\nStateDirectory=job\nExecStart=/bin/sh -c \
+                   'cat /var/lib/groundswell/services/shop/current/tree/word >> /var/lib/job/words'\n";
+        let echo = "[Service]\nDynamicUser=yes\nStandardInput=socket\nStandardOutput=socket\n\
+                    ExecStart=/bin/cat /var/lib/groundswell/services/shop/current/tree/word\n";
+        let worker = "[Service]\nDynamicUser=yes\nExecStart=\
+                      /var/lib/groundswell/services/shop/releases/%i/tree/run\n";
+        for (unit, text) in [
+            ("job.timer", "[Timer]\nOnActiveSec=1s\nOnUnitInactiveSec=1s\nAccuracySec=100ms\n"),
+            ("job.service", job),
+            ("echo.socket", "[Socket]\nListenStream=/run/echo\nAccept=yes\n"),
+            ("echo@.service", echo),
+            ("worker@.service", worker),
+        ] {
+            host.install_file(&format!("/etc/systemd/system/{unit}"), text.as_bytes(), 0o644);
+        }
+        let config = "/etc/groundswell/agent.toml";
+        let text = String::from_utf8(host.read_file(config).unwrap()).unwrap();
+        let allowed = "\"job.timer\", \"echo.socket\", \"worker@.service\"";
+        let text = text.replace("\"worker.service\"", allowed);
+        host.install_file(config, text.as_bytes(), 0o644);
+        host.exec_ok(&["systemctl", "daemon-reload"]);
+        host.exec_ok(&["systemctl", "reload", "groundswell-apply"]);
+
+        let units = ["job.timer", "echo.socket", "worker@.service"];
+        let bring = |version: &str, run: &str| {
+            let tree = bed.dir().join(version);
+            fs::create_dir_all(&tree).unwrap();
+            fs::write(tree.join("word"), format!("{version}\n")).unwrap();
+            publish_with(&fleet, bed.dir(), (version, run), &units);
+            fleet.wait_end("shop", version).rollout.outcome
+        };
+        let words = || host.exec_ok(&["cat", "/var/lib/private/job/words"]);
+        let echoed = || {
+            let line = "import socket; s = socket.socket(socket.AF_UNIX); s.connect('/run/echo'); \
+                        print(s.recv(64).decode().strip())";
+            host.exec_ok(&["python3", "-c", line])
+        };
+        let workers = || {
+            let list = ["systemctl", "list-units", "--plain", "--no-legend", "--state=active"];
+            host.exec_ok(&[&list[..], &["worker@*"]].concat()).lines().count()
+        };
+        let is_on = |version: &str| {
+            until(&format!("the timer on {version}"), ROLLOUT_BOUND, || {
+                words().ends_with(version).then_some(())
+            });
+            assert_eq!((echoed().as_str(), workers()), (version, 1));
+            let shown = ["systemctl", "is-active", "job.timer", "echo.socket"];
+            assert_eq!(host.exec_ok(&shown), "active\nactive");
+        };
+        let sleeps = "#!/bin/sh\nexec sleep inf\n";
+        assert_eq!(bring("1.0", sleeps), Some(OutcomeName::Completed));
+        is_on("1.0");
+        assert_eq!(bring("2.0", sleeps), Some(OutcomeName::Completed));
+        is_on("2.0");
+        // An instance that ends takes timer and socket back with it.
+        assert_eq!(bring("3.0", "#!/bin/sh\nexit 1\n"), Some(OutcomeName::Reverted));
+        is_on("2.0");
+    });
+}
+
 fn publish(fleet: &Fleet, dir: &Path, version: &str, run: &str) {
     publish_with(fleet, dir, (version, run), &["shop.service"]);
 }

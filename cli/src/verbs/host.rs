@@ -170,7 +170,14 @@ fn show(page: &HostPage) -> String {
     }
     // Writing to a string cannot fail.
     let _ = write!(text, "\n{services}");
+    for note in &host.notes {
+        let _ = writeln!(text, "\n{}", clean(note));
+    }
     for service in &host.services {
+        let held = service.held.iter().map(|held| format!("held: {held}"));
+        for line in held.chain(service.notes.iter().cloned()) {
+            let _ = writeln!(text, "\n{}: {}", service.service, clean(&line));
+        }
         if let Some(failure) = &service.failure {
             let (step, why) = (name_of(&failure.step), &failure.why);
             let release = failure.release.digest().short();

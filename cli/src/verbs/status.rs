@@ -180,6 +180,8 @@ fn troubles(hosts: &[HostSummary]) -> Vec<String> {
         }));
     }
     lines.extend(held(hosts));
+    let notes = hosts.iter().flat_map(|host| host.notes.iter().map(move |note| (host, note)));
+    lines.extend(notes.map(|(host, note)| format!("! {}: {}", host.name, clean(note))));
     let away: Vec<&str> =
         hosts.iter().filter(|host| !host.connected).map(|host| host.name.as_str()).collect();
     if !away.is_empty() {
@@ -245,7 +247,10 @@ mod tests {
         let hosts = [
             host("web-1", true, json!({})),
             host("web-2", true, json!({"health": "fail"})),
-            host("web-3", false, json!({})),
+            HostSummary {
+                notes: vec!["two machines use the key of this host".to_owned()],
+                ..host("web-3", false, json!({}))
+            },
             host("web-4", true, json!({"state": "stuck", "version": "1.1.0"})),
             host("web-5", true, nothing),
             host("web-6", true, json!({"held": "9 bytes are needed and 1 is free; make room"})),
@@ -256,7 +261,8 @@ mod tests {
         assert!(text.contains("  6, 1 stuck, 1 ill, 1 held, 1 away  shop-2\n"), "{text}");
         let last = "\n! shop is stuck on web-4; swell host show web-4 says why\n\
                     ! shop is ill on web-2; swell host show web-2 says why\n\
-                    ! shop: 9 bytes are needed and 1 is free; make room (held on web-6)\n! away: web-3";
+                    ! shop: 9 bytes are needed and 1 is free; make room (held on web-6)\n\
+                    ! web-3: two machines use the key of this host\n! away: web-3";
         assert!(text.ends_with(last), "{text}");
     }
 

@@ -50,6 +50,13 @@ impl Twins {
         known && self.found.insert(host)
     }
 
+    /// The other machine asked to be let in and was not.
+    pub(crate) fn knocks(&mut self, host: &HostId, now: Timestamp) {
+        if let Some(heard) = self.heard.get_mut(host) {
+            heard.back = Some(now);
+        }
+    }
+
     /// Hosts that are one machine again, as far as anybody can tell.
     pub(crate) fn over(&mut self, now: Timestamp) -> Vec<HostId> {
         let quiet = |host: &&HostId| {
@@ -88,9 +95,11 @@ mod tests {
         assert!(!twins.hear(host, [19; 16], at(3)), "said once");
         assert!(twins.has(&host));
         assert_eq!(twins.over(at(603)), []);
-        assert_eq!(twins.over(at(604)), [host]);
+        twins.knocks(&host, at(603));
+        assert_eq!(twins.over(at(1203)), [], "the other one is still there");
+        assert_eq!(twins.over(at(1204)), [host]);
         assert!(!twins.has(&host));
-        assert!(!twins.hear(host, [40; 16], at(700)), "the one that stayed is started again");
-        assert!(twins.hear(host, [18; 16], at(701)), "and the other is still there");
+        assert!(!twins.hear(host, [40; 16], at(1300)), "the one that stayed is started again");
+        assert!(twins.hear(host, [18; 16], at(1301)), "and the other is still there");
     }
 }
