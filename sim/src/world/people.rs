@@ -338,7 +338,10 @@ impl World {
             },
             Phase::Running { .. } => {
                 // Bytes that are wrong stay wrong: a person reads that and leaves the host out.
-                let damaged = |progress: &Progress| matches!(progress, Progress::Held { lack, why } if *lack == Lack::Stage || why == WRONG_BYTES);
+                let damaged = |progress: &Progress| {
+                    let Progress::Held { lack, why } = progress else { return false };
+                    *lack == Lack::Stage || why == WRONG_BYTES
+                };
                 let held = rollout.hosts().find(|(_, _, entry)| damaged(&entry.progress));
                 match held.map(|(_, host, _)| host.id) {
                     Some(host) => self.tell(service, Verb::Steer(Steer::Exclude { host })),
