@@ -51,6 +51,22 @@ pub(crate) fn is_read_only(dir: &Path) -> bool {
         .is_ok_and(|found| found.f_flag.contains(rustix::fs::StatVfsMountFlags::RDONLY))
 }
 
+/// Whether the file system of `dir` takes changes, and what this process sees of it does not: systemd made that view
+/// while the disk was read-only, and makes another one at the next start only.
+pub(crate) fn is_shut_out(dir: &Path) -> bool {
+    let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
+    let above = mounts.lines().filter_map(|line| {
+        let (own, shared) = line.split_once(" - ")?;
+        let (mut own, shared) = (own.split(' ').skip(4), shared.rsplit(' ').next()?);
+        let (point, options) = (own.next()?, own.next()?);
+        dir.starts_with(point).then_some((point.len(), options, shared))
+    });
+    let reads_only = |options: &str| options.split(',').any(|option| option == "ro");
+    // Of equals the last one lies on top.
+    let found = above.max_by_key(|(depth, ..)| *depth);
+    found.is_some_and(|(_, own, shared)| reads_only(own) && !reads_only(shared))
+}
+
 /// Who may read a state file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Access {

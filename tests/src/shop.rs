@@ -167,3 +167,23 @@ pub fn answer(host: &Host) -> Option<String> {
     let (head, version) = text.split_once("\r\n\r\n")?;
     head.contains(" 200 ").then(|| version.to_owned())
 }
+
+/// Shows what the agent said, where a test fails.
+#[derive(Debug)]
+pub struct Log<'a>(pub &'a Host);
+
+impl Drop for Log<'_> {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            let units =
+                ["--unit=groundswell-apply", "--unit=groundswell-agent", "--unit=shop.service"];
+            let log =
+                self.0.exec(&[&["journalctl", "--no-pager", "--lines=120"], &units[..]].concat());
+            eprintln!("{}", String::from_utf8_lossy(&log.stdout));
+            for verb in ["status", "why", "doctor"] {
+                let said = self.0.exec(&["groundswell-agent", verb]);
+                eprintln!("{verb}: {}", String::from_utf8_lossy(&said.stdout));
+            }
+        }
+    }
+}

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use groundswell_common::api::{OutcomeName, RolloutPage};
 use groundswell_tests::fleet::{Fleet, ROLLOUT_BOUND};
 use groundswell_tests::hosts::{Host, bed};
-use groundswell_tests::shop::one_host_with;
+use groundswell_tests::shop::{Log, one_host_with};
 use groundswell_tests::wait::until;
 
 /// Nobody but the agent ends a job of this unit.
@@ -108,23 +108,6 @@ fn a_bus_that_breaks_in_a_switch_and_in_a_bake_speaks_against_nobody() {
         runs(&host, "2.0");
         assert_eq!(invocation(&host), before, "it was started once");
     });
-}
-
-/// Shows what the agent said, where a test fails.
-struct Log<'a>(&'a Host);
-
-impl Drop for Log<'_> {
-    fn drop(&mut self) {
-        if std::thread::panicking() {
-            let units =
-                ["--unit=groundswell-apply", "--unit=shop.service", "--unit=polkit.service"];
-            let log =
-                self.0.exec(&[&["journalctl", "--no-pager", "--lines=120"], &units[..]].concat());
-            eprintln!("{}", String::from_utf8_lossy(&log.stdout));
-            let status = self.0.exec(&["groundswell-agent", "status", "--json"]);
-            eprintln!("{}", String::from_utf8_lossy(&status.stdout));
-        }
-    }
 }
 
 fn invocation(host: &Host) -> String {
