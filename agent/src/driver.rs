@@ -19,7 +19,7 @@ use groundswell_common::trust::{DirectiveFloor, Envelope, PermitAsk, Refusal, ch
 use groundswell_common::wire::{DirectiveMessage, ReleaseProof, Welcome};
 use groundswell_common::{Digest, ReleaseId, ServiceName};
 use tokio::sync::{mpsc, watch};
-use tokio::task::JoinHandle;
+use tokio::task::{JoinHandle, yield_now};
 use tokio::time::{Interval, MissedTickBehavior, interval, sleep};
 
 use crate::accepted::{self, Accepted};
@@ -293,6 +293,8 @@ impl Driver {
                 );
                 return Ok(());
             }
+            // On a slow disk each of these takes seconds: whoever speaks to the coordinator has its turn in between.
+            yield_now().await;
             if self.unkept.waits() {
                 tokio::select! {
                     heard = self.wait_for_the_disk() => match heard {
