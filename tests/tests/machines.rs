@@ -18,7 +18,8 @@ const BAKE_SECS: u64 = 12;
 fn policy() -> String {
     format!(
         "service = \"shop\"\ntargets = \"role=web\"\nfailure_budget = 1\nbake_secs = 0\n\
-         host_bake_secs = {BAKE_SECS}\nprobe_deadline_secs = 60\nprogress_deadline_secs = 3600\n\n[[wave]]\nrest = true\n"
+         host_bake_secs = {BAKE_SECS}\nprobe_deadline_secs = 60\n\
+         progress_deadline_secs = 3600\n\n[[wave]]\nrest = true\n"
     )
 }
 
