@@ -2,7 +2,7 @@
 
 use std::fs::File;
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use groundswell_common::token::{Token, TokenError};
@@ -114,7 +114,7 @@ impl From<Fault> for AppError {
 }
 
 impl AppError {
-    /// The exit code of docs/operations.md: 75 when the same command may work later, 78 when the host or
+    /// The exit code of docs/agent.md A7: 75 when the same command may work later, 78 when the host or
     /// its configuration must be changed first.
     #[must_use]
     pub fn exit_code(&self) -> u8 {
@@ -231,12 +231,13 @@ pub fn net(opened: Opened, environment: &Environment) -> Result<(), AppError> {
     block_on(async {
         let stop = stop()?;
         listen_for_reload(&live)?;
-        let socket = live.now().socket.clone();
+        let (socket, net_dir) = (live.now().socket.clone(), layout.net().to_owned());
         tell(&notify, "READY=1\nSTATUS=running");
         tokio::spawn(watchdog(notify.clone()));
         tokio::select! {
             () = relay::net(layout, &socket, live.clone()) => {}
             () = reread(&live) => {}
+            () = shut_out(net_dir) => {}
             () = stop => {}
         }
         tell(&notify, "STOPPING=1");
@@ -294,19 +295,30 @@ fn notify(environment: &Environment) -> Arc<Notify> {
 
 pub(crate) fn lock(path: &Path) -> Result<File, AppError> {
     use rustix::fs::FlockOperation;
-    let file = File::options()
-        .create(true)
-        .truncate(false)
-        .write(true)
-        .open(path)
-        .map_err(at("open", path))?;
-    match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
-        // Whom to wake up; without it requests are seen a few seconds later.
-        Ok(()) => match hand::sign(&file) {
-            Ok(()) => Ok(file),
-            Err(error) => Err(at("write", path)(error).into()),
-        },
-        Err(_) => Err(AppError::Locked(path.display().to_string())),
+    use rustix::io::Errno;
+
+    let written = match File::options().create(true).truncate(false).write(true).open(path) {
+        // What is there can be held all the same.
+        Err(error) if error.kind() == io::ErrorKind::ReadOnlyFilesystem => None,
+        opened => Some(opened.map_err(at("open", path))?),
+    };
+    let exclusive = FlockOperation::NonBlockingLockExclusive;
+    // Held for reading it keeps no disk busy.
+    let held = File::open(path).map_err(at("open", path))?;
+    let locked = rustix::fs::flock(&held, exclusive);
+    // Whom to wake up; without it requests are seen a few seconds later.
+    let signed = written.as_ref().map_or(Ok(()), |file| match locked {
+        Ok(()) => hand::sign(file),
+        Err(_) => Ok(()),
+    });
+    if let Err(error) = signed {
+        tracing::warn!(%error, path = %path.display(), "the lock is held and not signed");
+    }
+    match (locked, written) {
+        (Ok(()), _) => Ok(held),
+        // Over a network some file systems lock for writing only.
+        (Err(Errno::BADF), Some(file)) if rustix::fs::flock(&file, exclusive).is_ok() => Ok(file),
+        (Err(_), _) => Err(AppError::Locked(path.display().to_string())),
     }
 }
 
@@ -320,6 +332,17 @@ fn stop() -> Result<impl Future<Output = ()>, AppError> {
             _ = interrupt.recv() => {}
         }
     })
+}
+
+/// Ends once a disk that was read-only at the start is not, and only the next start sees that.
+async fn shut_out(dir: PathBuf) {
+    if !durable::is_read_only(&dir) {
+        std::future::pending::<()>().await;
+    }
+    while !durable::is_shut_out(&dir) {
+        sleep(LOOK).await;
+    }
+    tracing::info!(dir = %dir.display(), "its disk can be written again: the agent starts again for that");
 }
 
 /// Drives every service, wherever what is heard and fetched comes from.
@@ -357,6 +380,13 @@ async fn serve(
     let notify = notify(environment);
     tell(&notify, "READY=1\nSTATUS=running");
     tokio::spawn(watchdog(notify.clone()));
+    let state = live.now().layout().state().to_owned();
+    let stop = async {
+        tokio::select! {
+            () = stop => {}
+            () = shut_out(state) => {}
+        }
+    };
     let ended = driver.run(stop).await;
     tell(&notify, "STOPPING=1");
     if live.now().stop_services_on_exit {

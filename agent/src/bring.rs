@@ -201,11 +201,15 @@ impl Job {
             }
             Err(error) => return Err(error.into()),
         }
+        // A disk that is full already cannot even take what says how much is needed.
+        self.make_room(0, 0)?;
         let payload = self.fetch_manifest(proof.release.digest()).await?;
         let manifest = stage::verify_manifest(&payload, &proof, &self.service, &bring.trustee)?;
         self.admit(&manifest, &bring)?;
         let blob = manifest.full_blob().clone();
-        self.make_room(blob.size.saturating_add(manifest.unpacked_bytes()), &manifest)?;
+        // Directories of the tree are at most as many as its entries.
+        let entries = 2 * (manifest.files.len() + manifest.links.len());
+        self.make_room(blob.size.saturating_add(manifest.unpacked_bytes()), entries)?;
         self.progress.set(Some((blob.sha256, blob.size)));
         let depot = &self.outside.depot;
         let bundle = depot.fetch(&blob.sha256, blob.size, &self.cancel).await?;
@@ -286,15 +290,13 @@ impl Job {
         }
     }
 
-    fn make_room(&self, bytes: u64, manifest: &Manifest) -> Result<(), BringError> {
+    fn make_room(&self, bytes: u64, inodes: usize) -> Result<(), BringError> {
         let need_bytes = bytes.saturating_add(self.outside.settings.now().keep_free_bytes);
         let free = free(&self.outside.layout)?;
         if free.bytes < need_bytes {
             return Err(BringError::Full { need_bytes, free_bytes: free.bytes });
         }
-        // Directories of the tree are at most as many as its entries.
-        let entries = 2 * (manifest.files.len() + manifest.links.len()) + INODES_BESIDE;
-        let need = u64::try_from(entries).unwrap_or(u64::MAX);
+        let need = u64::try_from(inodes + INODES_BESIDE).unwrap_or(u64::MAX);
         if free.inodes < need {
             return Err(BringError::NoInodes { need, free: free.inodes });
         }

@@ -6,7 +6,7 @@ use std::path::Path;
 
 use groundswell_common::condition::UnitLoad;
 use groundswell_common::report::{FailedStep, Failure, Verdict};
-use groundswell_common::{ServiceName, chain};
+use groundswell_common::{ServiceName, chain, name_of};
 use groundswell_machine::{Service, State, StuckCause};
 use serde::Serialize;
 
@@ -97,7 +97,13 @@ pub fn examine(opened: &Opened) -> Diagnosis {
     } else {
         diagnosis.process("the agent", &layout.lock(), "groundswell-agent")
     };
-    if talks {
+    let dirs =
+        if layout.is_split() { vec![layout.state(), layout.net()] } else { vec![layout.state()] };
+    for dir in dirs {
+        diagnosis.writable(dir);
+    }
+    // What is noted on a disk that takes nothing is old news.
+    if talks && !durable::is_read_only(layout.net()) {
         diagnosis.contact(&layout);
     }
     diagnosis.room(&layout, settings.keep_free_bytes);
@@ -279,6 +285,9 @@ impl Diagnosis {
             Some(Contact { link: Link::Down { why }, since }) => {
                 let next = if why.contains("the clock of this host") {
                     CLOCK
+                } else if why.contains("another machine with the key") {
+                    "one of the two is a copy: 'swell host enroll-token' at a desk, then on the copy \
+                     'groundswell-agent enroll --again --name NAME TOKEN' with a name of its own"
                 } else if why.contains("enrol") {
                     "'swell host enroll-token' at a desk, then here 'groundswell-agent enroll --again TOKEN'"
                 } else if why.contains("apply side") {
@@ -289,6 +298,23 @@ impl Diagnosis {
                 };
                 self.bad(format!("not connected to the coordinator since {since}: {why}"), next);
             }
+        }
+    }
+
+    /// Whether the disk of a side's directory takes what that side must keep.
+    fn writable(&mut self, dir: &Path) {
+        if durable::is_read_only(dir) {
+            let dir = dir.display();
+            self.bad(
+                format!(
+                    "the disk of {dir} is mounted read-only: what runs goes on, and nothing is fetched, \
+                     switched or taken back"
+                ),
+                &format!(
+                    "'findmnt --target {dir}' names the mount and 'dmesg' the cause; then 'mount -o \
+                     remount,rw' it, and the agent goes on by itself"
+                ),
+            );
         }
     }
 
@@ -382,7 +408,7 @@ impl Diagnosis {
                 "mend what it names; it is tried again by itself",
             );
         }
-        let state = format!("{:?}", standing.state).to_lowercase();
+        let state = name_of(&standing.state);
         match (standing.health, &standing.failure) {
             (Verdict::Fail, failure) => self.bad(
                 format!(
@@ -496,6 +522,10 @@ mod tests {
         assert_eq!(look().level, Level::Ok);
         for (why, step) in [
             ("the clock of this host is at least 48 h behind: by it ...", "set the clock"),
+            (
+                "the coordinator sends us away: another machine with the key of this host is connected; enrol",
+                "enroll --again --name NAME",
+            ),
             ("the coordinator sends us away: the host is not enrolled; enrol it", "enroll --again"),
             ("the apply side is away: it closed the socket", "journalctl -u groundswell-apply"),
             ("reach deploy.example:7443: Connection refused", "can the coordinator's address"),

@@ -3,8 +3,9 @@
 
 mod conditions;
 mod drifts;
-mod permits;
+pub(crate) mod permits;
 mod requests;
+mod unkept;
 mod updates;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -18,7 +19,7 @@ use groundswell_common::trust::{DirectiveFloor, Envelope, PermitAsk, Refusal, ch
 use groundswell_common::wire::{DirectiveMessage, ReleaseProof, Welcome};
 use groundswell_common::{Digest, ReleaseId, ServiceName};
 use tokio::sync::{mpsc, watch};
-use tokio::task::JoinHandle;
+use tokio::task::{JoinHandle, yield_now};
 use tokio::time::{Interval, MissedTickBehavior, interval, sleep};
 
 use crate::accepted::{self, Accepted};
@@ -36,6 +37,7 @@ use crate::work::{Job, Outside};
 use crate::{prune, switch};
 use groundswell_common::chain;
 use groundswell_machine::{Action, Again, Event, Service, State, StuckCause, Wish};
+use unkept::{Input, Unkept};
 
 const SOON: Duration = Duration::from_secs(1);
 const LATER: Duration = Duration::from_secs(30);
@@ -47,7 +49,7 @@ pub(crate) const LOOK: Duration = Duration::from_secs(5);
 const ROOTS_PER_WELCOME: usize = 16;
 
 /// What comes back to the driver from what it started.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) enum Back {
     /// A job of a service ended.
     Job { service: ServiceName, number: u64, event: Event },
@@ -78,6 +80,8 @@ struct Slot {
     machine: Service,
     /// Set when the journal cannot be read: it is then never written.
     frozen: bool,
+    /// Whether its journal was taken up since the start, and written.
+    resumed: bool,
     work: Option<(Canceller, JoinHandle<()>)>,
     number: u64,
     /// Whoever keeps an eye on what is live, beside the work.
@@ -86,7 +90,7 @@ struct Slot {
     timer: u64,
     /// The newest wait for another try of what is held, and tries so far.
     retry: u64,
-    held: u32,
+    tries: u32,
     /// What keeps it from asking for a permit.
     lacks: Option<Held>,
     progress: Progress,
@@ -125,16 +129,19 @@ pub(crate) struct Driver {
     in_force: Option<BTreeSet<String>>,
     /// Random at each start: what tells two machines with one key from one that was started again.
     instance: [u8; 16],
+    unkept: Unkept,
+    /// Whether the directive on disk is of an enrolment before this one.
+    enrolled_anew: bool,
 }
 
 /// Why the driver ends.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum DriverError {
-    /// State that cannot be written: acting without it would break every promise.
-    #[error("keep the agent's state; it stops here and systemd starts it again")]
+    /// State that cannot be kept: acting without it would break every promise.
+    #[error("keep the agent's state")]
     Journal(#[from] journal::JournalError),
     /// The directive or root cannot be kept.
-    #[error("keep the agent's state; it stops here and systemd starts it again")]
+    #[error("keep the agent's state")]
     Fault(#[from] crate::durable::Fault),
     /// This program is of a new release and found no coordinator.
     #[error(
@@ -173,24 +180,38 @@ impl Driver {
             starting: true,
             in_force: None,
             instance: instance(),
+            unkept: Unkept::default(),
+            enrolled_anew,
         };
-        for service in accepted::services_on_disk(&driver.outside.layout)? {
-            driver.resume(&service, enrolled_anew)?;
-            driver.look(&service)?;
-        }
-        driver.starting = false;
-        if enrolled_anew {
-            accepted::forget(&driver.outside.layout)?;
-        }
-        driver.leave_own_failure()?;
-        driver.pursue_accepted()?;
-        driver.look_at_all()?;
+        driver.take(Input::Start)?;
         driver.report();
         Ok(driver)
     }
 
-    fn resume(&mut self, service: &ServiceName, enrolled_anew: bool) -> Result<(), DriverError> {
-        let layout = &self.outside.layout;
+    fn take_up(&mut self) -> Result<(), DriverError> {
+        let mut kept = Ok(());
+        for service in accepted::services_on_disk(&self.outside.layout)? {
+            match self.resume(&service).and_then(|()| self.look(&service)) {
+                // The others run on, and are told of, all the same.
+                Err(error) if error.is_of_the_disk() => kept = Err(error),
+                resumed => resumed?,
+            }
+        }
+        kept?;
+        self.starting = false;
+        if std::mem::take(&mut self.enrolled_anew) {
+            accepted::forget(&self.outside.layout)?;
+        }
+        self.leave_own_failure()?;
+        self.pursue_accepted()?;
+        self.look_at_all()
+    }
+
+    fn resume(&mut self, service: &ServiceName) -> Result<(), DriverError> {
+        if self.slots.get(service).is_some_and(|slot| slot.resumed) {
+            return Ok(());
+        }
+        let (layout, enrolled_anew) = (&self.outside.layout, self.enrolled_anew);
         let live = switch::live(layout, service);
         let loaded = match (&live, journal::load(layout, service)) {
             (Ok(_), Ok(loaded)) => Ok(loaded.unwrap_or_else(Service::new)),
@@ -216,9 +237,19 @@ impl Driver {
                 (machine, Vec::new(), true)
             }
         };
-        let slot = Slot::new(machine, frozen);
-        self.slots.insert(service.clone(), slot);
-        self.save(service)?;
+        let mut slot = Slot::new(machine, frozen);
+        slot.resumed = false;
+        let first = self.slots.insert(service.clone(), slot).is_none();
+        if let Err(error) = self.save(service) {
+            // What is live runs whatever the disk takes; all else waits for it.
+            if first {
+                self.act(service, vec![Action::Ensure])?;
+            }
+            return Err(error);
+        }
+        if let Some(slot) = self.slots.get_mut(service) {
+            slot.resumed = true;
+        }
         self.act(service, actions)
     }
 
@@ -228,6 +259,7 @@ impl Driver {
         for (service, wish) in wishes {
             self.wish(service, wish)?;
         }
+        self.look_at_lacks();
         Ok(())
     }
 
@@ -261,13 +293,26 @@ impl Driver {
                 );
                 return Ok(());
             }
+            // On a slow disk each of these takes seconds: whoever speaks to the coordinator has its turn in between.
+            yield_now().await;
+            if self.unkept.waits() {
+                tokio::select! {
+                    heard = self.wait_for_the_disk() => match heard {
+                        Some(heard) => self.take(heard)?,
+                        None => self.take_waiting()?,
+                    },
+                    () = &mut stop => return Ok(()),
+                }
+                self.report();
+                continue;
+            }
             tokio::select! {
                 heard = self.ends.heard.recv() => match heard {
-                    Some(heard) => self.on_heard(heard)?,
+                    Some(heard) => self.take(Input::Heard(heard))?,
                     None => return Ok(()),
                 },
                 back = self.ends.back.1.recv() => match back {
-                    Some(back) => self.on_back(back)?,
+                    Some(back) => self.take(Input::Back(back))?,
                     None => return Ok(()),
                 },
                 () = look_is_due(&mut looks, &settings) => {
@@ -277,7 +322,7 @@ impl Driver {
                         );
                         return Ok(());
                     }
-                    self.look_at_all()?;
+                    self.take(Input::Look)?;
                 }
                 _ = drifts.tick() => self.look_for_drift(),
                 _ = units.tick() => self.look_at_units(),
@@ -472,19 +517,22 @@ impl Driver {
         let why = event.name();
         let (next, mut actions) = slot.machine.clone().step(event, now);
         if next != slot.machine {
+            // Where that fails nothing has happened, and the event is taken once more.
+            if !slot.frozen {
+                journal::save(&self.outside.layout, service, &next)?;
+            }
             let (from, to) = (slot.machine.state.name(), next.state.name());
             if from != to {
                 slot.probing_since = self.seq + 1;
                 let release = next.target().or(next.running.as_ref().map(|known| known.id));
                 let release = release.map(|id| id.digest().short()).unwrap_or_default();
                 tracing::info!(%service, from, to, why, release, "transition");
-                (slot.held, slot.lacks) = (0, None);
+                (slot.tries, slot.lacks) = (0, None);
             }
             if next.watched() != slot.machine.watched() {
                 slot.close_eye();
             }
             slot.machine = next;
-            self.save(service)?;
         }
         let taken = actions.iter().position(mine).map(|at| actions.remove(at));
         self.act(service, actions)?;
@@ -724,13 +772,14 @@ impl Slot {
         Self {
             machine,
             frozen,
+            resumed: true,
             work: None,
             number,
             eye: None,
             eyes: 0,
             timer,
             retry: 0,
-            held: 0,
+            tries: 0,
             lacks: None,
             progress: Progress::default(),
             asked: None,

@@ -29,7 +29,42 @@ pub(crate) struct Fault {
 
 /// Names the path in an error.
 pub(crate) fn at<'a>(verb: &'static str, path: &'a Path) -> impl Fn(io::Error) -> Fault + 'a {
-    move |source| Fault { verb, path: path.to_owned(), source }
+    move |source| Fault { verb, path: path.to_owned(), source: with_next(source) }
+}
+
+/// What the system says, with the next step where a person on the host has one.
+fn with_next(error: io::Error) -> io::Error {
+    let full = [io::ErrorKind::StorageFull, io::ErrorKind::QuotaExceeded];
+    let next = if full.contains(&error.kind()) {
+        "make room"
+    } else if error.kind() == io::ErrorKind::ReadOnlyFilesystem {
+        "mount it writable again"
+    } else {
+        return error;
+    };
+    io::Error::new(error.kind(), format!("{error}; {next}"))
+}
+
+/// Whether the file system of `dir` takes no changes now.
+pub(crate) fn is_read_only(dir: &Path) -> bool {
+    rustix::fs::statvfs(dir)
+        .is_ok_and(|found| found.f_flag.contains(rustix::fs::StatVfsMountFlags::RDONLY))
+}
+
+/// Whether the file system of `dir` takes changes, and what this process sees of it does not: systemd made that view
+/// while the disk was read-only, and makes another one at the next start only.
+pub(crate) fn is_shut_out(dir: &Path) -> bool {
+    let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
+    let above = mounts.lines().filter_map(|line| {
+        let (own, shared) = line.split_once(" - ")?;
+        let (mut own, shared) = (own.split(' ').skip(4), shared.rsplit(' ').next()?);
+        let (point, options) = (own.next()?, own.next()?);
+        dir.starts_with(point).then_some((point.len(), options, shared))
+    });
+    let reads_only = |options: &str| options.split(',').any(|option| option == "ro");
+    // Of equals the last one lies on top.
+    let found = above.max_by_key(|(depth, ..)| *depth);
+    found.is_some_and(|(_, own, shared)| reads_only(own) && !reads_only(shared))
 }
 
 /// Who may read a state file.

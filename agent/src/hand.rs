@@ -258,8 +258,10 @@ fn wake(lock: &Path) {
         let text = durable::read(lock, 16).ok()??;
         let pid = Pid::from_raw(String::from_utf8(text).ok()?.trim().parse().ok()?)?;
         let process = pidfd_open(pid, PidfdFlags::empty()).ok()?;
-        // Held still, it is not a number that was given to somebody else meanwhile.
-        is_held(lock).then_some(process)
+        // Held still, and by this program: the number was not given to somebody else meanwhile.
+        let program = |of: String| std::fs::read(format!("/proc/{of}/comm")).ok();
+        let ours = program(pid.to_string())? == program("self".to_owned())?;
+        (ours && is_held(lock)).then_some(process)
     };
     let Some(process) = holder() else { return };
     if let Err(error) = pidfd_send_signal(&process, Signal::HUP) {

@@ -51,6 +51,16 @@ pub(crate) enum JournalError {
     Missing,
 }
 
+impl JournalError {
+    /// Whether the disk failed, and not what lies on it.
+    pub(crate) fn is_of_the_disk(&self) -> bool {
+        match self {
+            Self::Fault(_) => true,
+            Self::Damaged(_) | Self::Version(_) | Self::Missing => false,
+        }
+    }
+}
+
 /// Makes `service` durable.
 pub(crate) fn save(
     layout: &Layout,

@@ -53,7 +53,7 @@ pub(crate) struct Said {
 }
 
 /// What was heard.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) enum Heard {
     /// A session stands.
     Welcome(Box<Welcome>),

@@ -13,7 +13,7 @@ use groundswell_common::manifest::{FileEntry, Manifest, Mode, Switch};
 use groundswell_common::path::TreePath;
 use groundswell_common::trust::{Document as _, Refusal, Verified, check_release};
 use groundswell_common::wire::ReleaseProof;
-use groundswell_common::{Digest, Hasher, ReleaseId, ServiceName};
+use groundswell_common::{Digest, Hasher, ReleaseId, ServiceName, name_of};
 use rustix::fs::{AtFlags, Mode as RawMode, OFlags, ResolveFlags};
 use rustix::io::Errno;
 
@@ -55,7 +55,8 @@ pub(crate) enum StageError {
     Unit(String),
     /// A switch that the host's supervisor does not know.
     #[error(
-        "stage the release: a switch by {0:?} needs supervisor = \"systemd\" in the agent's configuration"
+        "stage the release: a switch by {} needs supervisor = \"systemd\" in the agent's configuration",
+        name_of(.0)
     )]
     Switch(Switch),
     /// A release that names nothing for this host's supervisor, or nothing at all in the place of one that does.

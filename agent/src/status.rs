@@ -14,7 +14,7 @@ use crate::journal;
 use crate::layout::Layout;
 use crate::stage;
 use crate::switch;
-use groundswell_common::chain;
+use groundswell_common::{chain, name_of};
 use groundswell_machine::Service;
 
 /// The whole status. The JSON form is an interface: fields are only added.
@@ -127,10 +127,10 @@ impl Status {
             let state = match (&service.standing, &service.error) {
                 (_, Some(error)) => format!("stuck: {error}"),
                 (Some(standing), None) => {
-                    let state = format!("{:?}", standing.state).to_lowercase();
+                    let state = name_of(&standing.state);
                     match &standing.failure {
                         Some(failure) => {
-                            format!("{state}; {:?} failed: {}", failure.step, failure.why)
+                            format!("{state}; {} failed: {}", name_of(&failure.step), failure.why)
                         }
                         None => state,
                     }

@@ -134,7 +134,7 @@ pub(crate) enum Replaced {
 /// before the one rename and right after it.
 ///
 /// # Errors
-/// [`Fault`]; the live link is the old one, or the new one whose name may not be durable yet.
+/// [`Fault`]; the live link is the old one, unless it could not be put back either.
 pub(crate) fn activate(
     layout: &Layout,
     staged: &StagedRelease,
@@ -153,25 +153,37 @@ fn replace(
     // What cannot be read is no way back.
     let previous = before(layout, service).ok().flatten();
     let ops = activation(layout, service, running, release);
-    ops.before.iter().try_for_each(Op::run)?;
-    if in_time() {
-        ops.replace.run()?;
-        if in_time() {
-            ops.sync.run()?;
-            return Ok(Replaced::Done);
-        }
-        let back = set(layout.current(service), running);
-        back.iter().try_for_each(Op::run)?;
+    let tried = ops.run(in_time);
+    if matches!(tried, Ok(Replaced::Done)) {
+        return tried;
     }
-    let undo = set(layout.previous(service), previous.as_ref());
-    undo.iter().try_for_each(Op::run)?;
-    Ok(Replaced::Late)
+    let mut undo = Vec::new();
+    if live(layout, service).is_ok_and(|live| live.as_ref() == Some(release)) {
+        undo.extend(set(layout.current(service), running));
+    }
+    undo.extend(set(layout.previous(service), previous.as_ref()));
+    let undone = undo.iter().try_for_each(Op::run);
+    tried.and_then(|late| undone.map(|()| late))
+}
+
+impl Activation {
+    fn run(&self, in_time: &dyn Fn() -> bool) -> Result<Replaced, Fault> {
+        self.before.iter().try_for_each(Op::run)?;
+        if !in_time() {
+            return Ok(Replaced::Late);
+        }
+        self.replace.run()?;
+        if !in_time() {
+            return Ok(Replaced::Late);
+        }
+        self.sync.run().map(|()| Replaced::Done)
+    }
 }
 
 /// Makes a release that was live before live again, or nothing at all.
 ///
 /// # Errors
-/// [`Fault`]; as [`activate`].
+/// [`Fault`]; the live link is the old one, or the new one whose name may not be durable yet.
 pub(crate) fn restore(
     layout: &Layout,
     service: &ServiceName,

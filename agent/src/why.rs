@@ -1,20 +1,23 @@
 //! What holds a service of this host now: from its journal and the accepted directive, offline.
 
 use groundswell_common::directive::Action as Desired;
-use groundswell_common::{ServiceName, chain};
+use groundswell_common::{ReleaseId, ServiceName, chain};
 use groundswell_machine::{Service, State, StuckCause, Wish};
 use serde::Serialize;
 
 use crate::accepted::{self, Accepted};
 use crate::config::Settings;
 use crate::contact::{self, Contact, Link};
+use crate::driver::permits::may_ask;
+use crate::durable;
 use crate::hand;
+use crate::identity;
 use crate::journal;
 use crate::status::{StatusError, state};
 
 /// One service. The JSON form is an interface: fields are only added.
 #[derive(Debug, Serialize)]
-pub struct Held {
+pub struct Reasons {
     /// Its name.
     pub service: ServiceName,
     /// What holds it, the nearest reason first.
@@ -25,9 +28,10 @@ pub struct Held {
 ///
 /// # Errors
 /// [`StatusError::State`].
-pub fn why(settings: &Settings, only: Option<&ServiceName>) -> Result<Vec<Held>, StatusError> {
+pub fn why(settings: &Settings, only: Option<&ServiceName>) -> Result<Vec<Reasons>, StatusError> {
     let layout = settings.layout();
     let accepted = accepted::load(&layout).map_err(state)?;
+    let trustee = identity::load(&layout).ok().map(|loaded| loaded.trustee);
     let wishes = accepted.as_ref().map(Accepted::wishes);
     let mut services = accepted::services_on_disk(&layout).map_err(state)?;
     let named = wishes.iter().flatten().map(|(service, _)| service.clone());
@@ -42,9 +46,16 @@ pub fn why(settings: &Settings, only: Option<&ServiceName>) -> Result<Vec<Held>,
         }
         Some(Contact { link: Link::Up {}, .. }) | None => None,
     };
-    let held = |service: ServiceName| {
+    let reasons = |service: ServiceName| {
         let wish = wishes.iter().flatten().find(|(name, _)| *name == service);
         let mut why: Vec<String> = Vec::new();
+        why.extend(durable::is_read_only(layout.state()).then(|| {
+            format!(
+                "held: the disk of {} is mounted read-only, and nothing is switched or taken back; \
+                 'groundswell-agent doctor' says what ends that",
+                layout.state().display()
+            )
+        }));
         why.extend(hand::paused(&layout, &service).map(|reason| {
             let next = hand::ends_pause(&layout, &service);
             format!("paused on this host: {reason}; {next}")
@@ -54,6 +65,11 @@ pub fn why(settings: &Settings, only: Option<&ServiceName>) -> Result<Vec<Held>,
             Ok(machine) => {
                 let machine = machine.unwrap_or_default();
                 why.extend(machine.held().map(|held| format!("held: {}", held.why)));
+                let refusal = staged(&machine).and_then(|release| {
+                    let proof = accepted.as_ref()?.proof(&release);
+                    may_ask(trustee.as_ref()?, (&service, &machine), &release, proof.as_ref()).err()
+                });
+                why.extend(refusal.as_ref().map(|refusal| format!("held: {}", chain(refusal))));
                 why.extend(stands(&machine));
                 why.push(match (&wishes, wish) {
                     (None, _) => {
@@ -63,15 +79,25 @@ pub fn why(settings: &Settings, only: Option<&ServiceName>) -> Result<Vec<Held>,
                     (Some(_), None) => {
                         "the directive says nothing of it: it is left alone".to_owned()
                     }
+                    (Some(_), Some(_)) if refusal.is_some() => {
+                        "the wished release is staged; a permit is asked for once it has that".to_owned()
+                    }
                     (Some(_), Some((_, wish))) => wished(&machine, wish),
                 });
             }
         }
         // What is wished for may be old news.
         why.extend(unreached.clone());
-        Held { service, why }
+        Reasons { service, why }
     };
-    Ok(services.into_iter().map(held).collect())
+    Ok(services.into_iter().map(reasons).collect())
+}
+
+/// The wished release, where it is staged.
+fn staged(machine: &Service) -> Option<ReleaseId> {
+    let wished = machine.wish.as_ref().and_then(Wish::names);
+    let is_staged = matches!(machine.state, State::Staged { .. });
+    wished.filter(|release| is_staged && machine.target() == Some(*release))
 }
 
 /// What the machine is doing by itself.
@@ -159,9 +185,9 @@ fn try_again(wish: &Wish) -> String {
 
 /// For people.
 #[must_use]
-pub fn to_text(held: &[Held]) -> String {
+pub fn to_text(all: &[Reasons]) -> String {
     let mut text = String::new();
-    for Held { service, why } in held {
+    for Reasons { service, why } in all {
         for line in why {
             text.push_str(&format!("{service}  {line}\n"));
         }

@@ -91,8 +91,10 @@ impl Job {
         if hooked {
             // Hooks may take longer than a permit lasts: the switch begins with the first of them.
             under.give_back(true);
-            if let Err(why) = self.prepare(old.filter(|_| drains), &staged).await {
-                return Event::StageFailed { release, why };
+            match self.prepare(old.clone().filter(|_| drains), &staged).await {
+                Ok(()) => {}
+                Err(Unready::Hook(why)) => return Event::StageFailed { release, why },
+                Err(Unready::Disk(fault)) => return self.not_staged(release, &fault.into()),
             }
         }
         let in_time = || hooked || SinceBoot::now() < under.void_at;
@@ -103,7 +105,16 @@ impl Job {
         match switched {
             Ok(Replaced::Done) => Event::Replaced,
             Ok(Replaced::Late) => Event::PermitLate,
-            Err(fault) => Event::SwitchFailed { why: failure(&chain(&fault), "") },
+            Err(fault) => match switch::live(layout, &self.service) {
+                // It could not be put back at once: the way back has more tries.
+                Ok(live) if live == Some(release) => Event::Interrupted { live },
+                Ok(_) | Err(_) => {
+                    if let Some((id, _)) = old.filter(|_| drains) {
+                        self.undrain(&id).await;
+                    }
+                    self.not_staged(release, &fault.into())
+                }
+            },
         }
     }
 
@@ -121,10 +132,10 @@ impl Job {
         &self,
         drained: Option<(ReleaseId, Manifest)>,
         staged: &StagedRelease,
-    ) -> Result<(), String> {
+    ) -> Result<(), Unready> {
         if let Some((id, manifest)) = &drained {
             let mark = self.outside.layout.drained(&self.service);
-            durable::write(&mark, b"", Access::Owner).map_err(|fault| chain(&fault))?;
+            durable::write(&mark, b"", Access::Owner).map_err(Unready::Disk)?;
             // A release that cannot be drained must be left all the same.
             self.try_hook(HookPoint::Drain, (id, manifest)).await;
         }
@@ -134,7 +145,7 @@ impl Job {
         if let Some((id, _)) = drained {
             self.undrain(&id).await;
         }
-        Err(failure(&chain(&error), &error.output))
+        Err(Unready::Hook(failure(&chain(&error), &error.output)))
     }
 
     /// Starts what was drained and not replaced.
@@ -249,17 +260,24 @@ impl Job {
                 stop().await?;
             }
         }
-        self.note_boot().await?;
-        Ok(durable::remove(&self.outside.layout.drained(&self.service))?)
+        self.note_start().await;
+        Ok(())
     }
 
-    /// Notes that in this run of the host the service was started.
-    async fn note_boot(&self) -> Result<(), UnitError> {
-        let (path, this) = (self.outside.layout.booted(&self.service), self.boot().await);
-        if this == durable::read(&path, BOOT_BYTES)? {
-            return Ok(());
+    /// Notes that in this run of the host the service was started, and serves. It does, also where the disk does
+    /// not take that: then the agent's next start may start it once more.
+    async fn note_start(&self) {
+        let (layout, this) = (&self.outside.layout, self.boot().await);
+        let path = layout.booted(&self.service);
+        let noted = || -> Result<(), Fault> {
+            if this != durable::read(&path, BOOT_BYTES)? {
+                durable::write(&path, this.as_deref().unwrap_or_default(), Access::All)?;
+            }
+            durable::remove(&layout.drained(&self.service))
+        };
+        if let Err(fault) = noted() {
+            tracing::warn!(service = %self.service, error = %chain(&fault), "its start is not noted");
         }
-        Ok(durable::write(&path, &this.unwrap_or_default(), Access::All)?)
     }
 
     /// What tells this run of the host from others; `None` where it cannot be learnt.
@@ -320,7 +338,8 @@ impl Job {
         }
         let work = async {
             self.outside.units.ensure(&spec, self.down_since().await).await?;
-            self.note_boot().await
+            self.note_start().await;
+            Ok(())
         };
         let deadline = self.outside.clock.now().plus_secs(UNASKED_SECS);
         if let Err(error) = self.until(deadline, &spec, work).await {
@@ -627,6 +646,14 @@ impl Job {
         let deadline = self.outside.clock.now().plus_millis(millis);
         self.until(deadline, all, work).await
     }
+}
+
+/// Why a switch was not begun.
+enum Unready {
+    /// The release's own hook failed.
+    Hook(String),
+    /// The host's disk did.
+    Disk(Fault),
 }
 
 /// Why what ran before is not back.

@@ -4,15 +4,15 @@
 use std::io::{self, IsTerminal, Write};
 use std::time::Duration;
 
-use groundswell_common::RolloutId;
 use groundswell_common::api::{
     HostCounts, OutcomeName, PhaseName, RolloutPage, RolloutSummary, WavePage,
 };
+use groundswell_common::{RolloutId, name_of};
 use tokio::time::{Instant, sleep_until, timeout_at};
 
 use crate::client::{Client, ClientError, part};
 use crate::exit::Exit;
-use crate::output::{clean, cut, name_of, now, utc};
+use crate::output::{clean, cut, now, utc};
 
 /// Wait before a broken stream is opened again.
 const REOPEN_MS: u64 = 500;

@@ -13,6 +13,7 @@ pub mod directive;
 pub mod limits;
 pub mod manifest;
 pub mod name;
+mod name_of;
 pub mod path;
 pub mod report;
 pub mod selector;
@@ -27,4 +28,5 @@ pub use name::{
     Environment, Fleet, HostId, HostName, Label, Labels, OperatorName, ReleaseId, RolloutId,
     ServiceName, Version,
 };
+pub use name_of::name_of;
 pub use time::{Clock, Timestamp};

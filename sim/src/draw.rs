@@ -130,6 +130,7 @@ pub(crate) fn first_policy(service: &ServiceName) -> String {
 /// What the release does on one host: mostly well, except where the whole release is bad.
 pub(crate) fn nature(random: &mut Random, bad_release: bool) -> Nature {
     let bad = [
+        Nature::WrongBytes,
         Nature::Unstageable,
         Nature::DeadAtSwitch,
         Nature::Hangs,

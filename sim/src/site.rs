@@ -21,12 +21,17 @@ const LATER_MILLIS: u64 = 20_000;
 /// Milliseconds that a service which was killed is away.
 const KILLED_MILLIS: u64 = 10_000;
 
+/// What a host says where other bytes come than the digest names: a person who reads that waits no longer.
+pub(crate) const WRONG_BYTES: &str = "other bytes came than its digest names";
+
 /// What a release does on a host.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Nature {
     /// It works.
     Good,
-    /// Its own bytes are wrong: it cannot be staged.
+    /// What comes of it is not what its digest names: it cannot be staged.
+    WrongBytes,
+    /// It asks for what the supervisor here does not know: it cannot be staged.
     Unstageable,
     /// It does not start.
     DeadAtSwitch,
@@ -120,7 +125,7 @@ pub(crate) struct Brought {
 pub(crate) enum Seen {
     /// The live link was renamed to a release, under a permit.
     Renamed(Brought),
-    /// The release failed after it had been switched to, or its own bytes are wrong.
+    /// The release failed after it had been switched to, or is one that this host can never run.
     Failed(ReleaseId),
     /// Nothing is live any more; what ran before.
     Emptied(ReleaseId),
@@ -652,9 +657,13 @@ impl Site {
         if let Some(lack) = self.lacks(known.seq, way) {
             return self.hold(release, lack, (100, now));
         }
+        if self.nature(release) == Nature::WrongBytes {
+            let held = Held { release, lack: Lack::Bytes, why: WRONG_BYTES.to_owned() };
+            return self.after(1_500, now, Event::StageHeld(held));
+        }
         if self.nature(release) == Nature::Unstageable {
             self.seen.push(Seen::Failed(release));
-            let why = "its digest differs".to_owned();
+            let why = "a switch by overlap needs systemd".to_owned();
             return self.after(1_500, now, Event::StageFailed { release, why });
         }
         self.disk.insert(release, known.clone());
@@ -704,6 +713,7 @@ impl Site {
                 self.due.push_back((deadline.max(now), self.number, Due::Event(event)));
             }
             Nature::Good
+            | Nature::WrongBytes
             | Nature::Unstageable
             | Nature::NeverPasses
             | Nature::FailsInBake

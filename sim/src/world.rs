@@ -2,7 +2,7 @@
 //! clock. Owns the order of events; the coordinator in it is the control of the real one.
 
 mod contact;
-mod hold;
+mod invariants;
 mod office;
 mod people;
 #[cfg(test)]

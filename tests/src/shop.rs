@@ -119,14 +119,40 @@ pub fn one_host(bed: &mut Bed, policy: &str) -> (Fleet, Host) {
 /// # Panics
 /// When a step fails.
 pub fn one_host_with(bed: &mut Bed, policy: &str, unit: &str) -> (Fleet, Host) {
+    make(bed, policy, unit, |_| {})
+}
+
+/// As [`one_host`]; `prepare` is done on the booted host before it is enrolled.
+///
+/// # Panics
+/// When a step fails.
+pub fn one_host_on(bed: &mut Bed, policy: &str, prepare: impl FnOnce(&Host)) -> (Fleet, Host) {
+    make(bed, policy, UNIT, prepare)
+}
+
+fn make(bed: &mut Bed, policy: &str, unit: &str, prepare: impl FnOnce(&Host)) -> (Fleet, Host) {
     let fleet = Fleet::start(bed.dir(), &bed.addr().to_string());
     fleet.apply(policy);
     install_agent(bed);
-    let mut host = bed.host("web-1");
-    host.install_file("/etc/systemd/system/shop.service", unit.as_bytes(), 0o644);
-    boot_with_agent(&mut host, AGENT_CONFIG);
+    let host = boot(bed, "web-1", unit);
+    prepare(&host);
     enrol(&host, &fleet.token("role=web"));
     (fleet, host)
+}
+
+/// One more host, booted and not enrolled.
+///
+/// # Panics
+/// When a step fails.
+pub fn another_host(bed: &mut Bed, name: &str) -> Host {
+    boot(bed, name, UNIT)
+}
+
+fn boot(bed: &mut Bed, name: &str, unit: &str) -> Host {
+    let mut host = bed.host(name);
+    host.install_file("/etc/systemd/system/shop.service", unit.as_bytes(), 0o644);
+    boot_with_agent(&mut host, AGENT_CONFIG);
+    host
 }
 
 /// The version that answers well on the host; `None` for no or a bad answer.
@@ -140,4 +166,24 @@ pub fn answer(host: &Host) -> Option<String> {
     line.read_to_string(&mut text).ok()?;
     let (head, version) = text.split_once("\r\n\r\n")?;
     head.contains(" 200 ").then(|| version.to_owned())
+}
+
+/// Shows what the agent said, where a test fails.
+#[derive(Debug)]
+pub struct Log<'a>(pub &'a Host);
+
+impl Drop for Log<'_> {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            let units =
+                ["--unit=groundswell-apply", "--unit=groundswell-agent", "--unit=shop.service"];
+            let log =
+                self.0.exec(&[&["journalctl", "--no-pager", "--lines=120"], &units[..]].concat());
+            eprintln!("{}", String::from_utf8_lossy(&log.stdout));
+            for verb in ["status", "why", "doctor"] {
+                let said = self.0.exec(&["groundswell-agent", verb]);
+                eprintln!("{verb}: {}", String::from_utf8_lossy(&said.stdout));
+            }
+        }
+    }
 }

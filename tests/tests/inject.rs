@@ -241,6 +241,11 @@ fn points(trace: &str, state: &str, parts: &[(&str, String)]) -> BTreeSet<Point>
     points
 }
 
+/// Whether a call belongs to the start of the service, after the live link was replaced.
+fn is_of_the_start(path: Option<&str>) -> bool {
+    path.is_some_and(|path| path.contains("process.json") || path.contains("output.log"))
+}
+
 /// A path with the names of parts where their digests stand.
 fn with_parts(path: &str, parts: &[(&str, String)]) -> String {
     let replace = |path: String, (part, digest): &(&str, String)| path.replace(digest, part);
@@ -307,12 +312,12 @@ impl<'a> Lane<'a> {
             self.is_over()
         });
         let end = match (journey, fault, page.rollout.outcome) {
-            // A disk that fails makes the release fail here, and that is all.
+            // What cannot be started for the disk fails here; whatever fails before is tried again.
             (
                 Journey::Forward,
                 Fault::Eio | Fault::Enospc | Fault::Erofs | Fault::Emfile,
                 Some(OutcomeName::Reverted),
-            ) => before,
+            ) if is_of_the_start(path.as_deref()) => before,
             (Journey::Forward, _, outcome) => {
                 assert_eq!(outcome, Some(OutcomeName::Completed), "{what}: {page:?}");
                 let failed = page.hosts.iter().any(|host| host.progress == "failed");

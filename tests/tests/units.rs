@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use groundswell_common::api::{OutcomeName, RolloutPage};
 use groundswell_tests::fleet::{Fleet, ROLLOUT_BOUND};
 use groundswell_tests::hosts::{Host, bed};
-use groundswell_tests::shop::one_host_with;
+use groundswell_tests::shop::{Log, one_host_with};
 use groundswell_tests::wait::until;
 
 /// Nobody but the agent ends a job of this unit.
@@ -110,23 +110,6 @@ fn a_bus_that_breaks_in_a_switch_and_in_a_bake_speaks_against_nobody() {
     });
 }
 
-/// Shows what the agent said, where a test fails.
-struct Log<'a>(&'a Host);
-
-impl Drop for Log<'_> {
-    fn drop(&mut self) {
-        if std::thread::panicking() {
-            let units =
-                ["--unit=groundswell-apply", "--unit=shop.service", "--unit=polkit.service"];
-            let log =
-                self.0.exec(&[&["journalctl", "--no-pager", "--lines=120"], &units[..]].concat());
-            eprintln!("{}", String::from_utf8_lossy(&log.stdout));
-            let status = self.0.exec(&["groundswell-agent", "status", "--json"]);
-            eprintln!("{}", String::from_utf8_lossy(&status.stdout));
-        }
-    }
-}
-
 fn invocation(host: &Host) -> String {
     host.exec_ok(&["systemctl", "show", "--property=InvocationID", "--value", "shop.service"])
 }
@@ -206,6 +189,96 @@ fn a_failure_has_lines_of_its_own_run_and_of_nobody_else() {
         assert!(shown.contains("two is broken"), "{shown}");
         assert!(!shown.contains("words of one") && !shown.contains("a secret"), "{shown}");
         runs(&host, "1.0");
+    });
+}
+
+#[test]
+fn a_user_that_is_missing_holds_the_host_and_useradd_is_enough_to_cure_it() {
+    bed("a_user_that_is_missing_holds_the_host_and_useradd_is_enough_to_cure_it", |bed| {
+        let (fleet, host) = one_host_with(bed, &policy(20), UNIT);
+        let _log = Log(&host);
+        completes(&fleet, bed.dir(), "1.0", READY);
+        let before = invocation(&host);
+        let own = UNIT.replace("DynamicUser=yes", "User=shopper");
+        host.install_file("/etc/systemd/system/shop.service", own.as_bytes(), 0o644);
+        host.exec_ok(&["systemctl", "daemon-reload"]);
+        publish(&fleet, bed.dir(), "2.0", READY);
+        until("the cause", ROLLOUT_BOUND, || {
+            let why = host.exec_ok(&["groundswell-agent", "why", "shop"]);
+            let desk = fleet.swell_ok(&["host", "why", "web-1"]);
+            (why.contains("shopper") && desk.contains("shopper")).then_some(())
+        });
+        assert_eq!(invocation(&host), before, "what runs is not touched");
+        host.exec_ok(&["useradd", "--system", "shopper"]);
+        let page = fleet.wait_end("shop", "2.0");
+        assert_eq!(page.rollout.outcome, Some(OutcomeName::Completed), "{page:?}");
+        runs(&host, "2.0");
+    });
+}
+
+#[test]
+fn timers_sockets_and_instances_of_templates_are_switched_as_people_have_them() {
+    let name = "timers_sockets_and_instances_of_templates_are_switched_as_people_have_them";
+    bed(name, |bed| {
+        let (fleet, host) = one_host_with(bed, &policy(20), UNIT);
+        let _log = Log(&host);
+        let job = "[Service]\nType=oneshot\nDynamicUser=yes\nStateDirectory=job\nExecStart=/bin/sh -c \
+                   'cat /var/lib/groundswell/services/shop/current/tree/word >> /var/lib/job/words'\n";
+        let echo = "[Service]\nDynamicUser=yes\nStandardInput=socket\nStandardOutput=socket\n\
+                    ExecStart=/bin/cat /var/lib/groundswell/services/shop/current/tree/word\n";
+        let worker = "[Service]\nDynamicUser=yes\nExecStart=\
+                      /var/lib/groundswell/services/shop/releases/%i/tree/run\n";
+        for (unit, text) in [
+            ("job.timer", "[Timer]\nOnActiveSec=1s\nOnUnitInactiveSec=1s\nAccuracySec=100ms\n"),
+            ("job.service", job),
+            ("echo.socket", "[Socket]\nListenStream=/run/echo\nAccept=yes\n"),
+            ("echo@.service", echo),
+            ("worker@.service", worker),
+        ] {
+            host.install_file(&format!("/etc/systemd/system/{unit}"), text.as_bytes(), 0o644);
+        }
+        let config = "/etc/groundswell/agent.toml";
+        let text = String::from_utf8(host.read_file(config).unwrap()).unwrap();
+        let allowed = "\"job.timer\", \"echo.socket\", \"worker@.service\"";
+        let text = text.replace("\"worker.service\"", allowed);
+        host.install_file(config, text.as_bytes(), 0o644);
+        host.exec_ok(&["systemctl", "daemon-reload"]);
+        host.exec_ok(&["systemctl", "reload", "groundswell-apply"]);
+
+        let units = ["job.timer", "echo.socket", "worker@.service"];
+        let bring = |version: &str, run: &str| {
+            let tree = bed.dir().join(version);
+            fs::create_dir_all(&tree).unwrap();
+            fs::write(tree.join("word"), format!("{version}\n")).unwrap();
+            publish_with(&fleet, bed.dir(), (version, run), &units);
+            fleet.wait_end("shop", version).rollout.outcome
+        };
+        let words = || host.exec_ok(&["cat", "/var/lib/private/job/words"]);
+        let echoed = || {
+            let line = "import socket; s = socket.socket(socket.AF_UNIX); s.connect('/run/echo'); \
+                        print(s.recv(64).decode().strip())";
+            host.exec_ok(&["python3", "-c", line])
+        };
+        let workers = || {
+            let list = ["systemctl", "list-units", "--plain", "--no-legend", "--state=active"];
+            host.exec_ok(&[&list[..], &["worker@*"]].concat()).lines().count()
+        };
+        let is_on = |version: &str| {
+            until(&format!("the timer on {version}"), ROLLOUT_BOUND, || {
+                words().ends_with(version).then_some(())
+            });
+            assert_eq!((echoed().as_str(), workers()), (version, 1));
+            let shown = ["systemctl", "is-active", "job.timer", "echo.socket"];
+            assert_eq!(host.exec_ok(&shown), "active\nactive");
+        };
+        let sleeps = "#!/bin/sh\nexec sleep inf\n";
+        assert_eq!(bring("1.0", sleeps), Some(OutcomeName::Completed));
+        is_on("1.0");
+        assert_eq!(bring("2.0", sleeps), Some(OutcomeName::Completed));
+        is_on("2.0");
+        // An instance that ends takes timer and socket back with it.
+        assert_eq!(bring("3.0", "#!/bin/sh\nexit 1\n"), Some(OutcomeName::Reverted));
+        is_on("2.0");
     });
 }
 

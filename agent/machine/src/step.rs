@@ -3,7 +3,7 @@
 use groundswell_common::condition::{Held, Lack};
 use groundswell_common::directive::Action as Desired;
 use groundswell_common::report::{FailedStep, Failure, SwitchTimes, Verdict};
-use groundswell_common::{ReleaseId, RolloutId, Timestamp};
+use groundswell_common::{ReleaseId, RolloutId, Timestamp, name_of};
 
 use super::contact::Contact;
 use super::state::{
@@ -727,7 +727,9 @@ impl Service {
         match self.state.clone() {
             State::Reverting { from, to, cause } => {
                 let before = match cause {
-                    Cause::Failed { step, why } => format!("{step:?} failed: {why}; then "),
+                    Cause::Failed { step, why } => {
+                        format!("{} failed: {why}; then ", name_of(&step))
+                    }
                     Cause::Told {} => String::new(),
                 };
                 self.failure = Some(Failure {

@@ -35,9 +35,13 @@ impl Driver {
             self.tell(&mut condition, slot);
             services.push(condition);
         }
+        self.tell_unkept(&mut services);
         services.sort_by(|one, other| one.service.cmp(&other.service));
         // What cannot be measured is no room.
         let none = Free { bytes: 0, inodes: u64::MAX };
+        for condition in &mut services {
+            condition.notes.truncate(NOTES_MAX);
+        }
         let free = bring::free(&self.outside.layout).unwrap_or(none);
         Condition {
             instance: self.instance,
@@ -66,7 +70,6 @@ impl Driver {
                 "systemd runs {unit} by files that were changed since; 'systemctl daemon-reload'"
             )
         }));
-        condition.notes.truncate(NOTES_MAX);
     }
 
     fn notes(&self, service: &ServiceName, slot: &Slot) -> Vec<String> {

@@ -12,7 +12,7 @@ use crate::drift::{self, DriftError};
 pub(super) const EVERY: Duration = Duration::from_secs(24 * 3600);
 
 /// What a look found.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Looked {
     service: ServiceName,
     release: ReleaseId,

@@ -5,16 +5,17 @@ use std::time::Duration;
 use groundswell_common::condition::{CONDITION_TEXT_MAX_BYTES, Held, Lack};
 use groundswell_common::limits::PERMIT_VALID_MS;
 use groundswell_common::trust::{PermitAsk, Refusal, check_approvals, check_permit, check_step};
-use groundswell_common::wire::{Deny, PermitAnswer, PermitRequest};
+use groundswell_common::wire::{Deny, PermitAnswer, PermitRequest, ReleaseProof};
 use groundswell_common::{ReleaseId, ServiceName, chain};
-use groundswell_machine::{Action, Again, Event, State};
+use groundswell_machine::{Action, Again, Event, Service, State};
 use tokio::time::sleep;
 
-use super::{ANSWER, Asked, Back, Driver, DriverError, LATER, SOON, Slot};
+use super::{ANSWER, Asked, Back, Driver, DriverError, LATER, SOON};
 use crate::bring;
 use crate::clock::{SinceBoot, wall};
 use crate::link::Say;
 use crate::text::head;
+use crate::trustee::Trustee;
 use crate::work::Under;
 
 /// The longest waits between two tries of what is held: where a try is of this host alone, where it asks the
@@ -22,6 +23,29 @@ use crate::work::Under;
 const HELD_LOCAL: Duration = Duration::from_secs(5);
 const HELD: Duration = Duration::from_secs(60);
 const HELD_LONG: Duration = Duration::from_secs(600);
+
+/// Whether a permit may be asked for: checks 5 and 7 and the root's time.
+pub(crate) fn may_ask(
+    trustee: &Trustee,
+    (service, machine): (&ServiceName, &Service),
+    release: &ReleaseId,
+    proof: Option<&ReleaseProof>,
+) -> Result<(), Refusal> {
+    let root = &trustee.root;
+    root.unexpired(wall()).map_err(Refusal::RootExpired)?;
+    if let State::Staged { target } = &machine.state {
+        let running = machine.running.as_ref().map(|known| known.seq);
+        check_step(target.seq, machine.floor, running, false)?;
+    }
+    let approvals = proof.map(|proof| proof.approvals.as_slice()).unwrap_or_default();
+    check_approvals(approvals, release, (service, &trustee.pin.environment), root, wall())
+}
+
+/// What a host that may not ask lacks.
+fn lacking(release: ReleaseId, refusal: &Refusal) -> Held {
+    let why = head(&chain(refusal), CONDITION_TEXT_MAX_BYTES).to_owned();
+    Held { release, lack: bring::of_refusal(refusal), why }
+}
 
 impl Driver {
     pub(super) fn on_permit(&mut self, answer: &PermitAnswer) -> Result<(), DriverError> {
@@ -145,11 +169,8 @@ impl Driver {
             self.ask_after(service, Again::Soon);
             return Ok(());
         }
-        let may = self.may_ask(service, slot, &release);
-        let lacks = may.as_ref().err().map(|refusal| {
-            let why = head(&chain(refusal), CONDITION_TEXT_MAX_BYTES).to_owned();
-            Held { release, lack: bring::of_refusal(refusal), why }
-        });
+        let may = self.may_ask(service, &slot.machine, &release);
+        let lacks = may.as_ref().err().map(|refusal| lacking(release, refusal));
         if let Some(slot) = self.slots.get_mut(service) {
             slot.lacks = lacks;
         }
@@ -185,21 +206,26 @@ impl Driver {
         Ok(())
     }
 
-    pub(super) fn may_ask(
+    fn may_ask(
         &self,
         service: &ServiceName,
-        slot: &Slot,
+        machine: &Service,
         release: &ReleaseId,
     ) -> Result<(), Refusal> {
-        let root = &self.trustee.root;
-        root.unexpired(wall()).map_err(Refusal::RootExpired)?;
-        if let State::Staged { target } = &slot.machine.state {
-            let running = slot.machine.running.as_ref().map(|known| known.seq);
-            check_step(target.seq, slot.machine.floor, running, false)?;
+        may_ask(&self.trustee, (service, machine), release, self.proof(release).as_ref())
+    }
+
+    /// Looks again at what kept services from asking: also one whose turn has passed meanwhile says when it has it.
+    pub(super) fn look_at_lacks(&mut self) {
+        for service in self.services() {
+            let Some(slot) = self.slots.get(&service) else { continue };
+            let Some(release) = slot.lacks.as_ref().map(|held| held.release) else { continue };
+            let may = self.may_ask(&service, &slot.machine, &release);
+            let lacks = may.err().map(|refusal| lacking(release, &refusal));
+            if let Some(slot) = self.slots.get_mut(&service) {
+                slot.lacks = lacks;
+            }
         }
-        let approvals = self.proof(release).map(|proof| proof.approvals).unwrap_or_default();
-        let who = (service, &self.trustee.pin.environment);
-        check_approvals(&approvals, release, who, root, wall())
     }
 
     pub(super) fn ask_after(&mut self, service: &ServiceName, again: Again) {
@@ -236,8 +262,8 @@ impl Driver {
             | Lack::Twin => HELD,
         };
         let Some(slot) = self.slots.get_mut(service) else { return };
-        let doubled = SOON.saturating_mul(2_u32.saturating_pow(slot.held.min(16)));
-        slot.held = slot.held.saturating_add(1);
+        let doubled = SOON.saturating_mul(2_u32.saturating_pow(slot.tries.min(16)));
+        slot.tries = slot.tries.saturating_add(1);
         slot.retry += 1;
         let (number, service) = (slot.retry, service.clone());
         self.come_back(doubled.min(longest), Back::Retry { service, number });

@@ -30,6 +30,7 @@ impl Driver {
         for service in &services {
             self.look(service)?;
         }
+        self.look_at_lacks();
         if self.in_force.as_ref() != Some(&marks) {
             hand::say_in_force(&layout, &marks);
             self.in_force = Some(marks);

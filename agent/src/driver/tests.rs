@@ -18,6 +18,7 @@ use crate::units::ProcessUnits;
 use crate::units::simulated::SimulatedUnits;
 
 mod contact;
+mod disks;
 mod drifts;
 mod hand;
 mod held;

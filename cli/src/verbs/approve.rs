@@ -3,17 +3,17 @@
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context as _, bail};
-use groundswell_common::Environment;
 use groundswell_common::api::{ApprovalAsk, ApproveAnswer, ReleasePage, RolloutPage};
 use groundswell_common::manifest::Source;
 use groundswell_common::trust::{Approval, Envelope, Purpose, RawApproval, SecretKey};
+use groundswell_common::{Environment, name_of};
 
 use crate::args::ApproveArgs;
 use crate::client::{Client, part};
 use crate::context::Context;
 use crate::exit::Exit;
 use crate::follow::wave_line;
-use crate::output::{clean, confirm, name_of};
+use crate::output::{clean, confirm};
 
 /// Seconds by which the coordinator's clock may be behind this machine's.
 const CLOCK_SLACK_SECS: u64 = 300;

@@ -6,12 +6,13 @@ use groundswell_common::api::{
     HostPage, HostService, HostSummary, HostsAnswer, LabelsRequest, TokensAnswer, TokensRequest,
     WhyAnswer, WhyRequest,
 };
+use groundswell_common::name_of;
 
 use crate::args::{HostVerb, TokenArgs};
 use crate::client::part;
 use crate::context::Context;
 use crate::exit::Exit;
-use crate::output::{Table, bytes, clean, confirm, may_ask, name_of, now, or_empty, when};
+use crate::output::{Table, bytes, clean, confirm, may_ask, now, or_empty, when};
 
 /// Runs `swell host …`.
 pub(crate) async fn host(context: &Context, verb: &HostVerb) -> anyhow::Result<Exit> {
@@ -75,9 +76,9 @@ pub(crate) async fn host(context: &Context, verb: &HostVerb) -> anyhow::Result<E
 
 /// What the question before a host is forgotten names: what goes on running there.
 fn forgetting(host: &HostSummary) -> String {
-    let name_of = |service: &HostService| format!("{} {}", service.service, runs(service));
+    let running = |service: &HostService| format!("{} {}", service.service, runs(service));
     let runs: Vec<String> =
-        host.services.iter().filter(|service| service.running.is_some()).map(name_of).collect();
+        host.services.iter().filter(|service| service.running.is_some()).map(running).collect();
     let rest = match (host.connected, runs.is_empty()) {
         (_, true) => String::new(),
         (true, false) => format!("; {} runs on there and is watched no more", runs.join(", ")),
@@ -169,7 +170,14 @@ fn show(page: &HostPage) -> String {
     }
     // Writing to a string cannot fail.
     let _ = write!(text, "\n{services}");
+    for note in &host.notes {
+        let _ = writeln!(text, "\n{}", clean(note));
+    }
     for service in &host.services {
+        let held = service.held.iter().map(|held| format!("held: {held}"));
+        for line in held.chain(service.notes.iter().cloned()) {
+            let _ = writeln!(text, "\n{}: {}", service.service, clean(&line));
+        }
         if let Some(failure) = &service.failure {
             let (step, why) = (name_of(&failure.step), &failure.why);
             let release = failure.release.digest().short();

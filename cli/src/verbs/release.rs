@@ -3,6 +3,7 @@
 use std::fmt::Write as _;
 
 use groundswell_common::api::{ReleasePage, ReleaseSummary, ReleasesAnswer, WhyRequest};
+use groundswell_common::name_of;
 use groundswell_common::time::Timestamp;
 
 use super::rollout::rollouts_table;
@@ -10,7 +11,7 @@ use crate::args::ReleaseVerb;
 use crate::client::{Client, part};
 use crate::context::Context;
 use crate::exit::{Exit, Misuse};
-use crate::output::{Table, bytes, clean, confirm, name_of, or_empty};
+use crate::output::{Table, bytes, clean, confirm, or_empty};
 
 /// Runs `swell release …`.
 pub(crate) async fn release(context: &Context, verb: &ReleaseVerb) -> anyhow::Result<Exit> {

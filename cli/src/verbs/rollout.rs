@@ -7,7 +7,7 @@ use groundswell_common::api::{
     HostCounts, RolloutPage, RolloutSummary, RolloutsAnswer, StartAnswer, StartRequest, SteerAct,
     SteerRequest, VerbAnswer, VerbRequest,
 };
-use groundswell_common::{RolloutId, ServiceName};
+use groundswell_common::{RolloutId, ServiceName, name_of};
 use serde::Serialize;
 
 use super::watch::watch_to_the_end;
@@ -17,7 +17,7 @@ use crate::client::{Client, part};
 use crate::context::Context;
 use crate::exit::Exit;
 use crate::follow::{Until, counts_text, exit_of, standing, wave_line};
-use crate::output::{Table, cause_cell, clean, confirm, count, may_ask, name_of, now, when};
+use crate::output::{Table, cause_cell, clean, confirm, count, may_ask, now, when};
 
 /// Runs `swell rollout …`.
 pub(crate) async fn rollout(context: &Context, verb: &RolloutVerb) -> anyhow::Result<Exit> {

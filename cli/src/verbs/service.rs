@@ -5,8 +5,8 @@ use std::fs;
 use std::path::Path;
 
 use anyhow::Context as _;
-use groundswell_common::ServiceName;
 use groundswell_common::api::{PolicyAnswer, ServicePage, ServiceSummary, ServicesAnswer};
+use groundswell_common::{ServiceName, name_of};
 use groundswell_rollout::Policy;
 use serde::Deserialize;
 
@@ -18,7 +18,7 @@ use crate::client::part;
 use crate::context::Context;
 use crate::exit::{Exit, Misuse};
 use crate::follow::counts_text;
-use crate::output::{Table, name_of, or_empty};
+use crate::output::{Table, or_empty};
 
 /// Runs `swell service …`.
 pub(crate) async fn service(context: &Context, verb: &ServiceVerb) -> anyhow::Result<Exit> {

@@ -3,19 +3,21 @@
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
-use groundswell_common::ServiceName;
 use groundswell_common::api::{
     HostService, HostSummary, HostsAnswer, ReleaseState, ServiceSummary, StatusAnswer,
 };
 use groundswell_common::report::{HostState, Verdict};
+use groundswell_common::{ServiceName, name_of};
 
 use super::rollout::rollouts_table;
 use crate::context::Context;
 use crate::exit::Exit;
-use crate::output::{Table, count, cut, name_of, now, or_empty, when};
+use crate::output::{Table, clean, count, cut, now, or_empty, when};
 
 /// Characters of what runs, where hosts run many versions.
 const RUNS_MAX_CHARS: usize = 40;
+/// Characters of what a host lacks, with its next step.
+const HELD_MAX_CHARS: usize = 300;
 /// Hosts that are named behind what is wrong with them.
 const NAMES_SHOWN: usize = 5;
 
@@ -132,17 +134,19 @@ fn runs(service: &HostService) -> String {
 enum Trouble {
     Stuck,
     Ill,
+    Held,
     Away,
     Failed,
 }
 
 impl Trouble {
-    const ALL: [Self; 4] = [Self::Stuck, Self::Ill, Self::Away, Self::Failed];
+    const ALL: [Self; 5] = [Self::Stuck, Self::Ill, Self::Held, Self::Away, Self::Failed];
 
     fn has(self, host: &HostSummary, service: &HostService) -> bool {
         match self {
             Self::Stuck => service.state == Some(HostState::Stuck),
             Self::Ill => service.health == Some(Verdict::Fail) && service.running.is_some(),
+            Self::Held => service.held.is_some(),
             Self::Away => !host.connected,
             Self::Failed => service.failure.is_some() && service.state != Some(HostState::Stuck),
         }
@@ -152,6 +156,7 @@ impl Trouble {
         match self {
             Self::Stuck => "stuck",
             Self::Ill => "ill",
+            Self::Held => "held",
             Self::Away => "away",
             Self::Failed => "failed before",
         }
@@ -174,12 +179,30 @@ fn troubles(hosts: &[HostSummary]) -> Vec<String> {
             format!("! {service} is {word} on {}; swell host show {first} says why", named(&names))
         }));
     }
+    lines.extend(held(hosts));
+    let notes = hosts.iter().flat_map(|host| host.notes.iter().map(move |note| (host, note)));
+    lines.extend(notes.map(|(host, note)| format!("! {}: {}", host.name, clean(note))));
     let away: Vec<&str> =
         hosts.iter().filter(|host| !host.connected).map(|host| host.name.as_str()).collect();
     if !away.is_empty() {
         lines.push(format!("! away: {}", named(&away)));
     }
     lines
+}
+
+/// What hosts lack: a line a service and cause, naming hosts.
+fn held(hosts: &[HostSummary]) -> Vec<String> {
+    let mut by_cause: BTreeMap<(&ServiceName, String), Vec<&str>> = BTreeMap::new();
+    for (host, service) in hosts.iter().flat_map(|h| h.services.iter().map(move |s| (h, s))) {
+        if let Some(why) = &service.held {
+            let cause = cut(&clean(why), HELD_MAX_CHARS);
+            by_cause.entry((&service.service, cause)).or_default().push(host.name.as_str());
+        }
+    }
+    let line = |((service, cause), names): ((&ServiceName, String), Vec<&str>)| {
+        format!("! {service}: {cause} (held on {})", named(&names))
+    };
+    by_cause.into_iter().map(line).collect()
 }
 
 fn named(names: &[&str]) -> String {
@@ -224,16 +247,22 @@ mod tests {
         let hosts = [
             host("web-1", true, json!({})),
             host("web-2", true, json!({"health": "fail"})),
-            host("web-3", false, json!({})),
+            HostSummary {
+                notes: vec!["two machines use the key of this host".to_owned()],
+                ..host("web-3", false, json!({}))
+            },
             host("web-4", true, json!({"state": "stuck", "version": "1.1.0"})),
             host("web-5", true, nothing),
+            host("web-6", true, json!({"held": "9 bytes are needed and 1 is free; make room"})),
         ];
         let text = show(&status(), &hosts);
         assert!(text.starts_with("fleet main: 4 of 5 hosts connected; "), "{text}");
-        assert!(text.contains("1.0.0 on 3, 1.1.0 on 1, nothing on 1"), "{text}");
-        assert!(text.contains("  5, 1 stuck, 1 ill, 1 away  shop-2\n"), "{text}");
+        assert!(text.contains("1.0.0 on 4, 1.1.0 on 1, nothing on 1"), "{text}");
+        assert!(text.contains("  6, 1 stuck, 1 ill, 1 held, 1 away  shop-2\n"), "{text}");
         let last = "\n! shop is stuck on web-4; swell host show web-4 says why\n\
-                    ! shop is ill on web-2; swell host show web-2 says why\n! away: web-3";
+                    ! shop is ill on web-2; swell host show web-2 says why\n\
+                    ! shop: 9 bytes are needed and 1 is free; make room (held on web-6)\n\
+                    ! web-3: two machines use the key of this host\n! away: web-3";
         assert!(text.ends_with(last), "{text}");
     }
 

@@ -110,7 +110,9 @@ pub enum Refusal {
         running: u64,
     },
     /// Too few approvals.
-    #[error("accept the release: {good} of {needed} approvals for it in this environment")]
+    #[error(
+        "accept the release: {good} of {needed} approvals for it in this environment; 'swell approve' gives one"
+    )]
     Approvals {
         /// Distinct approvers.
         good: u32,

@@ -10,6 +10,7 @@ use super::envelope::{Document, written};
 use super::key::PublicKey;
 use crate::limits::{DOCUMENT_MAX_BYTES, JSON_INTEGER_MAX, ROOT_KEYS_MAX};
 use crate::name::{Environment, Fleet, HostId, ServiceName};
+use crate::name_of;
 
 /// A root document as it stands in JSON.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -87,7 +88,8 @@ pub enum RootError {
     Keys(usize),
     /// A threshold that can never or always be met.
     #[error(
-        "check a root: role {role:?} has threshold {threshold} with {keys} distinct keys; want 1 to the number of keys"
+        "check a root: role {} has threshold {threshold} with {keys} distinct keys; want 1 to the number of keys",
+        name_of(role)
     )]
     Threshold {
         /// The role.
@@ -98,10 +100,13 @@ pub enum RootError {
         keys: usize,
     },
     /// Two entries for the same role, service and environment.
-    #[error("check a root: role {0:?} is given twice for the same service and environment")]
+    #[error(
+        "check a root: role {} is given twice for the same service and environment",
+        name_of(.0)
+    )]
     Twice(Role),
     /// No entry at all for a role that every fleet needs.
-    #[error("check a root: role {0:?} is missing")]
+    #[error("check a root: role {} is missing", name_of(.0))]
     Missing(Role),
     /// A certificate authority that is no base64.
     #[error("check a root: tls_ca must hold 1 to 8 certificates as base64 of DER")]

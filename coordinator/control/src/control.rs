@@ -258,6 +258,11 @@ impl Control {
         true
     }
 
+    /// A machine with the key of a host of which another one is connected was sent away.
+    pub fn sent_away(&mut self, host: &HostId) {
+        self.twins.knocks(host, self.now);
+    }
+
     /// The session of a host is over.
     pub fn leave(&mut self, host: HostId) {
         if self.connected.remove(&host) {

@@ -7,7 +7,7 @@ use groundswell_common::api::{
     ReleaseState, ReleaseSummary, RolloutHost, RolloutPage, RolloutSummary, ServiceSummary,
     WavePage,
 };
-use groundswell_common::{Environment, OperatorName, Timestamp};
+use groundswell_common::{Environment, OperatorName, Timestamp, name_of};
 use groundswell_rollout::{Outcome, Phase, Plan, Progress, ProgressName, Rollout, Tally, explain};
 
 use crate::view::{Release, RolloutBody, RolloutRecord, Service, View};
@@ -269,8 +269,8 @@ fn phase(phase: &Phase) -> (PhaseName, Option<OutcomeName>, Option<String>) {
 pub fn phase_line(value: &Phase) -> (String, String) {
     let (name, outcome, why) = phase(value);
     let name = match outcome {
-        None => format!("{name:?}").to_lowercase(),
-        Some(outcome) => format!("{outcome:?}").to_lowercase(),
+        None => name_of(&name),
+        Some(outcome) => name_of(&outcome),
     };
     let wave = value.wave().map(|wave| format!("wave {}", wave + 1));
     (name, why.or(wave).unwrap_or_default())

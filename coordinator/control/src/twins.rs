@@ -60,6 +60,13 @@ impl Twins {
         back.map_or(Timestamp::from_millis(0), |back| back.plus_millis(QUIET_MILLIS + 1))
     }
 
+    /// The other machine asked to be let in and was not.
+    pub(crate) fn knocks(&mut self, host: &HostId, now: Timestamp) {
+        if let Some(heard) = self.heard.get_mut(host) {
+            heard.back = Some(now);
+        }
+    }
+
     /// Hosts that are one machine again, as far as anybody can tell.
     pub(crate) fn over(&mut self, now: Timestamp) -> Vec<HostId> {
         // A clock that was set back must not make it wait for longer.
@@ -99,11 +106,16 @@ mod tests {
         assert!(!twins.hear(host, [19; 16], at(3)), "said once");
         assert!(twins.has(&host));
         assert_eq!(twins.over(at(603)), []);
-        let over = at(603).plus_millis(1);
-        assert_eq!(twins.next_over(), Some(over));
+        twins.knocks(&host, at(603));
+        let over = at(1203).plus_millis(1);
+        assert_eq!(
+            (twins.over(at(1203)), twins.next_over()),
+            (Vec::new(), Some(over)),
+            "still there"
+        );
         assert_eq!(twins.over(over), [host]);
         assert_eq!((twins.has(&host), twins.next_over()), (false, None));
-        assert!(!twins.hear(host, [40; 16], at(700)), "the one that stayed is started again");
-        assert!(twins.hear(host, [18; 16], at(701)), "and the other is still there");
+        assert!(!twins.hear(host, [40; 16], at(1300)), "the one that stayed is started again");
+        assert!(twins.hear(host, [18; 16], at(1301)), "and the other is still there");
     }
 }

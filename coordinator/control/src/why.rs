@@ -36,10 +36,8 @@ impl Control {
             why.push((Rank::Wrong, format!("the host is not connected; {next}")));
         }
         for (name, service) in &self.view.services {
-            let known = why.len();
             self.trouble(&id, name, &mut why);
-            let troubled = why.len() > known;
-            self.course((&id, host), (name, service), troubled, &mut why);
+            self.course((&id, host), (name, service), &mut why);
         }
         if self.view.services.is_empty() {
             why.push((Rank::Waits, "no service has a policy or a release yet".to_owned()));
@@ -120,14 +118,13 @@ impl Control {
         &self,
         (id, host): (&HostId, &Host),
         (name, service): (&ServiceName, &Service),
-        troubled: bool,
         why: &mut Vec<(Rank, String)>,
     ) {
         let skips = |rollout: &&Rollout| rollout.plan().skipped.iter().any(|host| host.id == *id);
         let skipped = self.view.newest_rollout(name).filter(skips);
         let governing = self.view.governing(service, id).map(|(rollout, _)| rollout);
         if let Some(rollout) = skipped.or(governing) {
-            return self.by_rollout(id, (name, rollout), troubled, why);
+            return self.by_rollout(id, (name, rollout), why);
         }
         let targets = service.policy.as_ref().map(|record| &record.policy.targets);
         let fits = targets.is_some_and(|targets| targets.matches(&host.labels));
@@ -147,16 +144,15 @@ impl Control {
         &self,
         id: &HostId,
         (name, rollout): (&ServiceName, &Rollout),
-        troubled: bool,
         why: &mut Vec<(Rank, String)>,
     ) {
         let now = self.now;
         let version = &rollout.plan().release.version;
         for reason in explain(rollout, Some(id), now) {
-            // The host's own word says more, and that it is away is said once.
-            let held = matches!(&reason, Why::HostHeld { lack, .. } if *lack != Lack::Drained);
-            let away = matches!(&reason, Why::HostAway { .. });
-            if away || (held && troubled) {
+            // What the host says itself, or is said of the host as a whole, is said once.
+            let held =
+                matches!(&reason, Why::HostHeld { lack, .. } if self.is_told(id, name, *lack));
+            if held || matches!(&reason, Why::HostAway { .. }) {
                 continue;
             }
             let rank = rank_of(&reason);
@@ -165,6 +161,31 @@ impl Control {
         let at = earliest(rollout, id, now).filter(|at| *at > now);
         let at = at.map(|at| format!("{name} {version}: it may switch at {at} at the earliest"));
         why.extend(at.map(|at| (Rank::Waits, at)));
+    }
+
+    /// Whether a lack is in the host's own words already, or in what is said of the host as a whole.
+    fn is_told(&self, id: &HostId, name: &ServiceName, lack: Lack) -> bool {
+        let condition = self.words.get(id).and_then(|word| word.condition_of(name));
+        match lack {
+            Lack::Drained | Lack::Stage => false,
+            Lack::Twin => self.is_twin(id),
+            Lack::Paused => condition.is_some_and(|condition| condition.paused.is_some()),
+            Lack::UnitNotAllowed
+            | Lack::UnitNotLoaded
+            | Lack::User
+            | Lack::Room
+            | Lack::Inodes
+            | Lack::Bytes
+            | Lack::Drift
+            | Lack::Journal
+            | Lack::Bus
+            | Lack::Approval
+            | Lack::Root
+            | Lack::Platform
+            | Lack::StepDown
+            | Lack::Agent
+            | Lack::Settings => condition.is_some_and(|condition| condition.held.is_some()),
+        }
     }
 
     /// What is so of a host that gets the last proven release outside any plan.

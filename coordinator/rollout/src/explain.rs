@@ -5,7 +5,7 @@ use std::fmt;
 
 use groundswell_common::condition::Lack;
 use groundswell_common::report::{FailedStep, Verdict};
-use groundswell_common::{Digest, HostId, HostName, RolloutId, Timestamp};
+use groundswell_common::{Digest, HostId, HostName, RolloutId, Timestamp, name_of};
 use serde::{Deserialize, Serialize};
 
 use crate::calendar::Opening;
@@ -657,7 +657,7 @@ impl fmt::Display for Why {
                         "it has not said that it went back"
                     }
                 };
-                write!(f, "the release failed on it ({}): {why}; {after}", step_word(*step))
+                write!(f, "the release failed on it ({}): {why}; {after}", name_of(step))
             }
             Self::HostLost => {
                 write!(f, "it fell silent while it held a slot and may run the release")
@@ -703,16 +703,6 @@ impl fmt::Display for Hosts {
             1 => write!(f, "1 host"),
             hosts => write!(f, "{hosts} hosts"),
         }
-    }
-}
-
-fn step_word(step: FailedStep) -> &'static str {
-    match step {
-        FailedStep::Stage => "stage",
-        FailedStep::Switch => "switch",
-        FailedStep::Probe => "probe",
-        FailedStep::Bake => "bake",
-        FailedStep::Revert => "revert",
     }
 }
 

@@ -6,7 +6,7 @@ use axum::middleware::Next;
 use axum::response::Response;
 use groundswell_common::api::OperatorRole;
 use groundswell_common::trust::PublicKey;
-use groundswell_common::{HostId, OperatorName};
+use groundswell_common::{HostId, OperatorName, name_of};
 use groundswell_net::{Peer, PeerRole};
 
 use super::{Api, ApiError};
@@ -81,7 +81,7 @@ fn operator(api: &Api, caller: Caller, roles: &[OperatorRole]) -> Result<Operato
             Err(forbidden("the certificate was replaced by a newer one"))
         }
         Some(known) if !roles.contains(&known.role) => {
-            let role = format!("{:?}", known.role).to_lowercase();
+            let role = name_of(&known.role);
             Err(forbidden(&format!("role {role} may not do this")))
         }
         Some(_) => Ok(Operator(name)),

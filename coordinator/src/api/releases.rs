@@ -70,7 +70,7 @@ fn check(api: &Api, envelope: &Envelope) -> Result<Manifest, ApiError> {
         ApiError::new(StatusCode::UNPROCESSABLE_ENTITY, "manifest", texts)
     };
     if envelope.kind != Manifest::TYPE {
-        return Err(refuse(format!("the document says it is {:?}", envelope.kind)));
+        return Err(refuse("the document is no manifest of a release".to_owned()));
     }
     if envelope.payload.len() > MANIFEST_MAX_BYTES {
         return Err(refuse(format!("the manifest has {} bytes", envelope.payload.len())));

@@ -126,6 +126,9 @@ impl Desk {
             }
             true => Admission::Stays,
         };
+        if admission == Admission::Twin {
+            self.control.sent_away(&host);
+        }
         if reply.send(admission).is_err() || admission != Admission::Stays {
             return;
         }

@@ -1,7 +1,7 @@
 //! The way back of a service, and what must never take a healthy host down on any way.
 
 use groundswell_common::api::RevertPreview;
-use groundswell_common::condition::Condition;
+use groundswell_common::condition::{Condition, ServiceCondition};
 use groundswell_common::directive::Action;
 use groundswell_common::report::{FailedStep, Failure, HostState};
 use groundswell_common::wire::Deny;
@@ -185,6 +185,14 @@ async fn a_new_host_that_cannot_take_what_runs_takes_nobody_down() {
     let why = fake.handle.query(|desk| desk.host_why(&"h2".parse().unwrap())).await.unwrap();
     let why = why.unwrap();
     assert!(why[0].contains("unit shop.service is not allowed here"), "{why:?}");
+    // Whatever else is wrong there, how it is tried again is said.
+    let note = "web.service was stopped on this host".to_owned();
+    let service = ServiceCondition { notes: vec![note.clone()], ..ServiceCondition::new(web()) };
+    let condition = Condition { services: vec![service], ..Condition::default() };
+    fake.handle.condition(id, 2, condition).await.unwrap();
+    let why = fake.handle.query(|desk| desk.host_why(&"h2".parse().unwrap())).await.unwrap();
+    let why = why.unwrap().join("\n");
+    assert!(why.contains(&note) && why.contains("'swell rollout retry' tries it again"), "{why}");
     fake.stop().await;
 }
 

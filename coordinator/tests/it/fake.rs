@@ -209,6 +209,16 @@ impl Fakehost {
         wish.unwrap().unwrap().as_ref().unwrap().raw.generation
     }
 
+    /// Waits until its newest wish comes with an approval; the generation of that wish.
+    pub(crate) async fn approved(&mut self) -> u64 {
+        let fits = |wish: &Option<Arc<Wish>>| {
+            let proofs = wish.iter().flat_map(|wish| &wish.proofs);
+            proofs.into_iter().any(|proof| !proof.approvals.is_empty())
+        };
+        let wish = timeout(PATIENCE, self.wish.wait_for(fits)).await;
+        wish.unwrap().unwrap().as_ref().unwrap().raw.generation
+    }
+
     /// Reports and waits until that is durable.
     pub(crate) async fn report(
         &mut self,

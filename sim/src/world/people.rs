@@ -16,7 +16,7 @@ use crate::check::Finding;
 use crate::draw::{labels, nature, published, release, seq, spelt};
 use crate::host::Host;
 use crate::random::Random;
-use crate::site::{Lot, Nature, Site};
+use crate::site::{Lot, Nature, Site, WRONG_BYTES};
 
 /// Releases of one service that a world brings.
 const RELEASES_MAX: u64 = 5;
@@ -343,8 +343,8 @@ impl World {
                 // Bytes that are wrong stay wrong, and what is newer stays newer: a person reads that and leaves the
                 // host out.
                 let stays = |progress: &Progress| {
-                    let lack = |lack: &Lack| matches!(lack, Lack::Stage | Lack::StepDown);
-                    matches!(progress, Progress::Held { lack: held, .. } if lack(held))
+                    let Progress::Held { lack, why } = progress else { return false };
+                    matches!(lack, Lack::Stage | Lack::StepDown) || why == WRONG_BYTES
                 };
                 let held = rollout.hosts().find(|(_, _, entry)| stays(&entry.progress));
                 match held.map(|(_, host, _)| host.id) {

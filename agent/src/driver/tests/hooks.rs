@@ -140,3 +140,21 @@ async fn a_hook_that_takes_too_long_is_killed_with_its_children_and_its_output_r
     host.stop().await;
     host.units.stop_all().await;
 }
+
+#[tokio::test]
+async fn a_mark_that_the_disk_does_not_take_holds_the_release_and_drains_nobody() {
+    let (mut host, units) = Host::simulated();
+    let (one, two) = (hooked(1, &ALL, ""), hooked(2, &ALL, ""));
+    due(&mut host, &one, &two).await;
+    let mark = host.layout().drained(&shop()).with_file_name(".drained.new");
+    std::fs::create_dir(&mark).unwrap();
+    changes(&units);
+    host.let_switch().await;
+    assert!(host.until_held(Lack::Bytes).await.why.contains(".drained.new"));
+    assert_eq!(changes(&units), [""; 0]);
+    std::fs::remove_dir(&mark).unwrap();
+    host.let_switch().await;
+    let done = host.until_state(HostState::Committed, Some(two.id)).await;
+    assert_eq!(done.failure, None);
+    host.stop().await;
+}

@@ -3,11 +3,12 @@
 
 use std::collections::BTreeMap;
 
+use groundswell_common::condition::Lack;
 use groundswell_common::limits::APPROVALS_MAX;
 use groundswell_common::report::FailedStep;
 use groundswell_common::{HostId, OperatorName, ReleaseId, RolloutId, ServiceName, Timestamp};
 use groundswell_rollout::{
-    Back, Effects, HaltCause, HostFact, Input, Moment, Phase, Plan, Policy, PolicyError,
+    Back, Effects, HaltCause, HostFact, Input, Moment, Phase, Plan, Policy, PolicyError, Progress,
     RULES_SPOKEN, Resumable, Rollout, Transition, step,
 };
 
@@ -161,9 +162,20 @@ impl View {
                 }
                 found.approvals.push(envelope.clone());
                 self.dirty.insert(Key::Release(*release));
+                let hosts = self.held_for_approval(release);
+                return Ok(Applied { hosts, ..Applied::default() });
             }
         }
         Ok(Applied::default())
+    }
+
+    /// Hosts whose root asks for an approval of the release: they get it with the directive that they have.
+    fn held_for_approval(&self, release: &ReleaseId) -> Vec<HostId> {
+        let rollouts = self.live_rollouts().filter(|rollout| rollout.release() == *release);
+        let held =
+            |progress: &Progress| matches!(progress, Progress::Held { lack: Lack::Approval, .. });
+        let hosts = rollouts.flat_map(|rollout| rollout.hosts());
+        hosts.filter(|(_, _, entry)| held(&entry.progress)).map(|(_, host, _)| host.id).collect()
     }
 
     /// Tokens that no enrolment can name any more: expired for a day.
