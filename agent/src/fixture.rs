@@ -24,6 +24,7 @@ use crate::durable::Fault;
 use crate::fetch::FetchError;
 use crate::identity::{Identity, Loaded};
 use crate::ports::{Depot, Work};
+use crate::told::Places;
 use crate::trustee::{Trustee, stored_root};
 
 /// Base64, as an envelope's payload is written.
@@ -283,7 +284,13 @@ pub(crate) fn loaded() -> Loaded {
         api: "127.0.0.1:1".to_owned(),
         blobs: "no address".to_owned(),
     };
-    Loaded { identity, trustee, root }
+    let places = Places {
+        name: identity.name.clone(),
+        agents: vec![identity.agents.clone()],
+        api: vec![identity.api.clone()],
+        number: 0,
+    };
+    Loaded { identity, trustee, root, places }
 }
 
 /// What the coordinator says first.

@@ -84,6 +84,11 @@ impl Layout {
         self.state.join("identity.json")
     }
 
+    /// What the coordinator has told this host since it was enrolled.
+    pub(crate) fn told(&self) -> PathBuf {
+        self.state.join("told.json")
+    }
+
     pub(crate) fn root(&self) -> PathBuf {
         self.state.join("root.json")
     }

@@ -5,14 +5,14 @@ use std::fmt::Write as _;
 
 use groundswell_common::ServiceName;
 use groundswell_common::api::{
-    HostService, HostSummary, HostsAnswer, ReleaseState, ServiceSummary, StatusAnswer,
+    HostService, HostSummary, HostsAnswer, PutBack, ReleaseState, ServiceSummary, StatusAnswer,
 };
 use groundswell_common::report::{HostState, Verdict};
 
 use super::rollout::rollouts_table;
 use crate::context::Context;
 use crate::exit::Exit;
-use crate::output::{Table, count, cut, name_of, now, or_empty, when};
+use crate::output::{Table, clean, count, cut, name_of, now, or_empty, when};
 
 /// Characters of what runs, where hosts run many versions.
 const RUNS_MAX_CHARS: usize = 40;
@@ -45,6 +45,8 @@ fn show(status: &StatusAnswer, hosts: &[HostSummary]) -> String {
     if status.starting {
         text.push_str("just started: permits are withheld for a moment\n");
     }
+    text.extend(status.ends.iter().map(|what| format!("! {}\n", clean(what))));
+    text.extend(status.put_back.as_ref().map(put_back));
     // Writing to a string cannot fail.
     if !status.services.is_empty() {
         let _ = write!(text, "\n{}", services_table(&status.services, hosts));
@@ -57,6 +59,18 @@ fn show(status: &StatusAnswer, hosts: &[HostSummary]) -> String {
         let _ = write!(text, "\n{}", troubles.join("\n"));
     }
     text
+}
+
+/// That the ledger is behind what hosts accepted, and what ends that.
+fn put_back(put_back: &PutBack) -> String {
+    format!(
+        "! {} accepted directives up to {}, which this ledger does not know, and {} what it says now: was it put \
+         back from a backup? then 'swell audit lift --why TEXT'; if not, somebody else signs with the director's \
+         key (docs/operations.md O5.5)\n",
+        count(put_back.hosts, "host"),
+        put_back.newest,
+        if put_back.hosts == 1 { "refuses" } else { "refuse" }
+    )
 }
 
 /// One line a service: the newest release beside what runs, and how its hosts are.
@@ -174,6 +188,19 @@ fn troubles(hosts: &[HostSummary]) -> Vec<String> {
             format!("! {service} is {word} on {}; swell host show {first} says why", named(&names))
         }));
     }
+    let mut left: BTreeMap<&ServiceName, Vec<&str>> = BTreeMap::new();
+    for (host, service) in hosts.iter().flat_map(|h| h.services.iter().map(move |s| (h, s))) {
+        if service.left_over {
+            left.entry(&service.service).or_default().push(host.name.as_str());
+        }
+    }
+    lines.extend(left.into_iter().map(|(service, names)| {
+        let names = named(&names);
+        format!(
+            "! {service} runs on {names}, which its policy does not target; swell service remove {service} \
+             --left-over takes it off"
+        )
+    }));
     let away: Vec<&str> =
         hosts.iter().filter(|host| !host.connected).map(|host| host.name.as_str()).collect();
     if !away.is_empty() {
@@ -234,6 +261,24 @@ mod tests {
         assert!(text.contains("  5, 1 stuck, 1 ill, 1 away  shop-2\n"), "{text}");
         let last = "\n! shop is stuck on web-4; swell host show web-4 says why\n\
                     ! shop is ill on web-2; swell host show web-2 says why\n! away: web-3";
+        assert!(text.ends_with(last), "{text}");
+    }
+
+    #[test]
+    fn what_ends_what_is_left_over_and_a_ledger_put_back_are_said_with_the_next_step() {
+        let mut status = status();
+        status.ends = vec!["root 1 ends in 12 days".to_owned()];
+        status.put_back = Some(PutBack { hosts: 1, newest: 90 });
+        let hosts = [host("web-1", true, json!({"left_over": true}))];
+        let text = show(&status, &hosts);
+        assert!(text.contains("\n! root 1 ends in 12 days\n"), "{text}");
+        assert!(text.contains("\n! 1 host accepted directives up to 90, which"), "{text}");
+        assert!(
+            text.contains("refuses what it says now") && text.contains("swell audit lift"),
+            "{text}"
+        );
+        let last = "! shop runs on web-1, which its policy does not target; swell service remove shop \
+                    --left-over takes it off";
         assert!(text.ends_with(last), "{text}");
     }
 

@@ -39,6 +39,7 @@ impl Control {
             let known = why.len();
             self.trouble(&id, name, &mut why);
             let troubled = why.len() > known;
+            why.extend(self.left_over(name, (&id, host)).map(|text| (Rank::Wrong, text)));
             self.course((&id, host), (name, service), troubled, &mut why);
         }
         if self.view.services.is_empty() {
@@ -133,6 +134,7 @@ impl Control {
         let fits = targets.is_some_and(|targets| targets.matches(&host.labels));
         let standing = self.words.get(id).and_then(|word| word.standing(name));
         let (rank, text) = match (targets, fits, service.baseline()) {
+            _ if self.view.is_taken_off(service) => self.by_removal(id, host, name),
             (None, _, _) => (Rank::Waits, "the service has no policy".to_owned()),
             (Some(targets), false, _) => {
                 (Rank::Waits, format!("the host's labels do not match targets = \"{targets}\""))
@@ -165,6 +167,17 @@ impl Control {
         let at = earliest(rollout, id, now).filter(|at| *at > now);
         let at = at.map(|at| format!("{name} {version}: it may switch at {at} at the earliest"));
         why.extend(at.map(|at| (Rank::Waits, at)));
+    }
+
+    /// What is so of a host outside the plan by which the service is taken off everyone.
+    fn by_removal(&self, id: &HostId, host: &Host, name: &ServiceName) -> (Rank, String) {
+        match self.keeps(id, host) {
+            _ if !host.runs.contains_key(name) => {
+                (Rank::Well, "it was taken off the fleet, and is not here".to_owned())
+            }
+            Some((_, why)) => (Rank::Wrong, format!("it is taken off the fleet, and stays: {why}")),
+            None => (Rank::Waits, "it is taken off".to_owned()),
+        }
     }
 
     /// What is so of a host that gets the last proven release outside any plan.
@@ -221,7 +234,7 @@ fn rank_of(reason: &Why) -> Rank {
         | Why::HostExcluded { .. }
         | Why::HostSkipped { .. }
         | Why::NotPlanned { .. } => Rank::Wrong,
-        Why::HostCommitted | Why::HostReverted => Rank::Well,
+        Why::HostCommitted | Why::HostReverted | Why::HostOff => Rank::Well,
         Why::NotStarted
         | Why::WaveOpen { .. }
         | Why::WaveAway { .. }
@@ -249,6 +262,7 @@ fn rank_of(reason: &Why) -> Rank {
         | Why::HostProbing { .. }
         | Why::HostBaking { .. }
         | Why::HostAbsent
+        | Why::HostStillOn
         | Why::HostReverting { .. } => Rank::Waits,
     }
 }
