@@ -386,9 +386,11 @@ impl Driver {
                 let generation = accepted::claimed_generation(&message.envelope);
                 let code = refusal.code().to_owned();
                 self.refusal = Some(RefusalNote { generation, code });
+                accepted::note_refusal(&self.outside.layout, self.refusal.as_ref());
                 return Ok(());
             }
         };
+        accepted::note_refusal(&self.outside.layout, None);
         tracing::debug!(generation = directive.generation, "a directive is accepted");
         let accepted = Accepted::new(&directive, message);
         // The same one comes with each connection; the disk is spared then.

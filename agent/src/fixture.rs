@@ -13,7 +13,9 @@ use groundswell_common::manifest::{
     contents, tree_digest,
 };
 use groundswell_common::selector::Selector;
-use groundswell_common::trust::{Envelope, HostPin, RawRoot, Role, RoleEntry, Root, SecretKey};
+use groundswell_common::trust::{
+    Envelope, HostPin, RawRoot, RawTold, Role, RoleEntry, Root, SecretKey, Told,
+};
 use groundswell_common::wire::{Backoff, DirectiveMessage, PermitRequest, ReleaseProof, Welcome};
 use groundswell_common::{Digest, HostId, ReleaseId, ServiceName};
 use zeroize::Zeroizing;
@@ -204,6 +206,19 @@ pub(crate) fn directive_with(
     let envelope = Envelope::new::<Directive>(serde_json::to_vec(&raw).unwrap());
     let proofs = of.iter().map(|made| made.proof.clone()).collect();
     DirectiveMessage { envelope: envelope.signed_by(&key(DIRECTOR)), proofs }
+}
+
+/// What the coordinator tells this host.
+pub(crate) fn told(number: u64, name: &str, agents: &[&str]) -> Envelope {
+    let texts = |texts: &[&str]| texts.iter().map(|text| (*text).to_owned()).collect();
+    let raw = RawTold {
+        host: HostId::of_key(key(7).public().as_bytes()),
+        name: name.parse().unwrap(),
+        number,
+        agents: texts(agents),
+        api: texts(&["api:1"]),
+    };
+    Envelope::new::<Told>(serde_json::to_vec(&raw).unwrap()).signed_by(&key(DIRECTOR))
 }
 
 /// The permit that answers a question of the fixture's host.

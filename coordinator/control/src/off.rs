@@ -1,5 +1,5 @@
 //! A service that is taken off its hosts: off all of them, or off those that its policy does not target any more.
-//! A way back to nothing, by the waves and slots of the policy (docs/rollout.md 7.9).
+//! A way back to nothing, by the waves and slots of the policy (docs/removal.md).
 
 use std::collections::BTreeMap;
 
