@@ -202,7 +202,7 @@ fn a_root_is_renewed_and_an_admin_without_a_profile_gets_one() {
         wrong.args(["root", "renew", "--state", &state, "--days", "700", "--key"]).arg(director);
         let output = wrong.output().unwrap();
         assert!(
-            describe(&output).contains("is the root key of this fleet?"),
+            describe(&output).contains("director.pem the root key of this fleet?"),
             "{}",
             describe(&output)
         );
