@@ -37,7 +37,7 @@ impl Places {
     /// What counts now.
     pub(crate) fn load(layout: &Layout, identity: &Identity) -> Self {
         let kept = durable::read(&layout.told(), FILE_MAX_BYTES)
-            .and_then(|bytes| Ok(bytes.map(|bytes| serde_json::from_slice::<Self>(&bytes))));
+            .map(|bytes| bytes.map(|bytes| serde_json::from_slice::<Self>(&bytes)));
         match kept {
             Ok(Some(Ok(kept))) if !kept.agents.is_empty() && !kept.api.is_empty() => kept,
             Ok(Some(Ok(_))) | Ok(None) => Self::enrolled(identity),
@@ -113,7 +113,7 @@ mod tests {
         let layout = Layout::new(dir.path());
         let identity = crate::fixture::loaded().identity;
         let enrolled = Places::load(&layout, &identity);
-        assert_eq!(enrolled.agents, [identity.agents.clone()]);
+        assert_eq!(enrolled.agents, std::slice::from_ref(&identity.agents));
         let kept = enrolled.told(&told(7, &["new:1"], &["new:2"]), "new:1");
         kept.save(&layout).unwrap();
         assert_eq!(Places::load(&layout, &identity), kept);

@@ -216,7 +216,8 @@ fn refused(code: &str) -> Option<String> {
         ("paused_on_host", _) => None,
         ("drifted", path) => Some(format!("what is live was changed on the host: {path}")),
         ("root_expired", _) => Some(
-            "the root that it trusts has ended, so it takes no release; sign and publish a new root"
+            "the root that it trusts has ended, so it takes no release; on the coordinator's machine \
+             'groundswell-coordinator root renew' with the root key makes the next one"
                 .to_owned(),
         ),
         (code, _) => Some(format!("the host refuses its directive: {code}; see docs/trust.md")),

@@ -104,7 +104,7 @@ async fn a_service_is_taken_off_host_by_host_can_be_halted_and_stays_off() {
         let ids: Vec<_> = hosts.iter().map(|host| host.host).collect();
         let ask = fake.handle.query(move |desk: &Desk| {
             let told = |id| desk.view().wish(&web(), id).unwrap().0.action == Action::Remove {};
-            ids.iter().map(|id| told(id)).collect::<Vec<bool>>()
+            ids.iter().map(told).collect::<Vec<bool>>()
         });
         ask.await.unwrap()
     };

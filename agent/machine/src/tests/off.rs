@@ -8,13 +8,11 @@ fn remove(generation: u64) -> Event {
 
 /// Takes the way to its end; what is left.
 fn to_the_end(service: Service) -> (Service, Vec<Action>) {
-    match &service.state {
-        State::Reverting { to, .. } => {
-            assert_eq!(*to, None, "whatever ran before stays off");
-            service.step(Event::Restored, NOW)
-        }
-        _ => (service, Vec::new()),
+    if let State::Reverting { to, .. } = &service.state {
+        assert_eq!(*to, None, "whatever ran before stays off");
+        return service.step(Event::Restored, NOW);
     }
+    (service, Vec::new())
 }
 
 #[test]
