@@ -203,6 +203,7 @@ fn a_state_directory_on_another_disk_is_mounted_and_a_link_is_named() {
 fn a_service_is_taken_off_a_host_once_nothing_keeps_it_there() {
     bed("a_service_is_taken_off_a_host_once_nothing_keeps_it_there", |bed| {
         let (fleet, host) = one_host(bed, POLICY);
+        edit(&host, CONFIG, WORKER, "");
         bring(&fleet, bed.dir(), "1.0.0");
         bring(&fleet, bed.dir(), "1.1.0");
         let dir = format!("{}/services/shop", DIRS[0]);

@@ -43,7 +43,11 @@ pub(crate) async fn remove(context: &Context, args: &RemoveArgs) -> anyhow::Resu
     let within = (Until::DoneOrHalted, Duration::from_secs(args.wait.timeout));
     let id = &answer.rollout.rollout;
     let end = watch_to_the_end(context, &client, id, within).await?;
-    Ok(end.map_or(Exit::TimedOut, |page| gone_back(&page.rollout)))
+    // A host that could not stop it still has it.
+    Ok(end.map_or(Exit::TimedOut, |page| match page.rollout.counts.failed {
+        0 => gone_back(&page.rollout),
+        _ => Exit::Failed,
+    }))
 }
 
 /// What is asked: what runs, on how many hosts, and that nothing of it stays.

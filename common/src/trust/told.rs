@@ -82,7 +82,7 @@ pub fn is_address(text: &str) -> bool {
                 .all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-' | b'_'))
     };
     let host_fits = match bracketed {
-        Some(host) => host.parse::<std::net::Ipv6Addr>().is_ok(),
+        Some(host) => host.parse::<core::net::Ipv6Addr>().is_ok(),
         None => plain(host),
     };
     text.len() <= ADDRESS_MAX_BYTES && host_fits && port.parse::<u16>().is_ok_and(|port| port > 0)

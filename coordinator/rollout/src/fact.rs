@@ -199,6 +199,8 @@ fn observe(
         HostState::Switching | HostState::Probing if aims || runs => Some(HostFact::SwitchStarted),
         HostState::Baking if aims || runs => Some(HostFact::Passed),
         HostState::Reverting => failed(rollout, standing),
+        // What it was stuck with before it was told to take the service off is an old story.
+        HostState::Stuck if rollout.plan.off().is_some() && !is_told(entry, accepted) => None,
         HostState::Stuck => stuck(rollout, standing),
         HostState::Idle | HostState::Committed if runs => {
             let refused = refused_back(rollout, entry, standing, accepted);
@@ -215,6 +217,12 @@ fn observe(
     }
 }
 
+/// Whether the host knows that it is to go back.
+fn is_told(entry: &HostEntry, accepted: u64) -> bool {
+    let goes = matches!(entry.progress, Progress::Reverting { .. } | Progress::Overdue);
+    goes && accepted >= entry.generation
+}
+
 /// That the host was told to go back and has nothing to go back to.
 fn refused_back(
     rollout: &Rollout,
@@ -224,7 +232,7 @@ fn refused_back(
 ) -> Option<HostFact> {
     let told = match entry.progress {
         // A report from before the order says nothing about it.
-        Progress::Reverting { .. } | Progress::Overdue => accepted >= entry.generation,
+        Progress::Reverting { .. } | Progress::Overdue => is_told(entry, accepted),
         // It stays so until the host says something else.
         Progress::Failed { step: FailedStep::Revert, .. } => true,
         Progress::Pending

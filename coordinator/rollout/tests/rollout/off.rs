@@ -98,6 +98,10 @@ fn a_host_that_cannot_stop_it_is_left_to_a_person() {
     standing.state = HostState::Stuck;
     standing.failure =
         Some(Failure { release: release(1), step: FailedStep::Revert, why, reverted: false });
+    // What it was stuck with before it was told says nothing.
+    let says = bed.standing(first).clone();
+    let before = groundswell_rollout::fact(&bed.rollout, &first, &says, 0);
+    assert_eq!(before, None);
     bed.report(first);
     assert_eq!(bed.progress(first).name(), ProgressName::Failed);
     let said = explain(&bed.rollout, Some(&first), bed.at.now)[0].to_string();
