@@ -4,17 +4,19 @@
 use std::io;
 
 use groundswell_common::directive::{Directive, RawDirective};
+use groundswell_common::report::RefusalNote;
 use groundswell_common::trust::{DirectiveFloor, Document as _, Envelope, Verified};
 use groundswell_common::wire::{DirectiveMessage, ReleaseProof};
-use groundswell_common::{HostId, ReleaseId, ServiceName};
+use groundswell_common::{HostId, ReleaseId, ServiceName, chain};
 
-use crate::durable::{self, Fault, at};
+use crate::durable::{self, Access, Fault, at};
 use crate::layout::Layout;
 use crate::own;
 use groundswell_machine::Wish;
 
 /// An envelope and the proofs of up to 512 releases.
 const FILE_MAX_BYTES: usize = 4 * 1024 * 1024;
+const REFUSAL_MAX_BYTES: usize = 4 * 1024;
 
 /// Why the directive on disk cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -110,6 +112,27 @@ pub(crate) fn claimed_generation(envelope: &Envelope) -> u64 {
     }
     let raw: Option<RawDirective> = serde_json::from_slice(&envelope.payload).ok();
     raw.map_or(0, |raw| raw.generation)
+}
+
+/// Notes that the newest directive was refused, or that it no longer is: for people on the host alone.
+pub(crate) fn note_refusal(layout: &Layout, refusal: Option<&RefusalNote>) {
+    let path = layout.refused();
+    let noted = match refusal {
+        Some(refusal) => {
+            let json = serde_json::to_vec(refusal).unwrap_or_default();
+            durable::write(&path, &json, Access::All)
+        }
+        None => durable::remove(&path),
+    };
+    if let Err(fault) = noted {
+        tracing::debug!(error = %chain(&fault), "a refusal is not noted");
+    }
+}
+
+/// The refusal that was noted last; `None` where the newest directive was accepted.
+pub(crate) fn refusal(layout: &Layout) -> Option<RefusalNote> {
+    let bytes = durable::read(&layout.refused(), REFUSAL_MAX_BYTES).ok()??;
+    serde_json::from_slice(&bytes).ok()
 }
 
 /// Every service that has a directory here.

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use groundswell_common::chain;
 use groundswell_common::trust::Envelope;
+use groundswell_common::wire::LEVEL_FIRST;
 use tokio::sync::watch;
 use tokio::time::sleep;
 
@@ -13,6 +14,7 @@ use crate::enroll;
 use crate::identity::{Credentials, IdentityError};
 use crate::layout::Layout;
 use crate::link::{Access, hello};
+use crate::told::Places;
 use crate::trustee::stored_root;
 
 /// Longest sleep towards a renewal: the wall may be set meanwhile.
@@ -22,11 +24,10 @@ const RETRY: Duration = Duration::from_secs(15 * 60);
 /// Where the coordinator is, and as whom this host goes there.
 pub(crate) struct Keeper {
     pub(crate) layout: Layout,
-    /// `HOST:PORT` for the agent's connection.
-    pub(crate) agents: String,
-    /// `HOST:PORT` of the API.
-    pub(crate) api: String,
-    pub(crate) name: groundswell_common::HostName,
+    /// Come from whoever verifies what is told.
+    pub(crate) places: watch::Receiver<Places>,
+    /// What this side, and the one that verifies, know of the wire.
+    pub(crate) level: u8,
     pub(crate) credentials: Credentials,
     /// Comes from whoever verifies roots; what is here was verified.
     pub(crate) root: watch::Receiver<Envelope>,
@@ -39,10 +40,11 @@ impl Keeper {
     /// [`IdentityError`]: a root, or key and certificate, that make no connection.
     pub(crate) fn access(&mut self) -> Result<Access, IdentityError> {
         let root = stored_root(&self.root.borrow_and_update()).map_err(IdentityError::Root)?;
+        let places = self.places.borrow_and_update().clone();
         Ok(Access {
-            address: self.agents.clone(),
-            tls: self.credentials.tls(&root)?,
-            hello: hello(self.name.clone(), root.version),
+            addresses: places.agents,
+            tls: self.credentials.tls(&root, self.level)?,
+            hello: hello(places.name, root.version),
         })
     }
 
@@ -55,6 +57,10 @@ impl Keeper {
             });
             tokio::select! {
                 changed = self.root.changed() => match changed {
+                    Ok(()) => self.publish(&access),
+                    Err(_) => return,
+                },
+                changed = self.places.changed() => match changed {
                     Ok(()) => self.publish(&access),
                     Err(_) => return,
                 },
@@ -79,8 +85,9 @@ impl Keeper {
     async fn renew(&mut self, access: &watch::Sender<Access>) {
         let renewed = async {
             let root = stored_root(&self.root.borrow()).map_err(IdentityError::Root)?;
-            let tls = self.credentials.tls(&root)?;
-            let pem = enroll::renew(&self.api, tls).await?;
+            let tls = self.credentials.tls(&root, LEVEL_FIRST)?;
+            let api = self.places.borrow().api.clone();
+            let pem = enroll::renew(&api, tls).await?;
             Ok::<_, enroll::EnrollError>(self.credentials.renewed(&self.layout, &root, pem)?)
         };
         match renewed.await {

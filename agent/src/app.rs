@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use groundswell_common::token::{Token, TokenError};
+use groundswell_common::wire::LEVEL_REMOVES;
 use groundswell_common::{Clock, ReleaseId, ServiceName, chain};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, watch};
@@ -405,15 +406,10 @@ fn connect(
     let identity = &loaded.identity;
     let depot = HttpDepot::new(layout.clone(), &identity.blobs, Some(live.clone()));
     let (root, newest) = watch::channel(loaded.root.clone());
+    let (places, places_seen) = watch::channel(loaded.places.clone());
     let notes = Notes::new(&layout);
-    let mut keeper = Keeper {
-        layout,
-        agents: identity.agents.clone(),
-        api: identity.api.clone(),
-        name: identity.name.clone(),
-        credentials,
-        root: newest,
-    };
+    let mut keeper =
+        Keeper { layout, places: places_seen, level: LEVEL_REMOVES, credentials, root: newest };
     let (access_sender, access) = watch::channel(keeper.access()?);
     tokio::spawn(keeper.run(access_sender));
     let (said_sender, said) = watch::channel(None);
@@ -421,7 +417,7 @@ fn connect(
     let (says_sender, says) = mpsc::channel(QUEUE_MAX);
     tokio::spawn(link::run(link::Ends { access, says, said, heard: heard_sender, notes }));
     let back = mpsc::channel(BACK_MAX);
-    let ends = Ends { heard, says: says_sender, said: said_sender, root, back };
+    let ends = Ends { heard, says: says_sender, said: said_sender, root, places, back };
     Ok((ends, Arc::new(depot)))
 }
 
@@ -431,10 +427,11 @@ fn listen(layout: Layout, gate: Gate, loaded: &Loaded) -> (Ends, Arc<dyn Depot>)
     let (said_sender, said) = watch::channel(None);
     let (heard_sender, heard) = mpsc::channel(QUEUE_MAX);
     let (says_sender, says) = mpsc::channel(QUEUE_MAX);
-    let (ours, depot) = relay::Ends::new(layout, (says, said), (newest, heard_sender));
-    tokio::spawn(relay::apply(gate, loaded.identity.clone(), ours));
+    let (places, places_seen) = watch::channel(loaded.places.clone());
+    let (ours, depot) = relay::Ends::new(layout, (says, said), (newest, places_seen, heard_sender));
+    tokio::spawn(relay::apply(gate, loaded.identity.blobs.clone(), ours));
     let back = mpsc::channel(BACK_MAX);
-    let ends = Ends { heard, says: says_sender, said: said_sender, root, back };
+    let ends = Ends { heard, says: says_sender, said: said_sender, root, places, back };
     (ends, Arc::new(depot))
 }
 

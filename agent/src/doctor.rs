@@ -5,9 +5,12 @@ use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 
 use groundswell_common::condition::UnitLoad;
-use groundswell_common::report::{FailedStep, Failure, Verdict};
-use groundswell_common::{ServiceName, chain, name_of};
+use groundswell_common::ends::ends_soon;
+use groundswell_common::report::{FailedStep, Failure, RefusalNote, Verdict};
+use groundswell_common::trust::Root;
+use groundswell_common::{ServiceName, Timestamp, chain, name_of};
 use groundswell_machine::{Service, State, StuckCause};
+use groundswell_net::Validity;
 use serde::Serialize;
 
 use crate::accepted;
@@ -123,6 +126,12 @@ pub fn examine(opened: &Opened) -> Diagnosis {
     diagnosis
 }
 
+/// Whether half of the time in which the certificate should have been renewed is over.
+fn renewal_is_late(validity: &Validity, now: Timestamp) -> bool {
+    let (due, until) = (validity.renew_at(), validity.until);
+    now.millis_since(due) > until.millis_since(due) / 2
+}
+
 impl Diagnosis {
     /// Whether something does not work.
     #[must_use]
@@ -233,21 +242,31 @@ impl Diagnosis {
                 ),
                 &format!("if that clock is wrong, set it. Else {ENROL_AGAIN}; services run on meanwhile"),
             ),
+            // Renewed by itself once a third is left: later than that it has failed for days.
+            Some(validity) if renewal_is_late(&validity, now) => self.warn(
+                format!("its certificate ends at {} and could not be renewed so far", validity.until),
+                "'journalctl -u groundswell-agent' says why; past that end the host must be enrolled again",
+            ),
             Some(validity) => self.ok(format!("its certificate is good until {}", validity.until)),
             None => self.bad(
                 "its certificate cannot be read".to_owned(),
                 ENROL_AGAIN,
             ),
         }
-        let root = &loaded.trustee.root;
-        if root.expires <= now.as_secs() {
-            self.warn(
-                format!("root {} has expired: nothing switches, what runs goes on", root.version),
-                "if this host's clock is right, the fleet's admins must sign a new root; it comes by itself \
-                 with the next connection",
-            );
-        } else {
-            self.ok(format!("it trusts root {}", root.version));
+        self.root(&loaded.trustee.root, now);
+    }
+
+    fn root(&mut self, root: &Root, now: Timestamp) {
+        let end = Timestamp::from_secs(root.expires);
+        let next = "the fleet's admins make the next one ('groundswell-coordinator root renew' with the root key, on \
+                    the coordinator's machine); it comes by itself with the next connection";
+        match ends_soon(&format!("root {}", root.version), end, now) {
+            None => self.ok(format!("it trusts root {}", root.version)),
+            Some(said) if end <= now => self.bad(
+                format!("{said}: nothing switches, what runs goes on"),
+                &format!("if this host's clock is right, {next}"),
+            ),
+            Some(said) => self.warn(said, next),
         }
     }
 
@@ -332,7 +351,11 @@ impl Diagnosis {
     fn directive(&mut self, layout: &Layout) {
         match accepted::load(layout) {
             Ok(Some(accepted)) => {
-                self.ok(format!("directive {} was accepted last", accepted.floor().generation));
+                let last = accepted.floor().generation;
+                match accepted::refusal(layout) {
+                    None => self.ok(format!("directive {last} was accepted last")),
+                    Some(refusal) => self.refused(last, &refusal),
+                }
             }
             Ok(None) => self.warn(
                 "no directive was ever accepted".to_owned(),
@@ -341,6 +364,25 @@ impl Diagnosis {
             Err(error) => self.bad(
                 chain(&error),
                 "look at the disk; restore a damaged file from a backup, or enrol the host anew",
+            ),
+        }
+    }
+
+    /// The newest directive is refused.
+    fn refused(&mut self, last: u64, refusal: &RefusalNote) {
+        let RefusalNote { generation, code } = refusal;
+        match code.as_str() {
+            "old_generation" | "equivocation" => self.bad(
+                format!(
+                    "directive {generation} is refused ({code}), since {last} was accepted: was the coordinator's \
+                     ledger put back from a backup?"
+                ),
+                "at a desk 'swell status' says so too; an admin ends it with 'swell audit lift --why TEXT'. What \
+                 runs goes on meanwhile",
+            ),
+            code => self.bad(
+                format!("directive {generation} is refused: {code}"),
+                "docs/trust.md T3 says what that means; what runs goes on meanwhile",
             ),
         }
     }
@@ -503,6 +545,7 @@ mod tests {
 
     use super::*;
     use crate::contact::Notes;
+    use crate::fixture;
 
     fn only(looked: impl FnOnce(&mut Diagnosis)) -> Finding {
         let mut diagnosis = Diagnosis::default();
@@ -541,6 +584,47 @@ mod tests {
         let found = look();
         assert!(found.what.contains("went back by 400 days or more"), "{found:?}");
         assert_eq!(found.next.as_deref(), Some(CLOCK));
+    }
+
+    #[test]
+    fn a_root_and_a_certificate_that_end_are_said_beforehand_with_what_to_do() {
+        let root = fixture::trustee(&fixture::root(3, |root| root.expires = 1_000 * 86_400)).root;
+        let day = |day: u64| Timestamp::from_secs(day * 86_400);
+        for (now, level, what) in [
+            (939, Level::Ok, "it trusts root 3"),
+            (940, Level::Warn, "root 3 ends in 60 days"),
+            (999, Level::Warn, "ends in 1 day"),
+            (1_000, Level::Bad, "nothing switches, what runs goes on"),
+        ] {
+            let found = only(|diagnosis| diagnosis.root(&root, day(now)));
+            assert_eq!(found.level, level, "{now}: {found:?}");
+            assert!(found.what.contains(what), "{found:?}");
+            let next = found.next.unwrap_or_default();
+            assert_eq!(next.contains("'groundswell-coordinator root renew'"), level != Level::Ok);
+        }
+        let validity = Validity { from: day(0), until: day(30) };
+        for (now, late) in [(0, false), (20, false), (25, false), (26, true), (29, true)] {
+            assert_eq!(renewal_is_late(&validity, day(now)), late, "{now}");
+        }
+    }
+
+    #[test]
+    fn a_refused_directive_says_what_a_backup_has_to_do_with_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let layout = Layout::new(dir.path());
+        assert_eq!(accepted::refusal(&layout), None);
+        for (code, want) in [("equivocation", "swell audit lift"), ("wrong_host", "docs/trust.md")]
+        {
+            let refusal = RefusalNote { generation: 7, code: code.to_owned() };
+            accepted::note_refusal(&layout, Some(&refusal));
+            let noted = accepted::refusal(&layout).unwrap();
+            let found = only(|diagnosis| diagnosis.refused(9, &noted));
+            assert_eq!(found.level, Level::Bad);
+            assert!(found.what.contains("directive 7 is refused"), "{found:?}");
+            assert!(found.next.as_ref().is_some_and(|next| next.contains(want)), "{found:?}");
+        }
+        accepted::note_refusal(&layout, None);
+        assert_eq!(accepted::refusal(&layout), None);
     }
 
     #[test]

@@ -15,7 +15,9 @@ use std::time::Duration;
 use groundswell_common::condition::{Held, ServiceCondition};
 use groundswell_common::limits::SERVICES_PER_HOST_MAX;
 use groundswell_common::report::{FailedStep, Failure, RefusalNote, Report};
-use groundswell_common::trust::{DirectiveFloor, Envelope, PermitAsk, Refusal, check_directive};
+use groundswell_common::trust::{
+    DirectiveFloor, Envelope, PermitAsk, Refusal, check_directive, check_told,
+};
 use groundswell_common::wire::{DirectiveMessage, ReleaseProof, Welcome};
 use groundswell_common::{Digest, ReleaseId, ServiceName};
 use tokio::sync::{mpsc, watch};
@@ -32,6 +34,7 @@ use crate::link::{Heard, Said, Say};
 use crate::live::Live;
 use crate::own;
 use crate::text::failure;
+use crate::told::Places;
 use crate::trustee::{Trustee, walk};
 use crate::work::{Job, Outside};
 use crate::{prune, switch};
@@ -72,6 +75,8 @@ pub(crate) struct Ends {
     pub(crate) said: watch::Sender<Option<Said>>,
     /// The newest root, for those who connect.
     pub(crate) root: watch::Sender<Envelope>,
+    /// Where they connect to, and under which name.
+    pub(crate) places: watch::Sender<Places>,
     pub(crate) back: (mpsc::Sender<Back>, mpsc::Receiver<Back>),
 }
 
@@ -339,6 +344,7 @@ impl Driver {
             Heard::Directive(message) => self.on_directive(*message),
             Heard::Ack(seq) => self.on_ack(seq),
             Heard::Permit(answer) => self.on_permit(&answer),
+            Heard::Told(envelope, used) => self.on_told(&envelope, &used),
             Heard::Lost => self.on_lost(),
         }
     }
@@ -425,9 +431,11 @@ impl Driver {
                 let generation = accepted::claimed_generation(&message.envelope);
                 let code = refusal.code().to_owned();
                 self.refusal = Some(RefusalNote { generation, code });
+                accepted::note_refusal(&self.outside.layout, self.refusal.as_ref());
                 return Ok(());
             }
         };
+        accepted::note_refusal(&self.outside.layout, None);
         tracing::debug!(generation = directive.generation, "a directive is accepted");
         let accepted = Accepted::new(&directive, message);
         // The same one comes with each connection; the disk is spared then.
@@ -438,6 +446,27 @@ impl Driver {
         self.accepted = Some(accepted);
         self.refusal = None;
         self.pursue_accepted()
+    }
+
+    /// Keeps what the coordinator says of this host and of the way there.
+    fn on_told(&mut self, envelope: &Envelope, used: &str) -> Result<(), DriverError> {
+        let have = self.ends.places.borrow().clone();
+        let trustee = &self.trustee;
+        let told = match check_told(envelope, &trustee.root, &trustee.pin, have.number) {
+            Ok(told) => told,
+            Err(refusal) => {
+                tracing::error!(error = %chain(&refusal), "what the coordinator tells is refused");
+                return Ok(());
+            }
+        };
+        let places = have.told(&told, used);
+        if places != have {
+            places.save(&self.outside.layout)?;
+            let (name, agents) = (&places.name, places.agents.join(", "));
+            tracing::info!(%name, agents, "the coordinator says who this host is and where to go");
+            self.ends.places.send_replace(places);
+        }
+        Ok(())
     }
 
     fn refuse(&mut self, generation: u64, refusal: &Refusal) {

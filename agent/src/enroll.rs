@@ -205,6 +205,7 @@ fn finish(layout: &Layout, begun: Begun) -> Result<Identity, EnrollError> {
     let certificate = begun.certificate_pem.as_bytes();
     durable::write(&layout.host_certificate(), certificate, Access::Owner)?;
     save_root(layout, &begun.root)?;
+    durable::forget(&layout.told())?;
     // The identity comes last: with it the host counts as enrolled.
     let json = serde_json::to_vec_pretty(&begun.identity).unwrap_or_default();
     durable::write(&layout.identity(), &json, Access::Owner)?;
@@ -265,9 +266,15 @@ fn new_key(layout: &Layout) -> Result<(SecretKey, Zeroizing<String>), EnrollErro
     Ok((key, pem))
 }
 
-/// Asks for a new certificate with the present one.
-pub(crate) async fn renew(api: &str, tls: Tls) -> Result<String, EnrollError> {
-    let answer: RenewAnswer =
-        post(api, "/v1/certificate/renew", Vec::new(), tls).await.map_err(EnrollError::Https)?;
-    Ok(answer.certificate_pem)
+/// Asks for a new certificate with the present one, at the first of these addresses that answers.
+pub(crate) async fn renew(api: &[String], tls: Tls) -> Result<String, EnrollError> {
+    let mut ended = HttpsError::Silent("no address".to_owned());
+    for address in api {
+        match post(address, "/v1/certificate/renew", Vec::new(), tls.clone()).await {
+            Ok::<RenewAnswer, _>(answer) => return Ok(answer.certificate_pem),
+            Err(error @ HttpsError::Net(_)) => ended = error,
+            Err(error) => return Err(EnrollError::Https(error)),
+        }
+    }
+    Err(EnrollError::Https(ended))
 }

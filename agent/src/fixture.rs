@@ -13,7 +13,9 @@ use groundswell_common::manifest::{
     contents, tree_digest,
 };
 use groundswell_common::selector::Selector;
-use groundswell_common::trust::{Envelope, HostPin, RawRoot, Role, RoleEntry, Root, SecretKey};
+use groundswell_common::trust::{
+    Envelope, HostPin, RawRoot, RawTold, Role, RoleEntry, Root, SecretKey, Told,
+};
 use groundswell_common::wire::{Backoff, DirectiveMessage, PermitRequest, ReleaseProof, Welcome};
 use groundswell_common::{Digest, HostId, ReleaseId, ServiceName};
 use zeroize::Zeroizing;
@@ -24,6 +26,7 @@ use crate::durable::Fault;
 use crate::fetch::FetchError;
 use crate::identity::{Identity, Loaded};
 use crate::ports::{Depot, Work};
+use crate::told::Places;
 use crate::trustee::{Trustee, stored_root};
 
 /// Base64, as an envelope's payload is written.
@@ -205,6 +208,19 @@ pub(crate) fn directive_with(
     DirectiveMessage { envelope: envelope.signed_by(&key(DIRECTOR)), proofs }
 }
 
+/// What the coordinator tells this host.
+pub(crate) fn told(number: u64, name: &str, agents: &[&str]) -> Envelope {
+    let texts = |texts: &[&str]| texts.iter().map(|text| (*text).to_owned()).collect();
+    let raw = RawTold {
+        host: HostId::of_key(key(7).public().as_bytes()),
+        name: name.parse().unwrap(),
+        number,
+        agents: texts(agents),
+        api: texts(&["api:1"]),
+    };
+    Envelope::new::<Told>(serde_json::to_vec(&raw).unwrap()).signed_by(&key(DIRECTOR))
+}
+
 /// The permit that answers a question of the fixture's host.
 pub(crate) fn permit(request: &PermitRequest, valid_ms: u64) -> Envelope {
     let raw = RawPermit {
@@ -283,7 +299,13 @@ pub(crate) fn loaded() -> Loaded {
         api: "127.0.0.1:1".to_owned(),
         blobs: "no address".to_owned(),
     };
-    Loaded { identity, trustee, root }
+    let places = Places {
+        name: identity.name.clone(),
+        agents: vec![identity.agents.clone()],
+        api: vec![identity.api.clone()],
+        number: 0,
+    };
+    Loaded { identity, trustee, root, places }
 }
 
 /// What the coordinator says first.

@@ -6,14 +6,16 @@ use std::sync::Arc;
 
 use groundswell_common::limits::DOCUMENT_MAX_BYTES;
 use groundswell_common::trust::{Envelope, EnvelopeError, HostPin, Root, TrustError, Verified};
+use groundswell_common::wire::LEVEL_FIRST;
 use groundswell_common::{Environment, Fleet, HostId, HostName, Labels};
-use groundswell_net::tls::{TlsError, chain, client_config, offering_conditions};
+use groundswell_net::tls::{TlsError, chain, client_config, knowing};
+use groundswell_net::{Validity, validity};
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
-use crate::certificate::{Validity, validity};
 use crate::durable::{self, Access, Fault};
 use crate::layout::Layout;
+use crate::told::Places;
 use crate::trustee::{Trustee, stored_root};
 
 const FILE_MAX_BYTES: usize = 64 * 1024;
@@ -73,6 +75,8 @@ pub(crate) struct Loaded {
     pub(crate) trustee: Trustee,
     /// The root as it was signed.
     pub(crate) root: Envelope,
+    /// Where the coordinator is, and under which name.
+    pub(crate) places: Places,
 }
 
 /// Reads what enrolment left.
@@ -81,12 +85,14 @@ pub(crate) struct Loaded {
 /// [`IdentityError`].
 pub(crate) fn load(layout: &Layout) -> Result<Loaded, IdentityError> {
     let json = read(layout.identity(), FILE_MAX_BYTES)?;
-    let identity: Identity = serde_json::from_slice(&json).map_err(IdentityError::Damaged)?;
+    let mut identity: Identity = serde_json::from_slice(&json).map_err(IdentityError::Damaged)?;
+    let places = Places::load(layout, &identity);
+    identity.name.clone_from(&places.name);
     let root = read(layout.root(), ROOT_MAX_BYTES)?;
     let root = Envelope::from_json(&root, DOCUMENT_MAX_BYTES).map_err(IdentityError::Envelope)?;
     let trusted = stored_root(&root).map_err(IdentityError::Root)?;
     let pin = HostPin { host: identity.host, environment: identity.environment.clone() };
-    Ok(Loaded { identity, trustee: Trustee { pin, root: trusted }, root })
+    Ok(Loaded { identity, trustee: Trustee { pin, root: trusted }, root, places })
 }
 
 /// The host that is enrolled here, where that can be read.
@@ -118,11 +124,11 @@ impl Credentials {
         Ok(Self { certificate_pem, key_pem })
     }
 
-    /// The TLS configuration of this host under its present root.
-    pub(crate) fn tls(&self, root: &Root) -> Result<Tls, IdentityError> {
+    /// The TLS configuration of this host under its present root, which asks for what is known up to `level`.
+    pub(crate) fn tls(&self, root: &Root, level: u8) -> Result<Tls, IdentityError> {
         let own = (self.certificate_pem.as_str(), self.key_pem.as_str());
         let config = client_config(root.tls_ca(), Some(own)).map_err(IdentityError::Tls)?;
-        Ok(offering_conditions(&config))
+        Ok(knowing(&config, level))
     }
 
     /// From when to when the certificate counts.
@@ -139,7 +145,7 @@ impl Credentials {
         certificate_pem: String,
     ) -> Result<(), IdentityError> {
         let before = std::mem::replace(&mut self.certificate_pem, certificate_pem);
-        if let Err(error) = self.tls(root) {
+        if let Err(error) = self.tls(root, LEVEL_FIRST) {
             self.certificate_pem = before;
             return Err(error);
         }

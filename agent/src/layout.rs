@@ -84,6 +84,16 @@ impl Layout {
         self.state.join("identity.json")
     }
 
+    /// The refusal of the newest directive, for `doctor`.
+    pub(crate) fn refused(&self) -> PathBuf {
+        self.state.join("refused.json")
+    }
+
+    /// What the coordinator has told this host since it was enrolled.
+    pub(crate) fn told(&self) -> PathBuf {
+        self.state.join("told.json")
+    }
+
     pub(crate) fn root(&self) -> PathBuf {
         self.state.join("root.json")
     }

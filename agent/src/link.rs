@@ -8,12 +8,13 @@ use groundswell_common::codec::WIRE_VERSION;
 use groundswell_common::condition::Condition;
 use groundswell_common::limits::{HEARTBEAT_SECS, HEARTBEATS_MISSED_MAX};
 use groundswell_common::report::Report;
+use groundswell_common::trust::Envelope;
 use groundswell_common::wire::{
-    Backoff, DirectiveMessage, Hello, PermitAnswer, PermitRequest, ToAgent, ToCoordinator, Welcome,
+    Backoff, DirectiveMessage, Hello, LEVEL_CONDITIONS, PermitAnswer, PermitRequest, ToAgent,
+    ToCoordinator, Welcome,
 };
 use groundswell_net::{
-    FrameReader, FrameWriter, Framed, NetError, Retry, TlsClient, connect,
-    tls::agreed_on_conditions,
+    FrameReader, FrameWriter, Framed, NetError, Retry, TlsClient, connect, tls::agreed_level,
 };
 use tokio::io::{ReadHalf, WriteHalf};
 use tokio::sync::{mpsc, watch};
@@ -63,6 +64,9 @@ pub(crate) enum Heard {
     Ack(u64),
     /// An answer to a question for a permit, unchecked.
     Permit(Box<PermitAnswer>),
+    /// What the host is told of itself and of the way to the coordinator, unchecked; and the address of the
+    /// session.
+    Told(Box<Envelope>, String),
     /// The session is over.
     Lost,
 }
@@ -70,7 +74,8 @@ pub(crate) enum Heard {
 /// How to connect. A change ends the connection and opens another.
 #[derive(Clone)]
 pub(crate) struct Access {
-    pub(crate) address: String,
+    /// `HOST:PORT`, tried in this order.
+    pub(crate) addresses: Vec<String>,
     pub(crate) tls: Tls,
     pub(crate) hello: Hello,
 }
@@ -113,7 +118,7 @@ pub(crate) async fn run(mut ends: Ends) {
         let shown = match &ended {
             Ok(Ended::Closed) => "the coordinator closed it".to_owned(),
             Ok(Ended::SentAway { why }) => format!("the coordinator sends us away: {why}"),
-            Err(error) => trouble(error),
+            Err(Trouble(why)) => why.clone(),
         };
         ends.notes.lost(&shown);
         // The same trouble is said once, not at every try.
@@ -144,6 +149,27 @@ pub(crate) fn trouble(error: &NetError) -> String {
     error.untimely().map_or(chain.clone(), |untimely| format!("{untimely} ({chain})"))
 }
 
+/// What a session failed of, for people.
+struct Trouble(String);
+
+impl From<NetError> for Trouble {
+    fn from(error: NetError) -> Self {
+        Self(trouble(&error))
+    }
+}
+
+/// Connects to the first address that can be reached.
+async fn reach(access: &Access) -> Result<(TlsClient, String), Trouble> {
+    let mut ends = Vec::new();
+    for address in &access.addresses {
+        match connect(address, access.tls.clone(), CONNECT).await {
+            Ok(stream) => return Ok((stream, address.clone())),
+            Err(error) => ends.push(trouble(&error)),
+        }
+    }
+    Err(Trouble(ends.join("; ")))
+}
+
 type Reader = FrameReader<ReadHalf<TlsClient>>;
 type Writer = FrameWriter<WriteHalf<TlsClient>>;
 
@@ -152,10 +178,10 @@ async fn session(
     access: Access,
     retry: &mut Retry,
     least: &mut Duration,
-) -> Result<Ended, NetError> {
-    let stream = connect(&access.address, access.tls, CONNECT).await?;
-    let conditions = agreed_on_conditions(&stream);
-    let (mut reader, mut writer) = Framed::new(stream, access.address).split();
+) -> Result<Ended, Trouble> {
+    let (stream, address) = reach(&access).await?;
+    let conditions = agreed_level(&stream) >= LEVEL_CONDITIONS;
+    let (mut reader, mut writer) = Framed::new(stream, address.clone()).split();
     writer.send(&ToCoordinator::Hello(access.hello), SEND).await?;
     let beat = match reader.recv::<ToAgent>(CONNECT).await? {
         Some(ToAgent::Welcome(welcome)) => {
@@ -172,15 +198,19 @@ async fn session(
             return Ok(Ended::SentAway { why: farewell.why });
         }
         Some(
-            ToAgent::Directive(_) | ToAgent::ReportAck { .. } | ToAgent::Permit(_) | ToAgent::Beat,
+            ToAgent::Directive(_)
+            | ToAgent::ReportAck { .. }
+            | ToAgent::Permit(_)
+            | ToAgent::Beat
+            | ToAgent::Told(_),
         )
         | None => return Ok(Ended::Closed),
     };
     tracing::info!("connected to the coordinator");
     ends.notes.connected();
     ends.said.mark_changed();
-    let mut sent = Sent { conditions, last: None };
-    talk(ends, (&mut reader, &mut writer), (beat, &mut sent), least).await
+    let mut sent = Sent { address, conditions, last: None };
+    Ok(talk(ends, (&mut reader, &mut writer), (beat, &mut sent), least).await?)
 }
 
 async fn talk(
@@ -198,7 +228,7 @@ async fn talk(
                 heard_at = Instant::now();
                 let heard = heard.map_err(|error| error.waited(beat * misses))?;
                 let Some(message) = heard else { return Ok(Ended::Closed) };
-                match pass_on(ends, message, least).await {
+                match pass_on(ends, (message, &sent.address), least).await {
                     None => continue,
                     Some(ended) => return Ok(ended),
                 }
@@ -231,6 +261,8 @@ async fn talk(
 
 /// What was said in this session.
 struct Sent {
+    /// Where the coordinator was reached.
+    address: String,
     /// Whether the coordinator takes conditions.
     conditions: bool,
     last: Option<Said>,
@@ -254,12 +286,17 @@ impl Sent {
 }
 
 /// Hands a message to the driver; how the session ended, where it has.
-async fn pass_on(ends: &mut Ends, message: ToAgent, least: &mut Duration) -> Option<Ended> {
+async fn pass_on(
+    ends: &mut Ends,
+    (message, address): (ToAgent, &str),
+    least: &mut Duration,
+) -> Option<Ended> {
     let heard = match message {
         ToAgent::Welcome(welcome) => Heard::Welcome(Box::new(welcome)),
         ToAgent::Directive(directive) => Heard::Directive(Box::new(directive)),
         ToAgent::ReportAck { seq } => Heard::Ack(seq),
         ToAgent::Permit(answer) => Heard::Permit(Box::new(answer)),
+        ToAgent::Told(told) => Heard::Told(Box::new(told), address.to_owned()),
         ToAgent::Beat => return None,
         ToAgent::Farewell(farewell) => {
             *least = Duration::from_millis(farewell.retry_after_ms.min(3_600_000));

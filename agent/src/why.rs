@@ -171,6 +171,8 @@ fn wished(machine: &Service, wish: &Wish) -> String {
             "the directive orders it to go back".to_owned()
         }
         Desired::Revert { .. } => "it has gone back as the directive orders".to_owned(),
+        Desired::Remove {} if runs.is_some() => "the directive takes it off this host".to_owned(),
+        Desired::Remove {} => "it is off this host, as the directive orders".to_owned(),
     }
 }
 

@@ -603,6 +603,12 @@ impl Job {
         let (layout, units) = (&self.outside.layout, &self.outside.units);
         let Some(to) = to else {
             let spec = self.live_spec(&from.id).ok();
+            // What may not be stopped must not lose its tree while it runs.
+            let kept = spec.as_ref().filter(|_| !has_failed);
+            let kept = kept.and_then(|spec| units.refused_unit(&self.service, &spec.units));
+            if let Some(unit) = kept {
+                return Err(before(UpError::Units(UnitError::NotAllowed(unit)).into()));
+            }
             if let Some(spec) = &spec {
                 let stopped = self.back_until(probe, spec, units.stop(spec)).await;
                 stopped.map_err(|error| before(error.into()))?;

@@ -141,6 +141,24 @@ pub(crate) enum ServiceVerb {
         /// The service
         service: ServiceName,
     },
+    /// Take a service off its hosts, wave by wave: it stops, and nothing of it stays on their disks
+    Remove(RemoveArgs),
+}
+
+/// `swell service remove`.
+#[derive(Debug, Args)]
+pub(crate) struct RemoveArgs {
+    /// The service
+    pub(crate) service: ServiceName,
+    /// Only off hosts that run it though the policy's targets do not match them any more
+    #[arg(long)]
+    pub(crate) left_over: bool,
+    /// Whether to wait for the end
+    #[command(flatten)]
+    pub(crate) wait: WaitArgs,
+    /// Why and whether to ask
+    #[command(flatten)]
+    pub(crate) decision: Decision,
 }
 
 /// `swell service new`.
@@ -471,6 +489,13 @@ pub(crate) enum HostVerb {
         /// key=value,key=value
         labels: Labels,
     },
+    /// Call a host otherwise; what it runs, its key and its history stay
+    Rename {
+        /// The host
+        host: HostName,
+        /// Its new name
+        name: HostName,
+    },
     /// Forget a host; its certificate is refused from then on
     Remove {
         /// The host
@@ -586,6 +611,15 @@ pub(crate) enum AuditVerb {
     },
     /// Fetch every entry and compute the chain again on this machine
     Verify,
+    /// Once the ledger was put back from a backup: number what hosts are told above what they accepted before
+    Lift {
+        /// Why; kept in the ledger
+        #[arg(long)]
+        why: String,
+        /// Do not ask
+        #[arg(long, short)]
+        yes: bool,
+    },
 }
 
 /// `swell demo`.

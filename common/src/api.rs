@@ -4,8 +4,10 @@
 //! Requests refuse unknown fields; answers may grow fields, so clients ignore what they do not know.
 
 mod hosts;
+mod lives;
 
 pub use hosts::{HostPage, HostService, HostSummary, HostsAnswer, LabelsRequest, WhyAnswer};
+pub use lives::{LiftAnswer, PutBack, RemovalPreview, RemovalRequest, RemovalRuns, RenameRequest};
 use serde::{Deserialize, Serialize};
 
 use crate::digest::Digest;
@@ -173,6 +175,12 @@ pub struct StatusAnswer {
     pub root_version: u64,
     /// Seconds UTC after which hosts switch no more.
     pub root_expires: u64,
+    /// What ends within 60 days or has ended, and what cures it: a sentence each.
+    #[serde(default)]
+    pub ends: Vec<String>,
+    /// What shows that the ledger was put back from a backup.
+    #[serde(default)]
+    pub put_back: Option<PutBack>,
     /// One entry a service.
     pub services: Vec<ServiceSummary>,
     /// Rollouts that are not over.
@@ -706,6 +714,9 @@ pub struct RevertOther {
     pub host: HostName,
     /// What it runs; `None` for nothing, or for a release that is not known.
     pub runs: Option<Version>,
+    /// Why it is left so, where that is not what it runs.
+    #[serde(default)]
+    pub why: Option<String>,
 }
 
 /// `POST /v1/services/{s}/revert`.

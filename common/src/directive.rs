@@ -70,6 +70,9 @@ pub enum Action {
         #[serde(deserialize_with = "written")]
         to: Option<ReleaseId>,
     },
+    /// Stop it and take it off, whatever release runs: nothing of it is live then, and no release of it stays on
+    /// the disk. Needs no permit. For agents of [`crate::wire::LEVEL_REMOVES`] and above.
+    Remove {},
 }
 
 /// Why JSON is no valid directive or permit.

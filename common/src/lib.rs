@@ -10,6 +10,7 @@ pub mod codec;
 pub mod condition;
 pub mod digest;
 pub mod directive;
+pub mod ends;
 pub mod limits;
 pub mod manifest;
 pub mod name;

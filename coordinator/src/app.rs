@@ -6,25 +6,26 @@ use std::sync::atomic::AtomicU64;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use anyhow::Context as _;
-use groundswell_common::trust::{Document as _, Envelope, Root, Verified, first_root, next_root};
+use groundswell_common::trust::{ADDRESSES_MAX, Envelope, Root, Verified};
 use groundswell_common::{Clock, Timestamp};
 use groundswell_net::Notify;
-use groundswell_net::tls::{ClientAuth, server_config, taking_conditions};
+use groundswell_net::tls::{ClientAuth, knowing_all, server_config};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 
 use crate::api::{Addresses, Api, Parts, router};
 use crate::blobs;
-use crate::ca::Authority;
+use crate::ca::{Authority, SERVER_DAYS};
 use crate::config::Settings;
 use crate::depot::Depot;
-use crate::driver::{AboutProcess, Driver, DriverParts, Handle};
+use crate::driver::{AboutProcess, Desk, Driver, DriverParts, Handle};
 use crate::files;
 use crate::init::{Layout, advertised};
 use crate::ledger::{Ledger, Reader};
 use crate::listen::{self, Door};
 use crate::recover::{Recovered, recover};
+use crate::renew;
 use crate::sessions::Shared;
 use crate::signer::Signer;
 use crate::store::Writer;
@@ -32,6 +33,7 @@ use crate::webhooks::{self, Caller};
 
 /// Descriptors that files, the store and the listeners need beside connections.
 const DESCRIPTORS_KEPT: usize = 256;
+const DAY_SECS: u64 = 86_400;
 
 /// The system's clock.
 #[derive(Clone, Copy, Debug)]
@@ -100,7 +102,13 @@ pub async fn serve(
         started: clock.now(),
         root_version: keys.root.version,
         root_expires: keys.root.expires,
+        server_ends: clock.now().plus_secs(SERVER_DAYS.unsigned_abs() * DAY_SECS),
+        state: state.to_owned(),
     };
+    let [agents_told, api_told] = told(settings, &listening);
+    let tell = move |desk: &mut Desk| desk.tell_addresses(agents_told, api_told);
+    handle.change(tell).await?.context("failed to keep the addresses")?;
+    tokio::spawn(say_what_ends(handle.clone(), about.clone()));
     let addresses = Addresses {
         agents: listening.agents.clone(),
         api: listening.api.clone(),
@@ -169,28 +177,8 @@ fn load_keys(layout: &Layout, settings: &Settings) -> anyhow::Result<Keys> {
         .context("failed to load the authority's key")?;
     let authority =
         Authority::load(&settings.fleet, &pem).context("failed to load the authority")?;
-    let (roots, root) = load_roots(layout)?;
+    let (roots, root) = renew::roots(layout).context("failed to trust the roots")?;
     Ok(Keys { authority, signer, roots, root })
-}
-
-/// Every root from version 1 on, each checked against the one before.
-fn load_roots(layout: &Layout) -> anyhow::Result<(Vec<Envelope>, Verified<Root>)> {
-    let load = |version: u64| -> anyhow::Result<Envelope> {
-        let path = layout.roots().join(format!("{version}.json"));
-        let text = files::read(&path).context("failed to read a root document")?;
-        Envelope::from_json(text.as_bytes(), Root::MAX_BYTES)
-            .with_context(|| format!("failed to read {}", path.display()))
-    };
-    let first = load(1)?;
-    let mut root = first_root(&first, &first.digest()).context("failed to trust root 1")?;
-    let mut roots = vec![first];
-    while layout.roots().join(format!("{}.json", root.version + 1)).exists() {
-        let next = load(root.version + 1)?;
-        root = next_root(&root, &next)
-            .with_context(|| format!("failed to trust root {}", root.version + 1))?;
-        roots.push(next);
-    }
-    Ok((roots, root))
 }
 
 async fn bind(settings: &Settings) -> anyhow::Result<Listeners> {
@@ -204,6 +192,28 @@ async fn bind(settings: &Settings) -> anyhow::Result<Listeners> {
         api: open("the API", &settings.api).await?,
         blobs: open("blobs", &settings.blobs).await?,
     })
+}
+
+/// What hosts are told: every name with the ports that are open, then where the coordinator moves to.
+fn told(settings: &Settings, listening: &Listening) -> [Vec<String>; 2] {
+    [(&listening.agents, &settings.next_agents), (&listening.api, &settings.next_api)].map(
+        |(open, next)| {
+            let names = settings.hosts.iter().map(|host| advertised(host, open));
+            names.take(ADDRESSES_MAX - 1).chain(next.clone()).collect()
+        },
+    )
+}
+
+/// Says in the log what ends soon: at the start, then once a day.
+async fn say_what_ends(handle: Handle, about: AboutProcess) {
+    loop {
+        let about = about.clone();
+        let Ok(ends) = handle.query(move |desk| desk.ends(&about)).await else { return };
+        for what in ends {
+            tracing::warn!("{what}");
+        }
+        tokio::time::sleep(Duration::from_secs(DAY_SECS)).await;
+    }
 }
 
 impl Listeners {
@@ -253,7 +263,7 @@ fn tls(
     let config = |clients| {
         server_config(keys.root.tls_ca(), &chain, &key, clients).context("failed to set up TLS")
     };
-    Ok([taking_conditions(&*config(ClientAuth::Required)?), config(ClientAuth::Optional)?])
+    Ok([knowing_all(&*config(ClientAuth::Required)?), config(ClientAuth::Optional)?])
 }
 
 fn shared(

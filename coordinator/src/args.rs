@@ -28,6 +28,12 @@ pub(crate) enum Verb {
     /// Look at the settings.
     #[command(subcommand)]
     Config(ConfigVerb),
+    /// Make the next root, before or after the present one ends.
+    #[command(subcommand)]
+    Root(RootVerb),
+    /// Give a person a profile from this machine, where no admin has one that counts.
+    #[command(subcommand)]
+    Operator(OperatorVerb),
     /// Look at the ledger while the coordinator is stopped or running.
     #[command(subcommand)]
     Ledger(LedgerVerb),
@@ -66,6 +72,37 @@ pub(crate) enum ConfigVerb {
         /// The state directory.
         #[arg(long, value_name = "DIR")]
         state: PathBuf,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum RootVerb {
+    /// Sign a root like the present one with another end; the coordinator takes it at its next start.
+    Renew {
+        /// The state directory.
+        #[arg(long, value_name = "DIR")]
+        state: PathBuf,
+        /// The root key, `root.pem`, from where it is kept.
+        #[arg(long, value_name = "FILE")]
+        key: PathBuf,
+        /// Days from now on for which it counts.
+        #[arg(long, default_value_t = 365, value_parser = clap::value_parser!(u64).range(1..=3650))]
+        days: u64,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum OperatorVerb {
+    /// Make a person an admin with a new key and profile, in place of the ones before; the coordinator is stopped.
+    Reset {
+        /// Who.
+        name: OperatorName,
+        /// The state directory.
+        #[arg(long, value_name = "DIR")]
+        state: PathBuf,
+        /// Where to write the profile.
+        #[arg(long, value_name = "FILE")]
+        output: PathBuf,
     },
 }
 

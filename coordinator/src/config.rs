@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 
 use groundswell_common::Fleet;
 use groundswell_common::limits::HEARTBEAT_SECS;
+use groundswell_common::trust::is_address;
 use groundswell_common::wire::Backoff;
 use serde::{Deserialize, Serialize};
 
@@ -39,6 +40,10 @@ pub struct Fragment {
     pub blobs: Option<String>,
     /// `http://HOST:PORT` told to agents in place of the own blob listener, e.g. of a cache.
     pub blobs_url: Option<String>,
+    /// `HOST:PORT` at which agents will reach the coordinator once it has moved: told to hosts beforehand.
+    pub next_agents: Option<String>,
+    /// `HOST:PORT` of the API then.
+    pub next_api: Option<String>,
     /// Seconds between an idle agent's beats.
     pub heartbeat_secs: Option<u64>,
     /// Longest wait of an agent before its first try to come back, in milliseconds.
@@ -74,6 +79,10 @@ pub struct Settings {
     pub blobs: String,
     /// See [`Fragment::blobs_url`].
     pub blobs_url: Option<String>,
+    /// See [`Fragment::next_agents`].
+    pub next_agents: Option<String>,
+    /// See [`Fragment::next_api`].
+    pub next_api: Option<String>,
     /// See [`Fragment::heartbeat_secs`]; 1 to 600.
     pub heartbeat_secs: u64,
     /// See [`Fragment::backoff_base_ms`]; 1 to the cap.
@@ -212,6 +221,8 @@ impl Fragment {
         over(&mut self.api, later.api);
         over(&mut self.blobs, later.blobs);
         over(&mut self.blobs_url, later.blobs_url);
+        over(&mut self.next_agents, later.next_agents);
+        over(&mut self.next_api, later.next_api);
         over(&mut self.heartbeat_secs, later.heartbeat_secs);
         over(&mut self.backoff_base_ms, later.backoff_base_ms);
         over(&mut self.backoff_cap_ms, later.backoff_cap_ms);
@@ -236,6 +247,8 @@ impl Fragment {
             api: self.api.unwrap_or_else(|| address(API_PORT)),
             blobs: self.blobs.unwrap_or_else(|| address(BLOBS_PORT)),
             blobs_url: self.blobs_url,
+            next_agents: self.next_agents,
+            next_api: self.next_api,
             heartbeat_secs: self.heartbeat_secs.unwrap_or(HEARTBEAT_SECS),
             backoff_base_ms: self.backoff_base_ms.unwrap_or(500),
             backoff_cap_ms: self.backoff_cap_ms.unwrap_or(10_000),
@@ -252,6 +265,11 @@ impl Fragment {
         bound(!settings.hosts.is_empty(), "hosts", "at least one name or address")?;
         let names = "names or addresses without a port, such as deploy.example or fd00::1";
         bound(settings.hosts.iter().all(|host| is_host(host)), "hosts", names)?;
+        let next = [("next_agents", &settings.next_agents), ("next_api", &settings.next_api)];
+        for (key, address) in next {
+            let fits = address.as_ref().is_none_or(|address| is_address(address));
+            bound(fits, key, "HOST:PORT, such as deploy.example:7443")?;
+        }
         bound((1..=600).contains(&settings.heartbeat_secs), "heartbeat_secs", "1 to 600")?;
         let cap = settings.backoff_cap_ms;
         bound((100..=600_000).contains(&cap), "backoff_cap_ms", "100 to 600000")?;

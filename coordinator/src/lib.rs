@@ -13,6 +13,7 @@ pub mod init;
 pub mod ledger;
 pub mod listen;
 pub mod recover;
+pub mod renew;
 pub mod sessions;
 pub mod signer;
 pub mod store;

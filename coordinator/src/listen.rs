@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use axum::{Extension, Router};
 use groundswell_common::chain;
+use groundswell_common::wire::level_of;
 use groundswell_net::Peer;
 use groundswell_net::tls::ServerConfig;
 use hyper::server::conn::http1;
@@ -111,7 +112,9 @@ pub async fn agents(mut door: Door, config: Arc<ServerConfig>, shared: Arc<Share
             let Some((stream, peer)) = Box::pin(admit(&hands, stream, &address)).await else {
                 return;
             };
-            if let Err(error) = sessions::run(&shared, stream, (peer, address.clone())).await {
+            let level = level_of(stream.get_ref().1.alpn_protocol());
+            let who = (peer, address.clone(), level);
+            if let Err(error) = sessions::run(&shared, stream, who).await {
                 tracing::info!(%address, error = chain(&error), "an agent's session ended");
             }
         });

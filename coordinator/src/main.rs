@@ -14,12 +14,13 @@ use groundswell_coordinator::app::{Listening, SystemClock, serve};
 use groundswell_coordinator::config::{ConfigError, Settings};
 use groundswell_coordinator::init::{InitRequest, Layout, init, next_steps};
 use groundswell_coordinator::ledger::Log;
+use groundswell_coordinator::renew;
 use groundswell_net::Notify;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 use tracing_subscriber::EnvFilter;
 
-use crate::args::{Cli, ConfigVerb, InitArgs, LedgerVerb, Verb};
+use crate::args::{Cli, ConfigVerb, InitArgs, LedgerVerb, OperatorVerb, RootVerb, Verb};
 
 /// Exit code for a failure that may pass by itself.
 const EXIT_TEMPORARY: u8 = 75;
@@ -53,6 +54,26 @@ fn run(verb: Verb) -> anyhow::Result<()> {
         Verb::Config(ConfigVerb::Show { state }) => {
             let settings = Settings::load(&state)?;
             print!("{}", toml::to_string(&settings).context("failed to print the settings")?);
+            Ok(())
+        }
+        Verb::Root(RootVerb::Renew { state, key, days }) => {
+            let (version, end) = renew::root(&state, &key, (days, SystemClock.now()))
+                .context("failed to renew the root")?;
+            println!(
+                "root {version} counts until {end}\nnext: restart the coordinator; hosts take it with their next \
+                 connection"
+            );
+            Ok(())
+        }
+        Verb::Operator(OperatorVerb::Reset { name, state, output }) => {
+            let settings = Settings::load(&state)?;
+            renew::admin((&state, &settings), &name, (&output, SystemClock.now()))
+                .with_context(|| format!("failed to make {name} an admin"))?;
+            println!(
+                "{} is the profile of {name}, an admin: hand it over safely, it holds a key\n\
+                 next: start the coordinator",
+                output.display()
+            );
             Ok(())
         }
         Verb::Ledger(LedgerVerb::Verify { state }) => {

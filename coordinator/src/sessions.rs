@@ -8,7 +8,7 @@ use std::time::Duration;
 use groundswell_common::codec::WIRE_VERSION;
 use groundswell_common::limits::HEARTBEATS_MISSED_MAX;
 use groundswell_common::time::Clock;
-use groundswell_common::trust::Envelope;
+use groundswell_common::trust::{Envelope, RawTold};
 use groundswell_common::wire::{
     Backoff, DirectiveMessage, Farewell, Hello, PermitAnswer, ToAgent, ToCoordinator, Welcome,
 };
@@ -96,6 +96,8 @@ struct Session<'a> {
     number: u64,
     seen: Arc<AtomicU64>,
     wish: watch::Receiver<Option<Arc<Wish>>>,
+    /// What it was told last.
+    told: Option<RawTold>,
     answers: mpsc::Receiver<Answer>,
 }
 
@@ -106,7 +108,7 @@ struct Session<'a> {
 pub async fn run<S>(
     shared: &Shared,
     stream: S,
-    (peer, address): (Option<Peer>, String),
+    (peer, address, level): (Option<Peer>, String, u8),
 ) -> Result<(), SessionError>
 where
     S: AsyncRead + AsyncWrite + Unpin,
@@ -133,7 +135,7 @@ where
         return Err(SessionError::Version(version));
     }
     let welcome = welcome(shared, &hello);
-    let session = match arrive(shared, host, hello).await? {
+    let session = match arrive(shared, host, (hello, level)).await? {
         Ok(session) => session,
         Err(Admission::Twin) => {
             let why = "another machine with the key of this host is connected; enrol this one anew";
@@ -160,7 +162,7 @@ where
 async fn arrive<'a>(
     shared: &'a Shared,
     host: HostId,
-    hello: Hello,
+    (hello, level): (Hello, u8),
 ) -> Result<Result<Session<'a>, Admission>, SessionError> {
     let (wish_sender, wish) = watch::channel(None);
     let (answer_sender, answers) = mpsc::channel(ANSWERS_MAX);
@@ -168,10 +170,10 @@ async fn arrive<'a>(
     let seen = Arc::new(AtomicU64::new(shared.clock.now().as_millis()));
     let seat = Seat { session: number, wish: wish_sender, answers: answer_sender };
     let (reply, stays) = oneshot::channel();
-    let arrival = Arrival { host, hello, seat, seen: Arc::clone(&seen), reply };
+    let arrival = Arrival { host, hello, level, seat, seen: Arc::clone(&seen), reply };
     shared.handle.arrive(arrival).await.map_err(SessionError::Gone)?;
     Ok(match stays.await.map_err(|_| SessionError::Gone(Gone))? {
-        Admission::Stays => Ok(Session { shared, host, number, seen, wish, answers }),
+        Admission::Stays => Ok(Session { shared, host, number, seen, wish, told: None, answers }),
         refused @ (Admission::NotEnrolled | Admission::Twin) => Err(refused),
     })
 }
@@ -220,7 +222,12 @@ impl Session<'_> {
                     Err(source) => return Err(SessionError::Net(source)),
                 },
                 changed = self.wish.changed() => match changed {
-                    Ok(()) => self.directive()?,
+                    Ok(()) => {
+                        if let Some(told) = self.told()? {
+                            send(&mut writer, &told).await?;
+                        }
+                        self.directive()?
+                    }
                     Err(_) => {
                         let message = self.over();
                         return send(&mut writer, &message).await;
@@ -251,6 +258,17 @@ impl Session<'_> {
         };
         passed.map_err(SessionError::Gone)?;
         Ok(None)
+    }
+
+    /// What the host should know of itself and of the way here, where that is news.
+    fn told(&mut self) -> Result<Option<ToAgent>, SessionError> {
+        let told = self.wish.borrow().as_ref().and_then(|wish| wish.told.clone());
+        let Some(told) = told.filter(|told| self.told.as_ref() != Some(told)) else {
+            return Ok(None);
+        };
+        let envelope = self.shared.signer.told(&told).map_err(SessionError::Sign)?;
+        self.told = Some(told);
+        Ok(Some(ToAgent::Told(envelope)))
     }
 
     fn directive(&mut self) -> Result<Option<ToAgent>, SessionError> {

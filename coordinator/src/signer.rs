@@ -6,7 +6,9 @@ use std::sync::Arc;
 
 use groundswell_common::directive::{Directive, Permit, RawDirective, RawPermit};
 use groundswell_common::manifest::Manifest;
-use groundswell_common::trust::{Envelope, KeyError, PublicKey, SecretKey, Signature};
+use groundswell_common::trust::{
+    Envelope, KeyError, PublicKey, RawTold, SecretKey, Signature, Told,
+};
 
 use crate::files::{FileError, read_private};
 
@@ -76,6 +78,15 @@ impl Signer {
     pub fn directive(&self, raw: &RawDirective) -> Result<Envelope, SignerError> {
         let payload = serde_json::to_vec(raw).map_err(SignerError::Json)?;
         Ok(Envelope::new::<Directive>(payload).signed_by(&self.director))
+    }
+
+    /// Signs what a host is told.
+    ///
+    /// # Errors
+    /// [`SignerError::Json`].
+    pub fn told(&self, raw: &RawTold) -> Result<Envelope, SignerError> {
+        let payload = serde_json::to_vec(raw).map_err(SignerError::Json)?;
+        Ok(Envelope::new::<Told>(payload).signed_by(&self.director))
     }
 
     /// Signs a permit.

@@ -198,3 +198,45 @@ fn a_state_directory_on_another_disk_is_mounted_and_a_link_is_named() {
         assert!(!doctor(&host).contains("BAD"), "{}", doctor(&host));
     });
 }
+
+#[test]
+fn a_service_is_taken_off_a_host_once_nothing_keeps_it_there() {
+    bed("a_service_is_taken_off_a_host_once_nothing_keeps_it_there", |bed| {
+        let (fleet, host) = one_host(bed, POLICY);
+        edit(&host, CONFIG, WORKER, "");
+        bring(&fleet, bed.dir(), "1.0.0");
+        bring(&fleet, bed.dir(), "1.1.0");
+        let dir = format!("{}/services/shop", DIRS[0]);
+        let entries = |dir: &str| host.exec_ok(&["find", dir, "-mindepth", "1", "-maxdepth", "1"]);
+        // What the owner does not allow any more the agent cannot stop: said, and nothing is broken.
+        let allowed = host.read_file(CONFIG).unwrap();
+        edit(&host, CONFIG, "[services.shop]\nunits = [\"shop.service\"]\n", "");
+        host.exec_ok(&["systemctl", "reload", SIDES[1]]);
+        fleet.swell_ok(&["service", "remove", "shop", "--yes"]);
+        until("the host to say what keeps the service", ROLLOUT_BOUND, || {
+            let said = fleet.swell_ok(&["host", "why", "web-1"]);
+            (said.contains("a person must look at it") && said.contains("shop.service"))
+                .then_some(())
+        });
+        assert_eq!(answer(&host).as_deref(), Some("1.1.0"));
+        host.install_file(CONFIG, &allowed, 0o644);
+        host.exec_ok(&["systemctl", "reload", SIDES[1]]);
+        fleet.swell_ok(&["service", "remove", "shop", "--yes", "--wait"]);
+        assert_eq!(property(&host, "shop", "ActiveState"), "inactive");
+        until("no release on the disk", ROLLOUT_BOUND, || {
+            entries(&format!("{dir}/releases")).trim().is_empty().then_some(())
+        });
+        let left = entries(&dir);
+        assert!(!left.contains("current") && !left.contains("previous"), "{left}");
+        // A boot starts nothing of it, and the host knows its new name, told from one side to the other.
+        fleet.swell_ok(&["host", "rename", "web-1", "shop-1"]);
+        until("the host knows its name", ROLLOUT_BOUND, || {
+            let said = host.exec_ok(&["groundswell-agent", "status"]);
+            said.contains("shop-1").then_some(())
+        });
+        let told = format!("{}/told.json", DIRS[0]);
+        assert_eq!(host.exec_ok(&["stat", "--format=%U %a", &told]), "groundswell-apply 600");
+        bring(&fleet, bed.dir(), "1.2.0");
+        assert_eq!(answer(&host).as_deref(), Some("1.2.0"));
+    });
+}

@@ -55,7 +55,7 @@ impl Wish {
     pub fn names(&self) -> Option<ReleaseId> {
         match &self.action {
             Desired::Stage { release } | Desired::Switch { release } => Some(*release),
-            Desired::Hold {} | Desired::Revert { .. } => None,
+            Desired::Hold {} | Desired::Revert { .. } | Desired::Remove {} => None,
         }
     }
 }
@@ -282,6 +282,11 @@ impl Service {
         if let State::Stuck { generation, .. } = &mut self.state {
             *generation = 0;
         }
+    }
+
+    /// Whether the service is to be taken off this host.
+    pub(crate) fn is_unwanted(&self) -> bool {
+        self.wish.as_ref().is_some_and(|wish| wish.action == Desired::Remove {})
     }
 
     /// The rollout behind the newest wish.

@@ -380,6 +380,14 @@ impl Service {
                     None => vec![Action::Interrupt],
                 }
             }
+            (State::Probing { target, .. } | State::Baking { target, .. }, Desired::Remove {}) => {
+                let target = target.clone();
+                self.revert(target, Cause::Told {})
+            }
+            (State::Switching { target, deadline }, Desired::Remove {}) => match deadline {
+                Some(_) => self.revert(target.clone(), Cause::Told {}),
+                None => vec![Action::Interrupt],
+            },
             (
                 State::Stuck { cause: StuckCause::Revert | StuckCause::Loop, generation: stuck },
                 _,
@@ -437,6 +445,7 @@ impl Service {
                 actions
             }
             Some(Desired::Revert { from, to }) => self.go_back(from, to),
+            Some(Desired::Remove {}) => self.take_off(),
         }
     }
 
@@ -512,6 +521,17 @@ impl Service {
                 .refuse_back(from, "what it should go back to failed here, and no other is known"),
             (None, None) => self.enter_reverting(running, None, Cause::Told {}),
             (None, Some(to)) => self.obtain(to),
+        }
+    }
+
+    /// Nothing of the service shall be live here, whatever ran before what runs.
+    fn take_off(&mut self) -> Vec<Action> {
+        match self.running.clone() {
+            Some(running) => {
+                self.failure = None;
+                self.enter_reverting(running, None, Cause::Told {})
+            }
+            None => self.settle(),
         }
     }
 
@@ -679,7 +699,7 @@ impl Service {
 
     /// Goes back from what has just been made live to what ran before.
     pub(crate) fn revert(&mut self, from: Known, cause: Cause) -> Vec<Action> {
-        let to = self.previous.clone();
+        let to = self.previous.clone().filter(|_| !self.is_unwanted());
         self.enter_reverting(from, to, cause)
     }
 

@@ -26,7 +26,10 @@ impl Service {
             Desired::Stage { release } if runs(release) => Vec::new(),
             Desired::Switch { release } if runs(release) => self.prove(now),
             Desired::Revert { from, .. } if !runs(from) && running.is_some() => self.prove(now),
-            Desired::Stage { .. } | Desired::Switch { .. } | Desired::Revert { .. } => {
+            Desired::Stage { .. }
+            | Desired::Switch { .. }
+            | Desired::Revert { .. }
+            | Desired::Remove {} => {
                 self.failure = None;
                 self.pursue()
             }
@@ -190,6 +193,7 @@ impl Service {
 
     pub(crate) fn told_to_leave(&self, target: &Known) -> bool {
         let told = match self.wish.as_ref().map(|wish| wish.action) {
+            Some(Desired::Remove {}) => return true,
             Some(Desired::Revert { from, .. }) => from == target.id,
             Some(Desired::Hold {} | Desired::Stage { .. } | Desired::Switch { .. }) | None => false,
         };

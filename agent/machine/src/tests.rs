@@ -8,6 +8,7 @@ use super::*;
 
 mod contact;
 mod hand;
+mod off;
 
 const NOW: Timestamp = Timestamp::from_secs(1_000);
 
@@ -102,6 +103,7 @@ fn events() -> Vec<(&'static str, Event)> {
         ("hold", Event::Wish(wish(6, Desired::Hold {}))),
         ("stage", Event::Wish(wish(6, Desired::Stage { release: id("next") }))),
         ("revert", Event::Wish(wish(6, revert("new", None)))),
+        ("remove", Event::Wish(wish(6, Desired::Remove {}))),
         ("late wish", Event::Wish(wish(4, Desired::Hold {}))),
         ("linked", Event::Linked),
         ("ask again", Event::AskAgain),
@@ -134,57 +136,57 @@ fn events() -> Vec<(&'static str, Event)> {
 #[rustfmt::skip]
 const TABLE: &[(&str, &[&str])] = &[
     ("idle", &[
-        "idle", "fetching", "idle", "-", "-", "-", "-", "-", "-",
+        "idle", "fetching", "idle", "idle", "-", "-", "-", "-", "-", "-",
         "-", "-", "-", "-", "-", "-", "-", "-", "-",
         "-", "-", "-", "-", "-", "-", "-", "-", "-",
     ]),
     ("fetching", &[
-        "committed", "fetching", "committed", "-", "-", "-", "staged", "committed", "fetching",
+        "committed", "fetching", "committed", "reverting", "-", "-", "-", "staged", "committed", "fetching",
         "-", "-", "-", "-", "-", "-", "-", "-", "-",
         "fetching", "fetching", "-", "-", "-", "fetching", "-", "-", "-",
     ]),
     ("held", &[
-        "committed", "fetching", "committed", "-", "fetching", "-", "staged", "committed", "fetching",
+        "committed", "fetching", "committed", "reverting", "-", "fetching", "-", "staged", "committed", "fetching",
         "fetching", "-", "-", "-", "-", "-", "-", "-", "-",
         "fetching", "fetching", "-", "-", "-", "fetching", "-", "-", "-",
     ]),
     ("staged", &[
-        "staged", "fetching", "committed", "-", "asks", "asks", "-", "-", "-",
+        "staged", "fetching", "committed", "reverting", "-", "asks", "asks", "-", "-", "-",
         "-", "switching", "-", "waits", "-", "-", "-", "-", "-",
         "staged", "staged", "-", "-", "-", "staged", "-", "-", "-",
     ]),
     ("switching", &[
-        "switching", "switching", "switching", "-", "-", "-", "-", "committed", "fetching",
+        "switching", "switching", "switching", "switching", "-", "-", "-", "-", "committed", "fetching",
         "-", "-", "-", "-", "staged", "probing", "reverting", "-", "reverting",
         "-", "-", "switching", "reverting", "staged", "-", "-", "-", "-",
     ]),
     ("starting", &[
-        "switching", "switching", "reverting", "-", "-", "-", "-", "-", "-",
+        "switching", "switching", "reverting", "reverting", "-", "-", "-", "-", "-", "-",
         "-", "-", "-", "-", "-", "probing", "reverting", "-", "reverting",
         "-", "-", "-", "-", "-", "-", "-", "-", "-",
     ]),
     ("probing", &[
-        "probing", "probing", "reverting", "-", "-", "-", "-", "-", "-",
+        "probing", "probing", "reverting", "reverting", "-", "-", "-", "-", "-", "-",
         "-", "-", "-", "-", "-", "-", "-", "baking", "reverting",
         "-", "-", "-", "-", "-", "-", "probing", "-", "-",
     ]),
     ("baking", &[
-        "baking", "baking", "reverting", "-", "-", "-", "-", "-", "-",
+        "baking", "baking", "reverting", "reverting", "-", "-", "-", "-", "-", "-",
         "-", "-", "-", "-", "-", "-", "-", "committed", "reverting",
         "-", "-", "-", "-", "-", "-", "baking", "-", "-",
     ]),
     ("committed", &[
-        "committed", "fetching", "committed", "-", "-", "-", "-", "-", "-",
+        "committed", "fetching", "committed", "reverting", "-", "-", "-", "-", "-", "-",
         "-", "-", "-", "-", "-", "-", "-", "-", "-",
         "committed", "committed", "-", "-", "-", "committed", "-", "-", "-",
     ]),
     ("reverting", &[
-        "reverting", "reverting", "reverting", "-", "-", "-", "-", "-", "-",
+        "reverting", "reverting", "reverting", "reverting", "-", "-", "-", "-", "-", "-",
         "-", "-", "-", "-", "-", "-", "-", "-", "-",
         "-", "-", "-", "-", "-", "-", "-", "fetching", "stuck",
     ]),
     ("stuck", &[
-        "stuck", "fetching", "switching", "-", "-", "-", "-", "-", "-",
+        "stuck", "fetching", "switching", "reverting", "-", "-", "-", "-", "-", "-",
         "-", "-", "-", "-", "-", "-", "-", "-", "-",
         "-", "-", "-", "-", "-", "-", "-", "-", "-",
     ]),

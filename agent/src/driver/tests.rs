@@ -41,6 +41,7 @@ struct Running {
     says: mpsc::Receiver<Say>,
     said: watch::Receiver<Option<Said>>,
     root: watch::Receiver<Envelope>,
+    places: watch::Receiver<Places>,
     stop: tokio::sync::oneshot::Sender<()>,
     task: JoinHandle<Result<(), DriverError>>,
 }
@@ -79,8 +80,9 @@ impl Host {
         let (says, says_receiver) = mpsc::channel(8);
         let (said, said_receiver) = watch::channel(None);
         let (root, newest) = watch::channel(loaded.root.clone());
+        let (places, places_seen) = watch::channel(loaded.places.clone());
         let back = mpsc::channel(8);
-        let ends = Ends { heard, says, said, root, back };
+        let ends = Ends { heard, says, said, root, places, back };
         let mut driver = Driver::start(outside, loaded, ends).unwrap();
         let (stop, stopped) = tokio::sync::oneshot::channel();
         let task = tokio::spawn(async move { driver.run(async { drop(stopped.await) }).await });
@@ -89,6 +91,7 @@ impl Host {
             says: says_receiver,
             said: said_receiver,
             root: newest,
+            places: places_seen,
             stop,
             task,
         };
@@ -557,4 +560,32 @@ async fn the_doctor_says_what_is_wrong_and_what_to_do() {
     let settings = crate::config::open(&config).unwrap();
     let full = examine(&settings).findings;
     assert!(full.iter().any(|f| f.level == Level::Bad && f.what.contains("staging must leave")));
+}
+
+#[tokio::test]
+async fn what_the_coordinator_tells_is_kept_when_it_is_signed_for_this_host_and_newer() {
+    let (mut host, _) = Host::simulated();
+    host.start().await;
+    let told = |number, agents: &[&str]| fixture::told(number, "web-9", agents);
+    let say = async |host: &mut Host, envelope: Envelope, used: &str| {
+        host.hear(Heard::Told(Box::new(envelope), used.to_owned())).await;
+    };
+    let places = |host: &Host| host.running.as_ref().unwrap().places.clone();
+    let mut seen = places(&host);
+    let had = seen.borrow_and_update().clone();
+    let mut forged = told(4, &["evil:1"]);
+    forged.payload.push(b' ');
+    say(&mut host, forged, "127.0.0.1:1").await;
+    say(&mut host, told(5, &["new:1"]), "127.0.0.1:1").await;
+    seen.changed().await.unwrap();
+    let now = seen.borrow_and_update().clone();
+    assert_eq!((now.name.as_str(), now.number), ("web-9", 5));
+    assert_eq!(now.agents, ["new:1".to_owned(), had.agents[0].clone()]);
+    // What is older says nothing any more; the same over the new address ends the old one.
+    say(&mut host, told(4, &["older:1"]), "new:1").await;
+    say(&mut host, told(5, &["new:1"]), "new:1").await;
+    seen.changed().await.unwrap();
+    assert_eq!(seen.borrow_and_update().agents, ["new:1"]);
+    let kept = Places::load(&host.layout(), &fixture::loaded().identity);
+    assert_eq!((kept.name.as_str(), kept.agents), ("web-9", vec!["new:1".to_owned()]));
 }

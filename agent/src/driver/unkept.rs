@@ -55,11 +55,17 @@ impl Unkept {
             Input::Heard(Heard::Lost) => self.inputs.retain(|other| match other {
                 Input::Heard(Heard::Directive(_)) | Input::Start | Input::Back(_) => true,
                 Input::Heard(
-                    Heard::Welcome(_) | Heard::Ack(_) | Heard::Permit(_) | Heard::Lost,
+                    Heard::Welcome(_)
+                    | Heard::Ack(_)
+                    | Heard::Permit(_)
+                    | Heard::Told(..)
+                    | Heard::Lost,
                 )
                 | Input::Look => false,
             }),
-            Input::Heard(Heard::Welcome(_) | Heard::Ack(_) | Heard::Permit(_))
+            Input::Heard(
+                Heard::Welcome(_) | Heard::Ack(_) | Heard::Permit(_) | Heard::Told(..),
+            )
             | Input::Start
             | Input::Back(_)
             | Input::Look => {}

@@ -1,8 +1,6 @@
 use groundswell_common::HostId;
-use groundswell_common::wire::Farewell;
-use groundswell_net::tls::{
-    ClientAuth, client_config, offering_conditions, server_config, taking_conditions,
-};
+use groundswell_common::wire::{Farewell, LEVEL_REMOVES};
+use groundswell_net::tls::{ClientAuth, client_config, knowing, knowing_all, server_config};
 use groundswell_net::{Peer, PeerRole};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::time::timeout;
@@ -61,9 +59,11 @@ async fn pair_of(begins: i32) -> Pair {
     let own = certificate(&issuer, 7, uri, (rcgen::ExtendedKeyUsagePurpose::ClientAuth, 2000));
     let tls = server_config(&authorities, &server.0, &server.1, ClientAuth::Required).unwrap();
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    // Nobody listens at the first of the two.
+    let dead = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap().to_string();
     let (access, access_receiver) = watch::channel(Access {
-        address: listener.local_addr().unwrap().to_string(),
-        tls: offering_conditions(&client_config(&authorities, Some((&own.0, &own.1))).unwrap()),
+        addresses: vec![dead, listener.local_addr().unwrap().to_string()],
+        tls: knowing(&client_config(&authorities, Some((&own.0, &own.1))).unwrap(), LEVEL_REMOVES),
         hello: hello("web-1".parse().unwrap(), 1),
     });
     let (said, said_receiver) = watch::channel(None);
@@ -144,7 +144,7 @@ async fn the_newest_report_is_sent_after_each_connect_and_each_change() {
 #[tokio::test]
 async fn a_coordinator_that_takes_conditions_hears_them_before_the_report() {
     let mut pair = pair().await;
-    pair.tls = taking_conditions(&pair.tls);
+    pair.tls = knowing_all(&pair.tls);
     pair.publish(2);
     let mut server = pair.welcome(20).await;
     assert!(matches!(pair.next().await, Heard::Welcome(_)));
@@ -253,4 +253,17 @@ async fn a_clock_that_is_behind_is_named_as_the_cause() {
         }
     };
     timeout(SOON, named).await.unwrap();
+}
+
+#[tokio::test]
+async fn what_the_host_is_told_comes_with_the_address_that_worked() {
+    let mut pair = pair().await;
+    pair.tls = knowing_all(&pair.tls);
+    let mut server = pair.welcome(20).await;
+    assert!(matches!(pair.next().await, Heard::Welcome(_)));
+    let envelope =
+        groundswell_common::trust::Envelope::new::<groundswell_common::trust::Told>(vec![1]);
+    server.send(&ToAgent::Told(envelope.clone()), SOON).await.unwrap();
+    let Heard::Told(told, used) = pair.next().await else { panic!("it is handed on") };
+    assert_eq!((*told, used), (envelope, pair.listener.local_addr().unwrap().to_string()));
 }

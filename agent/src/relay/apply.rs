@@ -16,12 +16,14 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{Instant, sleep, sleep_until};
 
 use super::depot::{Order, RelayDepot, Session};
-use super::message::{BEAT, FETCHES_MAX, Open, SEND, SILENCE, ToApply, ToNet, WHY_MAX_BYTES};
+use super::message::{
+    BEAT, Begin, FETCHES_MAX, Open, SEND, SILENCE, ToApply, ToNet, WHY_MAX_BYTES,
+};
 use crate::durable::{self, Fault, at};
-use crate::identity::Identity;
 use crate::layout::Layout;
 use crate::link::{Heard, QUEUE_MAX, Said, Say};
 use crate::text::head;
+use crate::told::Places;
 
 /// What the other end is called in errors.
 const PEER: &str = "the network side";
@@ -81,6 +83,7 @@ pub(crate) struct Ends {
     says: mpsc::Receiver<Say>,
     said: watch::Receiver<Option<Said>>,
     root: watch::Receiver<Envelope>,
+    places: watch::Receiver<Places>,
     heard: mpsc::Sender<Heard>,
     session: watch::Sender<Session>,
 }
@@ -90,25 +93,29 @@ impl Ends {
     pub(crate) fn new(
         layout: Layout,
         (says, said): (mpsc::Receiver<Say>, watch::Receiver<Option<Said>>),
-        (root, heard): (watch::Receiver<Envelope>, mpsc::Sender<Heard>),
+        (root, places, heard): (
+            watch::Receiver<Envelope>,
+            watch::Receiver<Places>,
+            mpsc::Sender<Heard>,
+        ),
     ) -> (Self, RelayDepot) {
         let (depot, session) = RelayDepot::new(layout);
-        (Self { says, said, root, heard, session }, depot)
+        (Self { says, said, root, places, heard, session }, depot)
     }
 }
 
-/// Takes one session after another for as long as the driver listens.
-pub(crate) async fn run(gate: Gate, identity: Identity, mut ends: Ends) {
-    let mut conditions = true;
+/// Takes one session after another for as long as the driver listens; `blobs` is the base that enrolment said.
+pub(crate) async fn run(gate: Gate, blobs: String, mut ends: Ends) {
+    let mut newer = true;
     loop {
         let stream = tokio::select! {
             stream = gate.accept() => stream,
             () = ends.heard.closed() => return,
         };
         tracing::info!("the network side is here");
-        let (ended, heard) = session(stream, (&identity, conditions), &mut ends).await;
-        // A network side of a build before conditions hangs up on the first of them, without a word.
-        conditions = heard || !conditions;
+        let (ended, heard) = session(stream, (&blobs, newer), &mut ends).await;
+        // A network side of a build before hangs up on what it does not know, without a word.
+        newer = heard || !newer;
         ends.session.send_replace(None);
         let why = ended.err().map_or_else(|| "it closed the socket".to_owned(), |e| chain(&e));
         tracing::warn!(why, "the network side is gone; what runs keeps running");
@@ -148,30 +155,31 @@ impl Wanted {
 /// Runs one session to its end; also says whether anything was heard in it.
 async fn session(
     stream: UnixStream,
-    (identity, conditions): (&Identity, bool),
+    (blobs, newer): (&str, bool),
     ends: &mut Ends,
 ) -> (Result<(), NetError>, bool) {
     let mut heard = false;
-    let ended = talk(stream, (identity, conditions), ends, &mut heard).await;
+    let ended = talk(stream, (blobs, newer), ends, &mut heard).await;
     (ended, heard)
 }
 
 async fn talk(
     stream: UnixStream,
-    (identity, conditions): (&Identity, bool),
+    (blobs, newer): (&str, bool),
     ends: &mut Ends,
     anything: &mut bool,
 ) -> Result<(), NetError> {
     let (mut reader, mut writer) = Framed::new(stream, PEER).split();
     let root = ends.root.borrow_and_update().clone();
-    let open = Open {
-        name: identity.name.clone(),
-        agents: identity.agents.clone(),
-        api: identity.api.clone(),
-        blobs: identity.blobs.clone(),
-        root,
+    let (places, blobs) = (ends.places.borrow_and_update().clone(), blobs.to_owned());
+    let first = if newer {
+        ToNet::Begin(Begin { places, blobs, root })
+    } else {
+        let one = |addresses: Vec<String>| addresses.into_iter().next().unwrap_or_default();
+        let (name, agents, api) = (places.name, one(places.agents), one(places.api));
+        ToNet::Open(Open { name, agents, api, blobs, root })
     };
-    writer.send(&ToNet::Open(open), SEND).await?;
+    writer.send(&first, SEND).await?;
     ends.said.mark_changed();
     let (orders_sender, mut orders) = mpsc::channel(QUEUE_MAX);
     ends.session.send_replace(Some(orders_sender));
@@ -179,7 +187,7 @@ async fn talk(
     // Neither direction waits for the other, so two full buffers cannot hold each other up.
     tokio::select! {
         ended = hear(&mut reader, &heard, &wanted, anything) => ended,
-        ended = tell(&mut writer, (ends, conditions), &mut orders, &wanted) => ended,
+        ended = tell(&mut writer, (ends, newer), &mut orders, &wanted) => ended,
     }
 }
 
@@ -197,6 +205,7 @@ async fn hear(
             ToApply::Directive(directive) => Heard::Directive(Box::new(directive)),
             ToApply::Ack(seq) => Heard::Ack(seq),
             ToApply::Permit(answer) => Heard::Permit(Box::new(answer)),
+            ToApply::Told(told, used) => Heard::Told(Box::new(told), used),
             ToApply::Lost => Heard::Lost,
             ToApply::Fetched { number, failure } => {
                 let why =
@@ -219,7 +228,7 @@ async fn hear(
 /// Says what there is to say, until the session ends.
 async fn tell(
     writer: &mut FrameWriter<WriteHalf<UnixStream>>,
-    (ends, conditions): (&mut Ends, bool),
+    (ends, newer): (&mut Ends, bool),
     orders: &mut mpsc::Receiver<Order>,
     wanted: &Wanted,
 ) -> Result<(), NetError> {
@@ -235,7 +244,7 @@ async fn tell(
                 let Some(said) = said else { continue };
                 let before = last.replace(said.clone());
                 let had = before.as_ref().and_then(|before| before.condition.as_ref());
-                let condition = said.condition.as_ref().filter(|_| conditions);
+                let condition = said.condition.as_ref().filter(|_| newer);
                 if let Some(condition) = condition.filter(|condition| had != Some(condition)) {
                     writer.send(&ToNet::Condition((**condition).clone()), SEND).await?;
                 }
@@ -249,6 +258,12 @@ async fn tell(
                     return Ok(());
                 }
                 ToNet::Root(ends.root.borrow_and_update().clone())
+            }
+            changed = ends.places.changed(), if newer => {
+                if changed.is_err() {
+                    return Ok(());
+                }
+                ToNet::Places(ends.places.borrow_and_update().clone())
             }
             say = ends.says.recv() => match say {
                 Some(Say::Ask(request)) => ToNet::Ask(request),

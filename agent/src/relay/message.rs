@@ -10,6 +10,8 @@ use groundswell_common::wire::{DirectiveMessage, PermitAnswer, PermitRequest, We
 use groundswell_common::{Digest, HostName};
 use serde::{Deserialize, Serialize};
 
+use crate::told::Places;
+
 /// A side says something at least this often.
 pub(super) const BEAT: Duration = Duration::from_secs(HEARTBEAT_SECS);
 /// A side that hears nothing for this long, or waits this long for the end of a frame, hangs up.
@@ -46,6 +48,18 @@ pub(super) enum ToNet {
     Beat,
     /// What the host has and lacks, before the report that it explains.
     Condition(Condition),
+    /// First message of a session, in the place of [`ToNet::Open`], of a side that knows what is told.
+    Begin(Begin),
+    /// Where to go, or as whom, has changed.
+    Places(Places),
+}
+
+/// The way to the coordinator.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Begin {
+    pub(super) places: Places,
+    pub(super) blobs: String,
+    pub(super) root: Envelope,
 }
 
 /// What enrolment pinned of the way to the coordinator.
@@ -74,4 +88,7 @@ pub(super) enum ToApply {
     },
     /// Nothing new.
     Beat,
+    /// What the host is told of itself and of the way to the coordinator, and where the coordinator was reached.
+    /// Only to a side that began with [`ToNet::Begin`].
+    Told(Envelope, String),
 }

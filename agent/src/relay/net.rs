@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use groundswell_common::condition::Condition;
 use groundswell_common::trust::Envelope;
-use groundswell_common::wire::Backoff;
+use groundswell_common::wire::{Backoff, LEVEL_CONDITIONS, LEVEL_REMOVES};
 use groundswell_common::{Digest, chain};
 use groundswell_net::{FrameReader, FrameWriter, Framed, NetError, Retry};
 use tokio::io::{ReadHalf, WriteHalf};
@@ -17,7 +17,9 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 
-use super::message::{BEAT, FETCHES_MAX, Open, SEND, SILENCE, ToApply, ToNet, WHY_MAX_BYTES};
+use super::message::{
+    BEAT, Begin, FETCHES_MAX, Open, SEND, SILENCE, ToApply, ToNet, WHY_MAX_BYTES,
+};
 use crate::access::Keeper;
 use crate::cancel;
 use crate::contact::Notes;
@@ -28,6 +30,7 @@ use crate::link::{self, Heard, QUEUE_MAX, Said, Say};
 use crate::live::Live;
 use crate::ports::Depot as _;
 use crate::text::head;
+use crate::told::Places;
 
 /// What the other end is called in errors.
 const PEER: &str = "the apply side";
@@ -80,12 +83,21 @@ async fn connect(socket: &Path) -> Result<UnixStream, NetError> {
 async fn session(stream: UnixStream, layout: &Layout, settings: Live) -> Result<(), SessionError> {
     let (mut reader, mut writer) = Framed::new(stream, PEER).split();
     // Anything else is a peer of another version: it closes.
-    let Some(ToNet::Open(open)) = reader.recv::<ToNet>(CONNECT).await? else { return Ok(()) };
-    let depot = Arc::new(HttpDepot::new(layout.clone(), &open.blobs, Some(settings)));
+    let (begin_with, level) = match reader.recv::<ToNet>(CONNECT).await? {
+        Some(ToNet::Begin(begin)) => (begin, LEVEL_REMOVES),
+        // A side of a build before: it must not hear what it does not know.
+        Some(ToNet::Open(Open { name, agents, api, blobs, root })) => {
+            let places = Places { name, agents: vec![agents], api: vec![api], number: 0 };
+            (Begin { places, blobs, root }, LEVEL_CONDITIONS)
+        }
+        Some(_) | None => return Ok(()),
+    };
+    let depot = Arc::new(HttpDepot::new(layout.clone(), &begin_with.blobs, Some(settings)));
     // Dropped with the session, it ends all that was started for it.
     let mut tasks = JoinSet::new();
     let (fetched_sender, mut fetched) = mpsc::channel(FETCHES_MAX);
-    let (mut side, mut heard) = begin(open, layout, &mut tasks, (depot.clone(), fetched_sender))?;
+    let (mut side, mut heard) =
+        begin((begin_with, level), layout, &mut tasks, (depot.clone(), fetched_sender))?;
     tracing::info!("the apply side is here");
     // Neither direction waits for the other, so two full buffers cannot hold each other up.
     tokio::select! {
@@ -98,6 +110,7 @@ async fn session(stream: UnixStream, layout: &Layout, settings: Live) -> Result<
 /// What the apply side moves.
 struct Side {
     root: watch::Sender<Envelope>,
+    places: watch::Sender<Places>,
     said: watch::Sender<Option<Said>>,
     condition: Option<Arc<Condition>>,
     says: mpsc::Sender<Say>,
@@ -109,17 +122,17 @@ struct Side {
 
 /// Starts the link and what keeps its access.
 fn begin(
-    open: Open,
+    (begin, level): (Begin, u8),
     layout: &Layout,
     tasks: &mut JoinSet<()>,
     (depot, fetched): (Arc<HttpDepot>, mpsc::Sender<ToApply>),
 ) -> Result<(Side, mpsc::Receiver<Heard>), IdentityError> {
-    let (root, newest) = watch::channel(open.root);
+    let (root, newest) = watch::channel(begin.root);
+    let (places, places_seen) = watch::channel(begin.places);
     let mut keeper = Keeper {
         layout: layout.clone(),
-        agents: open.agents,
-        api: open.api,
-        name: open.name,
+        places: places_seen,
+        level,
         credentials: Credentials::load(layout)?,
         root: newest,
     };
@@ -133,7 +146,7 @@ fn begin(
     tasks.spawn(link::run(ends));
     let (fetches, under_way) = (JoinSet::new(), BTreeMap::new());
     let condition = None;
-    Ok((Side { root, said, condition, says, depot, fetches, under_way, fetched }, heard))
+    Ok((Side { root, places, said, condition, says, depot, fetches, under_way, fetched }, heard))
 }
 
 impl Side {
@@ -145,6 +158,7 @@ impl Side {
         while let Some(message) = reader.recv::<ToNet>(SILENCE).await? {
             match message {
                 ToNet::Root(root) => drop(self.root.send_replace(root)),
+                ToNet::Places(places) => drop(self.places.send_replace(places)),
                 ToNet::Condition(condition) => {
                     let condition = Some(Arc::new(condition));
                     self.condition.clone_from(&condition);
@@ -172,7 +186,7 @@ impl Side {
                 ToNet::Clear => self.clear(),
                 ToNet::Beat => {}
                 // Once is enough: a second one is a peer that has lost its way.
-                ToNet::Open(_) => return Ok(()),
+                ToNet::Open(_) | ToNet::Begin(_) => return Ok(()),
             }
         }
         Ok(())
@@ -231,6 +245,7 @@ async fn tell(
                 Some(Heard::Directive(directive)) => ToApply::Directive(*directive),
                 Some(Heard::Ack(seq)) => ToApply::Ack(seq),
                 Some(Heard::Permit(answer)) => ToApply::Permit(*answer),
+                Some(Heard::Told(told, used)) => ToApply::Told(*told, used),
                 Some(Heard::Lost) => ToApply::Lost,
                 None => return Ok(()),
             },

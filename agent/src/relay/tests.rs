@@ -21,7 +21,7 @@ use tokio::time::timeout;
 
 use super::apply::{Ends, Gate, run};
 use super::depot::RelayDepot;
-use super::message::{FETCHES_MAX, Open, ToApply, ToNet};
+use super::message::{Begin, FETCHES_MAX, Open, ToApply, ToNet};
 use crate::cancel;
 use crate::clock::SteadyClock;
 use crate::driver::{self, Driver, DriverError};
@@ -35,6 +35,7 @@ use crate::ports::Depot;
 use crate::probe::RealProbes;
 use crate::stage::{self, Unpack};
 use crate::switch;
+use crate::told::Places;
 use crate::units::simulated::SimulatedUnits;
 use crate::work::Outside;
 
@@ -63,6 +64,7 @@ struct Side {
     says: mpsc::Sender<Say>,
     said: watch::Sender<Option<Said>>,
     root: watch::Sender<Envelope>,
+    places: watch::Sender<Places>,
     heard: mpsc::Receiver<Heard>,
     depot: Arc<RelayDepot>,
 }
@@ -74,10 +76,12 @@ fn side() -> Side {
     let (said, sayings) = watch::channel(None);
     let (heard_sender, heard) = mpsc::channel(8);
     let (says, asked) = mpsc::channel(8);
-    let (ends, depot) = Ends::new(place.layout.clone(), (asked, sayings), (newest, heard_sender));
+    let (places, places_seen) = watch::channel(loaded.places);
+    let from = (newest, places_seen, heard_sender);
+    let (ends, depot) = Ends::new(place.layout.clone(), (asked, sayings), from);
     let gate = Gate::open(&place.layout, &place.socket).unwrap();
-    tokio::spawn(run(gate, loaded.identity, ends));
-    Side { place, says, said, root, heard, depot: Arc::new(depot) }
+    tokio::spawn(run(gate, loaded.identity.blobs, ends));
+    Side { place, says, said, root, places, heard, depot: Arc::new(depot) }
 }
 
 impl Side {
@@ -106,14 +110,26 @@ impl Side {
 struct Net {
     framed: Framed<UnixStream>,
     layout: Layout,
+    /// Whether the first message was of a side that knows what is told.
+    began: bool,
 }
 
 impl Net {
     async fn connect(place: &Place) -> Self {
         let stream = UnixStream::connect(&place.socket).await.unwrap();
-        let mut net = Self { framed: Framed::new(stream, "apply"), layout: place.layout.clone() };
+        let mut net = Self {
+            framed: Framed::new(stream, "apply"),
+            layout: place.layout.clone(),
+            began: false,
+        };
         let open = net.next().await;
-        assert!(matches!(&open, Some(ToNet::Open(open)) if open.name.as_str() == "web-1"));
+        let name = match &open {
+            Some(ToNet::Begin(begin)) => &begin.places.name,
+            Some(ToNet::Open(open)) => &open.name,
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(name.as_str(), "web-1");
+        net.began = matches!(open, Some(ToNet::Begin(_)));
         net
     }
 
@@ -131,6 +147,8 @@ impl Net {
                 | ToNet::Discard(_)
                 | ToNet::Beat => {}
                 word @ (ToNet::Open(_)
+                | ToNet::Begin(_)
+                | ToNet::Places(_)
                 | ToNet::Root(_)
                 | ToNet::Ask(_)
                 | ToNet::Done { .. }
@@ -191,15 +209,17 @@ fn good(seq: u64) -> Made {
 }
 
 #[tokio::test]
-async fn a_network_side_that_does_not_know_conditions_gets_the_report_without() {
+async fn a_network_side_of_a_build_before_gets_what_that_build_knows() {
     let side = side();
     let report = Report { seq: 4, generation: 0, services: vec![], free_bytes: 0, refusal: None };
     let (report_sent, says_it) = (Arc::new(report.clone()), Some(Arc::new(condition(1))));
     side.said.send_replace(Some(Said { report: report_sent, condition: says_it }));
     let mut older = side.net().await;
-    assert!(matches!(older.next().await, Some(ToNet::Condition(_))), "which it cannot read");
+    assert!(older.began, "which it cannot read");
+    drop(older.next().await);
     drop(older);
     let mut older = side.net().await;
+    assert!(!older.began);
     assert_eq!(older.next().await, Some(ToNet::Report(report)), "and stays");
 }
 
@@ -219,6 +239,14 @@ async fn what_the_driver_says_and_hears_goes_over_the_socket() {
     let root = fixture::root(2, |_| {});
     side.root.send_replace(root.clone());
     assert_eq!(net.word().await, ToNet::Root(root.clone()));
+    let mut places = fixture::loaded().places;
+    places.agents.push("new:1".to_owned());
+    side.places.send_replace(places.clone());
+    assert_eq!(net.word().await, ToNet::Places(places));
+    let told = (fixture::told(1, "web-9", &["new:1"]), "old:1".to_owned());
+    net.say(&ToApply::Told(told.0.clone(), told.1.clone())).await;
+    let Heard::Told(envelope, used) = side.hear().await else { panic!("it is handed on") };
+    assert_eq!((*envelope, used), told);
     for message in [welcome(), ToApply::Beat, ToApply::Ack(7), ToApply::Lost] {
         net.say(&message).await;
     }
@@ -231,7 +259,7 @@ async fn what_the_driver_says_and_hears_goes_over_the_socket() {
     let stream = UnixStream::connect(&side.place.socket).await.unwrap();
     let mut framed = Framed::new(stream, "apply");
     let open: Option<ToNet> = framed.recv(SOON).await.unwrap();
-    assert!(matches!(open, Some(ToNet::Open(Open { root: newest, .. })) if newest == root));
+    assert!(matches!(open, Some(ToNet::Begin(Begin { root: newest, .. })) if newest == root));
     assert_eq!(framed.recv::<ToNet>(SOON).await.unwrap(), Some(ToNet::Condition(condition(1))));
     assert_eq!(framed.recv::<ToNet>(SOON).await.unwrap(), Some(ToNet::Report(report)));
 }
@@ -351,9 +379,11 @@ impl Host {
         let (heard_sender, heard) = mpsc::channel(8);
         let (says, asked) = mpsc::channel(8);
         let layout = place.layout.clone();
-        let (ends, depot) = Ends::new(layout.clone(), (asked, sayings), (newest, heard_sender));
+        let (places, places_seen) = watch::channel(loaded.places.clone());
+        let from = (newest, places_seen, heard_sender);
+        let (ends, depot) = Ends::new(layout.clone(), (asked, sayings), from);
         let gate = Gate::open(&layout, &place.socket).unwrap();
-        let listening = tokio::spawn(run(gate, loaded.identity.clone(), ends));
+        let listening = tokio::spawn(run(gate, loaded.identity.blobs.clone(), ends));
         let outside = Outside {
             layout,
             units: Arc::new(SimulatedUnits::default()),
@@ -364,7 +394,7 @@ impl Host {
             program: None,
         };
         let back = mpsc::channel(8);
-        let ends = driver::Ends { heard, says, said, root, back };
+        let ends = driver::Ends { heard, says, said, root, places, back };
         let mut driver = Driver::start(outside, loaded, ends).unwrap();
         let (stop, stopped) = oneshot::channel();
         let task = tokio::spawn(async move {

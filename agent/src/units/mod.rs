@@ -56,7 +56,7 @@ pub(crate) enum UnitError {
     #[error("start the service: the release has no command; set [release] command")]
     NoCommand,
     /// A unit that the host's configuration does not allow.
-    #[error("restart {0}: not allowed here; add it to [services.NAME] units of the agent")]
+    #[error("start or stop {0}: not allowed here; add it to [services.NAME] units of the agent")]
     NotAllowed(String),
     /// The command cannot be run.
     #[error("start {program}")]

@@ -1,7 +1,9 @@
 //! `swell audit`: prints the ledger, and computes its chain again on this machine.
 
 use anyhow::bail;
-use groundswell_common::api::{AuditEntry, AuditHead, AuditPage};
+use groundswell_common::api::{
+    AuditEntry, AuditHead, AuditPage, LiftAnswer, StatusAnswer, WhyRequest,
+};
 use groundswell_common::{Digest, Hasher};
 use serde::Serialize;
 use serde_json::Value;
@@ -10,7 +12,7 @@ use crate::args::AuditVerb;
 use crate::client::Client;
 use crate::context::Context;
 use crate::exit::Exit;
-use crate::output::{Table, clean, cut};
+use crate::output::{Table, clean, confirm, count, cut, may_ask};
 
 /// Entries asked for at once.
 const PAGE_ENTRIES: u64 = 1_000;
@@ -34,11 +36,38 @@ pub(crate) async fn audit(context: &Context, verb: &AuditVerb) -> anyhow::Result
             Ok(Exit::Done)
         }
         AuditVerb::Verify => verify(context, &client).await,
+        AuditVerb::Lift { why, yes } => lift(context, &client, (why, *yes)).await,
     }
 }
 
 async fn page(client: &Client, after: u64, limit: u64) -> anyhow::Result<AuditPage> {
     Ok(client.get(&format!("/v1/audit?after={after}&limit={limit}")).await?)
+}
+
+async fn lift(
+    context: &Context,
+    client: &Client,
+    (why, yes): (&str, bool),
+) -> anyhow::Result<Exit> {
+    may_ask("lift the ledger", yes)?;
+    if !yes {
+        let status: StatusAnswer = client.get("/v1/status").await?;
+        let hosts = status.put_back.map_or(0, |put_back| put_back.hosts);
+        let what = format!(
+            "number what hosts are told above what {} accepted; right only where this ledger was put back from a \
+             backup, by you",
+            count(hosts, "host")
+        );
+        if !confirm(context.out, &what, false)? {
+            return Ok(Exit::Failed);
+        }
+    }
+    let answer: LiftAnswer =
+        client.post("/v1/ledger/lift", &WhyRequest { why: why.to_owned() }).await?;
+    context.out.answer(&answer, |answer| {
+        format!("what hosts are told is numbered above {} from now on", answer.past)
+    })?;
+    Ok(Exit::Done)
 }
 
 /// What `audit verify` found good.

@@ -3,8 +3,8 @@
 use std::fmt::Write as _;
 
 use groundswell_common::api::{
-    HostPage, HostService, HostSummary, HostsAnswer, LabelsRequest, TokensAnswer, TokensRequest,
-    WhyAnswer, WhyRequest,
+    HostPage, HostService, HostSummary, HostsAnswer, LabelsRequest, RenameRequest, TokensAnswer,
+    TokensRequest, WhyAnswer, WhyRequest,
 };
 use groundswell_common::name_of;
 
@@ -55,7 +55,23 @@ pub(crate) async fn host(context: &Context, verb: &HostVerb) -> anyhow::Result<E
             let path = format!("/v1/hosts/{}/labels", part(host.as_str()));
             let request = LabelsRequest { labels: labels.clone() };
             let page: HostPage = client.post(&path, &request).await?;
-            context.out.answer(&page, |_| format!("{host} has the labels {labels}"))?;
+            context.out.answer(&page, |page| {
+                let left = page.host.services.iter().filter(|service| service.left_over);
+                let left = left.map(|service| {
+                    let (name, runs) = (&service.service, runs(service));
+                    format!(
+                        "\n{name} {runs} runs on there and is no longer its: swell service remove {name} \
+                         --left-over"
+                    )
+                });
+                format!("{host} has the labels {labels}{}", left.collect::<String>())
+            })?;
+        }
+        HostVerb::Rename { host, name } => {
+            let path = format!("/v1/hosts/{}/rename", part(host.as_str()));
+            let request = RenameRequest { name: name.clone() };
+            let page: HostPage = client.post(&path, &request).await?;
+            context.out.answer(&page, |_| format!("{host} is called {name} from now on"))?;
         }
         HostVerb::Remove { host, yes } => {
             may_ask(&format!("forget host {host}"), *yes)?;

@@ -9,6 +9,7 @@ mod operator;
 mod plan;
 mod publish;
 mod release;
+mod remove;
 mod revert;
 mod rollout;
 mod service;

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use groundswell_common::Version;
 use groundswell_common::api::{
-    OutcomeName, PhaseName, RevertAnswer, RevertPreview, RevertRequest, RolloutSummary,
+    OutcomeName, PhaseName, RevertAnswer, RevertOther, RevertPreview, RevertRequest, RolloutSummary,
 };
 
 use super::rollout::why;
@@ -27,7 +27,7 @@ pub(crate) async fn revert(context: &Context, args: &RevertArgs) -> anyhow::Resu
     let path = format!("/v1/services/{}/revert", part(args.service.as_str()));
     if !args.decision.yes {
         let preview = preview(&client, &path, args.to.as_ref()).await?;
-        for line in others(&preview) {
+        for line in others(&preview.others) {
             context.out.note(line)?;
         }
         if !confirm(context.out, &question(&preview), false)? {
@@ -72,13 +72,16 @@ fn question(preview: &RevertPreview) -> String {
 }
 
 /// Hosts that the revert leaves as they are, a line each.
-fn others(preview: &RevertPreview) -> Vec<String> {
-    let line = |other: &groundswell_common::api::RevertOther| {
+pub(crate) fn others(others: &[RevertOther]) -> Vec<String> {
+    let line = |other: &RevertOther| {
+        if let Some(why) = &other.why {
+            return format!("{} is left as it is: {why}", other.host);
+        }
         let runs = other.runs.as_ref().map_or("nothing of it".to_owned(), ToString::to_string);
         format!("{} runs {runs} and is left as it is", other.host)
     };
-    let mut lines: Vec<String> = preview.others.iter().take(OTHERS_SHOWN).map(line).collect();
-    if let Some(more) = preview.others.len().checked_sub(OTHERS_SHOWN).filter(|more| *more > 0) {
+    let mut lines: Vec<String> = others.iter().take(OTHERS_SHOWN).map(line).collect();
+    if let Some(more) = others.len().checked_sub(OTHERS_SHOWN).filter(|more| *more > 0) {
         lines.push(format!("and {more} more"));
     }
     lines
@@ -93,7 +96,7 @@ fn reverted(answer: &RevertAnswer) -> String {
 }
 
 /// A revert that ended as reverted, or as a rollout of the older release that completed, is done.
-fn gone_back(rollout: &RolloutSummary) -> Exit {
+pub(crate) fn gone_back(rollout: &RolloutSummary) -> Exit {
     match (rollout.phase, rollout.outcome) {
         (PhaseName::Done, Some(OutcomeName::Reverted)) => Exit::Done,
         _ => exit_of(rollout),
@@ -134,10 +137,13 @@ mod tests {
     fn hosts_that_run_something_else_are_named() {
         let other = |at: u32| serde_json::json!({"host": format!("web-{at}"), "runs": "1.2.0"});
         let many: Vec<_> = (0..12).map(other).collect();
-        let lines = others(&preview(serde_json::json!({"others": many})));
+        let lines = others(&preview(serde_json::json!({"others": many})).others);
         assert_eq!(lines[0], "web-0 runs 1.2.0 and is left as it is");
         assert_eq!((lines.len(), lines[10].as_str()), (11, "and 2 more"));
         let none = serde_json::json!({"others": [{"host": "web-1", "runs": null}]});
-        assert_eq!(others(&preview(none)), ["web-1 runs nothing of it and is left as it is"]);
+        assert_eq!(
+            others(&preview(none).others),
+            ["web-1 runs nothing of it and is left as it is"]
+        );
     }
 }

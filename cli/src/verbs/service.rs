@@ -25,6 +25,7 @@ pub(crate) async fn service(context: &Context, verb: &ServiceVerb) -> anyhow::Re
     match verb {
         ServiceVerb::New(args) => super::new::new(context, args),
         ServiceVerb::Apply { file } => apply(context, file).await,
+        ServiceVerb::Remove(args) => super::remove::remove(context, args).await,
         ServiceVerb::Ls => {
             let answer: ServicesAnswer = context.client()?.get("/v1/services").await?;
             context.out.answer(&answer, |a| services_table(&a.services).to_string())?;

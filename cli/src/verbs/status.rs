@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
 use groundswell_common::api::{
-    HostService, HostSummary, HostsAnswer, ReleaseState, ServiceSummary, StatusAnswer,
+    HostService, HostSummary, HostsAnswer, PutBack, ReleaseState, ServiceSummary, StatusAnswer,
 };
 use groundswell_common::report::{HostState, Verdict};
 use groundswell_common::{ServiceName, name_of};
@@ -47,6 +47,8 @@ fn show(status: &StatusAnswer, hosts: &[HostSummary]) -> String {
     if status.starting {
         text.push_str("just started: permits are withheld for a moment\n");
     }
+    text.extend(status.ends.iter().map(|what| format!("! {}\n", clean(what))));
+    text.extend(status.put_back.as_ref().map(put_back));
     // Writing to a string cannot fail.
     if !status.services.is_empty() {
         let _ = write!(text, "\n{}", services_table(&status.services, hosts));
@@ -59,6 +61,18 @@ fn show(status: &StatusAnswer, hosts: &[HostSummary]) -> String {
         let _ = write!(text, "\n{}", troubles.join("\n"));
     }
     text
+}
+
+/// That the ledger is behind what hosts accepted, and what ends that.
+fn put_back(put_back: &PutBack) -> String {
+    format!(
+        "! {} accepted directives up to {}, which this ledger does not know, and {} what it says now: was it put \
+         back from a backup? then 'swell audit lift --why TEXT'; if not, somebody else signs with the director's \
+         key (docs/operations.md O5.5)\n",
+        count(put_back.hosts, "host"),
+        put_back.newest,
+        if put_back.hosts == 1 { "refuses" } else { "refuse" }
+    )
 }
 
 /// One line a service: the newest release beside what runs, and how its hosts are.
@@ -182,6 +196,19 @@ fn troubles(hosts: &[HostSummary]) -> Vec<String> {
     lines.extend(held(hosts));
     let notes = hosts.iter().flat_map(|host| host.notes.iter().map(move |note| (host, note)));
     lines.extend(notes.map(|(host, note)| format!("! {}: {}", host.name, clean(note))));
+    let mut left: BTreeMap<&ServiceName, Vec<&str>> = BTreeMap::new();
+    for (host, service) in hosts.iter().flat_map(|h| h.services.iter().map(move |s| (h, s))) {
+        if service.left_over {
+            left.entry(&service.service).or_default().push(host.name.as_str());
+        }
+    }
+    lines.extend(left.into_iter().map(|(service, names)| {
+        let names = named(&names);
+        format!(
+            "! {service} runs on {names}, which its policy does not target; swell service remove {service} \
+             --left-over takes it off"
+        )
+    }));
     let away: Vec<&str> =
         hosts.iter().filter(|host| !host.connected).map(|host| host.name.as_str()).collect();
     if !away.is_empty() {
@@ -263,6 +290,24 @@ mod tests {
                     ! shop is ill on web-2; swell host show web-2 says why\n\
                     ! shop: 9 bytes are needed and 1 is free; make room (held on web-6)\n\
                     ! web-3: two machines use the key of this host\n! away: web-3";
+        assert!(text.ends_with(last), "{text}");
+    }
+
+    #[test]
+    fn what_ends_what_is_left_over_and_a_ledger_put_back_are_said_with_the_next_step() {
+        let mut status = status();
+        status.ends = vec!["root 1 ends in 12 days".to_owned()];
+        status.put_back = Some(PutBack { hosts: 1, newest: 90 });
+        let hosts = [host("web-1", true, json!({"left_over": true}))];
+        let text = show(&status, &hosts);
+        assert!(text.contains("\n! root 1 ends in 12 days\n"), "{text}");
+        assert!(text.contains("\n! 1 host accepted directives up to 90, which"), "{text}");
+        assert!(
+            text.contains("refuses what it says now") && text.contains("swell audit lift"),
+            "{text}"
+        );
+        let last = "! shop runs on web-1, which its policy does not target; swell service remove shop \
+                    --left-over takes it off";
         assert!(text.ends_with(last), "{text}");
     }
 

@@ -10,6 +10,7 @@ mod plain;
 mod retry;
 pub mod tls;
 mod untimely;
+mod validity;
 
 pub use connect::{TlsClient, connect, connect_plain};
 pub use dial::Tries;
@@ -19,3 +20,4 @@ pub use peer::{Peer, PeerError, PeerRole};
 pub use plain::meaning;
 pub use retry::Retry;
 pub use untimely::Untimely;
+pub use validity::{Validity, validity};

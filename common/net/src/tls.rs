@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use groundswell_common::wire::ALPN_CONDITIONS;
+use groundswell_common::wire::{LEVEL_REMOVES, alpn_names, level_of};
 use rustls::RootCertStore;
 use rustls::client::Resumption;
 use rustls::crypto::CryptoProvider;
@@ -93,26 +93,26 @@ pub fn client_config(
     Ok(Arc::new(config))
 }
 
-/// The same server, which says to agents that it takes their conditions.
+/// The same server, which says to agents what it knows.
 #[must_use]
-pub fn taking_conditions(config: &ServerConfig) -> Arc<ServerConfig> {
+pub fn knowing_all(config: &ServerConfig) -> Arc<ServerConfig> {
     let mut config = config.clone();
-    config.alpn_protocols = vec![ALPN_CONDITIONS.to_vec()];
+    config.alpn_protocols = alpn_names(LEVEL_REMOVES);
     Arc::new(config)
 }
 
-/// The same client, which asks whether the coordinator takes conditions.
+/// The same client, which asks for all that is known up to `level`.
 #[must_use]
-pub fn offering_conditions(config: &ClientConfig) -> Arc<ClientConfig> {
+pub fn knowing(config: &ClientConfig, level: u8) -> Arc<ClientConfig> {
     let mut config = config.clone();
-    config.alpn_protocols = vec![ALPN_CONDITIONS.to_vec()];
+    config.alpn_protocols = alpn_names(level);
     Arc::new(config)
 }
 
-/// Whether both ends of a connection know conditions.
+/// What both ends of a connection know.
 #[must_use]
-pub fn agreed_on_conditions(stream: &TlsClient) -> bool {
-    stream.get_ref().1.alpn_protocol() == Some(ALPN_CONDITIONS)
+pub fn agreed_level(stream: &TlsClient) -> u8 {
+    level_of(stream.get_ref().1.alpn_protocol())
 }
 
 /// The DER of every certificate in a PEM text.

@@ -76,6 +76,9 @@ pub struct HostService {
     /// What a person should know, a sentence each.
     #[serde(default)]
     pub notes: Vec<String>,
+    /// Whether it runs though the policy's targets do not match the host, and nothing takes it off.
+    #[serde(default)]
+    pub left_over: bool,
 }
 
 /// `GET /v1/hosts/{name}`.

@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use super::approval::{Approval, Purpose};
 use super::envelope::{Envelope, Signature};
 use super::root::{Role, RoleKeys, Root};
+use super::told::Told;
 use super::verify::{TrustError, Verified, verify, verify_payload};
 use crate::digest::Digest;
 use crate::directive::{Directive, Permit};
@@ -180,6 +181,28 @@ pub fn check_directive(
         return Err(Refusal::OldRoot { got: directive.root_version, have: root.version });
     }
     Ok(directive)
+}
+
+/// What the director tells this host of itself and of the way to the coordinator, unless it is older than what it
+/// was told before.
+///
+/// # Errors
+/// The first rule broken, as a [`Refusal`].
+pub fn check_told(
+    envelope: &Envelope,
+    root: &Verified<Root>,
+    pin: &HostPin,
+    have: u64,
+) -> Result<Verified<Told>, Refusal> {
+    let keys = role_or_nobody(root, Role::Director, None, Some(&pin.environment));
+    let told: Verified<Told> = verify(envelope, &keys).map_err(Refusal::Trust)?;
+    if told.host != pin.host {
+        return Err(Refusal::WrongHost(told.host));
+    }
+    if told.number < have {
+        return Err(Refusal::OldGeneration { got: told.number, have });
+    }
+    Ok(told)
 }
 
 /// Check 4: the release that was assigned, by the release role (and the builders, where the root asks).

@@ -119,7 +119,11 @@ pub enum TrustError {
     #[error("verify the next root: it governs another fleet")]
     RootFleet,
     /// A root past its end.
-    #[error("verify the root: it expired at {0} (seconds UTC); sign and publish a new root")]
+    #[error(
+        "verify the root: it ended at {}; on the coordinator's machine 'groundswell-coordinator root renew' makes \
+         the next one",
+        Timestamp::from_secs(*.0)
+    )]
     RootExpired(u64),
 }
 

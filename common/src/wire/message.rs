@@ -12,6 +12,33 @@ use crate::trust::{Envelope, Signature};
 /// The name by which a coordinator says in the TLS handshake (ALPN) that it takes
 /// [`ToCoordinator::Condition`]. Builds before that offer no name, and none is agreed on with them.
 pub const ALPN_CONDITIONS: &[u8] = b"groundswell/conditions";
+/// The name of the level above: the agent knows [`crate::directive::Action::Remove`] and [`ToAgent::Told`] too.
+pub const ALPN_REMOVES: &[u8] = b"groundswell/2";
+
+/// Levels of what both ends know, by what the TLS handshake agreed on: each knows what is below it.
+pub const LEVEL_FIRST: u8 = 0;
+/// Conditions.
+pub const LEVEL_CONDITIONS: u8 = 1;
+/// Services that are taken off, and what a host is told of itself and of the coordinator.
+pub const LEVEL_REMOVES: u8 = 2;
+
+/// The names of a build that knows everything up to `level`, the highest first.
+#[must_use]
+pub fn alpn_names(level: u8) -> Vec<Vec<u8>> {
+    let names = [(LEVEL_REMOVES, ALPN_REMOVES), (LEVEL_CONDITIONS, ALPN_CONDITIONS)];
+    let known = names.into_iter().filter(|(of, _)| *of <= level);
+    known.map(|(_, name)| name.to_vec()).collect()
+}
+
+/// What was agreed on under this name.
+#[must_use]
+pub fn level_of(name: Option<&[u8]>) -> u8 {
+    match name {
+        Some(ALPN_REMOVES) => LEVEL_REMOVES,
+        Some(ALPN_CONDITIONS) => LEVEL_CONDITIONS,
+        Some(_) | None => LEVEL_FIRST,
+    }
+}
 
 /// From agent to coordinator. Who speaks is known from the certificate, never from the message.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -54,6 +81,9 @@ pub enum ToAgent {
     Beat,
     /// The connection ends; when to come back.
     Farewell(Farewell),
+    /// What the host should know of itself and of the way to the coordinator, signed. Only at
+    /// [`LEVEL_REMOVES`].
+    Told(Envelope),
 }
 
 /// Who the agent is and what it knows.

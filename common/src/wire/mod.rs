@@ -6,6 +6,7 @@ mod message;
 
 pub use frame::{FRAME_HEAD_BYTES, FrameError, FrameParser, frame};
 pub use message::{
-    ALPN_CONDITIONS, Backoff, Deny, DirectiveMessage, Farewell, Hello, PermitAnswer, PermitRequest,
-    ReleaseProof, ToAgent, ToCoordinator, Welcome,
+    ALPN_CONDITIONS, ALPN_REMOVES, Backoff, Deny, DirectiveMessage, Farewell, Hello,
+    LEVEL_CONDITIONS, LEVEL_FIRST, LEVEL_REMOVES, PermitAnswer, PermitRequest, ReleaseProof,
+    ToAgent, ToCoordinator, Welcome, alpn_names, level_of,
 };

@@ -14,7 +14,8 @@ use groundswell_common::report::{
 };
 use groundswell_common::selector::Selector;
 use groundswell_common::trust::{
-    Document, Envelope, Purpose, RawApproval, RawRoot, Role, RoleEntry, SecretKey, UnitsEntry,
+    Document, Envelope, Purpose, RawApproval, RawRoot, RawTold, Role, RoleEntry, SecretKey, Told,
+    UnitsEntry,
 };
 use groundswell_common::wire::{
     Backoff, Deny, DirectiveMessage, Farewell, Hello, PermitAnswer, PermitRequest, ReleaseProof,
@@ -162,6 +163,17 @@ pub(crate) fn directive() -> RawDirective {
     }
 }
 
+/// What the host of the samples is told.
+pub(crate) fn told() -> RawTold {
+    RawTold {
+        host: host(),
+        name: "web-1".parse().unwrap(),
+        number: 12,
+        agents: vec!["deploy.example:7443".to_owned(), "[fd00::1]:7443".to_owned()],
+        api: vec!["deploy.example:7444".to_owned()],
+    }
+}
+
 /// A permit that answers the nonce 16 x 3.
 pub(crate) fn permit() -> RawPermit {
     RawPermit {
@@ -306,5 +318,6 @@ pub(crate) fn to_agent() -> Vec<(&'static str, ToAgent)> {
         ("permit-stopped", denied(Deny::Stopped)),
         ("beat", ToAgent::Beat),
         ("farewell", ToAgent::Farewell(farewell)),
+        ("told", ToAgent::Told(signed::<Told>(&told(), &[5]))),
     ]
 }

@@ -6,9 +6,9 @@ use groundswell_common::directive::{Action, Directive, Permit, RawDirective, Raw
 use groundswell_common::manifest::{Manifest, RawManifest};
 use groundswell_common::trust::{
     Approval, DirectiveFloor, Envelope, HostPin, KeyError, PermitAsk, PublicKey, Purpose,
-    RawApproval, RawRoot, Refusal, Role, RoleEntry, RoleKeys, Root, RootError, SecretKey,
-    TrustError, Verified, check_approvals, check_directive, check_permit, check_release,
-    check_step, first_root, next_root, pae, verify, verify_payload,
+    RawApproval, RawRoot, RawTold, Refusal, Role, RoleEntry, RoleKeys, Root, RootError, SecretKey,
+    Told, TrustError, Verified, check_approvals, check_directive, check_permit, check_release,
+    check_step, check_told, first_root, next_root, pae, verify, verify_payload,
 };
 use groundswell_common::{Digest, HostId, ReleaseId, Timestamp};
 
@@ -368,6 +368,25 @@ fn directive_wrong_environment() {
     let expected = matches!(&refusal, Refusal::WrongEnvironment { got, pinned }
         if got.as_str() == "dev" && pinned.as_str() == "prod");
     assert!(expected, "{refusal:?}");
+}
+
+#[test]
+fn what_a_host_is_told_is_signed_by_the_director_for_it_and_not_older() {
+    let root = root_of(&samples::root());
+    let told = |raw: &RawTold, seeds: &[u8], have| {
+        check_told(&signed::<Told>(raw, seeds), &root, &pin(), have)
+    };
+    let raw = samples::told();
+    for have in [0, 12] {
+        assert_eq!(told(&raw, &[5], have).unwrap().number, 12);
+    }
+    refused(told(&raw, &[5], 13), "old_generation");
+    refused(told(&raw, &[4], 0), "untrusted");
+    let other = RawTold { host: HostId::from_bytes([1; 16]), ..raw.clone() };
+    refused(told(&other, &[5], 0), "wrong_host");
+    // A directive is no such document, whoever signed it.
+    let directive = signed::<Directive>(&samples::directive(), &[5]);
+    refused(check_told(&directive, &root, &pin(), 0), "untrusted");
 }
 
 #[test]

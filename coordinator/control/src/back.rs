@@ -169,7 +169,7 @@ impl Control {
     ) -> Result<Plan, Refused> {
         let (facts, _) = self.who_goes_back(service, leaving, to);
         let to = to.map(|to| (to.published.release, to.published.version.clone()));
-        let back = Back { to, by: by.clone(), why: why.to_owned() };
+        let back = Back { to, by: by.clone(), why: why.to_owned(), off: None };
         let reference = self.reference(service, leaving);
         plan_back(self.policy(service)?, &facts, &reference, back).map_err(Refused::Plan)
     }
@@ -206,14 +206,14 @@ impl Control {
             if runs.is_some() && !arrived {
                 let version = runs.and_then(|runs| self.view.releases.get(&runs));
                 let runs = version.map(|found| found.published.version.clone());
-                others.push(RevertOther { host: host.name.clone(), runs });
+                others.push(RevertOther { host: host.name.clone(), runs, why: None });
             }
         }
         others.sort_by(|a, b| a.host.cmp(&b.host));
         (goes, others)
     }
 
-    fn is_targeted(&self, service: &ServiceName, host: &Host) -> bool {
+    pub(crate) fn is_targeted(&self, service: &ServiceName, host: &Host) -> bool {
         let policy = self.policy(service);
         policy.is_ok_and(|policy| policy.targets.matches(&host.labels))
     }

@@ -5,14 +5,15 @@ use std::collections::{BTreeMap, BTreeSet};
 use groundswell_common::condition::{Condition, Lack, ServiceCondition};
 use groundswell_common::directive::{Action, ServiceWish};
 use groundswell_common::report::{Report, Standing};
-use groundswell_common::wire::ReleaseProof;
+use groundswell_common::trust::RawTold;
+use groundswell_common::wire::{LEVEL_REMOVES, ReleaseProof};
 use groundswell_common::{Environment, HostId, ReleaseId, RolloutId, ServiceName, Timestamp};
 use groundswell_rollout::{HostFact, Input, Progress, Transition, due, next_deadline};
 
 use crate::entry::{By, Entry, PAYLOAD_MAX_BYTES, What};
 use crate::refused::Refused;
 use crate::twins::{self, Twins};
-use crate::view::{Applied, View};
+use crate::view::{Applied, Host, View};
 
 /// Facts that one standing may give at once.
 const FACTS_PER_STANDING_MAX: usize = 8;
@@ -78,6 +79,8 @@ pub struct Wished {
     pub services: Vec<ServiceWish>,
     /// Proofs of the releases that they name.
     pub proofs: Vec<ReleaseProof>,
+    /// What the host should know of itself and of the way here; `None` where its agent does not take it.
+    pub told: Option<RawTold>,
 }
 
 /// Everything that is decided, and what it is decided from.
@@ -246,9 +249,13 @@ impl Control {
     }
 
     /// A session with an enrolled host stands; `false` where nobody knows the host.
-    pub fn arrive(&mut self, host: HostId, agent_version: String) -> bool {
-        if !self.view.hosts.contains_key(&host) {
-            return false;
+    pub fn arrive(&mut self, host: HostId, (agent_version, level): (String, u8)) -> bool {
+        let Some(known) = self.view.hosts.get(&host) else { return false };
+        if known.level != level && self.may_note(host) {
+            let what = What::HostSpeaks { host, level };
+            if let Err(refused) = self.submit(By::Host(host), what) {
+                self.refusals.push((host.to_string(), refused));
+            }
         }
         let before = self.words.remove(&host).unwrap_or_default();
         self.words.insert(host, Word { agent_version, ..before });
@@ -362,6 +369,9 @@ impl Control {
 
     /// Takes a report of a connected host: what it adds to rollouts becomes entries.
     pub fn report(&mut self, host: HostId, report: Report) {
+        // Hosts count as their directives do, rollouts as the ledger does.
+        let generation = report.generation.saturating_sub(self.view.lift);
+        let report = Report { generation, ..report };
         self.facts_of(host, &report);
         self.keep_runs(host, &report);
         if let Some(word) = self.words.get_mut(&host) {
@@ -475,7 +485,8 @@ impl Control {
     /// What the host should be now; `None` where it is not enrolled.
     #[must_use]
     pub fn wish(&self, host: &HostId) -> Option<Wished> {
-        let environment = self.view.hosts.get(host)?.environment.clone();
+        let record = self.view.hosts.get(host)?;
+        let environment = record.environment.clone();
         let (services, generation) = self.view.wishes(host);
         let mut releases = BTreeSet::new();
         for wish in &services {
@@ -490,14 +501,26 @@ impl Control {
             })
         };
         let proofs = releases.iter().filter_map(proof).collect();
-        Some(Wished { environment, generation, services, proofs })
+        let told = self.told(host, record);
+        Some(Wished { environment, generation, services, proofs, told })
+    }
+
+    fn told(&self, id: &HostId, host: &Host) -> Option<RawTold> {
+        let addresses = self.view.addresses.as_ref().filter(|_| host.level >= LEVEL_REMOVES)?;
+        Some(RawTold {
+            host: *id,
+            name: host.name.clone(),
+            number: addresses.seq.max(host.renamed) + self.view.lift,
+            agents: addresses.agents.clone(),
+            api: addresses.api.clone(),
+        })
     }
 }
 
 /// The releases that a host may have to fetch for an action.
 fn named(action: &Action) -> Option<ReleaseId> {
     match action {
-        Action::Hold {} => None,
+        Action::Hold {} | Action::Remove {} => None,
         Action::Stage { release } | Action::Switch { release } => Some(*release),
         Action::Revert { to, .. } => *to,
     }

@@ -156,6 +156,34 @@ pub enum What {
         /// The signed document.
         envelope: Envelope,
     },
+    /// What the agent of a host understands has changed.
+    HostSpeaks {
+        /// The host.
+        host: HostId,
+        /// A level of the wire protocol.
+        level: u8,
+    },
+    /// A host is called otherwise from now on.
+    HostRenamed {
+        /// The host.
+        host: HostId,
+        /// Its new name.
+        name: HostName,
+    },
+    /// Where hosts reach the coordinator from now on.
+    AddressesTold {
+        /// `HOST:PORT` for agents, the one to try first in front.
+        agents: Vec<String>,
+        /// `HOST:PORT` of the API, likewise.
+        api: Vec<String>,
+    },
+    /// The ledger was put back from a backup: wishes are numbered above what hosts accepted before.
+    Lifted {
+        /// The newest number that a host accepted.
+        past: u64,
+        /// The reason given.
+        why: String,
+    },
 }
 
 /// What the ledger keeps of a release; the rest is in its manifest's blob.

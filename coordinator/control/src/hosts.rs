@@ -122,6 +122,35 @@ impl Control {
         Ok(())
     }
 
+    /// Gives a host another name; its key, its services and their rollouts stay.
+    ///
+    /// # Errors
+    /// [`Refused::UnknownHost`], [`Refused::NameTaken`].
+    pub fn rename_host(
+        &mut self,
+        by: &OperatorName,
+        (name, new): (&HostName, &HostName),
+    ) -> Result<(), Refused> {
+        let host = self.host_id(name)?;
+        if self.view.host_names.contains_key(new) {
+            return Err(Refused::NameTaken(new.clone()));
+        }
+        let what = What::HostRenamed { host, name: new.clone() };
+        self.submit(By::Operator(by.clone()), what).map(drop)
+    }
+
+    /// Where hosts reach the coordinator from now on, the address to try first in front; kept where it is news.
+    ///
+    /// # Errors
+    /// [`Refused`] of the ledger.
+    pub fn tell_addresses(&mut self, agents: Vec<String>, api: Vec<String>) -> Result<(), Refused> {
+        let had = self.view.addresses.as_ref();
+        if had.is_some_and(|had| had.agents == agents && had.api == api) {
+            return Ok(());
+        }
+        self.submit(By::Coordinator, What::AddressesTold { agents, api }).map(drop)
+    }
+
     /// Tells every rollout that is kept whole and has the host, where it is news there.
     pub(crate) fn tell_rollouts(&mut self, by: By, host: HostId, fact: &HostFact) {
         let has =

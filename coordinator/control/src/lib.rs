@@ -4,9 +4,11 @@
 //! simulator are its two shells.
 
 mod back;
+mod backup;
 mod control;
 pub mod entry;
 mod hosts;
+mod off;
 mod preflight;
 pub mod present;
 mod refused;

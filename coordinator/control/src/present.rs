@@ -7,8 +7,10 @@ use groundswell_common::api::{
     ReleaseState, ReleaseSummary, RolloutHost, RolloutPage, RolloutSummary, ServiceSummary,
     WavePage,
 };
-use groundswell_common::{Environment, OperatorName, Timestamp, name_of};
-use groundswell_rollout::{Outcome, Phase, Plan, Progress, ProgressName, Rollout, Tally, explain};
+use groundswell_common::{Environment, HostName, OperatorName, Timestamp, name_of};
+use groundswell_rollout::{
+    Outcome, Phase, Plan, PlannedHost, Progress, ProgressName, Rollout, Tally, explain,
+};
 
 use crate::view::{Release, RolloutBody, RolloutRecord, Service, View};
 
@@ -82,7 +84,7 @@ pub fn rollout_page(
         Detail::Hosts => rollout
             .hosts()
             .map(|(wave, host, entry)| RolloutHost {
-                name: host.name.clone(),
+                name: name_now(view, host),
                 wave,
                 progress: progress(entry.progress.name()).to_owned(),
                 why: match &entry.progress {
@@ -111,6 +113,11 @@ pub fn rollout_page(
         ask: ask(view, rollout),
         hosts,
     }
+}
+
+/// What people call a host of a plan now.
+fn name_now(view: &View, host: &PlannedHost) -> HostName {
+    view.hosts.get(&host.id).map_or(&host.name, |known| &known.name).clone()
 }
 
 /// What an approver is asked now; `None` unless a gate is shut.

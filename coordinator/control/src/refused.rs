@@ -129,6 +129,22 @@ pub enum Refused {
     /// A service of which no release is proven.
     #[error("no release of {0} was completed, so there is nothing to go back from")]
     NothingToLeave(ServiceName),
+    /// A service that no host runs.
+    #[error("no host runs anything of {0}, so there is nothing to take off")]
+    NothingRuns(ServiceName),
+    /// A service that stays on every host that runs it, for now.
+    #[error("it stays on every host that runs it; on {host}, since {why}")]
+    AllHeld {
+        /// The first of them.
+        host: HostName,
+        /// Why, and the next step.
+        why: String,
+    },
+    /// A ledger that no host is ahead of.
+    #[error(
+        "no host has accepted a newer directive than the ledger holds, so there is nothing to lift"
+    )]
+    NothingToLift,
     /// A release that is nothing to go back to.
     #[error("{version} is nothing to go back to: {why}")]
     NoTarget {
@@ -259,6 +275,9 @@ impl Refused {
                 (Conflict, "under_way", "revert without --to first, then go on from there")
             }
             Self::NothingToLeave(_) => (Conflict, "nothing_to_leave", "see 'swell release ls'"),
+            Self::NothingRuns(_) => (Conflict, "nothing_runs", "see 'swell host ls'"),
+            Self::AllHeld { .. } => (Conflict, "all_held", "do that first, then ask again"),
+            Self::NothingToLift => (Conflict, "nothing_to_lift", "nothing needs to be done"),
             Self::NoTarget { .. } => {
                 (Conflict, "no_target", "'swell release ls' shows what is proven")
             }

@@ -16,7 +16,9 @@ impl Control {
     pub fn next_seq(&self, service: &ServiceName) -> u64 {
         let newest = self.view.services.get(service).and_then(|service| service.newest());
         let newest = newest.and_then(|release| self.view.releases.get(&release));
-        newest.map_or(1, |release| release.published.seq + 1)
+        let next = newest.map_or(1, |release| release.published.seq + 1);
+        // Hosts may run what a ledger that was put back does not know: nothing that is published now is below that.
+        next.max(self.view.lift + 1)
     }
 
     /// The very same content under the same version, published before.

@@ -8,7 +8,8 @@ use groundswell_common::{
     Digest, Environment, HostId, OperatorName, ReleaseId, RolloutId, ServiceName, Version,
 };
 use groundswell_rollout::{
-    HostFacts, Input, Phase, PhaseName, Plan, Policy, ReleaseRef, Rollout, WhenNewer, busy, plan,
+    HostFacts, Input, Off, Phase, PhaseName, Plan, Policy, ReleaseRef, Rollout, WhenNewer, busy,
+    plan,
 };
 
 use crate::control::Control;
@@ -264,7 +265,9 @@ impl Control {
     pub(crate) fn begin(&mut self, by: By, plan: Plan) -> Result<RolloutId, Refused> {
         let service = plan.service.clone();
         let before = self.view.newest_rollout(&service);
+        // What takes a service off hosts that nothing targets leaves the others to the rollout before.
         let before = before.filter(|r| r.successor().is_none());
+        let before = before.filter(|_| plan.off() != Some(Off::LeftOver));
         let now = self.now;
         let mut busy = before.map_or_else(Vec::new, |rollout| busy(rollout, now));
         let before = before.map(|rollout| rollout.id().clone());

@@ -38,6 +38,8 @@ impl Control {
         if self.twins.has(host) {
             return Err(Deny::Stopped);
         }
+        let generation = request.generation.checked_sub(self.view.lift).ok_or(Deny::Stale)?;
+        let request = &PermitRequest { generation, ..request.clone() };
         let service = self.view.services.get(&request.service).ok_or(Deny::Stale)?;
         if let Some((rollout, _)) = self.view.governing(service, host) {
             return may_switch(rollout, host, &request.release, request.generation);

@@ -37,6 +37,7 @@ impl Control {
         }
         for (name, service) in &self.view.services {
             self.trouble(&id, name, &mut why);
+            why.extend(self.left_over(name, (&id, host)).map(|text| (Rank::Wrong, text)));
             self.course((&id, host), (name, service), &mut why);
         }
         if self.view.services.is_empty() {
@@ -130,6 +131,7 @@ impl Control {
         let fits = targets.is_some_and(|targets| targets.matches(&host.labels));
         let standing = self.words.get(id).and_then(|word| word.standing(name));
         let (rank, text) = match (targets, fits, service.baseline()) {
+            _ if self.view.is_taken_off(service) => self.by_removal(id, host, name),
             (None, _, _) => (Rank::Waits, "the service has no policy".to_owned()),
             (Some(targets), false, _) => {
                 (Rank::Waits, format!("the host's labels do not match targets = \"{targets}\""))
@@ -188,6 +190,17 @@ impl Control {
         }
     }
 
+    /// What is so of a host outside the plan by which the service is taken off everyone.
+    fn by_removal(&self, id: &HostId, host: &Host, name: &ServiceName) -> (Rank, String) {
+        match self.keeps(id, host) {
+            _ if !host.runs.contains_key(name) => {
+                (Rank::Well, "it was taken off the fleet, and is not here".to_owned())
+            }
+            Some((_, why)) => (Rank::Wrong, format!("it is taken off the fleet, and stays: {why}")),
+            None => (Rank::Waits, "it is taken off".to_owned()),
+        }
+    }
+
     /// What is so of a host that gets the last proven release outside any plan.
     fn by_baseline(&self, standing: Option<&Standing>, release: &ReleaseId) -> (Rank, String) {
         let version = self.version_text(Some(release));
@@ -224,7 +237,8 @@ fn refused(code: &str) -> Option<String> {
         ("paused_on_host", _) => None,
         ("drifted", path) => Some(format!("what is live was changed on the host: {path}")),
         ("root_expired", _) => Some(
-            "the root that it trusts has ended, so it takes no release; sign and publish a new root"
+            "the root that it trusts has ended, so it takes no release; on the coordinator's machine \
+             'groundswell-coordinator root renew' with the root key makes the next one"
                 .to_owned(),
         ),
         (code, _) => Some(format!("the host refuses its directive: {code}; see docs/trust.md")),
@@ -242,7 +256,7 @@ fn rank_of(reason: &Why) -> Rank {
         | Why::HostExcluded { .. }
         | Why::HostSkipped { .. }
         | Why::NotPlanned { .. } => Rank::Wrong,
-        Why::HostCommitted | Why::HostReverted => Rank::Well,
+        Why::HostCommitted | Why::HostReverted | Why::HostOff => Rank::Well,
         Why::NotStarted
         | Why::WaveOpen { .. }
         | Why::WaveAway { .. }
@@ -270,6 +284,7 @@ fn rank_of(reason: &Why) -> Rank {
         | Why::HostProbing { .. }
         | Why::HostBaking { .. }
         | Why::HostAbsent
+        | Why::HostStillOn
         | Why::HostReverting { .. } => Rank::Waits,
     }
 }

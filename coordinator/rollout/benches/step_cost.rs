@@ -72,7 +72,7 @@ impl Bench {
                     Action::Switch { .. } => {
                         &[HostState::Probing, HostState::Baking, HostState::Committed]
                     }
-                    Action::Hold {} | Action::Revert { .. } => &[],
+                    Action::Hold {} | Action::Revert { .. } | Action::Remove {} => &[],
                 };
                 for state in states {
                     let standing = standing(&self.rollout, *state);

@@ -34,6 +34,7 @@ pub fn desired(rollout: &Rollout, host: &HostId) -> Option<ServiceWish> {
         Want::Hold => Action::Hold {},
         Want::Stage => Action::Stage { release },
         Want::Switch => Action::Switch { release },
+        Want::Revert if rollout.plan.off().is_some() => Action::Remove {},
         Want::Revert => Action::Revert { from: release, to: planned.previous },
     };
     Some(ServiceWish {
@@ -124,6 +125,8 @@ pub(crate) fn want(rollout: &Rollout, entry: &HostEntry) -> Want {
         Progress::Pending if forward && rollout.plan.prefetch => Want::Stage,
         Progress::Granted { .. } if forward && calendar_is_open(rollout) => Want::Switch,
         Progress::Granted { .. } if forward => Want::Stage,
+        // It keeps what it runs, which may be any release.
+        Progress::Committed if rollout.plan.off().is_some() => Want::Hold,
         Progress::Probing { .. } | Progress::Baking { .. } | Progress::Committed => Want::Switch,
         Progress::Reverting { .. } | Progress::Overdue => Want::Revert,
         Progress::Pending

@@ -264,6 +264,10 @@ pub enum Why {
     HostOverdue,
     /// The host went back.
     HostReverted,
+    /// The service is off the host.
+    HostOff,
+    /// The service is to be taken off the host, whose turn has not come.
+    HostStillOn,
 }
 
 /// Why the rollout, or one of its hosts, is where it is; the nearest reason first. Never empty.
@@ -282,8 +286,9 @@ pub fn explain(rollout: &Rollout, host: Option<&HostId>, now: Timestamp) -> Vec<
     let away = entry.away.map(|since| Why::HostAway { since });
     let own = host_why(rollout, ordinal, entry);
     let held = parked_why(rollout, ordinal, entry);
+    let still_on = own == Why::HostStillOn;
     let mut why: Vec<Why> = newer.chain(away).chain([own]).chain(held).collect();
-    if waits_for_rollout(&entry.progress) {
+    if waits_for_rollout(&entry.progress) || still_on {
         why.push(phase_why(rollout, now));
         why.extend(bounds_why(rollout));
     }
@@ -407,6 +412,7 @@ fn host_why(rollout: &Rollout, ordinal: u32, entry: &HostEntry) -> Why {
         Progress::Granted { deadline, .. } => Why::HostGranted { deadline: *deadline },
         Progress::Probing { deadline } => Why::HostProbing { deadline: *deadline },
         Progress::Baking { deadline } => Why::HostBaking { deadline: *deadline },
+        Progress::Committed if rollout.plan.off().is_some() => Why::HostStillOn,
         Progress::Committed => Why::HostCommitted,
         Progress::Failed { step, why, reverted } => {
             Why::HostFailed { step: *step, why: why.clone(), reverted: *reverted }
@@ -415,6 +421,7 @@ fn host_why(rollout: &Rollout, ordinal: u32, entry: &HostEntry) -> Why {
         Progress::Absent => Why::HostAbsent,
         Progress::Reverting { deadline } => Why::HostReverting { deadline: *deadline },
         Progress::Overdue => Why::HostOverdue,
+        Progress::Reverted if rollout.plan.off().is_some() => Why::HostOff,
         Progress::Reverted => Why::HostReverted,
         Progress::Excluded { gone, .. } => Why::HostExcluded { gone: *gone },
     }
@@ -671,6 +678,8 @@ impl fmt::Display for Why {
             }
             Self::HostOverdue => write!(f, "it was told to go back and has not said that it did"),
             Self::HostReverted => write!(f, "it went back"),
+            Self::HostOff => write!(f, "the service is off it"),
+            Self::HostStillOn => write!(f, "the service is still on it; its turn has not come"),
         }
     }
 }
@@ -767,6 +776,7 @@ impl fmt::Display for RevertCause {
         match self {
             Self::Person { by, why } => write!(f, "{by} reverted it: {why}"),
             Self::Breach(breach) => write!(f, "{breach}"),
+            Self::Removed { by, why } => write!(f, "{by} takes the service off: {why}"),
         }
     }
 }
@@ -775,6 +785,9 @@ impl fmt::Display for Outcome {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Completed => write!(f, "completed"),
+            Self::Reverted { cause: RevertCause::Removed { by, why }, .. } => {
+                write!(f, "the service is off its hosts; {by} took it off: {why}")
+            }
             Self::Reverted { cause, down_to: 0 } => write!(f, "reverted, since {cause}"),
             Self::Reverted { cause, down_to } => {
                 write!(

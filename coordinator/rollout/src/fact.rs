@@ -4,7 +4,7 @@
 use groundswell_common::condition::{CONDITION_TEXT_MAX_BYTES, Fetched, Lack, ServiceCondition};
 use groundswell_common::limits::FAILURE_TEXT_MAX_BYTES;
 use groundswell_common::report::{FailedStep, HostState, Standing, Verdict};
-use groundswell_common::{HostId, Timestamp};
+use groundswell_common::{HostId, ReleaseId, Timestamp};
 
 use crate::desired::generation;
 use crate::input::HostFact;
@@ -193,13 +193,14 @@ fn observe(
     standing: &Standing,
     accepted: u64,
 ) -> Option<HostFact> {
-    let release = rollout.release();
-    let runs = standing.running == Some(release);
-    let aims = standing.target == Some(release);
+    let runs = is_of(rollout, standing.running);
+    let aims = standing.target == Some(rollout.release());
     match standing.state {
         HostState::Switching | HostState::Probing if aims || runs => Some(HostFact::SwitchStarted),
         HostState::Baking if aims || runs => Some(HostFact::Passed),
         HostState::Reverting => failed(rollout, standing),
+        // What it was stuck with before it was told to take the service off is an old story.
+        HostState::Stuck if rollout.plan.off().is_some() && !is_told(entry, accepted) => None,
         HostState::Stuck => stuck(rollout, standing),
         HostState::Idle | HostState::Committed if runs => {
             let refused = refused_back(rollout, entry, standing, accepted);
@@ -216,6 +217,12 @@ fn observe(
     }
 }
 
+/// Whether the host knows that it is to go back.
+fn is_told(entry: &HostEntry, accepted: u64) -> bool {
+    let goes = matches!(entry.progress, Progress::Reverting { .. } | Progress::Overdue);
+    goes && accepted >= entry.generation
+}
+
 /// That the host was told to go back and has nothing to go back to.
 fn refused_back(
     rollout: &Rollout,
@@ -225,7 +232,7 @@ fn refused_back(
 ) -> Option<HostFact> {
     let told = match entry.progress {
         // A report from before the order says nothing about it.
-        Progress::Reverting { .. } | Progress::Overdue => accepted >= entry.generation,
+        Progress::Reverting { .. } | Progress::Overdue => is_told(entry, accepted),
         // It stays so until the host says something else.
         Progress::Failed { step: FailedStep::Revert, .. } => true,
         Progress::Pending
@@ -284,7 +291,7 @@ fn elsewhere(
     accepted: u64,
 ) -> Option<HostFact> {
     let release = Some(rollout.release());
-    let runs = standing.running == release;
+    let runs = is_of(rollout, standing.running);
     let done = HostFact::RevertDone { running: standing.running };
     match &entry.progress {
         // A report from before the order to go back says nothing about whether it was obeyed.
@@ -337,21 +344,28 @@ fn elsewhere(
     }
 }
 
+/// Whether a release is what the rollout is about: of one that takes the service off, any.
+fn is_of(rollout: &Rollout, release: Option<ReleaseId>) -> bool {
+    release.is_some_and(|release| rollout.plan.off().is_some() || release == rollout.release())
+}
+
 /// The failure of this release in this rollout; what an earlier rollout left behind is not news.
 fn failed(rollout: &Rollout, standing: &Standing) -> Option<HostFact> {
     let ours = standing.rollout.as_ref().is_none_or(|id| *id == rollout.id);
-    let failure = standing.failure.as_ref().filter(|failure| failure.release == rollout.release());
-    let failure = failure.filter(|_| ours)?;
+    let failure = standing.failure.as_ref();
+    let failure = failure.filter(|failure| ours && is_of(rollout, Some(failure.release)))?;
+    // What failed before a service is taken off is an old story.
+    if rollout.plan.off().is_some() && failure.step != FailedStep::Revert {
+        return None;
+    }
     let (step, reverted) = (failure.step, failure.reverted);
     Some(HostFact::Failed { step, why: clip(&failure.why), reverted })
 }
 
 fn stuck(rollout: &Rollout, standing: &Standing) -> Option<HostFact> {
-    let release = Some(rollout.release());
     let failure = standing.failure.as_ref();
-    let ours = standing.running == release
-        || standing.target == release
-        || failure.map(|failure| failure.release) == release;
+    let named = [standing.running, standing.target, failure.map(|failure| failure.release)];
+    let ours = named.into_iter().any(|release| is_of(rollout, release));
     let why = failure.map_or("the agent gives no reason", |failure| failure.why.as_str());
     ours.then(|| HostFact::Stuck { why: clip(why) })
 }

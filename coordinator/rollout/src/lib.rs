@@ -33,8 +33,8 @@ pub use gate::asks_webhook;
 pub use input::{Busy, HostFact, Input, KeepOrRevert, Moment, Steer};
 pub use phase::{Breach, HaltCause, Outcome, PauseCause, Phase, PhaseName, Resumable, RevertCause};
 pub use plan::{
-    Back, Evidence, Guard, GuardKind, HostFacts, Plan, PlanError, PlannedHold, PlannedHost,
-    PlannedWave, RULES, RULES_SPOKEN, ReleaseRef, SkipReason, Skipped, plan, plan_back,
+    Back, Evidence, Guard, GuardKind, HostFacts, Off, Plan, PlanError, PlannedHold, PlannedHost,
+    PlannedWave, RULES, RULES_SPOKEN, ReleaseRef, SkipReason, Skipped, plan, plan_back, plan_off,
 };
 pub use policy::{
     Amount, DomainPolicy, EvidencePolicy, Gate, OnBreach, Order, Policy, PolicyError, Short, Take,

@@ -198,6 +198,13 @@ pub enum RevertCause {
     },
     /// More failures than allowed, and the policy says revert.
     Breach(Breach),
+    /// A person takes the service off.
+    Removed {
+        /// Who.
+        by: OperatorName,
+        /// The reason given.
+        why: String,
+    },
 }
 
 /// How a rollout ended.
@@ -262,7 +269,7 @@ impl Phase {
         };
         match cause {
             RevertCause::Breach(breach) => Some(breach),
-            RevertCause::Person { .. } => None,
+            RevertCause::Person { .. } | RevertCause::Removed { .. } => None,
         }
     }
 

@@ -199,6 +199,19 @@ pub struct Back {
     pub by: OperatorName,
     /// The reason given.
     pub why: String,
+    /// Where the service is taken off its hosts, whatever release of it they run: off which of them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub off: Option<Off>,
+}
+
+/// Which hosts a service is taken off.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Off {
+    /// All of them: nobody shall run it any more.
+    Everyone,
+    /// Those that the policy's targets do not match, and that run it all the same.
+    LeftOver,
 }
 
 /// Hosts of which only so many may be down at once.
@@ -446,6 +459,12 @@ impl Plan {
         }
     }
 
+    /// Off which hosts it takes the service; `None` for a plan that brings a release, or goes back to one.
+    #[must_use]
+    pub fn off(&self) -> Option<Off> {
+        self.back.as_ref().and_then(|back| back.off)
+    }
+
     /// The number of its hosts.
     #[must_use]
     pub fn host_count(&self) -> usize {
@@ -542,6 +561,29 @@ pub fn plan_back(
         host.previous = to;
     }
     Ok(Plan { back: Some(back), ..made })
+}
+
+/// The plan by which a person takes the service off these hosts, whatever release of it they run. `leaving` stands
+/// for all of them; `held` are hosts that it leaves out. Nothing has to stay up of a service that ends.
+///
+/// # Errors
+/// [`PlanError`], with what to compare or change.
+pub fn plan_off(
+    policy: &Policy,
+    hosts: &[HostFacts],
+    leaving: &ReleaseRef,
+    (back, held): (Back, Vec<PlannedHold>),
+) -> Result<Plan, PlanError> {
+    let waves = policy.waves.iter().map(|wave| WavePolicy { min_healthy: None, ..wave.clone() });
+    let policy = Policy {
+        min_healthy: None,
+        domain: None,
+        quorum_label: None,
+        waves: waves.collect(),
+        ..policy.clone()
+    };
+    let leaving = ReleaseRef { one_way: false, ..leaving.clone() };
+    Ok(Plan { held, ..plan_back(&policy, hosts, &leaving, back)? })
 }
 
 fn optional(wave: WavePolicy) -> WavePolicy {

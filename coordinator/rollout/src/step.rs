@@ -289,8 +289,12 @@ fn start(
     }
     match rollout.plan.back.clone() {
         None => go_to_wave(rollout, step, 0),
-        Some(Back { by, why, .. }) => {
-            turn_back(rollout, step, (RevertCause::Person { by, why }, 0));
+        Some(Back { by, why, off, .. }) => {
+            let cause = match off {
+                None => RevertCause::Person { by, why },
+                Some(_) => RevertCause::Removed { by, why },
+            };
+            turn_back(rollout, step, (cause, 0));
         }
     }
     Ok(())

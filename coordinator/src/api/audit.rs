@@ -1,11 +1,13 @@
 //! Health, status, and the ledger for auditors.
 
-use axum::Json;
+use axum::body::Body;
 use axum::extract::rejection::QueryRejection;
 use axum::extract::{Query, State};
-use groundswell_common::api::{AuditHead, AuditPage, Health, StatusAnswer};
+use axum::{Extension, Json};
+use groundswell_common::api::{AuditHead, AuditPage, Health, LiftAnswer, StatusAnswer};
 use serde::Deserialize;
 
+use super::access::Operator;
 use super::{Api, ApiError, read};
 
 /// Entries on one page.
@@ -29,6 +31,16 @@ pub(super) async fn health() -> Json<Health> {
 pub(super) async fn status(State(api): State<Api>) -> Result<Json<StatusAnswer>, ApiError> {
     let about = api.about.clone();
     Ok(Json(api.handle.query(move |desk| desk.status(&about)).await?))
+}
+
+pub(super) async fn lift(
+    State(api): State<Api>,
+    Extension(Operator(by)): Extension<Operator>,
+    body: Body,
+) -> Result<Json<LiftAnswer>, ApiError> {
+    let why = read::only_why(body).await?;
+    let past = api.handle.change(move |desk| desk.lift(&by, &why)).await??;
+    Ok(Json(LiftAnswer { past }))
 }
 
 pub(super) async fn head(State(api): State<Api>) -> Json<AuditHead> {

@@ -6,7 +6,7 @@ use axum::extract::{Path, Query, State};
 use axum::http::StatusCode;
 use axum::{Extension, Json};
 use groundswell_common::HostName;
-use groundswell_common::api::{HostPage, HostsAnswer, LabelsRequest, WhyAnswer};
+use groundswell_common::api::{HostPage, HostsAnswer, LabelsRequest, RenameRequest, WhyAnswer};
 use groundswell_common::selector::Selector;
 use serde::Deserialize;
 
@@ -98,6 +98,21 @@ pub(super) async fn label(
     let change = move |desk: &mut Desk| {
         desk.label_host(&by, &host, request.labels)?;
         desk.host_page(&host)
+    };
+    Ok(Json(api.handle.change(change).await??))
+}
+
+pub(super) async fn rename(
+    State(api): State<Api>,
+    Extension(Operator(by)): Extension<Operator>,
+    Path(host): Path<String>,
+    body: Body,
+) -> Result<Json<HostPage>, ApiError> {
+    let host: HostName = read::name(&host)?;
+    let request: RenameRequest = read::json(body).await?;
+    let change = move |desk: &mut Desk| {
+        desk.rename_host(&by, (&host, &request.name))?;
+        desk.host_page(&request.name)
     };
     Ok(Json(api.handle.change(change).await??))
 }

@@ -48,6 +48,7 @@ pub static ROUTES: &[Route] = &[
     row!(POST "/v1/hosts/{host}/drain" OPERATORS, post hosts::drain),
     row!(POST "/v1/hosts/{host}/undrain" OPERATORS, post hosts::undrain),
     row!(POST "/v1/hosts/{host}/labels" OPERATORS, post hosts::label),
+    row!(POST "/v1/hosts/{host}/rename" OPERATORS, post hosts::rename),
     row!(POST "/v1/enroll-tokens" OPERATORS, post enrol::tokens),
     row!(POST "/v1/operators" ADMINS, post enrol::operator),
     row!(GET "/v1/services" READERS, get services::list),
@@ -58,6 +59,8 @@ pub static ROUTES: &[Route] = &[
     row!(POST "/v1/services/{service}/halt" OPERATORS, post services::halt),
     row!(GET "/v1/services/{service}/revert" READERS, get services::revert_preview),
     row!(POST "/v1/services/{service}/revert" OPERATORS, post services::revert),
+    row!(GET "/v1/services/{service}/removal" READERS, get services::removal_preview),
+    row!(POST "/v1/services/{service}/remove" OPERATORS, post services::remove),
     row!(HEAD "/v1/blobs/{digest}" PUBLISHERS, head blobs::size),
     row!(PUT "/v1/blobs/{digest}" PUBLISHERS, put blobs::upload),
     row!(POST "/v1/releases" PUBLISHERS, post releases::publish),
@@ -76,6 +79,7 @@ pub static ROUTES: &[Route] = &[
     row!(POST "/v1/rollouts/{rollout}/approve" APPROVERS, post rollouts::approve),
     row!(GET "/v1/audit" READERS, get audit::entries),
     row!(GET "/v1/audit/head" READERS, get audit::head),
+    row!(POST "/v1/ledger/lift" ADMINS, post audit::lift),
 ];
 
 /// The API's service.

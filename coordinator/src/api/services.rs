@@ -5,10 +5,11 @@ use axum::extract::rejection::QueryRejection;
 use axum::extract::{Path, Query, State};
 use axum::{Extension, Json};
 use groundswell_common::api::{
-    PlanPreview, PlanRequest, PolicyAnswer, RevertPreview, RevertRequest, ServicePage,
-    ServicesAnswer, StartAnswer, StartRequest, VerbAnswer, VerbRequest,
+    PlanPreview, PlanRequest, PolicyAnswer, RemovalPreview, RemovalRequest, RevertPreview,
+    RevertRequest, ServicePage, ServicesAnswer, StartAnswer, StartRequest, VerbAnswer, VerbRequest,
 };
 use groundswell_common::{RolloutId, ServiceName, Version};
+use groundswell_rollout::Off;
 use serde::Deserialize;
 use tokio::time::Instant;
 
@@ -131,4 +132,46 @@ pub(super) async fn revert_preview(
     let to: Option<Version> = read::query(query)?.to.as_deref().map(read::name).transpose()?;
     let ask = move |desk: &Desk| desk.revert_preview(&service, to.as_ref());
     Ok(Json(api.handle.query(ask).await??))
+}
+
+/// `?left_over=true`.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RemovalQuery {
+    #[serde(default)]
+    left_over: bool,
+}
+
+/// What taking the service off its hosts would do.
+pub(super) async fn removal_preview(
+    State(api): State<Api>,
+    Path(service): Path<String>,
+    query: Result<Query<RemovalQuery>, QueryRejection>,
+) -> Result<Json<RemovalPreview>, ApiError> {
+    let service: ServiceName = read::name(&service)?;
+    let off = off(read::query(query)?.left_over);
+    let ask = move |desk: &Desk| desk.removal_preview(&service, off);
+    Ok(Json(api.handle.query(ask).await??))
+}
+
+pub(super) async fn remove(
+    State(api): State<Api>,
+    Extension(Operator(by)): Extension<Operator>,
+    Path(service): Path<String>,
+    body: Body,
+) -> Result<Json<VerbAnswer>, ApiError> {
+    let request: RemovalRequest = read::json(body).await?;
+    let service: ServiceName = read::name(&service)?;
+    let (why, off) = (read::why(&request.why)?, off(request.left_over));
+    let asked = Instant::now();
+    let change = move |desk: &mut Desk| {
+        let rollout = desk.take_off(&by, &service, (off, &why))?;
+        Ok((Settled::NoPermits(rollout.clone()), rollout))
+    };
+    let then = move |rollout: RolloutId, desk: &Desk| desk.verb_answer(&rollout, asked);
+    Ok(Json(api.handle.change_then(change, then).await??))
+}
+
+fn off(left_over: bool) -> Off {
+    if left_over { Off::LeftOver } else { Off::Everyone }
 }

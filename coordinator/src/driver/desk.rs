@@ -117,7 +117,7 @@ impl Desk {
     }
 
     pub(super) fn arrive(&mut self, arrival: Arrival) {
-        let Arrival { host, hello, seat, seen, reply } = arrival;
+        let Arrival { host, hello, level, seat, seen, reply } = arrival;
         let admission = match self.view().hosts.contains_key(&host) {
             false => Admission::NotEnrolled,
             // One of the two stays, so that they do not throw each other out for ever.
@@ -133,7 +133,7 @@ impl Desk {
             return;
         }
         self.seats.take(host, seat, seen);
-        self.control.arrive(host, hello.agent_version);
+        self.control.arrive(host, (hello.agent_version, level));
     }
 
     pub(super) fn leave(&mut self, host: HostId, session: u64) {
@@ -195,7 +195,8 @@ impl Desk {
     /// What the host should be now; `None` where it is not enrolled.
     fn wish(&mut self, host: &HostId) -> Option<Wish> {
         let wished = self.control.wish(host)?;
-        let issued = self.entry_time(wished.generation)?.as_secs();
+        let seq = wished.generation.checked_sub(self.view().lift)?;
+        let issued = self.entry_time(seq)?.as_secs();
         let raw = RawDirective {
             host: *host,
             environment: wished.environment,
@@ -204,7 +205,7 @@ impl Desk {
             root_version: self.root_version,
             services: wished.services,
         };
-        Some(Wish { raw, proofs: wished.proofs })
+        Some(Wish { raw, proofs: wished.proofs, told: wished.told })
     }
 
     /// The time of an entry: the same whenever it is asked for, so that equal wishes are equal bytes.

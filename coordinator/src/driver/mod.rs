@@ -2,6 +2,7 @@
 //! acts and replies, in that order. Nothing else writes to the ledger.
 
 mod desk;
+mod ends;
 mod hosts;
 mod pages;
 mod permits;

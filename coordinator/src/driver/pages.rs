@@ -1,6 +1,7 @@
 //! Answers to questions: what the API shows. Read-only.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 
 use groundswell_common::api::{
     HostPage, HostService, HostSummary, ReleaseSummary, RolloutPage, RolloutSummary, RunningCount,
@@ -29,6 +30,10 @@ pub struct AboutProcess {
     pub root_version: u64,
     /// Seconds UTC of the root's end.
     pub root_expires: u64,
+    /// When the coordinator's own certificate ends.
+    pub server_ends: Timestamp,
+    /// Its state directory, for commands that people type.
+    pub state: PathBuf,
 }
 
 impl Desk {
@@ -48,6 +53,8 @@ impl Desk {
             starting: self.is_starting(),
             root_version: about.root_version,
             root_expires: about.root_expires,
+            ends: self.ends(about),
+            put_back: self.put_back(),
             services: self.services(),
             rollouts: active.map(present::record_summary).collect(),
         }
@@ -191,7 +198,7 @@ impl Desk {
             host: self.host_summary(&id, host),
             enrolled: host.enrolled,
             generation: self.view().wishes(&id).1,
-            accepted: report.map(|report| report.generation),
+            accepted: report.map(|report| report.generation + self.view().lift),
             refusal: report.and_then(|report| report.refusal.as_ref()).map(|r| r.code.clone()),
             free_bytes: report.map(|report| report.free_bytes),
         })
@@ -241,6 +248,10 @@ impl Desk {
             service.wish = Some(wish.action);
             service.rollout = wish.rollout;
         }
+        for service in services.values_mut() {
+            let runs = service.running.is_some();
+            service.left_over = self.view().is_left_over(&service.service, id, runs);
+        }
         HostSummary {
             id: *id,
             name: host.name.clone(),
@@ -275,5 +286,6 @@ fn empty(service: &ServiceName) -> HostService {
         held: None,
         fetched: None,
         notes: Vec::new(),
+        left_over: false,
     }
 }

@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use groundswell_common::directive::RawDirective;
 use groundswell_common::directive::RawPermit;
+use groundswell_common::trust::RawTold;
 use groundswell_common::wire::{Deny, Hello, ReleaseProof};
 use groundswell_common::{HostId, Timestamp};
 use tokio::sync::{mpsc, oneshot, watch};
@@ -17,6 +18,8 @@ pub struct Wish {
     pub raw: RawDirective,
     /// Proofs of the releases that it names.
     pub proofs: Vec<ReleaseProof>,
+    /// What the host should know of itself and of the way here.
+    pub told: Option<RawTold>,
 }
 
 /// What a session sends besides directives.
@@ -58,6 +61,8 @@ pub struct Arrival {
     pub host: HostId,
     /// What it says of itself.
     pub hello: Hello,
+    /// What both ends know, by the handshake: a level of the wire protocol.
+    pub level: u8,
     /// The driver's end.
     pub seat: Seat,
     /// When the host was heard of last, in milliseconds since 1970.

@@ -9,6 +9,7 @@ mod blobs;
 mod fake;
 mod history;
 mod newcomers;
+mod off;
 mod rollouts;
 mod routes;
 mod steer;

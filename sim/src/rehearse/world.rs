@@ -296,7 +296,8 @@ impl<'a> World<'a> {
                     Action::Stage { .. }
                     | Action::Hold {}
                     | Action::Switch { .. }
-                    | Action::Revert { .. },
+                    | Action::Revert { .. }
+                    | Action::Remove {},
                     _,
                 ) => {}
             }

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use groundswell_common::directive::ServiceWish;
 use groundswell_common::limits::PERMIT_COUNTED_MS;
 use groundswell_common::report::Report;
-use groundswell_common::wire::{Deny, PermitRequest};
+use groundswell_common::wire::{Deny, LEVEL_CONDITIONS, PermitRequest};
 use groundswell_common::{HostId, OperatorName, ReleaseId, ServiceName, Timestamp};
 use groundswell_control::Control;
 use groundswell_control::entry::{By, Entry, Published};
@@ -242,7 +242,7 @@ impl World {
             self.post(other, wait, Mail::Reconnect);
         }
         self.reported.remove(&number);
-        self.control().arrive(key, version);
+        self.control().arrive(key, (version, LEVEL_CONDITIONS));
         self.settle()?;
         self.host(number, Host::linked)
     }

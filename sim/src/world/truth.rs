@@ -404,7 +404,10 @@ impl World {
         let wish = view.wish(service, &key).map(|(wish, _)| wish.action);
         let wished = match wish {
             Some(Action::Switch { release }) => Some(release),
-            Some(Action::Hold {} | Action::Stage { .. } | Action::Revert { .. }) | None => None,
+            Some(
+                Action::Hold {} | Action::Stage { .. } | Action::Revert { .. } | Action::Remove {},
+            )
+            | None => None,
         };
         match wished.filter(|release| live != Some(*release) && !named(*release)) {
             Some(release) => self.found(Finding::Unsaid { host: key, release }),

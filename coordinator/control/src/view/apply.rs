@@ -8,13 +8,13 @@ use groundswell_common::limits::APPROVALS_MAX;
 use groundswell_common::report::FailedStep;
 use groundswell_common::{HostId, OperatorName, ReleaseId, RolloutId, ServiceName, Timestamp};
 use groundswell_rollout::{
-    Back, Effects, HaltCause, HostFact, Input, Moment, Phase, Plan, Policy, PolicyError, Progress,
-    RULES_SPOKEN, Resumable, Rollout, Transition, step,
+    Back, Effects, HaltCause, HostFact, Input, Moment, Off, Phase, Plan, Policy, PolicyError,
+    Progress, RULES_SPOKEN, Resumable, RevertCause, Rollout, Transition, step,
 };
 
 use super::records::Key;
 use super::state::{
-    Host, LIVE_ROLLOUTS_PER_SERVICE, Operator, PROVEN_MAX, PolicyRecord, Proven,
+    Addresses, Host, LIVE_ROLLOUTS_PER_SERVICE, Operator, PROVEN_MAX, PolicyRecord, Proven,
     ROLLOUTS_LISTED_PER_SERVICE, Release, RolloutBody, RolloutRecord, Service, Token, View,
 };
 use crate::entry::{By, Entry, Published, What};
@@ -89,7 +89,8 @@ impl View {
         match &entry.what {
             What::Initialised { fleet, .. } => self.fleet = Some(fleet.clone()),
             What::OperatorPut { name, role, key } => {
-                self.operators.insert(name.clone(), Operator { role: *role, key: *key });
+                let operator = Operator { role: *role, key: *key, since: Some(entry.at) };
+                self.operators.insert(name.clone(), operator);
                 self.dirty.insert(Key::Operator(name.clone()));
             }
             What::TokensMade { secrets, labels, environment, expires } => {
@@ -165,6 +166,31 @@ impl View {
                 let hosts = self.held_for_approval(release);
                 return Ok(Applied { hosts, ..Applied::default() });
             }
+            What::HostSpeaks { host, level } => {
+                let found = self.hosts.get_mut(host).ok_or(Unfit::UnknownHost(*host))?;
+                found.level = *level;
+                found.seq = entry.seq;
+                self.dirty.insert(Key::Host(*host));
+                return Ok(Applied { hosts: vec![*host], ..Applied::default() });
+            }
+            What::HostRenamed { host, name } => {
+                let found = self.hosts.get_mut(host).ok_or(Unfit::UnknownHost(*host))?;
+                let before = std::mem::replace(&mut found.name, name.clone());
+                found.renamed = entry.seq;
+                self.host_names.remove(&before);
+                self.host_names.insert(name.clone(), *host);
+                self.dirty.insert(Key::Host(*host));
+                return Ok(Applied { hosts: vec![*host], ..Applied::default() });
+            }
+            What::AddressesTold { agents, api } => {
+                let (agents, api) = (agents.clone(), api.clone());
+                self.addresses = Some(Addresses { seq: entry.seq, agents, api });
+                return Ok(Applied { all_hosts: true, ..Applied::default() });
+            }
+            What::Lifted { past, .. } => {
+                self.lift = self.lift.max(*past);
+                return Ok(Applied { all_hosts: true, ..Applied::default() });
+            }
         }
         Ok(Applied::default())
     }
@@ -209,6 +235,8 @@ impl View {
             runs: BTreeMap::new(),
             // What an operator has decided of it does not end with its enrolment.
             drained: self.hosts.get(host).and_then(|before| before.drained.clone()),
+            level: 0,
+            renamed: 0,
         };
         if let Some(before) = self.hosts.insert(*host, record) {
             self.host_names.remove(&before.name);
@@ -247,8 +275,10 @@ impl View {
         let at = entry.at;
         let release = plan.release.id;
         self.releases.get_mut(&release).ok_or(Unfit::UnknownRelease(release))?.rolled = true;
-        if let Some(back) = &plan.back {
-            self.proven_again(&plan.service, back);
+        match &plan.back {
+            Some(back) if back.off == Some(Off::Everyone) => self.unwanted(&plan.service),
+            Some(back) => self.proven_again(&plan.service, back),
+            None => {}
         }
         let body = RolloutBody::Live(Box::new(Rollout::new(id.clone(), plan.clone())));
         self.rollouts
@@ -308,6 +338,8 @@ impl View {
         // Poison is an event: what is cleared later stays cleared, whatever hosts say.
         let poison = poison(rollout, (&effects.transitions, input), (was_blamed, record.judged));
         record.judged |= poison.is_some();
+        // Hosts outside its plan follow a plan that takes the service off everyone.
+        let turns_all = rollout.plan().off().is_some() && !effects.transitions.is_empty();
         let runs = told.and_then(|host| Some((host, runs_now(rollout, input)?)));
         self.dirty.insert(Key::Rollout(id.clone()));
         if let Some((host, runs)) = runs {
@@ -326,6 +358,10 @@ impl View {
             all_hosts: effects.all_hosts,
             effects: Some(effects),
         };
+        if turns_all {
+            self.touch(&service, entry.seq);
+            applied.all_hosts = true;
+        }
         if proven && !was_proven {
             self.prove(&service, release, entry.seq);
             applied.all_hosts = true;
@@ -359,6 +395,18 @@ impl View {
             service.proven.push(again);
         }
         self.dirty.insert(Key::Service(name.clone()));
+    }
+
+    /// Nobody shall run the service any more: new hosts get nothing, and nothing brings it back by itself.
+    fn unwanted(&mut self, name: &ServiceName) {
+        let Some(service) = self.services.get_mut(name) else { return };
+        service.proven.clear();
+        for id in &service.releases {
+            if let Some(release) = self.releases.get_mut(id).filter(|release| !release.rolled) {
+                release.rolled = true;
+                self.dirty.insert(Key::Release(*id));
+            }
+        }
     }
 
     /// What the release did to hosts no longer keeps it from them.
@@ -469,6 +517,8 @@ fn turned(moved: &Transition) -> Option<String> {
                 None
             }
         },
+        // The release is as good as it was.
+        Phase::Reverting { cause: RevertCause::Removed { .. }, .. } => None,
         Phase::Reverting { cause, .. } => {
             (!goes_on_back(&moved.from)).then(|| format!("reverted: {cause}"))
         }

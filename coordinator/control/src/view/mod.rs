@@ -10,5 +10,6 @@ pub use apply::{Applied, Unfit};
 pub use past::Past;
 pub use records::{Key, RecordError};
 pub use state::{
-    Host, Operator, PolicyRecord, Proven, Release, RolloutBody, RolloutRecord, Service, Token, View,
+    Addresses, Host, Operator, PolicyRecord, Proven, Release, RolloutBody, RolloutRecord, Service,
+    Token, View,
 };

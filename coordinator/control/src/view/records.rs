@@ -7,7 +7,7 @@ use groundswell_common::{
 };
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
-use super::state::View;
+use super::state::{Addresses, View};
 
 /// What a record is about.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -35,6 +35,10 @@ struct Meta {
     at: Option<Timestamp>,
     fleet: Option<Fleet>,
     rollouts_planned: u64,
+    #[serde(default)]
+    addresses: Option<Addresses>,
+    #[serde(default)]
+    lift: u64,
 }
 
 /// Why records are no view.
@@ -85,6 +89,8 @@ impl View {
                 at: self.at,
                 fleet: self.fleet.clone(),
                 rollouts_planned: self.rollouts_planned,
+                addresses: self.addresses.clone(),
+                lift: self.lift,
             })),
             Key::Operator(name) => json(self.operators.get(name)),
             Key::Token(secret) => json(self.tokens.get(secret)),
@@ -127,6 +133,7 @@ impl View {
             let meta: Meta = json(key, value)?;
             (self.seq, self.at) = (meta.seq, meta.at);
             (self.fleet, self.rollouts_planned) = (meta.fleet, meta.rollouts_planned);
+            (self.addresses, self.lift) = (meta.addresses, meta.lift);
             return Ok(());
         }
         let (kind, name) = key.split_once('/').ok_or_else(bad)?;

@@ -5,11 +5,14 @@ use std::collections::{BTreeMap, BTreeSet};
 use groundswell_common::api::{OperatorRole, RolloutSummary};
 use groundswell_common::directive::{Action, ServiceWish};
 use groundswell_common::trust::{Envelope, PublicKey};
+use groundswell_common::wire::LEVEL_REMOVES;
 use groundswell_common::{
     Digest, Environment, Fleet, HostId, HostName, Labels, OperatorName, ReleaseId, RolloutId,
     ServiceName, Timestamp,
 };
-use groundswell_rollout::{Policy, Rollout, SkipReason, Skipped, desired, generation};
+use groundswell_rollout::{
+    Off, Outcome, Phase, Policy, Progress, Rollout, SkipReason, Skipped, desired, generation,
+};
 use serde::{Deserialize, Serialize};
 
 use super::past::Past;
@@ -49,6 +52,10 @@ pub struct View {
     pub releases: BTreeMap<ReleaseId, Release>,
     /// Rollouts.
     pub rollouts: BTreeMap<RolloutId, RolloutRecord>,
+    /// Where hosts reach the coordinator; `None` before it was told for the first time.
+    pub addresses: Option<Addresses>,
+    /// What is added to the number of an entry for the number of a wish: more than 0 once a ledger was put back.
+    pub lift: u64,
     /// Records that changed since they were last taken for the store.
     pub dirty: BTreeSet<Key>,
 }
@@ -60,6 +67,9 @@ pub struct Operator {
     pub role: OperatorRole,
     /// The key of their certificate.
     pub key: PublicKey,
+    /// When they got it; `None` in a record of a build that did not keep it.
+    #[serde(default)]
+    pub since: Option<Timestamp>,
 }
 
 /// One enrolment token.
@@ -99,6 +109,23 @@ pub struct Host {
     /// The reason that an operator gave for taking it out of all rollouts.
     #[serde(default)]
     pub drained: Option<String>,
+    /// What its agent understands: a level of the wire protocol.
+    #[serde(default)]
+    pub level: u8,
+    /// The entry that gave it its name, where that is not the one that enrolled it.
+    #[serde(default)]
+    pub renamed: u64,
+}
+
+/// Where hosts reach the coordinator.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Addresses {
+    /// The entry that says so.
+    pub seq: u64,
+    /// `HOST:PORT` for agents, the one to try first in front.
+    pub agents: Vec<String>,
+    /// `HOST:PORT` of the API, likewise.
+    pub api: Vec<String>,
 }
 
 /// One service.
@@ -225,10 +252,65 @@ impl View {
     /// The rollout that speaks for the host: the newest started one that has it.
     #[must_use]
     pub fn governing(&self, service: &Service, host: &HostId) -> Option<(&Rollout, ServiceWish)> {
+        for rollout in self.live(service) {
+            if let Some(wish) = desired(rollout, host) {
+                let again = self.is_wanted_again(service, rollout, host);
+                return Some((rollout, wish)).filter(|_| !again);
+            }
+            // Of a service that is taken off everyone nothing before that speaks any more.
+            if rollout.plan().off() == Some(Off::Everyone) {
+                return None;
+            }
+        }
+        None
+    }
+
+    /// Rollouts of a service that are kept whole, the newest first.
+    fn live(&self, service: &Service) -> impl Iterator<Item = &Rollout> {
         let newest = service.rollouts.iter().rev().take(LIVE_ROLLOUTS_PER_SERVICE);
-        newest
-            .filter_map(|id| self.rollout(id))
-            .find_map(|rollout| desired(rollout, host).map(|wish| (rollout, wish)))
+        newest.filter_map(|id| self.rollout(id))
+    }
+
+    /// Whether a host that was left over, and that the service was taken off, is one of its targets again.
+    fn is_wanted_again(&self, service: &Service, rollout: &Rollout, host: &HostId) -> bool {
+        let off = rollout.plan().off() == Some(Off::LeftOver);
+        off && self.is_targeted(service, host)
+            && rollout.host(host).is_some_and(|entry| entry.progress == Progress::Reverted)
+    }
+
+    fn is_targeted(&self, service: &Service, host: &HostId) -> bool {
+        let policy = service.policy.as_ref().map(|record| &record.policy);
+        let matches = |host: &Host| policy.is_some_and(|p| p.targets.matches(&host.labels));
+        self.hosts.get(host).is_some_and(matches)
+    }
+
+    /// Whether a person takes the service off every host, and has neither stopped nor ended that.
+    #[must_use]
+    pub fn is_taken_off(&self, service: &Service) -> bool {
+        let newest = self.live(service).find(|r| r.plan().off() != Some(Off::LeftOver));
+        newest.is_some_and(|rollout| {
+            let goes = match rollout.phase() {
+                Phase::Reverting { .. } => true,
+                Phase::Done { outcome, .. } => matches!(outcome, Outcome::Reverted { .. }),
+                Phase::Planned
+                | Phase::Running { .. }
+                | Phase::Baking { .. }
+                | Phase::Gated { .. }
+                | Phase::Paused { .. }
+                | Phase::Halted { .. } => false,
+            };
+            goes && rollout.plan().off() == Some(Off::Everyone)
+        })
+    }
+
+    /// Whether a host runs a service that it is no target of, and that nothing takes off it.
+    #[must_use]
+    pub fn is_left_over(&self, name: &ServiceName, host: &HostId, runs: bool) -> bool {
+        let Some(service) = self.services.get(name) else { return false };
+        let wish = || self.wish(name, host).map(|(wish, _)| wish.action);
+        runs && service.policy.is_some()
+            && !self.is_targeted(service, host)
+            && wish() != Some(Action::Remove {})
     }
 
     /// Why the newest plan of a service leaves the host out; `None` where it does not.
@@ -236,8 +318,12 @@ impl View {
     pub fn left_out(&self, service: &Service, host: &Host, id: &HostId) -> Option<&SkipReason> {
         let newest = self.rollout(service.rollouts.last()?)?;
         let skipped = &newest.plan().skipped;
+        // They are sorted by the names that hosts had when the plan was made.
         let order = |at: &Skipped| at.name.cmp(&host.name).then(at.id.cmp(id));
-        let found = skipped.binary_search_by(order).ok()?;
+        let found = match host.renamed {
+            0 => skipped.binary_search_by(order).ok()?,
+            _ => skipped.iter().position(|skipped| skipped.id == *id)?,
+        };
         skipped.get(found).map(|skipped| &skipped.why)
     }
 
@@ -299,10 +385,14 @@ impl View {
         }
         let record = self.hosts.get(host)?;
         let policy = &service.policy.as_ref()?.policy;
-        if !policy.targets.matches(&record.labels) {
+        let action = if self.is_taken_off(service) {
+            let goes = record.runs.contains_key(name) && record.drained.is_none();
+            Some(Action::Remove {}).filter(|_| goes && record.level >= LEVEL_REMOVES)?
+        } else if policy.targets.matches(&record.labels) {
+            self.unasked_action(service, (name, record), host)?
+        } else {
             return None;
-        }
-        let action = self.unasked_action(service, (name, record), host)?;
+        };
         let wish = ServiceWish {
             service: name.clone(),
             action,
@@ -329,6 +419,6 @@ impl View {
                 generation = generation.max(service.wish_seq);
             }
         }
-        (wishes, generation)
+        (wishes, generation + self.lift)
     }
 }

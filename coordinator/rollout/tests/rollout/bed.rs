@@ -185,6 +185,10 @@ impl Bed {
                 standing.state = HostState::Committed;
             }
             Action::Revert { .. } => standing.state = HostState::Committed,
+            Action::Remove {} => {
+                (standing.running, standing.target) = (None, None);
+                standing.state = HostState::Idle;
+            }
         }
         self.report(id)
     }

@@ -276,6 +276,7 @@ fn way_back(to: Option<u8>) -> Bed {
         to: to.map(|to| (release(to), "1.0.0".parse().unwrap())),
         by: person("ann"),
         why: "it is slow".to_owned(),
+        off: None,
     };
     let made = groundswell_rollout::plan_back(&policy(CANARY), &facts, &leaving, back);
     let mut bed = Bed::of(made.unwrap());

@@ -9,6 +9,7 @@ mod facts;
 mod guards;
 mod held;
 mod journey;
+mod off;
 mod plan;
 mod policy;
 mod random;

@@ -1,25 +1,29 @@
-//! Reads the validity out of an X.509 certificate, to know when to renew it. Reads nothing else and
+//! Reads the validity out of an X.509 certificate, to know when to renew it or that it ends. Reads nothing else and
 //! trusts nothing: TLS checks certificates, not this file.
 
 use groundswell_common::Timestamp;
 
 /// From when to when a certificate counts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Validity {
-    pub(crate) from: Timestamp,
-    pub(crate) until: Timestamp,
+pub struct Validity {
+    /// Since when.
+    pub from: Timestamp,
+    /// Until when.
+    pub until: Timestamp,
 }
 
 impl Validity {
     /// When to renew: once a third of the life is left.
-    pub(crate) fn renew_at(&self) -> Timestamp {
+    #[must_use]
+    pub fn renew_at(&self) -> Timestamp {
         let life_ms = self.until.millis_since(self.from);
         self.from.plus_millis(life_ms / 3 * 2)
     }
 }
 
 /// The validity in a certificate's DER; `None` when it is no certificate.
-pub(crate) fn validity(der: &[u8]) -> Option<Validity> {
+#[must_use]
+pub fn validity(der: &[u8]) -> Option<Validity> {
     let (certificate, _) = element(der, 0x30)?;
     let (mut tbs, _) = element(certificate, 0x30)?;
     if let Some((_, rest)) = element(tbs, 0xa0) {

@@ -1,0 +1,198 @@
+//! A service that is taken off its hosts: off all of them, or off those that its policy does not target any more.
+//! A way back to nothing, by the waves and slots of the policy (docs/removal.md).
+
+use std::collections::BTreeMap;
+
+use groundswell_common::api::{RemovalPreview, RemovalRuns, RevertOther};
+use groundswell_common::condition::Lack;
+use groundswell_common::wire::LEVEL_REMOVES;
+use groundswell_common::{HostId, OperatorName, ReleaseId, RolloutId, ServiceName, Version};
+use groundswell_rollout::{Back, HostFacts, Input, Off, PhaseName, PlannedHold, plan_off};
+
+use crate::control::Control;
+use crate::entry::By;
+use crate::refused::Refused;
+use crate::twins;
+use crate::view::{Host, Release, Service};
+
+/// Hosts that a service is taken off, and those that it stays on for now.
+struct Who {
+    goes: Vec<HostFacts>,
+    stays: Vec<PlannedHold>,
+    runs: BTreeMap<Option<ReleaseId>, u64>,
+}
+
+impl Control {
+    /// What [`Control::take_off`] would do.
+    ///
+    /// # Errors
+    /// [`Refused`].
+    pub fn removal_preview(&self, name: &ServiceName, off: Off) -> Result<RemovalPreview, Refused> {
+        let (_, who) = self.removal(name, off)?;
+        let runs = who.runs.iter().map(|(release, hosts)| RemovalRuns {
+            version: release.and_then(|release| self.version(&release)),
+            hosts: *hosts,
+        });
+        let other = |held: &PlannedHold| RevertOther {
+            host: held.name.clone(),
+            runs: self
+                .view
+                .hosts
+                .get(&held.id)
+                .and_then(|host| host.runs.get(name).and_then(|release| self.version(release))),
+            why: Some(held.why.clone()),
+        };
+        Ok(RemovalPreview {
+            service: name.clone(),
+            hosts: who.goes.len() as u64,
+            runs: runs.collect(),
+            others: who.stays.iter().map(other).collect(),
+        })
+    }
+
+    /// Takes a service off its hosts; the rollout that does it.
+    ///
+    /// # Errors
+    /// As [`Control::removal_preview`]; nothing has changed then.
+    pub fn take_off(
+        &mut self,
+        by: &OperatorName,
+        name: &ServiceName,
+        (off, why): (Off, &str),
+    ) -> Result<RolloutId, Refused> {
+        let (leaving, who) = self.removal(name, off)?;
+        let back = Back { to: None, by: by.clone(), why: why.to_owned(), off: Some(off) };
+        let reference = self.reference(name, &leaving);
+        let plan = plan_off(self.policy(name)?, &who.goes, &reference, (back, who.stays));
+        let plan = plan.map_err(Refused::Plan)?;
+        let goes: Vec<HostId> = who.goes.iter().map(|host| host.id).collect();
+        let before = self.view.newest_rollout(name).map(|rollout| rollout.id().clone());
+        let rollout = self.begin(By::Operator(by.clone()), plan)?;
+        match off {
+            Off::Everyone => {}
+            // The rollout before speaks for the others on, and for these no more.
+            Off::LeftOver => self.leave_out(before.as_ref(), &goes),
+        }
+        Ok(rollout)
+    }
+
+    fn leave_out(&mut self, rollout: Option<&RolloutId>, hosts: &[HostId]) {
+        let Some(rollout) = rollout else { return };
+        for host in hosts {
+            let has = self.view.rollout(rollout).is_some_and(|found| found.host(host).is_some());
+            if has {
+                self.submit_or_note(By::Coordinator, rollout, Input::Removed { host: *host });
+            }
+        }
+    }
+
+    /// The release that stands for all that is left, and the hosts.
+    fn removal(&self, name: &ServiceName, off: Off) -> Result<(Release, Who), Refused> {
+        let service = self.view.services.get(name);
+        let service = service.ok_or_else(|| Refused::UnknownService(name.clone()))?;
+        self.policy(name)?;
+        if let Some(current) = self.view.newest_rollout(name) {
+            let busy = match current.phase().name() {
+                PhaseName::Reverting | PhaseName::Paused => true,
+                PhaseName::Planned
+                | PhaseName::Running
+                | PhaseName::Baking
+                | PhaseName::Gated
+                | PhaseName::Halted => off == Off::LeftOver,
+                PhaseName::Done => false,
+            };
+            if busy {
+                return Err(Refused::Busy(current.id().clone()));
+            }
+        }
+        let none = || Refused::NothingRuns(name.clone());
+        let leaving = self.stands_for_all(name, service).ok_or_else(none)?.clone();
+        let who = self.who_loses(name, &leaving, off);
+        match who.stays.first() {
+            Some(first) if who.goes.is_empty() => {
+                Err(Refused::AllHeld { host: first.name.clone(), why: first.why.clone() })
+            }
+            None if who.goes.is_empty() => Err(none()),
+            Some(_) | None => Ok((leaving, who)),
+        }
+    }
+
+    /// What new hosts get, else what most hosts run, else the newest release.
+    fn stands_for_all(&self, name: &ServiceName, service: &Service) -> Option<&Release> {
+        let mut runs: BTreeMap<ReleaseId, u64> = BTreeMap::new();
+        for host in self.view.hosts.values() {
+            if let Some(release) = host.runs.get(name) {
+                *runs.entry(*release).or_default() += 1;
+            }
+        }
+        let most = runs.into_iter().max_by_key(|(_, hosts)| *hosts).map(|(release, _)| release);
+        let known = |release: ReleaseId| self.view.releases.get(&release);
+        [service.baseline(), most, service.newest()].into_iter().flatten().find_map(known)
+    }
+
+    fn who_loses(&self, name: &ServiceName, leaving: &Release, off: Off) -> Who {
+        let service = self.view.services.get(name);
+        let taken_off = service.is_some_and(|service| self.view.is_taken_off(service));
+        let mut who = Who { goes: Vec::new(), stays: Vec::new(), runs: BTreeMap::new() };
+        for (id, host) in &self.view.hosts {
+            let targeted = self.is_targeted(name, host);
+            let standing = self.words.get(id).and_then(|word| word.standing(name));
+            let known = standing.map(|standing| standing.running);
+            let runs = known.unwrap_or_else(|| host.runs.get(name).copied());
+            let rests = standing.is_none_or(|standing| standing.state.is_at_rest());
+            // Of one that has not spoken since a restart nobody knows what it has; the coordinator will take that
+            // off, where it is to be off everyone already.
+            let unheard = known.is_none() && runs.is_none() && targeted && !taken_off;
+            let has_some = runs.is_some() || !rests || unheard;
+            if !has_some || (off == Off::LeftOver && targeted) {
+                continue;
+            }
+            if let Some((lack, why)) = self.keeps(id, host) {
+                who.stays.push(PlannedHold { id: *id, name: host.name.clone(), lack, why });
+                continue;
+            }
+            *who.runs.entry(runs).or_default() += 1;
+            let running = runs.filter(|_| rests).map(|_| leaving.published.release);
+            who.goes.push(HostFacts { running, ..self.host_facts((id, host), leaving) });
+        }
+        who.stays.sort_by(|a, b| a.name.cmp(&b.name));
+        who
+    }
+
+    /// Why a service cannot be taken off a host now, with the next step.
+    pub(crate) fn keeps(&self, id: &HostId, host: &Host) -> Option<(Lack, String)> {
+        let name = &host.name;
+        if self.is_twin(id) {
+            return Some((Lack::Twin, twins::WHY.to_owned()));
+        }
+        if let Some(why) = &host.drained {
+            let next = format!("'swell host undrain {name}' lets it go on");
+            return Some((Lack::Drained, format!("an operator drained it: {why}; {next}")));
+        }
+        (host.level < LEVEL_REMOVES).then(|| {
+            let why = "its agent is not known to be able to; install this version's package there, or let it \
+                       connect once";
+            (Lack::Agent, why.to_owned())
+        })
+    }
+
+    /// That a host runs a service that it is no target of, with the next step.
+    #[must_use]
+    pub fn left_over(&self, name: &ServiceName, (id, host): (&HostId, &Host)) -> Option<String> {
+        let standing = self.words.get(id).and_then(|word| word.standing(name));
+        let known = standing.map(|standing| standing.running);
+        let runs = known.unwrap_or_else(|| host.runs.get(name).copied())?;
+        let left = self.view.is_left_over(name, id, true);
+        left.then(|| {
+            let version = self.version(&runs).map(|version| format!(" {version}")).unwrap_or_default();
+            format!(
+                "{name}{version} runs here though the policy's targets do not match it any more; 'swell service \
+                 remove {name} --left-over' takes it off, or 'swell host label' makes it a target again"
+            )
+        })
+    }
+
+    pub(crate) fn version(&self, release: &ReleaseId) -> Option<Version> {
+        self.view.releases.get(release).map(|release| release.published.version.clone())
+    }
+}
