@@ -124,8 +124,8 @@ pub const FAULTS: [Fault; 46] = [
         "service.proven.retain(|proven| proven.release != release);\n        }",
         "let _ = &service.proven;\n        }")),
     fault("the older rollout speaks for a host", VIEW, (
-        ".find_map(|rollout| desired(rollout, host).map(|wish| (rollout, wish)))",
-        ".filter_map(|rollout| desired(rollout, host).map(|wish| (rollout, wish)))\n            .last()")),
+        "for rollout in self.live(service) {",
+        "for rollout in self.live(service).collect::<Vec<_>>().into_iter().rev() {")),
     fault("a wish outside of rollouts keeps its old number", VIEW, (
         "Some((wish, service.wish_seq.max(record.seq)))", "Some((wish, record.seq))")),
     fault("a wish that was withdrawn lowers the number", VIEW, (
