@@ -7,7 +7,7 @@ use groundswell_common::condition::Lack;
 use groundswell_common::digest::Hasher;
 use groundswell_common::selector::Selector;
 use groundswell_common::{
-    Digest, HostId, HostName, Label, Labels, OperatorName, ReleaseId, ServiceName, Version,
+    Digest, Environment, HostId, HostName, Label, Labels, OperatorName, ReleaseId, ServiceName, Version,
 };
 use serde::{Deserialize, Serialize};
 
@@ -118,6 +118,9 @@ pub struct Plan {
     pub rules: u8,
     /// The service.
     pub service: ServiceName,
+    /// The environment of its hosts; `None` where the policy has no sections, and before there were any.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub environment: Option<Environment>,
     /// The release.
     pub release: ReleaseRef,
     /// What happens when a wave has more failures than its budget.
@@ -482,6 +485,7 @@ pub fn plan(
     Ok(Plan {
         rules: RULES,
         service: policy.service.clone(),
+        environment: policy.environment.clone(),
         release: release.clone(),
         on_breach: policy.on_breach,
         host_bake_secs: policy.host_bake_secs,
