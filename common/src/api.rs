@@ -3,8 +3,10 @@
 //!
 //! Requests refuse unknown fields; answers may grow fields, so clients ignore what they do not know.
 
+mod environments;
 mod hosts;
 
+pub use environments::{ReleaseIn, ServiceIn};
 pub use hosts::{HostPage, HostService, HostSummary, HostsAnswer, LabelsRequest, WhyAnswer};
 use serde::{Deserialize, Serialize};
 
@@ -219,10 +221,13 @@ pub struct ServiceSummary {
     pub has_policy: bool,
     /// Its newest release.
     pub newest: Option<ReleaseSummary>,
-    /// The release that new hosts get: the last one whose rollout completed.
+    /// The release that new hosts get, in the last environment: the last one whose rollout completed.
     pub proven: Option<ReleaseId>,
     /// Its newest rollout.
     pub rollout: Option<RolloutId>,
+    /// The same in each environment, in order, where the policy has sections.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub environments: Vec<ServiceIn>,
 }
 
 /// `GET /v1/services/{s}`.
@@ -264,6 +269,9 @@ pub struct PolicyAnswer {
     pub plan: Option<PlanPreview>,
     /// A rollout that started at once because the newest release had been waiting for a policy.
     pub rollout: Option<RolloutId>,
+    /// Environments without hosts, and hosts that fit in no environment, a sentence each.
+    #[serde(default)]
+    pub notes: Vec<String>,
 }
 
 /// `POST /v1/services/{s}/plan`.
@@ -276,6 +284,9 @@ pub struct PlanRequest {
     /// Policy TOML to plan with in place of the stored one.
     #[serde(default)]
     pub policy: Option<String>,
+    /// The environment; without it the first.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub environment: Option<Environment>,
 }
 
 /// A plan: exact hosts a wave, and the hash that approvals name.
@@ -283,6 +294,9 @@ pub struct PlanRequest {
 pub struct PlanPreview {
     /// The service.
     pub service: ServiceName,
+    /// The environment, where the policy has sections.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub environment: Option<Environment>,
     /// The release.
     pub release: ReleaseId,
     /// Its version.
@@ -412,6 +426,9 @@ pub struct ReleaseSummary {
     pub state: ReleaseState,
     /// Why it is poisoned.
     pub why: Option<String>,
+    /// What became of it in each environment, in order, where the policy has sections.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub environments: Vec<ReleaseIn>,
 }
 
 /// Whether a release may be rolled out.
@@ -498,6 +515,12 @@ pub struct RolloutSummary {
     pub rollout: RolloutId,
     /// The service.
     pub service: ServiceName,
+    /// The environment, where the policy has sections.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub environment: Option<Environment>,
+    /// Why it does not go through the environments before, where a person skipped them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub skip: Option<String>,
     /// The release.
     pub release: ReleaseId,
     /// Its version.
@@ -686,6 +709,9 @@ pub struct VerbAnswer {
 pub struct RevertPreview {
     /// The service.
     pub service: ServiceName,
+    /// The environment, where the policy has sections.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub environment: Option<Environment>,
     /// What its hosts run: the version that is left.
     pub from: Version,
     /// The version that they get; `None` where nothing ran before it.
@@ -717,6 +743,9 @@ pub struct RevertRequest {
     /// The proven version to go back to; without it the one before what runs.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub to: Option<Version>,
+    /// The environment; without it the only one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub environment: Option<Environment>,
 }
 
 /// Answer to [`RevertRequest`]. After it, no host switches to what is left.
@@ -747,6 +776,12 @@ pub struct StartRequest {
     /// The hash of the plan that was shown, or its first 8 or more digits: another one is not started.
     #[serde(default)]
     pub plan: Option<String>,
+    /// The environment; without it the first.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub environment: Option<Environment>,
+    /// Why it does not go through the environments before.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub skip: Option<String>,
 }
 
 /// Answer to [`StartRequest`].

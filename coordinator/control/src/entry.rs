@@ -123,6 +123,9 @@ pub enum What {
         service: ServiceName,
         /// The TOML text.
         text: String,
+        /// Whether it takes hosts of its environments only, as all do by now.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        separates: bool,
     },
     /// A release was published.
     ReleasePublished(Box<Published>),
@@ -139,6 +142,9 @@ pub enum What {
         rollout: RolloutId,
         /// Its plan.
         plan: Box<Plan>,
+        /// Why it does not go through the environments before, where a person skips them.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        skip: Option<String>,
     },
     /// Something happened to a rollout.
     RolloutInput {

@@ -7,6 +7,7 @@ mod back;
 mod control;
 pub mod entry;
 mod hosts;
+mod lanes;
 mod preflight;
 pub mod present;
 mod refused;
@@ -19,7 +20,8 @@ mod webhooks;
 mod why;
 
 pub use control::{Control, Pending, Wished, Word};
+pub use lanes::Of;
 pub use refused::{ErrorKind, Refused};
-pub use rollouts::Waiting;
+pub use rollouts::{Start, Waiting};
 pub use steer::Verb;
 pub use webhooks::WebhookAsk;

@@ -4,13 +4,15 @@ use std::collections::BTreeSet;
 
 use groundswell_common::api::{
     ApprovalAsk, HostCounts, OutcomeName, PhaseName, PlanGuard, PlanPreview, PlanSkipped, PlanWave,
-    ReleaseState, ReleaseSummary, RolloutHost, RolloutPage, RolloutSummary, ServiceSummary,
-    WavePage,
+    ReleaseIn, ReleaseState, ReleaseSummary, RolloutHost, RolloutPage, RolloutSummary, ServiceIn,
+    ServiceSummary, WavePage,
 };
 use groundswell_common::{Environment, OperatorName, Timestamp};
 use groundswell_rollout::{Outcome, Phase, Plan, Progress, ProgressName, Rollout, Tally, explain};
 
-use crate::view::{Release, RolloutBody, RolloutRecord, Service, View};
+use crate::view::{
+    PolicyRecord, Proven, Release, RolloutBody, RolloutRecord, Service, View, speaks_for,
+};
 
 /// A rollout in short.
 #[must_use]
@@ -24,6 +26,8 @@ pub fn summary(record: &RolloutRecord, rollout: &Rollout) -> RolloutSummary {
     RolloutSummary {
         rollout: rollout.id().clone(),
         service: plan.service.clone(),
+        environment: plan.environment.clone(),
+        skip: record.skip.clone(),
         release: plan.release.id,
         version: plan.release.version.clone(),
         phase,
@@ -152,6 +156,7 @@ pub fn environments(view: &View, plan: &Plan) -> Vec<Environment> {
 pub fn plan_preview(plan: &Plan) -> PlanPreview {
     PlanPreview {
         service: plan.service.clone(),
+        environment: plan.environment.clone(),
         release: plan.release.id,
         version: plan.release.version.clone(),
         hash: plan.hash(),
@@ -197,15 +202,32 @@ pub fn plan_preview(plan: &Plan) -> PlanPreview {
 #[must_use]
 pub fn release_summary(view: &View, release: &Release) -> ReleaseSummary {
     let published = &release.published;
-    let proven = view
-        .services
-        .get(&published.service)
-        .is_some_and(|service| service.proven.iter().any(|p| p.release == published.release));
-    let state = match (&release.poisoned, proven) {
+    let service = view.services.get(&published.service);
+    let proven = |lane: Option<&Environment>| {
+        let here =
+            |proven: &&Proven| lane.is_none_or(|l| speaks_for(proven.environment.as_ref(), l));
+        let mut proven = service.into_iter().flat_map(|service| &service.proven).filter(here);
+        proven.any(|proven| proven.release == published.release)
+    };
+    let state = |poisoned: Option<&String>, proven: bool| match (poisoned, proven) {
         (Some(_), _) => ReleaseState::Poisoned,
         (None, true) => ReleaseState::Proven,
         (None, false) => ReleaseState::Available,
     };
+    let policy = service.and_then(|service| service.policy.as_ref());
+    let named = policy.into_iter().flat_map(PolicyRecord::environments);
+    let environments: Vec<ReleaseIn> = named
+        .filter_map(|policy| policy.environment.clone())
+        .map(|environment| {
+            let why = release.poisoned_in(&environment).cloned();
+            ReleaseIn { state: state(why.as_ref(), proven(Some(&environment))), environment, why }
+        })
+        .collect();
+    let elsewhere =
+        release.lanes.iter().filter_map(|(name, fate)| Some((name, fate.poisoned.as_ref()?)));
+    let elsewhere: Vec<String> = elsewhere.map(|(name, why)| format!("in {name}: {why}")).collect();
+    let elsewhere = (!elsewhere.is_empty()).then(|| elsewhere.join("; "));
+    let why = release.poisoned.clone().or(elsewhere);
     ReleaseSummary {
         release: published.release,
         service: published.service.clone(),
@@ -220,8 +242,9 @@ pub fn release_summary(view: &View, release: &Release) -> ReleaseSummary {
         hotfix: published.hotfix,
         published: release.at,
         by: release.by.operator(),
-        state,
-        why: release.poisoned.clone(),
+        state: state(why.as_ref(), proven(None)),
+        why,
+        environments,
     }
 }
 
@@ -233,12 +256,24 @@ pub fn service_summary(
     service: &Service,
 ) -> ServiceSummary {
     let newest = service.newest().and_then(|release| view.releases.get(&release));
+    let last = service.policy.as_ref().and_then(|record| record.environments().next_back());
+    let environments = |service: &Service| {
+        let policies = service.policy.iter().flat_map(PolicyRecord::environments);
+        let named = policies.filter_map(|policy| policy.environment.clone());
+        let summary = |environment: Environment| ServiceIn {
+            proven: service.baseline(&environment),
+            rollout: view.newest_in(name, &environment).map(|rollout| rollout.id().clone()),
+            environment,
+        };
+        named.map(summary).collect()
+    };
     ServiceSummary {
         service: name.clone(),
         has_policy: service.policy.is_some(),
         newest: newest.map(|release| release_summary(view, release)),
-        proven: service.baseline(),
+        proven: last.and_then(|policy| service.baseline(&policy.lane())),
         rollout: service.rollouts.last().cloned(),
+        environments: environments(service),
     }
 }
 

@@ -7,7 +7,8 @@ use groundswell_common::condition::Lack;
 use groundswell_common::digest::Hasher;
 use groundswell_common::selector::Selector;
 use groundswell_common::{
-    Digest, Environment, HostId, HostName, Label, Labels, OperatorName, ReleaseId, ServiceName, Version,
+    Digest, Environment, HostId, HostName, Label, Labels, OperatorName, ReleaseId, ServiceName,
+    Version,
 };
 use serde::{Deserialize, Serialize};
 
@@ -326,12 +327,15 @@ pub struct PlannedHost {
 pub enum PlanError {
     /// The selector takes no host.
     #[error(
-        "plan {service}: none of {hosts} hosts matches targets = \"{targets}\"; \
-         compare it with the labels in 'swell host ls'"
+        "plan {service}: none of {hosts} hosts{} matches targets = \"{targets}\"; \
+         compare it with the labels in 'swell host ls'",
+        .environment.as_ref().map(|name| format!(" in environment {name}")).unwrap_or_default()
     )]
     NoHosts {
         /// The service.
         service: ServiceName,
+        /// The environment, where the policy has sections.
+        environment: Option<Environment>,
         /// Hosts looked at.
         hosts: usize,
         /// The selector.
@@ -444,6 +448,12 @@ impl Plan {
             // Neither the sink nor any of the plain fields can fail; a value that no plan has.
             Err(_) => Digest::from_bytes([0; 32]),
         }
+    }
+
+    /// The environment that it is for.
+    #[must_use]
+    pub fn lane(&self) -> Environment {
+        self.environment.clone().unwrap_or_default()
     }
 
     /// The number of its hosts.
@@ -675,7 +685,8 @@ fn targets<'a>(
             text if text.is_empty() => "*".to_owned(),
             text => text,
         };
-        return Err(PlanError::NoHosts { service, hosts: hosts.len(), targets });
+        let (environment, hosts) = (policy.environment.clone(), hosts.len());
+        return Err(PlanError::NoHosts { service, environment, hosts, targets });
     }
     if matched.len() > PLAN_HOSTS_MAX {
         return Err(PlanError::TooManyHosts { service, hosts: matched.len() });

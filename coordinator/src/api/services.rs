@@ -8,14 +8,14 @@ use groundswell_common::api::{
     PlanPreview, PlanRequest, PolicyAnswer, RevertPreview, RevertRequest, ServicePage,
     ServicesAnswer, StartAnswer, StartRequest, VerbAnswer, VerbRequest,
 };
-use groundswell_common::{RolloutId, ServiceName, Version};
+use groundswell_common::{Environment, RolloutId, ServiceName, Version};
 use serde::Deserialize;
 use tokio::time::Instant;
 
 use super::access::Operator;
 use super::rollouts::{Target, act};
 use super::{Api, ApiError, read};
-use crate::driver::{Desk, Refused, Settled, Verb};
+use crate::driver::{Desk, Refused, Settled, Start, Verb};
 use crate::present;
 
 /// Largest policy, in bytes; the parser's own bound is the same.
@@ -61,7 +61,8 @@ pub(super) async fn plan(
         .map_err(|error| ApiError::invalid("read the body", &error))?;
     let ask = move |desk: &crate::driver::Desk| {
         let choice = (request.release.as_deref(), request.policy.as_deref());
-        desk.preview(&service, choice).map(|plan| present::plan_preview(&plan))
+        desk.preview((&service, request.environment.as_ref()), choice)
+            .map(|plan| present::plan_preview(&plan))
     };
     Ok(Json(api.handle.query(ask).await??))
 }
@@ -74,9 +75,15 @@ pub(super) async fn start(
 ) -> Result<Json<StartAnswer>, ApiError> {
     let service: ServiceName = read::name(&service)?;
     let request: StartRequest = read::json(body).await?;
+    let skip = request.skip.as_deref().map(read::why).transpose()?;
     let change = move |desk: &mut crate::driver::Desk| {
-        let what = (request.release.as_str(), request.plan.as_deref());
-        desk.start(&by, &service, what).map(|id| (Settled::Durable, id))
+        let of = (&service, request.environment.as_ref());
+        let start = Start {
+            release: &request.release,
+            plan: request.plan.as_deref(),
+            skip: skip.as_deref(),
+        };
+        desk.start(&by, of, start).map(|id| (Settled::Durable, id))
     };
     let then = |id: groundswell_common::RolloutId, desk: &crate::driver::Desk| {
         let record = desk.view().rollouts.get(&id).ok_or(Refused::UnknownRollout(id))?;
@@ -107,18 +114,20 @@ pub(super) async fn revert(
     let why = read::why(&request.why)?;
     let asked = Instant::now();
     let change = move |desk: &mut Desk| {
-        let rollout = desk.revert(&by, &service, (request.to.as_ref(), &why))?;
+        let of = (&service, request.environment.as_ref());
+        let rollout = desk.revert(&by, of, (request.to.as_ref(), &why))?;
         Ok((Settled::NoPermits(rollout.clone()), rollout))
     };
     let then = move |rollout: RolloutId, desk: &Desk| desk.verb_answer(&rollout, asked);
     Ok(Json(api.handle.change_then(change, then).await??))
 }
 
-/// `?to=VERSION`.
+/// `?to=VERSION&environment=NAME`.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct RevertQuery {
     to: Option<String>,
+    environment: Option<String>,
 }
 
 /// What a revert would do.
@@ -128,7 +137,10 @@ pub(super) async fn revert_preview(
     query: Result<Query<RevertQuery>, QueryRejection>,
 ) -> Result<Json<RevertPreview>, ApiError> {
     let service: ServiceName = read::name(&service)?;
-    let to: Option<Version> = read::query(query)?.to.as_deref().map(read::name).transpose()?;
-    let ask = move |desk: &Desk| desk.revert_preview(&service, to.as_ref());
+    let query = read::query(query)?;
+    let to: Option<Version> = query.to.as_deref().map(read::name).transpose()?;
+    let environment: Option<Environment> =
+        query.environment.as_deref().map(read::name).transpose()?;
+    let ask = move |desk: &Desk| desk.revert_preview((&service, environment.as_ref()), to.as_ref());
     Ok(Json(api.handle.query(ask).await??))
 }

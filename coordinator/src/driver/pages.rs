@@ -35,9 +35,8 @@ impl Desk {
     /// The whole fleet on one page.
     #[must_use]
     pub fn status(&self, about: &AboutProcess) -> StatusAnswer {
-        let newest = self.view().services.values().filter_map(|service| service.rollouts.last());
-        let records = newest.filter_map(|id| self.view().rollouts.get(id));
-        let active = records.filter(|record| record.live().is_some_and(|r| !r.is_over()));
+        let active = self.view().services.keys().flat_map(|name| self.under_way(name));
+        let active = active.filter_map(|id| self.view().rollouts.get(&id));
         StatusAnswer {
             fleet: about.fleet.clone(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -68,9 +67,9 @@ impl Desk {
         let service = self.view().services.get(name);
         let service = service.ok_or_else(|| Refused::UnknownService(name.clone()))?;
         let mut running: BTreeMap<Option<ReleaseId>, u64> = BTreeMap::new();
-        let targets = service.policy.as_ref().map(|record| &record.policy.targets);
         for (id, host) in &self.view().hosts {
-            if targets.is_some_and(|targets| targets.matches(&host.labels)) {
+            let policy = service.policy_of(&host.environment);
+            if policy.is_some_and(|policy| policy.targets.matches(&host.labels)) {
                 let release = match self.word(id).and_then(|word| word.standing(name)) {
                     Some(standing) => standing.running,
                     None => host.runs.get(name).copied(),

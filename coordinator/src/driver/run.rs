@@ -286,7 +286,7 @@ impl Driver {
             return wake.min(at);
         }
         let deadlines = self.desk.view().live_rollouts().filter_map(next_deadline);
-        match deadlines.min() {
+        match deadlines.chain(self.desk.next_start(self.desk.now())).min() {
             None => wake,
             Some(deadline) => wake.min(now + until(self.desk.now(), deadline)),
         }

@@ -26,7 +26,7 @@ async fn approve(
     let raw = RawApproval {
         release,
         service: web(),
-        environment: "prod".parse().unwrap(),
+        environment: "production".parse().unwrap(),
         plan,
         wave: Some(0),
         purpose: Purpose::Deploy,

@@ -97,7 +97,7 @@ impl Fake {
     pub(crate) async fn enrol(&self, name: &str, seed: u8) -> HostId {
         let request = TokensRequest {
             labels: groundswell_common::Labels::default(),
-            environment: "prod".parse().unwrap(),
+            environment: "production".parse().unwrap(),
             ttl_secs: 60,
             count: 1,
         };

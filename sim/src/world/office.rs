@@ -148,7 +148,8 @@ impl World {
             return Some(at);
         }
         let deadlines = self.office.view().live_rollouts().filter_map(next_deadline);
-        let first = deadlines.min().map(|at| shifted(at, -self.office.ahead));
+        let starts = self.office.control.next_start(self.clock());
+        let first = deadlines.chain(starts).min().map(|at| shifted(at, -self.office.ahead));
         // A deadline that changes nothing must not come again at once.
         first.map(|at| at.max(self.office.ticked.plus_millis(1)))
     }

@@ -1,8 +1,8 @@
 //! What may be wrong with the text of a policy, with the line and what to write instead.
 
-use groundswell_common::{Environment, Label};
 use groundswell_common::name::NameError;
 use groundswell_common::selector::SelectorError;
+use groundswell_common::{Environment, Label};
 
 /// Why a text is no policy. Every variant but the first names the line, counted from 1.
 #[derive(Debug, thiserror::Error)]
@@ -158,7 +158,9 @@ pub enum PolicyFault {
     #[error("{0} must be a moment such as \"2026-12-20T00:00:00+01:00\"")]
     Moment(&'static str),
     /// No sections, or one without a name.
-    #[error("environments are sections [[environment]], each with name = \"...\", the first in order first")]
+    #[error(
+        "environments are sections [[environment]], each with name = \"...\", the first in order first"
+    )]
     Environments,
     /// Two sections of one name.
     #[error("two environments are named {0}; rename one")]

@@ -12,8 +12,9 @@ use super::fault::{PolicyError, PolicyFault};
 use super::values::{
     ABSENT_AFTER_MAX_SECS, APPROVALS_PER_GATE_MAX, Amount, COUNT_MAX, DomainPolicy,
     ENVIRONMENTS_MAX, EvidencePolicy, FREEZES_MAX, Gate, HOST_BAKE_MAX_SECS, OnBreach, Order,
-    POLICY_MAX_BYTES, POLICY_VERSION, PROBE_MAX_SECS, PROMOTE_AFTER_SECS, Policy, QUARANTINE_MAX, Short, Take, WAVE_WAIT_MAX_SECS, WAVES_MAX,
-    WEBHOOK_MAX_BYTES, WINDOWS_MAX, WavePolicy, WhenNewer,
+    POLICY_MAX_BYTES, POLICY_VERSION, PROBE_MAX_SECS, PROMOTE_AFTER_SECS, Policy, QUARANTINE_MAX,
+    Short, Take, WAVE_WAIT_MAX_SECS, WAVES_MAX, WEBHOOK_MAX_BYTES, WINDOWS_MAX, WavePolicy,
+    WhenNewer,
 };
 use crate::calendar::{DAYS, Freeze, WINDOW_MAX_MINUTES, Window, moment, zone_exists};
 

@@ -27,6 +27,8 @@ fn two_keys_are_a_policy_and_the_rest_has_defaults() {
         auto: true,
         max_in_flight: Amount::Percent(10),
         held_budget: None,
+        environment: None,
+        promote_after_secs: 3_600,
         failure_budget: Amount::Count(0),
         rollout_budget: None,
         on_breach: OnBreach::RevertAll,
