@@ -6,7 +6,7 @@
 mod environments;
 mod hosts;
 
-pub use environments::{ReleaseIn, ServiceIn};
+pub use environments::{HoldAnswer, HoldRequest, ReleaseIn, ServiceIn};
 pub use hosts::{HostPage, HostService, HostSummary, HostsAnswer, LabelsRequest, WhyAnswer};
 use serde::{Deserialize, Serialize};
 
@@ -228,6 +228,9 @@ pub struct ServiceSummary {
     /// The same in each environment, in order, where the policy has sections.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub environments: Vec<ServiceIn>,
+    /// Releases that are to start and do not yet, a sentence each.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub waits: Vec<String>,
 }
 
 /// `GET /v1/services/{s}`.
@@ -325,6 +328,9 @@ pub struct PlanPreview {
     /// For a way back: the version that hosts go to.
     #[serde(default)]
     pub back_to: Option<Version>,
+    /// What the environment waits for, a sentence each.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub waits: Vec<String>,
 }
 
 /// A host that a plan leaves out.
@@ -702,6 +708,9 @@ pub struct VerbAnswer {
     /// Whether it was so before: a second halt or pause is no error.
     #[serde(default)]
     pub already: bool,
+    /// Other rollouts of the service that were stopped with it, in other environments.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub others: Vec<RolloutSummary>,
 }
 
 /// `GET /v1/services/{s}/revert[?to=VERSION]`: what the revert of a service would do, without doing it.

@@ -91,6 +91,8 @@ pub struct Control {
     pub(crate) waiting: BTreeSet<ServiceName>,
     /// When time was looked at last.
     pub(crate) ticked: Timestamp,
+    /// What is in the way of a release that is to start.
+    pub(crate) hindered: BTreeMap<(ServiceName, Environment), String>,
     pending: Vec<Pending>,
     /// Hosts whose wish must be computed again.
     stale: BTreeSet<HostId>,
@@ -116,6 +118,7 @@ impl Control {
             words: BTreeMap::new(),
             waiting: BTreeSet::new(),
             ticked: Timestamp::from_millis(0),
+            hindered: BTreeMap::new(),
             pending: Vec::new(),
             stale: BTreeSet::new(),
             all_stale: false,

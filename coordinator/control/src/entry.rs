@@ -136,6 +136,20 @@ pub enum What {
         /// The reason given.
         why: String,
     },
+    /// A release starts in an environment at a time, or when a person starts it, and not by itself before.
+    ReleaseHeld {
+        /// The release.
+        release: ReleaseId,
+        /// Where.
+        environment: Environment,
+        /// When it starts; `None` where that was taken back and a person must start it.
+        until: Option<Timestamp>,
+        /// Why it will not go through the environments before, where a person skips them.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        skip: Option<String>,
+        /// The reason given.
+        why: String,
+    },
     /// A rollout was planned; its plan is frozen.
     RolloutPlanned {
         /// The rollout.
@@ -205,6 +219,9 @@ pub struct Published {
     pub platform: String,
     /// Signatures over the manifest, the coordinator's among them.
     pub signatures: Vec<Signature>,
+    /// When it starts in the first environment; `None` for at once.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub held_until: Option<Timestamp>,
 }
 
 /// Why bytes are no entry.

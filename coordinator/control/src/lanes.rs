@@ -5,19 +5,35 @@ use std::collections::BTreeMap;
 
 use groundswell_common::report::{HostState, Verdict};
 use groundswell_common::selector::nearest;
-use groundswell_common::{Environment, ReleaseId, ServiceName, Timestamp};
+use groundswell_common::{Environment, OperatorName, ReleaseId, ServiceName, Timestamp};
 use groundswell_rollout::Policy;
 
 use crate::control::Control;
+use crate::entry::{By, What};
 use crate::refused::Refused;
 use crate::rollouts::Waiting;
-use crate::view::{Host, PolicyRecord, Release, Service};
+use crate::view::{Held, Host, PolicyRecord, Release, Service};
 
 /// After how long what was in the way of a release that is due is looked at again, in milliseconds.
 const AGAIN_MILLIS: u64 = 60_000;
+/// Longest time for which a release may be held, in seconds.
+const HELD_MAX_SECS: u64 = 366 * 86_400;
 
 /// A service, and the environment that a person named, if one was.
 pub type Of<'a> = (&'a ServiceName, Option<&'a Environment>);
+
+/// What a person holds back.
+#[derive(Clone, Copy, Debug)]
+pub struct Hold<'a> {
+    /// Version or id of the release.
+    pub release: &'a str,
+    /// When it starts; `None` to take a time back: then a person must start it.
+    pub until: Option<Timestamp>,
+    /// Why it will not go through the environments before.
+    pub skip: Option<&'a str>,
+    /// Why, for the ledger.
+    pub why: &'a str,
+}
 
 /// The policy of a service for one environment, and what is ahead of it.
 #[derive(Clone, Debug)]
@@ -45,6 +61,11 @@ impl Lane {
             lanes.push(Self { policy: policy.clone(), environment, before, soak_secs, everyone });
         }
         lanes
+    }
+
+    /// Whether this holds a release in it.
+    fn is_held_by(&self, held: &Held) -> bool {
+        held.is_in(&self.environment, self.before.is_empty())
     }
 
     /// Whether a host belongs to it, whatever its labels.
@@ -86,22 +107,35 @@ impl Control {
         })
     }
 
-    /// The release that starts next in a lane by itself.
-    pub(crate) fn next_release(&self, name: &ServiceName, lane: &Lane) -> Result<Release, Waiting> {
+    /// The release that starts next in a lane by itself, and why it skips the environments before, if it does.
+    pub(crate) fn next_release(
+        &self,
+        name: &ServiceName,
+        lane: &Lane,
+    ) -> Result<(Release, Option<String>), Waiting> {
+        if let Some((release, skip)) = self.ordered(name, lane) {
+            self.refuse_poisoned(name, (release, lane))?;
+            if skip.is_none() {
+                self.may_start(name, (lane, release))?;
+            }
+            return Ok((release.clone(), skip));
+        }
         let Some(before) = lane.before.last() else {
-            let release = self.release_to_plan((name, lane), None)?;
+            let (release, held) = self.newest_free(name, lane)?;
+            self.refuse_poisoned(name, (release, lane))?;
             if !lane.policy.auto {
-                return Err(Waiting::ByHand);
+                return Err(held.unwrap_or(Waiting::ByHand));
             }
             return match release.rolled_in(&lane.environment) {
-                true => Err(Waiting::Rolled),
-                false => Ok(release),
+                true => Err(held.unwrap_or(Waiting::Rolled)),
+                false => Ok((release.clone(), None)),
             };
         };
         let (release, since) = self.promoted(name, lane).ok_or(Waiting::Rolled)?;
         let version = release.published.version.clone();
-        if let Some(why) = self.poison_of(release, lane) {
-            return Err(Refused::Poisoned { service: name.clone(), version, why }.into());
+        self.refuse_poisoned(name, (release, lane))?;
+        if let Some(held) = self.held(name, (lane, release)) {
+            return Err(held);
         }
         if !lane.policy.auto {
             return Err(Waiting::ByHand);
@@ -111,7 +145,114 @@ impl Control {
             return Err(Waiting::Soaks { version, before: before.clone(), until });
         }
         self.is_well(name, before, release)?;
-        Ok(release.clone())
+        Ok((release.clone(), None))
+    }
+
+    pub(crate) fn refuse_poisoned(
+        &self,
+        name: &ServiceName,
+        (release, lane): (&Release, &Lane),
+    ) -> Result<(), Refused> {
+        let Some(why) = self.poison_of(release, lane) else { return Ok(()) };
+        let (service, version) = (name.clone(), release.published.version.clone());
+        Err(Refused::Poisoned { service, version, why })
+    }
+
+    /// What a person ordered for a time that has come, the newest; what is newer already in the lane comes before.
+    fn ordered(&self, name: &ServiceName, lane: &Lane) -> Option<(&Release, Option<String>)> {
+        let newest = self.view.newest_in(name, &lane.environment);
+        let there = self.place_of(newest.map(groundswell_rollout::Rollout::release));
+        let service = self.view.services.get(name)?;
+        let here = service.held.iter().filter(|held| lane.is_held_by(held));
+        let due = here.filter(|held| held.until.is_some_and(|until| until <= self.now));
+        let found = due.filter_map(|held| Some((self.view.releases.get(&held.release)?, held)));
+        let found = found.filter(|(release, _)| release.published.seq > there);
+        let newest = found.max_by_key(|(release, _)| release.published.seq);
+        newest.map(|(release, held)| (release, held.skip.clone()))
+    }
+
+    /// The newest release that nobody holds back in a lane, and what is said of a newer one that somebody does.
+    fn newest_free(
+        &self,
+        name: &ServiceName,
+        lane: &Lane,
+    ) -> Result<(&Release, Option<Waiting>), Waiting> {
+        let service = self.view.services.get(name);
+        let releases = service.into_iter().flat_map(|service| service.releases.iter().rev());
+        let mut said = None;
+        for release in releases.filter_map(|id| self.view.releases.get(id)) {
+            match self.held(name, (lane, release)) {
+                None => return Ok((release, said)),
+                Some(held) => said = said.or(Some(held)),
+            }
+        }
+        Err(said.unwrap_or_else(|| Refused::NoRelease(name.clone()).into()))
+    }
+
+    /// What is said of a release that somebody holds back in a lane.
+    fn held(&self, name: &ServiceName, (lane, release): (&Lane, &Release)) -> Option<Waiting> {
+        let service = self.view.services.get(name)?;
+        let is_it =
+            |held: &&Held| held.release == release.published.release && lane.is_held_by(held);
+        let held = Box::new(service.held.iter().find(is_it)?.clone());
+        let version = release.published.version.clone();
+        Some(Waiting::Held { service: name.clone(), version, held })
+    }
+
+    /// What is to start in each environment of a service and does not yet, a sentence each with its environment.
+    #[must_use]
+    pub fn waits(&self, name: &ServiceName) -> Vec<(Environment, String)> {
+        let lanes = self.lanes(name).unwrap_or_default();
+        let several = lanes.len() > 1;
+        let says = |lane: Lane| {
+            let why = match self.next_release(name, &lane) {
+                Ok(_) => {
+                    let key = (name.clone(), lane.environment.clone());
+                    self.hindered.get(&key).filter(|_| several).cloned()
+                }
+                Err(why) => why.is_told(!lane.before.is_empty()).then(|| why.to_string()),
+            };
+            Some((lane.environment, why?))
+        };
+        lanes.into_iter().filter_map(says).collect()
+    }
+
+    /// Holds a release in an environment until a time, or until a person starts it.
+    ///
+    /// # Errors
+    /// [`Refused`]: no such release or environment, a time that is over, or nothing that could be taken back.
+    pub fn hold(&mut self, by: &OperatorName, of: Of<'_>, hold: Hold<'_>) -> Result<(), Refused> {
+        let lane = self.lane_or_first(of)?;
+        let id = self.find_release(of.0, hold.release)?;
+        let release = self.view.releases.get(&id);
+        let release = release.ok_or_else(|| Refused::UnknownRelease(id.to_string()))?;
+        match hold.until {
+            None if self.held(of.0, (&lane, release)).is_none() => {
+                let version = release.published.version.clone();
+                return Err(Refused::NotHeld { service: of.0.clone(), version });
+            }
+            None => {}
+            Some(until) => {
+                self.check_time(until)?;
+                self.refuse_poisoned(of.0, (release, &lane))?;
+            }
+        }
+        let what = What::ReleaseHeld {
+            release: id,
+            environment: lane.environment,
+            until: hold.until,
+            skip: hold.skip.map(ToOwned::to_owned),
+            why: hold.why.to_owned(),
+        };
+        self.submit(By::Operator(by.clone()), what).map(drop)
+    }
+
+    /// Whether a release may be held until then.
+    pub(crate) fn check_time(&self, until: Timestamp) -> Result<(), Refused> {
+        if until > self.now && until <= self.now.plus_secs(HELD_MAX_SECS) {
+            return Ok(());
+        }
+        Err(Refused::Bounds { key: "at", want: "a moment to come, at most a year ahead" })
     }
 
     /// What is proven in the environment before and was never planned here, with the moment since which it soaks.
@@ -157,13 +298,14 @@ impl Control {
 
     /// The moments at which releases of a service are due to go on.
     fn due(&self, name: &ServiceName, service: &Service) -> Vec<Timestamp> {
+        let ordered = service.held.iter().filter_map(|held| held.until);
         let record = service.policy.as_ref().filter(|record| !record.behind.is_empty());
         let lanes = record.map(Lane::each).unwrap_or_default();
         let goes_on = |lane: &Lane| {
             let (release, since) = self.promoted(name, lane).filter(|_| lane.policy.auto)?;
             self.poison_of(release, lane).is_none().then(|| since.plus_secs(lane.soak_secs))
         };
-        lanes.iter().filter_map(goes_on).collect()
+        lanes.iter().filter_map(goes_on).chain(ordered).collect()
     }
 
     /// The next moment after `after` at which time alone may start a rollout: one is due, or what was in its way is

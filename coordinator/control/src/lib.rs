@@ -20,7 +20,7 @@ mod webhooks;
 mod why;
 
 pub use control::{Control, Pending, Wished, Word};
-pub use lanes::Of;
+pub use lanes::{Hold, Of};
 pub use refused::{ErrorKind, Refused};
 pub use rollouts::{Start, Waiting};
 pub use steer::Verb;

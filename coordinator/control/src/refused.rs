@@ -140,6 +140,14 @@ pub enum Refused {
         /// Why.
         why: String,
     },
+    /// A release that nobody holds back.
+    #[error("nobody holds {service} {version} back")]
+    NotHeld {
+        /// The service.
+        service: ServiceName,
+        /// Its version.
+        version: Version,
+    },
     /// A release that is not poisoned.
     #[error("{0} {1} is not poisoned")]
     NotPoisoned(ServiceName, Version),
@@ -300,6 +308,7 @@ impl Refused {
             Self::Poisoned { .. } => {
                 (Conflict, "poisoned", "publish a fixed release, or clear this one with a reason")
             }
+            Self::NotHeld { .. } => (Conflict, "not_held", "'swell status' says what waits"),
             Self::NotPoisoned(..) => (Conflict, "not_poisoned", "nothing needs to be done"),
             Self::GoesDown { .. } => {
                 (Conflict, "goes_down", "revert the newest rollout, or publish the content anew")

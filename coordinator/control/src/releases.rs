@@ -58,6 +58,9 @@ impl Control {
             let rollout = self.rollout_of(&before.service, &before.release);
             return Ok(answer(&before, rollout, Existing::Yes, None));
         }
+        if let Some(until) = published.held_until {
+            self.check_time(until)?;
+        }
         let what = What::ReleasePublished(Box::new(published.clone()));
         self.submit(By::Operator(by.clone()), what)?;
         let (rollout, waiting) = match self.plan_newest(&published.service) {

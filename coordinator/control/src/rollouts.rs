@@ -18,7 +18,7 @@ use crate::lanes::{self, Lane, Of};
 use crate::present;
 use crate::refused::Refused;
 use crate::releases::read_policy;
-use crate::view::{Host, Past, Release};
+use crate::view::{Held, Host, Past, Release};
 
 /// Fewest digits of a plan's hash that name it.
 const PLAN_DIGITS_MIN: usize = 8;
@@ -64,12 +64,48 @@ pub enum Waiting {
         /// Where.
         before: Environment,
     },
+    /// A person holds it back.
+    #[error("{}", held_text(.service, .version, .held))]
+    Held {
+        /// Its service.
+        service: ServiceName,
+        /// Its version.
+        version: Version,
+        /// Until when, by whom and why.
+        held: Box<Held>,
+    },
     /// Another rollout comes first.
     #[error("rollout {0} comes first; it is planned when that is over")]
     Behind(RolloutId),
     /// It cannot be planned.
     #[error("{0}")]
     Refused(#[from] Refused),
+}
+
+impl Waiting {
+    /// Whether people are told: not that nothing is new, and what is so in every service only where a release was to
+    /// come from the environment before.
+    pub(crate) fn is_told(&self, promoted: bool) -> bool {
+        match self {
+            Self::Soaks { .. } | Self::Ill { .. } | Self::Silent { .. } | Self::Held { .. } => true,
+            Self::ByHand | Self::Behind(_) | Self::Refused(_) => promoted,
+            Self::Rolled => false,
+        }
+    }
+}
+
+fn held_text(service: &ServiceName, version: &Version, held: &Held) -> String {
+    let by = held.by.as_ref().map(|by| format!(" by {by}")).unwrap_or_default();
+    match held.until {
+        Some(until) => format!(
+            "{version} is held until {until}{by}: {}; 'swell release cancel {service}@{version}' takes that back",
+            held.why
+        ),
+        None => format!(
+            "{version} waits for a person{by}: {}; 'swell rollout start {service} {version}' starts it",
+            held.why
+        ),
+    }
 }
 
 /// What a person starts.
@@ -90,7 +126,22 @@ impl Control {
         name: &ServiceName,
         lane: &Lane,
     ) -> Result<RolloutId, Waiting> {
-        let release = self.next_release(name, lane)?;
+        let key = (name.clone(), lane.environment.clone());
+        self.hindered.remove(&key);
+        let (release, skip) = self.next_release(name, lane)?;
+        let planned = self.plan_release((name, lane), &release, skip.as_deref());
+        if let Err(why) = &planned {
+            self.hindered.insert(key, why.to_string());
+        }
+        planned
+    }
+
+    fn plan_release(
+        &mut self,
+        (name, lane): (&ServiceName, &Lane),
+        release: &Release,
+        skip: Option<&str>,
+    ) -> Result<RolloutId, Waiting> {
         let newest = self.view.newest_in(name, &lane.environment);
         if let Some(current) = newest.filter(|r| !r.is_over()) {
             let hotfix = release.published.hotfix;
@@ -112,8 +163,8 @@ impl Control {
                 return Err(Waiting::Behind(current.id().clone()));
             }
         }
-        let plan = self.make_plan(lane, &release).map_err(Waiting::Refused)?;
-        self.begin(By::Coordinator, plan, None).map_err(Waiting::Refused)
+        let plan = self.make_plan(lane, release).map_err(Waiting::Refused)?;
+        self.begin(By::Coordinator, plan, skip).map_err(Waiting::Refused)
     }
 
     /// Plans what comes next in the first environment of a service.
@@ -219,14 +270,8 @@ impl Control {
         };
         let found = self.view.releases.get(&release);
         let found = found.ok_or_else(|| Refused::UnknownRelease(release.to_string()))?;
-        match self.poison_of(found, lane) {
-            Some(why) => Err(Refused::Poisoned {
-                service: name.clone(),
-                version: found.published.version.clone(),
-                why,
-            }),
-            None => Ok(found.clone()),
-        }
+        self.refuse_poisoned(name, (found, lane))?;
+        Ok(found.clone())
     }
 
     /// A release of a service by id or version.

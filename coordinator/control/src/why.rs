@@ -40,6 +40,9 @@ impl Control {
             self.trouble(&id, name, &mut why);
             let troubled = why.len() > known;
             self.course((&id, host), (name, service), troubled, &mut why);
+            let waits = self.waits(name).into_iter();
+            let here = waits.filter(|(environment, _)| *environment == host.environment);
+            why.extend(here.map(|(_, waits)| (Rank::Waits, format!("{name}: {waits}"))));
         }
         if self.view.services.is_empty() {
             why.push((Rank::Waits, "no service has a policy or a release yet".to_owned()));

@@ -15,7 +15,7 @@ use groundswell_common::manifest::{Manifest, RawManifest};
 use groundswell_common::trust::{
     Document as _, Envelope, Role, RoleKeys, Signature, verify_payload,
 };
-use groundswell_common::{Digest, ReleaseId, ServiceName, chain};
+use groundswell_common::{Digest, ReleaseId, ServiceName, Timestamp, chain};
 use serde::Deserialize;
 
 use super::access::Operator;
@@ -33,11 +33,20 @@ pub(super) struct ListQuery {
     service: Option<String>,
 }
 
+/// `?hold_until=SECS`: seconds UTC before which it does not start.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct PublishQuery {
+    hold_until: Option<u64>,
+}
+
 pub(super) async fn publish(
     State(api): State<Api>,
     Extension(Operator(by)): Extension<Operator>,
+    query: Result<Query<PublishQuery>, QueryRejection>,
     body: Body,
 ) -> Result<Json<PublishAnswer>, ApiError> {
+    let query = read::query(query)?;
     let bytes = read::bytes(body, PUBLISH_MAX_BYTES).await?;
     let envelope = Envelope::from_json(&bytes, MANIFEST_MAX_BYTES)
         .map_err(|error| ApiError::invalid("read the release", &error))?;
@@ -53,7 +62,8 @@ pub(super) async fn publish(
         }
     }
     look_inside(&api, &manifest).await?;
-    let published = published(&api, &manifest, &envelope)?;
+    let held_until = query.hold_until.map(Timestamp::from_secs);
+    let published = published(&api, (&manifest, &envelope), held_until)?;
     let checked = published.clone();
     // Before anything is written: a second check follows when it is decided.
     api.handle.query(move |desk| desk.find_same(&checked).map(drop)).await??;
@@ -115,7 +125,11 @@ fn is_builder(api: &Api, signature: &Signature) -> bool {
         .any(|entry| entry.role == Role::Builder && entry.keys.contains(&signature.key))
 }
 
-fn published(api: &Api, manifest: &Manifest, envelope: &Envelope) -> Result<Published, ApiError> {
+fn published(
+    api: &Api,
+    (manifest, envelope): (&Manifest, &Envelope),
+    held_until: Option<Timestamp>,
+) -> Result<Published, ApiError> {
     let content = (
         (&manifest.tree, &manifest.platform, manifest.one_way, manifest.floor),
         (&manifest.units, &manifest.command, &manifest.probes),
@@ -141,6 +155,7 @@ fn published(api: &Api, manifest: &Manifest, envelope: &Envelope) -> Result<Publ
         units: manifest.units.clone(),
         platform: manifest.platform.clone(),
         signatures,
+        held_until,
     })
 }
 

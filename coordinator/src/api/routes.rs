@@ -55,6 +55,7 @@ pub static ROUTES: &[Route] = &[
     row!(PUT "/v1/services/{service}/policy" ADMINS, put services::put_policy),
     row!(POST "/v1/services/{service}/plan" READERS, post services::plan),
     row!(POST "/v1/services/{service}/rollout" OPERATORS, post services::start),
+    row!(POST "/v1/services/{service}/hold" OPERATORS, post services::hold),
     row!(POST "/v1/services/{service}/halt" OPERATORS, post services::halt),
     row!(GET "/v1/services/{service}/revert" READERS, get services::revert_preview),
     row!(POST "/v1/services/{service}/revert" OPERATORS, post services::revert),

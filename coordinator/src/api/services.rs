@@ -4,18 +4,19 @@ use axum::body::Body;
 use axum::extract::rejection::QueryRejection;
 use axum::extract::{Path, Query, State};
 use axum::{Extension, Json};
+use futures_util::future::join_all;
 use groundswell_common::api::{
-    PlanPreview, PlanRequest, PolicyAnswer, RevertPreview, RevertRequest, ServicePage,
-    ServicesAnswer, StartAnswer, StartRequest, VerbAnswer, VerbRequest,
+    HoldAnswer, HoldRequest, PlanPreview, PlanRequest, PolicyAnswer, RevertPreview, RevertRequest,
+    ServicePage, ServicesAnswer, StartAnswer, StartRequest, VerbAnswer, VerbRequest,
 };
-use groundswell_common::{Environment, RolloutId, ServiceName, Version};
+use groundswell_common::{Environment, RolloutId, ServiceName, Timestamp, Version};
 use serde::Deserialize;
 use tokio::time::Instant;
 
 use super::access::Operator;
 use super::rollouts::{Target, act};
 use super::{Api, ApiError, read};
-use crate::driver::{Desk, Refused, Settled, Start, Verb};
+use crate::driver::{Desk, Hold, Refused, Settled, Start, Verb};
 use crate::present;
 
 /// Largest policy, in bytes; the parser's own bound is the same.
@@ -61,8 +62,11 @@ pub(super) async fn plan(
         .map_err(|error| ApiError::invalid("read the body", &error))?;
     let ask = move |desk: &crate::driver::Desk| {
         let choice = (request.release.as_deref(), request.policy.as_deref());
-        desk.preview((&service, request.environment.as_ref()), choice)
-            .map(|plan| present::plan_preview(&plan))
+        let plan = desk.preview((&service, request.environment.as_ref()), choice)?;
+        let waits = desk.waits(&service).into_iter();
+        let here = waits.filter(|(environment, _)| *environment == plan.lane());
+        let waits = here.map(|(_, why)| why).collect();
+        Ok::<_, Refused>(PlanPreview { waits, ..present::plan_preview(&plan) })
     };
     Ok(Json(api.handle.query(ask).await??))
 }
@@ -92,6 +96,30 @@ pub(super) async fn start(
     Ok(Json(api.handle.change_then(change, then).await??))
 }
 
+pub(super) async fn hold(
+    State(api): State<Api>,
+    Extension(Operator(by)): Extension<Operator>,
+    Path(service): Path<String>,
+    body: Body,
+) -> Result<Json<HoldAnswer>, ApiError> {
+    let service: ServiceName = read::name(&service)?;
+    let request: HoldRequest = read::json(body).await?;
+    let why = read::why(&request.why)?;
+    let skip = request.skip.as_deref().map(read::why).transpose()?;
+    let change = move |desk: &mut Desk| {
+        let hold = Hold {
+            release: &request.release,
+            until: request.until.map(Timestamp::from_secs),
+            skip: skip.as_deref(),
+            why: &why,
+        };
+        desk.hold(&by, (&service, request.environment.as_ref()), hold)?;
+        Ok(HoldAnswer { waits: desk.waits_text(&service) })
+    };
+    Ok(Json(api.handle.change(change).await??))
+}
+
+/// Halts what is under way, in every environment.
 pub(super) async fn halt(
     State(api): State<Api>,
     Extension(Operator(by)): Extension<Operator>,
@@ -99,8 +127,24 @@ pub(super) async fn halt(
     body: Body,
 ) -> Result<Json<VerbAnswer>, ApiError> {
     let request: VerbRequest = read::json(body).await?;
-    let service = read::name(&service)?;
-    act(&api, by, (Target::NewestOf(service), Verb::Halt, request.why)).await
+    let service: ServiceName = read::name(&service)?;
+    let name = service.clone();
+    let under_way = api.handle.query(move |desk| desk.under_way(&name)).await?;
+    let halt = |target| act(&api, by.clone(), (target, Verb::Halt, request.why.clone()));
+    if under_way.len() < 2 {
+        return halt(Target::NewestOf(service)).await;
+    }
+    let halts = under_way.into_iter().map(|id| halt(Target::Rollout(id)));
+    let answers: Vec<_> = join_all(halts).await.into_iter().collect::<Result<_, _>>()?;
+    let together = answers.into_iter().map(|Json(answer)| answer).reduce(|mut all, one| {
+        all.halt_ms = all.halt_ms.max(one.halt_ms);
+        all.in_flight += one.in_flight;
+        all.hosts.extend(one.hosts);
+        all.already &= one.already;
+        all.others.push(one.rollout);
+        all
+    });
+    Ok(Json(together.ok_or(Refused::NoRollout(service))?))
 }
 
 pub(super) async fn revert(

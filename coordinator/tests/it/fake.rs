@@ -58,6 +58,7 @@ pub(crate) fn release(seq: u64) -> Published {
         units: Vec::new(),
         platform: String::new(),
         signatures: Vec::new(),
+        held_until: None,
     }
 }
 
@@ -95,9 +96,13 @@ impl Fake {
     }
 
     pub(crate) async fn enrol(&self, name: &str, seed: u8) -> HostId {
+        self.enrol_in(name, seed, "production").await
+    }
+
+    pub(crate) async fn enrol_in(&self, name: &str, seed: u8, environment: &str) -> HostId {
         let request = TokensRequest {
             labels: groundswell_common::Labels::default(),
-            environment: "production".parse().unwrap(),
+            environment: environment.parse().unwrap(),
             ttl_secs: 60,
             count: 1,
         };

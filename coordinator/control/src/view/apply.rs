@@ -14,8 +14,8 @@ use groundswell_rollout::{
 
 use super::records::Key;
 use super::state::{
-    Fate, Host, Operator, PROVEN_MAX, PolicyRecord, Proven, ROLLOUTS_LISTED_PER_SERVICE, Release,
-    RolloutBody, RolloutRecord, Service, Token, View,
+    Fate, Held, Host, Operator, PROVEN_MAX, PolicyRecord, Proven, ROLLOUTS_LISTED_PER_SERVICE,
+    Release, RolloutBody, RolloutRecord, Service, Token, View,
 };
 use crate::entry::{By, Entry, Published, What};
 use crate::present;
@@ -156,6 +156,21 @@ impl View {
                 self.touch(&service, entry.seq);
                 return Ok(Applied { all_hosts: true, ..Applied::default() });
             }
+            What::ReleaseHeld { release, environment, until, skip, why } => {
+                let found = self.releases.get(release).ok_or(Unfit::UnknownRelease(*release))?;
+                let service = found.published.service.clone();
+                self.hold(
+                    &service,
+                    Held {
+                        release: *release,
+                        environment: Some(environment.clone()),
+                        until: *until,
+                        by: entry.by.operator(),
+                        skip: skip.clone(),
+                        why: why.clone(),
+                    },
+                );
+            }
             What::RolloutPlanned { rollout, plan, skip } => {
                 return self.plan(rollout, (plan, skip.as_ref()), entry);
             }
@@ -249,8 +264,32 @@ impl View {
         self.releases.insert(published.release, release);
         let service = self.services.entry(published.service.clone()).or_default();
         service.releases.push(published.release);
+        service.held.extend(published.held_until.map(|until| Held {
+            release: published.release,
+            environment: None,
+            until: Some(until),
+            by: entry.by.operator(),
+            skip: None,
+            why: "published so".to_owned(),
+        }));
         let key = Key::Service(published.service.clone());
         self.dirty.extend([Key::Release(published.release), key]);
+    }
+
+    /// Holds a release in an environment, in place of what held it there before.
+    fn hold(&mut self, name: &ServiceName, held: Held) {
+        if let Some(environment) = &held.environment {
+            self.let_go(name, held.release, environment);
+        }
+        self.services.entry(name.clone()).or_default().held.push(held);
+        self.dirty.insert(Key::Service(name.clone()));
+    }
+
+    /// Nothing holds a release back in an environment any more.
+    fn let_go(&mut self, name: &ServiceName, release: ReleaseId, environment: &Environment) {
+        let Some(service) = self.services.get_mut(name) else { return };
+        let first = service.policy.as_ref().is_none_or(|record| record.begins_in(environment));
+        service.held.retain(|held| held.release != release || !held.is_in(environment, first));
     }
 
     fn plan(
@@ -283,6 +322,7 @@ impl View {
             Key::Rollout(id.clone()),
             Key::Service(plan.service.clone()),
         ]);
+        self.let_go(&plan.service, release, &plan.lane());
         self.archive(&plan.service, &service);
         Ok(Applied { all_hosts: true, ..Applied::default() })
     }

@@ -11,6 +11,6 @@ pub use past::Past;
 pub use records::{Key, RecordError};
 pub(crate) use state::speaks_for;
 pub use state::{
-    Fate, Host, Operator, PolicyRecord, Proven, Release, RolloutBody, RolloutRecord, Service,
+    Fate, Held, Host, Operator, PolicyRecord, Proven, Release, RolloutBody, RolloutRecord, Service,
     Token, View,
 };

@@ -117,6 +117,34 @@ pub struct Service {
     pub live: Vec<RolloutId>,
     /// The newest entry that changed what hosts without a rollout should run.
     pub wish_seq: u64,
+    /// Releases that a person holds back.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub held: Vec<Held>,
+}
+
+/// A release that starts in an environment at a time, or when a person starts it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Held {
+    /// The release.
+    pub release: ReleaseId,
+    /// The environment; `None` for the first.
+    pub environment: Option<Environment>,
+    /// When it starts; `None` for when a person starts it.
+    pub until: Option<Timestamp>,
+    /// Who holds it.
+    pub by: Option<OperatorName>,
+    /// Why it will not go through the environments before, where a person skips them.
+    pub skip: Option<String>,
+    /// The reason given.
+    pub why: String,
+}
+
+impl Held {
+    /// Whether it holds the release in an environment, which is the first or not.
+    #[must_use]
+    pub fn is_in(&self, environment: &Environment, first: bool) -> bool {
+        self.environment.as_ref().map_or(first, |held| held == environment)
+    }
 }
 
 /// A policy as it was put.
@@ -214,6 +242,12 @@ impl RolloutRecord {
 }
 
 impl PolicyRecord {
+    /// Whether an environment is its first.
+    #[must_use]
+    pub fn begins_in(&self, environment: &Environment) -> bool {
+        self.policy.lane() == *environment
+    }
+
     /// Its environments, in order.
     pub fn environments(&self) -> impl DoubleEndedIterator<Item = &Policy> {
         std::iter::once(&self.policy).chain(&self.behind)
