@@ -3,16 +3,16 @@
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
-use groundswell_common::ServiceName;
 use groundswell_common::api::{
-    HostService, HostSummary, HostsAnswer, ReleaseState, ServiceSummary, StatusAnswer,
+    HostService, HostSummary, HostsAnswer, ReleaseState, ServiceIn, ServiceSummary, StatusAnswer,
 };
 use groundswell_common::report::{HostState, Verdict};
+use groundswell_common::{Environment, ServiceName};
 
 use super::rollout::rollouts_table;
 use crate::context::Context;
 use crate::exit::Exit;
-use crate::output::{Table, count, cut, name_of, now, or_empty, when};
+use crate::output::{Table, clean, count, cut, name_of, now, or_empty, when};
 
 /// Characters of what runs, where hosts run many versions.
 const RUNS_MAX_CHARS: usize = 40;
@@ -49,6 +49,11 @@ fn show(status: &StatusAnswer, hosts: &[HostSummary]) -> String {
     if !status.services.is_empty() {
         let _ = write!(text, "\n{}", services_table(&status.services, hosts));
     }
+    for (service, waits) in
+        status.services.iter().flat_map(|of| of.waits.iter().map(move |waits| (&of.service, waits)))
+    {
+        let _ = writeln!(text, "{service} waits: {}", clean(waits));
+    }
     if !status.rollouts.is_empty() {
         let _ = write!(text, "\n{}", rollouts_table(&status.rollouts));
     }
@@ -59,24 +64,40 @@ fn show(status: &StatusAnswer, hosts: &[HostSummary]) -> String {
     text
 }
 
-/// One line a service: the newest release beside what runs, and how its hosts are.
+/// One line a service, and a line for each environment where it has several: the newest release beside what runs, and how its hosts are.
 fn services_table(services: &[ServiceSummary], hosts: &[HostSummary]) -> Table {
-    let mut table = Table::new(&["SERVICE", "NEWEST", "STATE", "RUNS", "HOSTS", "ROLLOUT"]);
+    let several = services.iter().any(|service| service.environments.len() > 1);
+    let heads = ["SERVICE"].into_iter().chain(several.then_some("ENVIRONMENT"));
+    let heads = heads.chain(["NEWEST", "STATE", "RUNS", "HOSTS", "ROLLOUT"]);
+    let mut table = Table::new(&heads.collect::<Vec<_>>());
     for service in services {
         let newest = service.newest.as_ref();
-        let state = match (service.has_policy, newest.map(|release| release.state)) {
-            (false, _) => "no policy".to_owned(),
-            (true, state) => state.as_ref().map(name_of::<ReleaseState>).unwrap_or_default(),
+        let mut row = |of: Option<&ServiceIn>| {
+            let environment = of.map(|of| &of.environment);
+            let here = newest.and_then(|release| {
+                release.environments.iter().find(|here| Some(&here.environment) == environment)
+            });
+            let state = here.map(|here| here.state).or_else(|| newest.map(|newest| newest.state));
+            let state = match (service.has_policy, state) {
+                (false, _) => "no policy".to_owned(),
+                (true, state) => state.as_ref().map(name_of::<ReleaseState>).unwrap_or_default(),
+            };
+            let ours = Ours::of(&service.service, (hosts, environment));
+            let rollout = of.map_or(service.rollout.as_ref(), |of| of.rollout.as_ref());
+            let place = several.then(|| or_empty(environment));
+            table.row([service.service.to_string()].into_iter().chain(place).chain([
+                or_empty(newest.map(|release| &release.version)),
+                state,
+                ours.runs(),
+                ours.health(),
+                or_empty(rollout),
+            ]));
         };
-        let ours = Ours::of(&service.service, hosts);
-        table.row([
-            service.service.to_string(),
-            or_empty(newest.map(|release| &release.version)),
-            state,
-            ours.runs(),
-            ours.health(),
-            or_empty(service.rollout.as_ref()),
-        ]);
+        if service.environments.len() > 1 {
+            service.environments.iter().for_each(|of| row(Some(of)));
+        } else {
+            row(None);
+        }
     }
     table
 }
@@ -85,8 +106,13 @@ fn services_table(services: &[ServiceSummary], hosts: &[HostSummary]) -> Table {
 struct Ours<'a>(Vec<(&'a HostSummary, &'a HostService)>);
 
 impl<'a> Ours<'a> {
-    fn of(name: &ServiceName, hosts: &'a [HostSummary]) -> Self {
-        let all = hosts.iter().flat_map(|host| host.services.iter().map(move |s| (host, s)));
+    fn of(
+        name: &ServiceName,
+        (hosts, environment): (&'a [HostSummary], Option<&Environment>),
+    ) -> Self {
+        let here = |host: &&HostSummary| environment.is_none_or(|e| host.environment == *e);
+        let all =
+            hosts.iter().filter(here).flat_map(|host| host.services.iter().map(move |s| (host, s)));
         Self(all.filter(|(_, service)| service.service == *name).collect())
     }
 
