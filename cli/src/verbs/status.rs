@@ -264,6 +264,31 @@ mod tests {
     }
 
     #[test]
+    fn a_service_has_a_line_for_each_of_its_environments_and_says_what_waits() {
+        let mut status = status();
+        let place = |name: &str, rollout: &str| json!({"environment": name, "proven": null, "rollout": rollout});
+        let places = json!([place("staging", "shop-3"), place("production", "shop-2")]);
+        status.services[0].environments = serde_json::from_value(places).expect("environments");
+        status.services[0].waits = vec!["production: 1.1.0 soaks in staging until noon".to_owned()];
+        let mut hosts =
+            [host("s1", true, json!({"version": "1.1.0"})), host("p1", true, json!({}))];
+        hosts[0].environment = "staging".parse().expect("name");
+        let text = show(&status, &hosts);
+        assert!(
+            text.contains("\nshop     staging      -       -      1.1.0  1      shop-3\n"),
+            "{text}"
+        );
+        assert!(
+            text.contains("\nshop     production   -       -      1.0.0  1      shop-2\n"),
+            "{text}"
+        );
+        assert!(
+            text.ends_with("shop waits: production: 1.1.0 soaks in staging until noon\n"),
+            "{text}"
+        );
+    }
+
+    #[test]
     fn a_fleet_that_is_well_has_nothing_below_its_table() {
         let hosts = [host("web-1", true, json!({})), host("web-2", true, json!({}))];
         let text = show(&status(), &hosts);

@@ -113,13 +113,27 @@ impl Control {
         name: &ServiceName,
         lane: &Lane,
     ) -> Result<(Release, Option<String>), Waiting> {
-        if let Some((release, skip)) = self.ordered(name, lane) {
-            self.refuse_poisoned(name, (release, lane))?;
-            if skip.is_none() {
-                self.may_start(name, (lane, release))?;
-            }
-            return Ok((release.clone(), skip));
+        let Some((release, skip)) = self.ordered(name, lane) else {
+            return self.next_in_turn(name, lane).map(|release| (release, None));
+        };
+        let ready = || match skip {
+            Some(_) => self.refuse_poisoned(name, (release, lane)),
+            None => self
+                .refuse_poisoned(name, (release, lane))
+                .and_then(|()| self.may_start(name, (lane, release))),
+        };
+        match ready() {
+            Ok(()) => Ok((release.clone(), skip)),
+            // What cannot start although its time has come keeps nothing else.
+            Err(why) => match self.next_in_turn(name, lane) {
+                Err(Waiting::Rolled) => Err(why.into()),
+                other => other.map(|release| (release, None)),
+            },
         }
+    }
+
+    /// The release that starts next in a lane where nobody has ordered one.
+    fn next_in_turn(&self, name: &ServiceName, lane: &Lane) -> Result<Release, Waiting> {
         let Some(before) = lane.before.last() else {
             let (release, held) = self.newest_free(name, lane)?;
             self.refuse_poisoned(name, (release, lane))?;
@@ -128,7 +142,7 @@ impl Control {
             }
             return match release.rolled_in(&lane.environment) {
                 true => Err(held.unwrap_or(Waiting::Rolled)),
-                false => Ok((release.clone(), None)),
+                false => Ok(release.clone()),
             };
         };
         let (release, since) = self.promoted(name, lane).ok_or(Waiting::Rolled)?;
@@ -145,7 +159,7 @@ impl Control {
             return Err(Waiting::Soaks { version, before: before.clone(), until });
         }
         self.is_well(name, before, release)?;
-        Ok((release.clone(), None))
+        Ok(release.clone())
     }
 
     pub(crate) fn refuse_poisoned(
@@ -189,11 +203,13 @@ impl Control {
         Err(said.unwrap_or_else(|| Refused::NoRelease(name.clone()).into()))
     }
 
-    /// What is said of a release that somebody holds back in a lane.
+    /// What is said of a release that somebody still holds back in a lane.
     fn held(&self, name: &ServiceName, (lane, release): (&Lane, &Release)) -> Option<Waiting> {
         let service = self.view.services.get(name)?;
-        let is_it =
-            |held: &&Held| held.release == release.published.release && lane.is_held_by(held);
+        let is_it = |held: &&Held| {
+            let over = held.until.is_some_and(|until| until <= self.now);
+            held.release == release.published.release && lane.is_held_by(held) && !over
+        };
         let held = Box::new(service.held.iter().find(is_it)?.clone());
         let version = release.published.version.clone();
         Some(Waiting::Held { service: name.clone(), version, held })

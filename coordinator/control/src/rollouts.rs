@@ -145,20 +145,23 @@ impl Control {
         let newest = self.view.newest_in(name, &lane.environment);
         if let Some(current) = newest.filter(|r| !r.is_over()) {
             let hotfix = release.published.hotfix;
-            let waits = match (current.phase().name(), lane.policy.when_newer) {
-                (PhaseName::Reverting, _) | (_, WhenNewer::Queue) => true,
-                (_, WhenNewer::Hotfix) => !hotfix,
-                (PhaseName::Paused, WhenNewer::Supersede) => true,
-                (
-                    PhaseName::Planned
-                    | PhaseName::Running
-                    | PhaseName::Baking
-                    | PhaseName::Gated
-                    | PhaseName::Halted
-                    | PhaseName::Done,
-                    WhenNewer::Supersede,
-                ) => false,
-            };
+            let there = self.view.releases.get(&current.release());
+            let newer = there.is_some_and(|there| there.published.seq > release.published.seq);
+            let waits = newer
+                || match (current.phase().name(), lane.policy.when_newer) {
+                    (PhaseName::Reverting, _) | (_, WhenNewer::Queue) => true,
+                    (_, WhenNewer::Hotfix) => !hotfix,
+                    (PhaseName::Paused, WhenNewer::Supersede) => true,
+                    (
+                        PhaseName::Planned
+                        | PhaseName::Running
+                        | PhaseName::Baking
+                        | PhaseName::Gated
+                        | PhaseName::Halted
+                        | PhaseName::Done,
+                        WhenNewer::Supersede,
+                    ) => false,
+                };
             if waits {
                 return Err(Waiting::Behind(current.id().clone()));
             }
