@@ -13,7 +13,7 @@ use groundswell_common::{
 use groundswell_control::entry::{By, Entry, Published, What};
 use groundswell_control::view::View;
 use groundswell_control::{Control, Hold, Start, Verb};
-use groundswell_rollout::{KeepOrRevert, Outcome, Phase, Rollout, Steer};
+use groundswell_rollout::{KeepOrRevert, Outcome, Phase, Rollout, Steer, next_deadline};
 
 use crate::draw::{beginning, host_id, host_name, key, published, release, secret, spelt};
 use crate::random::Random;
@@ -53,6 +53,33 @@ pub enum Finding {
         /// Where.
         environment: Environment,
     },
+    /// A release that started where it, or an environment before, has shown that it fails.
+    #[error("{rollout} began in {environment}, and its release was taken back in {before}")]
+    Poisoned {
+        /// The rollout.
+        rollout: RolloutId,
+        /// Where.
+        environment: Environment,
+        /// Where it was taken back.
+        before: Environment,
+    },
+    /// A release that went on by itself though it was not well in the environment before.
+    #[error(
+        "{rollout} began in {environment} by itself, with {well} hosts well before it and {ill} ill"
+    )]
+    Unwell {
+        /// The rollout.
+        rollout: RolloutId,
+        /// Where.
+        environment: Environment,
+        /// Hosts that ran it well in the environment before.
+        well: usize,
+        /// Hosts on which it failed its probes there.
+        ill: usize,
+    },
+    /// A rollout that began by itself in place of a newer release's that was under way.
+    #[error("{0} began by itself, and {1} of a newer release was under way")]
+    Down(RolloutId, RolloutId),
     /// A release that started before its time.
     #[error("{0} began before the time for which its release was held")]
     Early(RolloutId),
@@ -112,6 +139,8 @@ struct Machine {
     running: Option<ReleaseId>,
     failure: Option<Failure>,
     ill: bool,
+    /// Whether the coordinator has heard of it since its start.
+    heard: bool,
     reports: u64,
     /// Releases that fail on it.
     bad: BTreeSet<ReleaseId>,
@@ -131,6 +160,12 @@ struct Walk {
     auto: bool,
     /// When a release completed in an environment, until it is taken back there.
     completed: BTreeMap<(Environment, ReleaseId), Timestamp>,
+    /// Rollouts that the coordinator began.
+    by_itself: BTreeSet<RolloutId>,
+    /// Rollouts that have come to an end.
+    over: BTreeSet<RolloutId>,
+    /// Where a release was taken back and nobody has cleared it.
+    taken_back: BTreeSet<(Environment, ReleaseId)>,
     /// Until when a person holds a release in an environment; none for ever.
     held: BTreeMap<(Environment, ReleaseId), Option<Timestamp>>,
     seen: Seen,
@@ -172,6 +207,9 @@ impl Walk {
             soak_secs: 0,
             auto: true,
             completed: BTreeMap::new(),
+            by_itself: BTreeSet::new(),
+            over: BTreeSet::new(),
+            taken_back: BTreeSet::new(),
             held: BTreeMap::new(),
             seen: Seen::default(),
         }
@@ -218,6 +256,7 @@ impl Walk {
                 running: None,
                 failure: None,
                 ill: false,
+                heard: false,
                 reports: 0,
                 bad: BTreeSet::new(),
             });
@@ -346,7 +385,9 @@ impl Walk {
             5 => {
                 let number = 1 + self.random.below(self.releases.max(1));
                 let (id, _) = release(&service, number);
-                drop(self.control().clear(&ann(), &id, "a person"));
+                if self.control().clear(&ann(), &id, "a person").is_ok() {
+                    self.taken_back.retain(|(_, release)| *release != id);
+                }
                 return self.settle();
             }
             _ => return self.let_go_on(&environment),
@@ -436,6 +477,7 @@ impl Walk {
             return Err(Finding::Replay);
         }
         self.control = Control::new(view);
+        self.machines.iter_mut().for_each(|machine| machine.heard = false);
         for at in 0..self.machines.len() {
             if self.machines[at].connected {
                 let id = self.machines[at].id;
@@ -449,14 +491,18 @@ impl Walk {
 
     fn wait(&mut self, secs: u64) -> Result<(), Finding> {
         let until = self.now.plus_secs(secs);
-        while let Some(next) = self.control.next_start(self.now).filter(|at| *at <= until) {
+        loop {
+            // As the driver does: it sleeps until something is due.
+            let deadlines = self.control.view().live_rollouts().filter_map(next_deadline);
+            let deadlines = deadlines.map(|at| at.max(self.now.plus_millis(1)));
+            let next = deadlines.chain(self.control.next_start(self.now)).min();
+            let Some(next) = next.filter(|at| *at <= until) else { break };
             self.now = next;
             self.control().tick();
             self.settle()?;
         }
         self.now = until;
-        self.control().tick();
-        self.settle()
+        Ok(())
     }
 
     // ---- hosts ----
@@ -478,6 +524,7 @@ impl Walk {
 
     fn say(&mut self, at: usize, standing: Standing, generation: u64) -> Result<(), Finding> {
         let machine = &mut self.machines[at];
+        machine.heard = true;
         machine.reports += 1;
         let (seq, id) = (machine.reports, machine.id);
         let services = vec![standing];
@@ -569,7 +616,7 @@ impl Walk {
                 self.ledger.push(entry.payload);
             }
             for (rollout, transition) in moved {
-                self.moved(&rollout, &transition.to);
+                self.moved(&rollout, &transition.to)?;
             }
             self.control().plan_waiting();
             if !self.control.has_pending() {
@@ -588,6 +635,11 @@ impl Walk {
         let environment = plan.lane();
         let place = self.names.iter().position(|name| *name == environment);
         let before = place.and_then(|place| self.names.get(place.checked_sub(1)?)).cloned();
+        let known = self.names.iter().take(place.map_or(0, |place| place + 1));
+        let mut known = known.map(|name| (name.clone(), plan.release.id));
+        if let Some((before, _)) = known.find(|here| self.taken_back.contains(here)) {
+            return Err(Finding::Poisoned { rollout, environment, before });
+        }
         let held = self.held.remove(&(environment.clone(), plan.release.id));
         if entry.by == By::Coordinator {
             match held {
@@ -596,6 +648,20 @@ impl Walk {
                 None => {}
             }
             self.seen.promoted += u64::from(before.is_some());
+            self.by_itself.insert(rollout.clone());
+            if let Some(before) = before.as_ref().filter(|_| skip.is_none() && held.is_none()) {
+                let runs = |machine: &&Machine| {
+                    let there = machine.connected && machine.heard;
+                    let here = machine.environment == *before;
+                    there && here && machine.running == Some(plan.release.id)
+                };
+                let run = self.machines.iter().filter(runs);
+                let (ill, well): (Vec<_>, Vec<_>) = run.partition(|machine| machine.ill);
+                let (ill, well) = (ill.len(), well.len());
+                if ill > 0 || well == 0 {
+                    return Err(Finding::Unwell { rollout, environment, well, ill });
+                }
+            }
         }
         self.seen.skipped += u64::from(skip.is_some());
         let Some(before) = before.filter(|_| skip.is_none()) else { return Ok(()) };
@@ -607,17 +673,34 @@ impl Walk {
     }
 
     /// Keeps what completed where, and what was taken back.
-    fn moved(&mut self, id: &RolloutId, to: &Phase) {
-        let Some(rollout) = self.control.view().rollout(id) else { return };
+    fn moved(&mut self, id: &RolloutId, to: &Phase) -> Result<(), Finding> {
+        let view = self.control.view();
+        let Some(rollout) = view.rollout(id) else { return Ok(()) };
+        if let Phase::Done { outcome: Outcome::Superseded { by }, .. } = to {
+            let seq = |id: &RolloutId| {
+                let release = view.rollout(id).map(Rollout::release);
+                release.and_then(|id| view.releases.get(&id)).map(|found| found.published.seq)
+            };
+            let down = seq(by).is_some_and(|newer| seq(id).is_some_and(|older| older > newer));
+            let over = self.over.contains(id);
+            if down && !over && self.by_itself.contains(by) {
+                return Err(Finding::Down(by.clone(), id.clone()));
+            }
+        }
+        if matches!(to, Phase::Done { .. }) {
+            self.over.insert(id.clone());
+        }
         let plan = rollout.plan();
         let here = (plan.lane(), rollout.release());
         match to {
             Phase::Done { outcome: Outcome::Completed, .. } if plan.back.is_none() => {
+                self.taken_back.remove(&here);
                 self.completed.entry(here).or_insert(self.now);
             }
             Phase::Reverting { .. } => {
                 self.seen.reverted += 1;
                 self.completed.remove(&here);
+                self.taken_back.insert(here);
                 // What is gone back to is what counts from now on, and soaks anew.
                 if let Some((to, _)) = plan.back.as_ref().and_then(|back| back.to.clone()) {
                     self.completed.insert((plan.lane(), to), self.now);
@@ -631,6 +714,7 @@ impl Walk {
             | Phase::Halted { .. }
             | Phase::Done { .. } => {}
         }
+        Ok(())
     }
 
     // ---- the end ----

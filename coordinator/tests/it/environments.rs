@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use groundswell_common::directive::Action;
-use groundswell_common::report::{FailedStep, Failure, HostState};
+use groundswell_common::report::{FailedStep, Failure, HostState, Verdict};
 use groundswell_common::wire::Deny;
 use groundswell_common::{Environment, ReleaseId, RolloutId, Timestamp};
 use groundswell_coordinator::driver::{Desk, Hold, Refused, Start};
@@ -193,6 +193,44 @@ async fn a_release_that_fails_in_staging_never_reaches_production_and_the_next_o
         rollouts.filter_map(|record| record.live()).filter(|r| r.release() == bad).count()
     };
     assert_eq!(two.fake.handle.query(rolled).await.unwrap(), 1, "in staging alone");
+    two.fake.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_release_does_not_go_on_while_it_fails_its_probes_in_staging() {
+    let (place, _) = fleet();
+    let state = place.path().join("state");
+    let mut two = Two::start(&state, &policy(1)).await;
+    let first = two.through_staging(1, None).await;
+    two.staging.health = Verdict::Fail;
+    two.staging.report((HostState::Committed, Some(first)), (first, 0)).await;
+    tokio::time::sleep(Duration::from_millis(1_200)).await;
+    let says = two.waits().await;
+    assert!(
+        says.contains("production: 1.0 fails its probes on 1 of the hosts in staging"),
+        "{says}"
+    );
+    assert_eq!(two.newest("production").await, None);
+    // Looked at again once a minute, and at a start.
+    let mut two = two.again(&state, first).await;
+    two.production.commits((first, None)).await;
+    two.is_proven("production", first).await;
+    two.fake.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_soaked_does_not_take_the_place_of_a_newer_hotfix_under_way() {
+    let (place, _) = fleet();
+    let mut two = Two::start(&place.path().join("state"), &policy(1)).await;
+    let first = two.through_staging(1, None).await;
+    let (fix, _) = two.fake.publish(2).await;
+    let rollout = two.start_in("production", ("2.0", Some("orders fail"))).await.unwrap();
+    tokio::time::sleep(Duration::from_millis(1_200)).await;
+    assert_eq!(two.newest("production").await, Some((fix, rollout.clone())));
+    assert_eq!(two.fake.phase(&rollout).await, PhaseName::Running);
+    two.production.commits((fix, None)).await;
+    two.is_proven("production", fix).await;
+    assert_eq!(two.proven("staging").await, Some(first));
     two.fake.stop().await;
 }
 

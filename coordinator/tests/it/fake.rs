@@ -186,7 +186,17 @@ impl Fake {
         self.handle.arrive(Arrival { host, hello, seat, seen, reply }).await.unwrap();
         assert_eq!(stays.await.unwrap(), Admission::Stays, "the host is enrolled");
         let handle = self.handle.clone();
-        Fakehost { host, session, handle, wish, answers, reports: 0, asked: 0, failure: None }
+        Fakehost {
+            host,
+            session,
+            handle,
+            wish,
+            answers,
+            reports: 0,
+            asked: 0,
+            health: Verdict::Pass,
+            failure: None,
+        }
     }
 }
 
@@ -199,6 +209,8 @@ pub(crate) struct Fakehost {
     answers: mpsc::Receiver<Answer>,
     reports: u64,
     asked: u8,
+    /// What its reports say of its probes.
+    pub(crate) health: Verdict,
     /// What its reports say of its last failure.
     pub(crate) failure: Option<Failure>,
 }
@@ -228,7 +240,7 @@ impl Fakehost {
             previous: None,
             target: Some(release),
             rollout: None,
-            health: Verdict::Pass,
+            health: self.health,
             failure: self.failure.clone(),
             switched: None,
         };
