@@ -10,7 +10,7 @@ use std::process::Output;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use groundswell_common::Digest;
-use groundswell_common::manifest::Manifest;
+use groundswell_common::manifest::{Manifest, Source};
 use groundswell_common::trust::{Document as _, Envelope};
 use serde_json::{Value, json};
 use server::{Asked, Server, swell};
@@ -490,7 +490,7 @@ fn a_start_skips_with_a_reason_or_waits_for_its_time_and_is_taken_back() {
             let release = json!({"release": "00".repeat(32), "service": "shop", "version": "2.0",
                 "seq": 2, "tree": "00".repeat(32), "bytes": 1, "files": 1, "one_way": false,
                 "published": 0, "by": null, "state": "available", "why": null});
-            let page = json!({"release": release, "source": {}, "signers": [], "rollouts": []});
+            let page = json!({"release": release, "source": Source::default(), "signers": [], "rollouts": []});
             (200, page.to_string())
         }
         _ => refusal(404, "no_route"),
