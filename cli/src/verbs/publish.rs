@@ -311,8 +311,10 @@ async fn post(
     mut raw: RawManifest,
     (keys, at): (&[SecretKey], Option<Timestamp>),
 ) -> anyhow::Result<PublishAnswer> {
-    let at = at.map(|at| format!("?hold_until={}", at.as_secs())).unwrap_or_default();
-    let path = format!("/v1/releases{at}");
+    let path = match at {
+        None => "/v1/releases".to_owned(),
+        Some(at) => format!("/v1/releases/held?until={}", at.as_secs()),
+    };
     let end = Instant::now() + SEQ_PATIENCE;
     let mut retry = Retry::new(SEQ_WAITS);
     loop {

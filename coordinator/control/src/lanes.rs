@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use groundswell_common::report::{HostState, Verdict};
 use groundswell_common::selector::nearest;
 use groundswell_common::{Environment, OperatorName, ReleaseId, ServiceName, Timestamp};
-use groundswell_rollout::Policy;
+use groundswell_rollout::{Policy, Rollout};
 
 use crate::control::Control;
 use crate::entry::{By, What};
@@ -172,17 +172,34 @@ impl Control {
         Err(Refused::Poisoned { service, version, why })
     }
 
-    /// What a person ordered for a time that has come, the newest; what is newer already in the lane comes before.
-    fn ordered(&self, name: &ServiceName, lane: &Lane) -> Option<(&Release, Option<String>)> {
-        let newest = self.view.newest_in(name, &lane.environment);
-        let there = self.place_of(newest.map(groundswell_rollout::Rollout::release));
-        let service = self.view.services.get(name)?;
-        let here = service.held.iter().filter(|held| lane.is_held_by(held));
-        let due = here.filter(|held| held.until.is_some_and(|until| until <= self.now));
-        let found = due.filter_map(|held| Some((self.view.releases.get(&held.release)?, held)));
-        let found = found.filter(|(release, _)| release.published.seq > there);
-        let newest = found.max_by_key(|(release, _)| release.published.seq);
+    /// What a person ordered for a time that has come, the newest.
+    fn ordered<'a>(
+        &'a self,
+        name: &ServiceName,
+        lane: &Lane,
+    ) -> Option<(&'a Release, Option<String>)> {
+        let come = |held: &Held| held.until.is_some_and(|until| until <= self.now);
+        let due = self.orders(name, lane).filter(|(_, held)| come(held));
+        let newest = due.max_by_key(|(release, _)| release.published.seq);
         newest.map(|(release, held)| (release, held.skip.clone()))
+    }
+
+    /// What a person holds back in a lane and no newer release has overtaken there.
+    fn orders<'a, 'b>(
+        &'a self,
+        name: &ServiceName,
+        lane: &'b Lane,
+    ) -> impl Iterator<Item = (&'a Release, &'a Held)> + use<'a, 'b> {
+        let there = self.place_there(name, lane);
+        let held = self.view.services.get(name).into_iter().flat_map(|service| &service.held);
+        let here = held.filter(move |held| lane.is_held_by(held));
+        let found = here.filter_map(|held| Some((self.view.releases.get(&held.release)?, held)));
+        found.filter(move |(release, _)| release.published.seq >= there)
+    }
+
+    /// The place of the release of the newest rollout in a lane; 0 for none.
+    fn place_there(&self, name: &ServiceName, lane: &Lane) -> u64 {
+        self.place_of(self.view.newest_in(name, &lane.environment).map(Rollout::release))
     }
 
     /// The newest release that nobody holds back in a lane, and what is said of a newer one that somebody does.
@@ -250,6 +267,7 @@ impl Control {
             None => {}
             Some(until) => {
                 self.check_time(until)?;
+                self.is_not_overtaken(of.0, (&lane, release))?;
                 self.refuse_poisoned(of.0, (release, &lane))?;
             }
         }
@@ -261,6 +279,25 @@ impl Control {
             why: hold.why.to_owned(),
         };
         self.submit(By::Operator(by.clone()), what).map(drop)
+    }
+
+    /// Whether no newer release was planned in a lane.
+    fn is_not_overtaken(
+        &self,
+        name: &ServiceName,
+        (lane, release): (&Lane, &Release),
+    ) -> Result<(), Refused> {
+        let newest = self.view.newest_in(name, &lane.environment).map(Rollout::release);
+        let newest =
+            newest.and_then(|id| self.view.releases.get(&id)).map(|found| &found.published);
+        match newest.filter(|newest| newest.seq > release.published.seq) {
+            None => Ok(()),
+            Some(newest) => Err(Refused::GoesDown {
+                service: name.clone(),
+                version: release.published.version.clone(),
+                newest: newest.version.clone(),
+            }),
+        }
     }
 
     /// Whether a release may be held until then.
@@ -312,16 +349,17 @@ impl Control {
         }
     }
 
-    /// The moments at which releases of a service are due to go on.
+    /// The moments at which releases of a service are due to start by themselves.
     fn due(&self, name: &ServiceName, service: &Service) -> Vec<Timestamp> {
-        let ordered = service.held.iter().filter_map(|held| held.until);
-        let record = service.policy.as_ref().filter(|record| !record.behind.is_empty());
-        let lanes = record.map(Lane::each).unwrap_or_default();
-        let goes_on = |lane: &Lane| {
-            let (release, since) = self.promoted(name, lane).filter(|_| lane.policy.auto)?;
-            self.poison_of(release, lane).is_none().then(|| since.plus_secs(lane.soak_secs))
-        };
-        lanes.iter().filter_map(goes_on).chain(ordered).collect()
+        let asks = |record: &&PolicyRecord| !(record.behind.is_empty() && service.held.is_empty());
+        let mut due = Vec::new();
+        for lane in service.policy.as_ref().filter(asks).map(Lane::each).unwrap_or_default() {
+            let promoted = self.promoted(name, &lane).filter(|_| lane.policy.auto);
+            let promoted = promoted.filter(|(release, _)| self.poison_of(release, &lane).is_none());
+            due.extend(promoted.map(|(_, since)| since.plus_secs(lane.soak_secs)));
+            due.extend(self.orders(name, &lane).filter_map(|(_, held)| held.until));
+        }
+        due
     }
 
     /// The next moment after `after` at which time alone may start a rollout: one is due, or what was in its way is

@@ -133,15 +133,11 @@ impl Control {
         }
     }
 
-    /// The rollouts of a service that are under way, the one of the last environment first.
+    /// The rollouts of a service that are under way, the newest first: at most one in an environment.
     #[must_use]
     pub fn under_way(&self, name: &ServiceName) -> Vec<RolloutId> {
-        let mut found: Vec<RolloutId> = Vec::new();
-        for lane in self.lanes(name).unwrap_or_default().iter().rev() {
-            let newest = self.view.newest_in(name, &lane.environment);
-            let goes = newest.filter(|rollout| !rollout.is_over() && !found.contains(rollout.id()));
-            found.extend(goes.map(|rollout| rollout.id().clone()));
-        }
-        found
+        let live = self.view.services.get(name).into_iter().flat_map(|of| of.live.iter().rev());
+        let live = live.filter_map(|id| self.view.rollout(id));
+        live.filter(|rollout| !rollout.is_over()).map(|rollout| rollout.id().clone()).collect()
     }
 }

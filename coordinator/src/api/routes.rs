@@ -62,6 +62,7 @@ pub static ROUTES: &[Route] = &[
     row!(HEAD "/v1/blobs/{digest}" PUBLISHERS, head blobs::size),
     row!(PUT "/v1/blobs/{digest}" PUBLISHERS, put blobs::upload),
     row!(POST "/v1/releases" PUBLISHERS, post releases::publish),
+    row!(POST "/v1/releases/held" PUBLISHERS, post releases::publish_held),
     row!(GET "/v1/releases" READERS, get releases::list),
     row!(GET "/v1/releases/{release}" READERS, get releases::show),
     row!(POST "/v1/releases/{release}/clear" OPERATORS, post releases::clear),

@@ -45,7 +45,7 @@ pub struct Policy {
     /// The service.
     pub service: ServiceName,
     /// The environment that its section is for; `None` where the text has no sections.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default)]
     pub environment: Option<Environment>,
     /// Seconds for which a completed release soaks before it goes on to the next environment.
     #[serde(default = "promote_after_secs")]
