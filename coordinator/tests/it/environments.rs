@@ -7,11 +7,13 @@ use groundswell_common::report::{FailedStep, Failure, HostState, Verdict};
 use groundswell_common::wire::Deny;
 use groundswell_common::{Environment, ReleaseId, RolloutId, Timestamp};
 use groundswell_coordinator::driver::{Desk, Hold, Refused, Start};
-use groundswell_coordinator::entry::{By, What};
+use groundswell_coordinator::entry::{By, Published, What};
 use groundswell_rollout::PhaseName;
+use hyper::Method;
+use serde_json::json;
 use tokio::time::timeout;
 
-use crate::bed::{PATIENCE, fleet, now};
+use crate::bed::{PATIENCE, Served, fleet, now};
 use crate::fake::{Fake, Fakehost, ada, release, web};
 
 const TOP: &str = "service = \"web\"\ntargets = \"*\"\nbake_secs = 0\nhost_bake_secs = 0\n";
@@ -336,6 +338,46 @@ async fn a_release_waits_for_its_time_also_after_a_restart_and_the_time_can_be_t
     let past = two.hold("3.0", Some(Timestamp::from_secs(1))).await.unwrap_err().to_string();
     assert!(past.contains("a moment to come"), "{past}");
     two.fake.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn one_button_halts_every_environment_and_the_api_names_each() {
+    let (place, settings) = fleet();
+    let two = Two::start(&place.path().join("state"), &policy(3_600)).await;
+    let (_, staging) = two.fake.publish(1).await;
+    let production = two.start_in("production", ("1.0", Some("it burns"))).await.unwrap();
+    two.fake.publish_as(Published { held_until: Some(now().plus_secs(600)), ..release(2) }).await;
+    two.fake.stop().await;
+    let served = Served::on((place, settings)).await;
+    let tls = served.admin_tls();
+    let path = |path: &str| format!("/v1/services/web{path}");
+    let why = json!({"why": "orders fail"});
+    let halted = served.json(&tls, (&Method::POST, &path("/halt")), why.clone()).await;
+    assert_eq!(halted["rollout"]["rollout"], production.as_str());
+    assert_eq!(halted["rollout"]["environment"], "production");
+    assert_eq!(halted["others"][0]["rollout"], staging.as_str());
+    for rollout in [&halted["rollout"], &halted["others"][0]] {
+        assert_eq!(rollout["phase"], "halted", "{halted}");
+    }
+    let again = served.json(&tls, (&Method::POST, &path("/halt")), why.clone()).await;
+    assert_eq!(again["already"], true);
+
+    let status = served.json(&tls, (&Method::GET, "/v1/status"), json!(null)).await;
+    let service = &status["services"][0];
+    assert_eq!(service["environments"][0]["rollout"], staging.as_str());
+    assert_eq!(service["environments"][1]["rollout"], production.as_str());
+    let waits = service["waits"][0].as_str().unwrap();
+    assert!(waits.starts_with("staging: 2.0 is held until "), "{waits}");
+    let plan = json!({"environment": "production"});
+    let plan = served.json(&tls, (&Method::POST, &path("/plan")), plan).await;
+    assert_eq!((&plan["environment"], &plan["hosts"]), (&json!("production"), &json!(1)));
+    let cancel = json!({"release": "2.0", "why": "not tonight"});
+    let answer = served.json(&tls, (&Method::POST, &path("/hold")), cancel).await;
+    assert!(answer["waits"][0].as_str().unwrap().contains("2.0 waits for a person"), "{answer}");
+    let revert = serde_json::to_vec(&why).unwrap();
+    let answer = served.ask(&tls, (&Method::POST, &path("/revert")), revert).await.unwrap();
+    assert_eq!(answer.code(), "which_environment");
+    served.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
