@@ -135,7 +135,9 @@ pub fn nearest<'a>(wanted: &str, there: impl Iterator<Item = &'a str>) -> Option
 
 /// How many slips of the pen lie between two texts; `None` where they are too many.
 fn slips(wanted: &str, there: &str) -> Option<usize> {
-    Some(strsim::damerau_levenshtein(wanted, there)).filter(|far| *far <= SLIPS_MAX)
+    // Of a short word nearly everything is two letters away.
+    let most = SLIPS_MAX.min(wanted.chars().count() / 2).max(1);
+    Some(strsim::damerau_levenshtein(wanted, there)).filter(|far| *far <= most)
 }
 
 fn value_in(labels: &Labels, key: &Label, values: &BTreeSet<Label>) -> bool {

@@ -2,7 +2,7 @@
 
 use groundswell_sim::lanes::{Seen, run};
 
-const SEEDS: u64 = 300;
+const SEEDS: u64 = 200;
 
 #[test]
 fn a_release_goes_on_when_it_has_soaked_never_before_and_to_no_host_of_another_environment() {

@@ -64,7 +64,8 @@ fn show(status: &StatusAnswer, hosts: &[HostSummary]) -> String {
     text
 }
 
-/// One line a service, and a line for each environment where it has several: the newest release beside what runs, and how its hosts are.
+/// One line a service, and a line for each environment where it has several: the newest release beside what runs, and
+/// how its hosts are.
 fn services_table(services: &[ServiceSummary], hosts: &[HostSummary]) -> Table {
     let several = services.iter().any(|service| service.environments.len() > 1);
     let heads = ["SERVICE"].into_iter().chain(several.then_some("ENVIRONMENT"));
