@@ -328,6 +328,9 @@ pub struct PlanPreview {
     /// For a way back: the version that hosts go to.
     #[serde(default)]
     pub back_to: Option<Version>,
+    /// Where a policy was typed: environments of it without hosts, and hosts that fit in none, a sentence each.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub notes: Vec<String>,
     /// What the environment waits for, a sentence each.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub waits: Vec<String>,

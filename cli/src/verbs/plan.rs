@@ -62,6 +62,9 @@ pub(crate) fn plan_text(plan: &PlanPreview) -> String {
         let (name, hosts) = (clean(&guard.name), guard.hosts);
         let _ = writeln!(text, "{name}: at most {} of {hosts} hosts down at once", guard.max_down);
     }
+    for note in &plan.notes {
+        let _ = writeln!(text, "warning: {}", clean(note));
+    }
     for waits in &plan.waits {
         let _ = writeln!(text, "waits: {}", clean(waits));
     }

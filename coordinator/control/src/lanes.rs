@@ -11,6 +11,7 @@ use groundswell_rollout::{Policy, Rollout};
 use crate::control::Control;
 use crate::entry::{By, What};
 use crate::refused::Refused;
+use crate::releases::read_policy;
 use crate::rollouts::Waiting;
 use crate::view::{Held, Host, PolicyRecord, Release, Service};
 
@@ -397,6 +398,14 @@ impl Control {
         };
         let version = release.published.version.clone();
         Err(Refused::NotPromoted { version, environment: lane.environment.clone(), why })
+    }
+
+    /// What a typed policy and the fleet do not have in common, a sentence each.
+    ///
+    /// # Errors
+    /// [`Refused::Policy`] or [`Refused::PolicyService`].
+    pub fn policy_notes(&self, name: &ServiceName, text: &str) -> Result<Vec<String>, Refused> {
+        Ok(self.misfits(&read_policy(name, text)?))
     }
 
     /// What a policy and the fleet do not have in common, a sentence each: environments without hosts, and hosts

@@ -185,6 +185,7 @@ pub fn plan_preview(plan: &Plan) -> PlanPreview {
             .map(|host| PlanSkipped { host: host.name.clone(), why: host.why.clone() })
             .collect(),
         empty_waves: plan.empty_waves.iter().map(ToString::to_string).collect(),
+        notes: Vec::new(),
         waits: Vec::new(),
         back_to: plan.back.as_ref().and_then(|back| back.to.clone()).map(|(_, version)| version),
         guards: plan

@@ -66,7 +66,10 @@ pub(super) async fn plan(
         let waits = desk.waits(&service).into_iter();
         let here = waits.filter(|(environment, _)| *environment == plan.lane());
         let waits = here.map(|(_, why)| why).collect();
-        Ok::<_, Refused>(PlanPreview { waits, ..present::plan_preview(&plan) })
+        let typed = request.policy.as_deref();
+        let notes = typed.map(|text| desk.policy_notes(&service, text)).transpose()?;
+        let notes = notes.unwrap_or_default();
+        Ok::<_, Refused>(PlanPreview { notes, waits, ..present::plan_preview(&plan) })
     };
     Ok(Json(api.handle.query(ask).await??))
 }

@@ -371,6 +371,11 @@ async fn one_button_halts_every_environment_and_the_api_names_each() {
     let plan = json!({"environment": "production"});
     let plan = served.json(&tls, (&Method::POST, &path("/plan")), plan).await;
     assert_eq!((&plan["environment"], &plan["hosts"]), (&json!("production"), &json!(1)));
+    assert_eq!(plan["notes"], json!(null), "the stored policy fits");
+    let typed = policy(1).replace("\"production\"", "\"prodcution\"");
+    let typed = served.json(&tls, (&Method::POST, &path("/plan")), json!({"policy": typed})).await;
+    let note = "no host is in environment prodcution; did you mean production?";
+    assert_eq!(typed["notes"][0], note, "{typed}");
     let cancel = json!({"release": "2.0", "why": "not tonight"});
     let answer = served.json(&tls, (&Method::POST, &path("/hold")), cancel).await;
     assert!(answer["waits"][0].as_str().unwrap().contains("2.0 waits for a person"), "{answer}");
