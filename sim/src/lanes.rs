@@ -13,7 +13,7 @@ use groundswell_common::{
 use groundswell_control::entry::{By, Entry, Published, What};
 use groundswell_control::view::View;
 use groundswell_control::{Control, Hold, Start, Verb};
-use groundswell_rollout::{KeepOrRevert, Outcome, Phase, Rollout, Steer, next_deadline};
+use groundswell_rollout::{KeepOrRevert, Outcome, Phase, Resumable, Rollout, Steer, next_deadline};
 
 use crate::draw::{beginning, host_id, host_name, key, published, release, secret, spelt};
 use crate::random::Random;
@@ -616,7 +616,7 @@ impl Walk {
                 self.ledger.push(entry.payload);
             }
             for (rollout, transition) in moved {
-                self.moved(&rollout, &transition.to)?;
+                self.moved(&rollout, (&transition.from, &transition.to))?;
             }
             self.control().plan_waiting();
             if !self.control.has_pending() {
@@ -673,7 +673,7 @@ impl Walk {
     }
 
     /// Keeps what completed where, and what was taken back.
-    fn moved(&mut self, id: &RolloutId, to: &Phase) -> Result<(), Finding> {
+    fn moved(&mut self, id: &RolloutId, (from, to): (&Phase, &Phase)) -> Result<(), Finding> {
         let view = self.control.view();
         let Some(rollout) = view.rollout(id) else { return Ok(()) };
         if let Phase::Done { outcome: Outcome::Superseded { by }, .. } = to {
@@ -697,6 +697,8 @@ impl Walk {
                 self.taken_back.remove(&here);
                 self.completed.entry(here).or_insert(self.now);
             }
+            // A way back that was stopped and goes on says nothing new.
+            Phase::Reverting { .. } if goes_back(from) => {}
             Phase::Reverting { .. } => {
                 self.seen.reverted += 1;
                 self.completed.remove(&here);
@@ -766,7 +768,10 @@ impl Walk {
             let has = |name: &Environment| {
                 self.machines.iter().any(|m| m.environment == *name && takes(m))
             };
-            if poisoned || kept || (last && !self.auto) || !has(before) || !has(environment) {
+            // Who ran it there may be elsewhere by now, and it may have failed on the others.
+            let runs = |m: &Machine| m.environment == *before && m.running == Some(release);
+            let shown = self.machines.iter().any(runs);
+            if poisoned || kept || (last && !self.auto) || !shown || !has(environment) {
                 continue;
             }
             let newest = view.newest_in(&self.service, environment).map(Rollout::release);
@@ -780,5 +785,19 @@ impl Walk {
             }
         }
         Ok(())
+    }
+}
+
+/// Whether a rollout in this phase is on its way back, stopped or not.
+fn goes_back(phase: &Phase) -> bool {
+    let back = |resume: &Resumable| matches!(resume, Resumable::Reverting { .. });
+    match phase {
+        Phase::Reverting { .. } => true,
+        Phase::Paused { resume, .. } | Phase::Halted { resume, .. } => back(resume),
+        Phase::Planned
+        | Phase::Running { .. }
+        | Phase::Baking { .. }
+        | Phase::Gated { .. }
+        | Phase::Done { .. } => false,
     }
 }

@@ -96,14 +96,15 @@ impl Waiting {
 
 fn held_text(service: &ServiceName, version: &Version, held: &Held) -> String {
     let by = held.by.as_ref().map(|by| format!(" by {by}")).unwrap_or_default();
+    let place = held.environment.as_ref().map(|name| format!(" --environment {name}"));
+    let (place, why) = (place.unwrap_or_default(), &held.why);
     match held.until {
         Some(until) => format!(
-            "{version} is held until {until}{by}: {}; 'swell release cancel {service}@{version}' takes that back",
-            held.why
+            "{version} is held until {until}{by}: {why}; 'swell release cancel {service}@{version}{place} --why ...' \
+             takes that back"
         ),
         None => format!(
-            "{version} waits for a person{by}: {}; 'swell rollout start {service} {version}' starts it",
-            held.why
+            "{version} waits for a person{by}: {why}; 'swell rollout start {service} {version}{place}' starts it"
         ),
     }
 }
@@ -239,7 +240,8 @@ impl Control {
                 return Err(Refused::OtherPlan { shown, now });
             }
         }
-        self.begin(By::Operator(by.clone()), plan, start.skip)
+        let skip = start.skip.filter(|_| !lane.before.is_empty());
+        self.begin(By::Operator(by.clone()), plan, skip)
     }
 
     /// The plan that would run now.

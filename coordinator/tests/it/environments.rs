@@ -328,7 +328,9 @@ async fn a_release_waits_for_its_time_also_after_a_restart_and_the_time_can_be_t
     third.held_until = Some(now().plus_millis(700));
     let third = two.fake.publish_as(third).await;
     two.hold("3.0", None).await.unwrap();
-    assert!(two.waits().await.contains("3.0 waits for a person by ada: a test"));
+    let says = two.waits().await;
+    let next = "3.0 waits for a person by ada: a test; 'swell rollout start web 3.0 --environment staging' starts it";
+    assert!(says.contains(next), "{says}");
     tokio::time::sleep(Duration::from_millis(900)).await;
     let newest = two.newest("staging").await.map(|(release, _)| release);
     assert_eq!(newest, Some(answer.release), "its time was taken back");
