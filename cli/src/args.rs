@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use groundswell_common::api::OperatorRole;
+use groundswell_common::name::DEFAULT_ENVIRONMENT;
 use groundswell_common::{
     Environment, HostName, Labels, OperatorName, RolloutId, ServiceName, Timestamp, Version,
 };
@@ -116,6 +117,15 @@ pub(crate) struct PublishArgs {
     /// Go before a rollout under way, where the policy says when_newer = "hotfix"
     #[arg(long)]
     pub(crate) hotfix: bool,
+    /// Start it in this environment at once, without those before
+    #[arg(long, value_name = "NAME", requires_all = ["hotfix", "why"])]
+    pub(crate) skip_to: Option<Environment>,
+    /// Why it skips environments, for the ledger
+    #[arg(long, requires = "skip_to")]
+    pub(crate) why: Option<String>,
+    /// Start it then, e.g. 2026-12-01T22:00+01:00, and not before
+    #[arg(long, value_name = "MOMENT", value_parser = moment_of, conflicts_with = "wait")]
+    pub(crate) at: Option<Timestamp>,
     /// Check and print what would be published; talk to nobody
     #[arg(long, conflicts_with = "wait")]
     pub(crate) dry_run: bool,
@@ -218,6 +228,9 @@ pub(crate) struct PlanArgs {
     /// Plan with this policy in place of the stored one
     #[arg(long, value_name = "FILE")]
     pub(crate) policy: Option<PathBuf>,
+    /// The environment [default: the first of the policy]
+    #[arg(long, value_name = "NAME")]
+    pub(crate) environment: Option<Environment>,
 }
 
 /// `swell simulate`.
@@ -226,6 +239,9 @@ pub(crate) struct SimulateArgs {
     /// The policy, TOML
     #[arg(long, value_name = "FILE")]
     pub(crate) policy: PathBuf,
+    /// The environment of the policy to rehearse [default: the first]
+    #[arg(long, value_name = "NAME")]
+    pub(crate) environment: Option<Environment>,
     /// How many hosts to make up
     #[arg(long, value_parser = clap::value_parser!(u32).range(1..=100_000),
           required_unless_present = "hosts_file")]
@@ -287,6 +303,9 @@ pub(crate) enum RolloutVerb {
         /// Of this service only
         #[arg(long)]
         service: Option<ServiceName>,
+        /// In this environment only
+        #[arg(long, value_name = "NAME")]
+        environment: Option<Environment>,
     },
     /// One rollout: waves, hosts, and what it waits for
     Show {
@@ -295,19 +314,8 @@ pub(crate) enum RolloutVerb {
     },
     /// Follow a rollout to its end
     Watch(WatchArgs),
-    /// Roll out a release by hand
-    Start {
-        /// The service
-        service: ServiceName,
-        /// Version or release id
-        release: String,
-        /// Only if this is still the plan: its hash as 'swell plan' shows it
-        #[arg(long, value_name = "HASH")]
-        plan: Option<String>,
-        /// Whether to wait for the end
-        #[command(flatten)]
-        wait: WaitArgs,
-    },
+    /// Roll out a release by hand, or at a time
+    Start(StartArgs),
     /// Stop it for a while: no host switches after the answer
     Pause(RolloutArgs),
     /// Go on after a pause or halt; the failures seen so far are accepted
@@ -365,6 +373,33 @@ pub(crate) enum RolloutVerb {
     },
 }
 
+/// `swell rollout start`.
+#[derive(Debug, Args)]
+pub(crate) struct StartArgs {
+    /// The service
+    pub(crate) service: ServiceName,
+    /// Version or release id
+    pub(crate) release: String,
+    /// Only if this is still the plan: its hash as 'swell plan' shows it
+    #[arg(long, value_name = "HASH", conflicts_with = "at")]
+    pub(crate) plan: Option<String>,
+    /// The environment [default: the first of the policy]
+    #[arg(long, value_name = "NAME")]
+    pub(crate) environment: Option<Environment>,
+    /// Although it has not completed and soaked in the environment before
+    #[arg(long, requires = "why")]
+    pub(crate) skip: bool,
+    /// Start it then, e.g. 2026-12-01T22:00+01:00, and not before
+    #[arg(long, value_name = "MOMENT", value_parser = moment_of, conflicts_with = "wait")]
+    pub(crate) at: Option<Timestamp>,
+    /// Why it skips or waits, for the ledger
+    #[arg(long)]
+    pub(crate) why: Option<String>,
+    /// Whether to wait for the end
+    #[command(flatten)]
+    pub(crate) wait: WaitArgs,
+}
+
 /// `swell watch`.
 #[derive(Debug, Args)]
 pub(crate) struct WatchArgs {
@@ -401,6 +436,9 @@ pub(crate) struct RolloutArgs {
 pub(crate) struct RevertArgs {
     /// The service
     pub(crate) service: ServiceName,
+    /// The environment, where the policy has several
+    #[arg(long, value_name = "NAME")]
+    pub(crate) environment: Option<Environment>,
     /// The version to go back to [default: the one proven before what runs]
     #[arg(long, value_name = "VERSION")]
     pub(crate) to: Option<Version>,
@@ -444,6 +482,9 @@ pub(crate) enum HostVerb {
         /// Only those with these labels, e.g. role=web,region in (eu,us)
         #[arg(long, short)]
         selector: Option<String>,
+        /// Only those in this environment
+        #[arg(long, value_name = "NAME")]
+        environment: Option<Environment>,
     },
     /// One host
     Show {
@@ -513,7 +554,7 @@ pub(crate) struct TokenArgs {
     #[arg(long = "label", visible_alias = "labels", default_value = "", hide_default_value = true)]
     pub(crate) labels: Labels,
     /// Environment that those hosts pin
-    #[arg(long, default_value = "production")]
+    #[arg(long, default_value = DEFAULT_ENVIRONMENT)]
     pub(crate) environment: Environment,
     /// Hours until they expire
     #[arg(long, value_name = "HOURS", default_value_t = 24,
@@ -537,6 +578,17 @@ pub(crate) enum ReleaseVerb {
     Show {
         /// SERVICE@VERSION or release id
         release: String,
+    },
+    /// Take back the time at which a release was to start; it then waits for 'swell rollout start'
+    Cancel {
+        /// SERVICE@VERSION
+        release: String,
+        /// The environment [default: the first of the policy]
+        #[arg(long, value_name = "NAME")]
+        environment: Option<Environment>,
+        /// Why, for the ledger
+        #[arg(long)]
+        why: String,
     },
     /// Let a poisoned release be rolled out again
     Clear {

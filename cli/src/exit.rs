@@ -89,6 +89,9 @@ pub(crate) enum Misuse {
         "find {0:?}: no rollout has this id, and no service of this name has a rollout; see 'swell status'"
     )]
     NoRollout(String),
+    /// A service with several rollouts under way.
+    #[error("{0} has several rollouts under way: {1}; name one of them")]
+    WhichRollout(String, String),
     /// A policy file that names no service.
     #[error("name the service: write service = \"NAME\" at the top of {0}")]
     PolicyService(String),

@@ -12,7 +12,7 @@ use tokio::time::{Instant, sleep_until, timeout_at};
 
 use crate::client::{Client, ClientError, part};
 use crate::exit::Exit;
-use crate::output::{clean, cut, now, utc};
+use crate::output::{clean, cut, now, place, utc};
 
 /// Wait before a broken stream is opened again.
 const REOPEN_MS: u64 = 500;
@@ -256,7 +256,8 @@ pub(crate) fn summary_line(page: &RolloutPage) -> String {
 }
 
 fn title(rollout: &RolloutSummary) -> String {
-    format!("{} {} ({})", rollout.service, rollout.version, rollout.rollout)
+    let place = place(rollout.environment.as_ref());
+    format!("{} {}{place} ({})", rollout.service, rollout.version, rollout.rollout)
 }
 
 /// The phase in words, with the wave where one is open.

@@ -4,11 +4,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use groundswell_common::Labels;
+use groundswell_common::selector::nearest;
 use groundswell_rollout::{Policy, Take};
-use strsim::osa_distance;
 
-/// Changes of a letter at most between what is typed and what is meant.
-const TYPOS_MAX: usize = 2;
 /// Values that are named where none is near.
 const VALUES_SHOWN: usize = 5;
 
@@ -27,14 +25,14 @@ pub(crate) fn strangers<'a>(
     for (whose, selector) in selectors(policy) {
         for (key, values) in selector.wanted() {
             let Some(there) = known.get(key) else {
-                let near = nearest(key, known.keys());
+                let near = nearest(key, known.keys().map(String::as_str));
                 let near = near.map_or(String::new(), |near| format!("; did you mean {near}?"));
                 said.push(format!("{whose}: no host has a label {key}{near}"));
                 continue;
             };
             let none = !values.iter().any(|value| there.contains(*value));
             for value in values.into_iter().filter(|value| !there.contains(*value)) {
-                let hint = match nearest(value, there) {
+                let hint = match nearest(value, there.iter().map(String::as_str)) {
                     Some(near) => format!("did you mean {key}={near}?"),
                     // One of many values may be of hosts that are still to come.
                     None if !none => continue,
@@ -61,16 +59,6 @@ fn selectors(policy: &Policy) -> Vec<(String, &groundswell_common::selector::Sel
         }
     }
     found
-}
-
-/// The candidate with the fewest changed letters, where they are few.
-fn nearest<'a>(word: &str, candidates: impl IntoIterator<Item = &'a String>) -> Option<&'a str> {
-    let with_distance =
-        candidates.into_iter().map(|candidate| (osa_distance(word, candidate), candidate));
-    // Of a short word nearly everything is two letters away.
-    let most = TYPOS_MAX.min(word.chars().count() / 2).max(1);
-    let near = with_distance.filter(|(distance, _)| *distance <= most);
-    near.min_by_key(|(distance, _)| *distance).map(|(_, candidate)| candidate.as_str())
 }
 
 #[cfg(test)]

@@ -5,7 +5,7 @@ use std::fmt;
 use std::io::{self, IsTerminal as _, Write as _};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use groundswell_common::Timestamp;
+use groundswell_common::{Environment, Timestamp};
 use serde::Serialize;
 
 use crate::exit::Misuse;
@@ -167,6 +167,11 @@ impl fmt::Display for Table {
 /// An optional value as text, empty for none.
 pub(crate) fn or_empty<T: fmt::Display>(value: Option<&T>) -> String {
     value.map(ToString::to_string).unwrap_or_default()
+}
+
+/// Where something is, behind a name: nothing where a service has no environments.
+pub(crate) fn place(environment: Option<&Environment>) -> String {
+    environment.map(|name| format!(" in {name}")).unwrap_or_default()
 }
 
 /// Bytes for people.

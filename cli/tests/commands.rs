@@ -10,7 +10,7 @@ use std::process::Output;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use groundswell_common::Digest;
-use groundswell_common::manifest::Manifest;
+use groundswell_common::manifest::{Manifest, Source};
 use groundswell_common::trust::{Document as _, Envelope};
 use serde_json::{Value, json};
 use server::{Asked, Server, swell};
@@ -422,6 +422,101 @@ fn a_service_s_name_stands_for_its_newest_rollout() {
     let output = server.swell(&["pause", "web-2"]);
     assert_eq!(code(&output), 2);
     assert!(err(&output).contains("no service of this name has a rollout"), "{}", err(&output));
+}
+
+/// The page's rollout under another name and in an environment.
+fn rollout_in(id: &str, environment: &str, phase: &str) -> Value {
+    let mut rollout = page(phase, None)["rollout"].clone();
+    rollout["rollout"] = json!(id);
+    rollout["environment"] = json!(environment);
+    rollout
+}
+
+#[test]
+fn with_two_environments_nothing_is_guessed_and_each_line_names_its_own() {
+    let both =
+        [rollout_in("shop-3", "staging", "running"), rollout_in("shop-2", "production", "baking")];
+    let server = Server::start(move |asked| match asked.route.as_str() {
+        "GET /v1/rollouts?service=shop" | "GET /v1/rollouts" => {
+            (200, json!({"rollouts": both}).to_string())
+        }
+        "POST /v1/services/shop/halt" => {
+            let answer = json!({"rollout": both[1], "halt_ms": 1, "in_flight": 0, "hosts": [],
+                "others": [both[0]]});
+            (200, answer.to_string())
+        }
+        "GET /v1/services/shop/revert?to=1.0&environment=production" => {
+            let preview = json!({"service": "shop", "environment": "production", "from": "1.1",
+                "to": "1.0", "hosts": 2, "stops": 0});
+            (200, preview.to_string())
+        }
+        "POST /v1/services/shop/revert" => {
+            let body: Value = serde_json::from_slice(&asked.body).unwrap();
+            assert_eq!((&body["environment"], &body["to"]), (&json!("production"), &json!("1.0")));
+            (200, json!({"rollout": both[1], "answered_ms": 3}).to_string())
+        }
+        _ => refusal(404, "unknown_rollout"),
+    });
+    let output = server.swell(&["pause", "shop"]);
+    assert_eq!(code(&output), 2);
+    let text = err(&output);
+    assert!(
+        text.contains("under way: shop-3 in staging, shop-2 in production; name one"),
+        "{text}"
+    );
+    let output = server.swell(&["halt", "shop"]);
+    let text = out(&output);
+    assert!(text.starts_with("halt: shop-2 (shop 1.1.0 in production) is baking, "), "{text}");
+    assert!(text.contains("; so is shop-3 (shop 1.1.0 in staging)\n"), "{text}");
+    let text = out(&server.swell(&["rollout", "ls"]));
+    assert!(text.starts_with("ROLLOUT  RELEASE     ENVIRONMENT  PHASE"), "{text}");
+    assert!(text.contains("shop-2   shop@1.1.0  production   baking"), "{text}");
+    let text = out(&server.swell(&["rollout", "ls", "--environment", "staging"]));
+    assert!(text.contains("shop-3") && !text.contains("shop-2"), "{text}");
+    let revert = ["revert", "shop", "--environment", "production", "--to", "1.0", "--yes"];
+    let text = out(&server.swell(&revert));
+    assert!(text.starts_with("revert of shop in production in force after 3 ms\n"), "{text}");
+}
+
+#[test]
+fn a_start_skips_with_a_reason_or_waits_for_its_time_and_is_taken_back() {
+    let server = Server::start(|asked| match asked.route.as_str() {
+        "POST /v1/services/shop/rollout" => {
+            let rollout = rollout_in("shop-4", "production", "running");
+            (200, json!({"rollout": rollout}).to_string())
+        }
+        "POST /v1/services/shop/hold" => (200, json!({"waits": ["2.0 is held"]}).to_string()),
+        "GET /v1/releases/shop@2.0" => {
+            let release = json!({"release": "00".repeat(32), "service": "shop", "version": "2.0",
+                "seq": 2, "tree": "00".repeat(32), "bytes": 1, "files": 1, "one_way": false,
+                "published": 0, "by": null, "state": "available", "why": null});
+            let page = json!({"release": release, "source": Source::default(), "signers": [], "rollouts": []});
+            (200, page.to_string())
+        }
+        _ => refusal(404, "no_route"),
+    });
+    let start = ["rollout", "start", "shop", "2.0", "--environment", "production"];
+    let skip = [&start[..], &["--skip", "--why", "orders fail"]].concat();
+    let output = server.swell(&skip);
+    let text = out(&output);
+    assert_eq!(text.trim_end(), "rollout shop-4 of shop 1.1.0 in production; swell watch shop-4");
+    assert_eq!(code(&server.swell(&[&start[..], &["--skip"]].concat())), 2, "without a reason");
+    let at = [&start[..], &["--at", "2026-12-01T22:00+01:00"]].concat();
+    assert_eq!(out(&server.swell(&at)).trim_end(), "shop waits: 2.0 is held");
+    let cancel = ["release", "cancel", "shop@2.0", "--why", "not tonight"];
+    let output = server.swell(&cancel);
+    assert_eq!(code(&output), 0, "{}", err(&output));
+    let bodies: Vec<Value> = server
+        .asked()
+        .iter()
+        .filter(|asked| asked.route.starts_with("POST"))
+        .map(|asked| serde_json::from_slice(&asked.body).unwrap())
+        .collect();
+    assert_eq!(bodies[0]["skip"], "orders fail");
+    assert_eq!((&bodies[1]["until"], &bodies[1]["skip"]), (&json!(1_796_158_800), &Value::Null));
+    assert_eq!((&bodies[2]["until"], &bodies[2]["why"]), (&Value::Null, &json!("not tonight")));
+    let hotfix = ["publish", "--version", "2.0", "--skip-to", "production", "--why", "it burns"];
+    assert_eq!(code(&server.swell(&hotfix)), 2, "hotfixes alone may skip");
 }
 
 #[test]

@@ -3,9 +3,11 @@
 //!
 //! Requests refuse unknown fields; answers may grow fields, so clients ignore what they do not know.
 
+mod environments;
 mod hosts;
 mod lives;
 
+pub use environments::{HoldAnswer, HoldRequest, ReleaseIn, ServiceIn};
 pub use hosts::{HostPage, HostService, HostSummary, HostsAnswer, LabelsRequest, WhyAnswer};
 pub use lives::{LiftAnswer, PutBack, RemovalPreview, RemovalRequest, RemovalRuns, RenameRequest};
 use serde::{Deserialize, Serialize};
@@ -227,10 +229,16 @@ pub struct ServiceSummary {
     pub has_policy: bool,
     /// Its newest release.
     pub newest: Option<ReleaseSummary>,
-    /// The release that new hosts get: the last one whose rollout completed.
+    /// The release that new hosts get, in the last environment: the last one whose rollout completed.
     pub proven: Option<ReleaseId>,
     /// Its newest rollout.
     pub rollout: Option<RolloutId>,
+    /// The same in each environment, in order, where the policy has sections.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub environments: Vec<ServiceIn>,
+    /// Releases that are to start and do not yet, a sentence each.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub waits: Vec<String>,
 }
 
 /// `GET /v1/services/{s}`.
@@ -272,6 +280,9 @@ pub struct PolicyAnswer {
     pub plan: Option<PlanPreview>,
     /// A rollout that started at once because the newest release had been waiting for a policy.
     pub rollout: Option<RolloutId>,
+    /// Environments without hosts, and hosts that fit in no environment, a sentence each.
+    #[serde(default)]
+    pub notes: Vec<String>,
 }
 
 /// `POST /v1/services/{s}/plan`.
@@ -284,6 +295,9 @@ pub struct PlanRequest {
     /// Policy TOML to plan with in place of the stored one.
     #[serde(default)]
     pub policy: Option<String>,
+    /// The environment; without it the first.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub environment: Option<Environment>,
 }
 
 /// A plan: exact hosts a wave, and the hash that approvals name.
@@ -291,6 +305,9 @@ pub struct PlanRequest {
 pub struct PlanPreview {
     /// The service.
     pub service: ServiceName,
+    /// The environment, where the policy has sections.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub environment: Option<Environment>,
     /// The release.
     pub release: ReleaseId,
     /// Its version.
@@ -319,6 +336,12 @@ pub struct PlanPreview {
     /// For a way back: the version that hosts go to.
     #[serde(default)]
     pub back_to: Option<Version>,
+    /// Where a policy was typed: environments of it without hosts, and hosts that fit in none, a sentence each.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub notes: Vec<String>,
+    /// What the environment waits for, a sentence each.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub waits: Vec<String>,
 }
 
 /// A host that a plan leaves out.
@@ -420,6 +443,9 @@ pub struct ReleaseSummary {
     pub state: ReleaseState,
     /// Why it is poisoned.
     pub why: Option<String>,
+    /// What became of it in each environment, in order, where the policy has sections.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub environments: Vec<ReleaseIn>,
 }
 
 /// Whether a release may be rolled out.
@@ -506,6 +532,12 @@ pub struct RolloutSummary {
     pub rollout: RolloutId,
     /// The service.
     pub service: ServiceName,
+    /// The environment, where the policy has sections.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub environment: Option<Environment>,
+    /// Why it does not go through the environments before, where a person skipped them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub skip: Option<String>,
     /// The release.
     pub release: ReleaseId,
     /// Its version.
@@ -687,6 +719,9 @@ pub struct VerbAnswer {
     /// Whether it was so before: a second halt or pause is no error.
     #[serde(default)]
     pub already: bool,
+    /// Other rollouts of the service that were stopped with it, in other environments.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub others: Vec<RolloutSummary>,
 }
 
 /// `GET /v1/services/{s}/revert[?to=VERSION]`: what the revert of a service would do, without doing it.
@@ -694,6 +729,9 @@ pub struct VerbAnswer {
 pub struct RevertPreview {
     /// The service.
     pub service: ServiceName,
+    /// The environment, where the policy has sections.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub environment: Option<Environment>,
     /// What its hosts run: the version that is left.
     pub from: Version,
     /// The version that they get; `None` where nothing ran before it.
@@ -728,6 +766,9 @@ pub struct RevertRequest {
     /// The proven version to go back to; without it the one before what runs.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub to: Option<Version>,
+    /// The environment; without it the only one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub environment: Option<Environment>,
 }
 
 /// Answer to [`RevertRequest`]. After it, no host switches to what is left.
@@ -758,6 +799,12 @@ pub struct StartRequest {
     /// The hash of the plan that was shown, or its first 8 or more digits: another one is not started.
     #[serde(default)]
     pub plan: Option<String>,
+    /// The environment; without it the first.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub environment: Option<Environment>,
+    /// Why it does not go through the environments before.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub skip: Option<String>,
 }
 
 /// Answer to [`StartRequest`].

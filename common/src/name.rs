@@ -123,6 +123,16 @@ text_name!(
     Environment, "an environment", is_plain,
     "1 to 63 of a-z, 0-9 and '-', a letter first, no '-' last"
 );
+
+/// The environment of hosts and policies that name none.
+pub const DEFAULT_ENVIRONMENT: &str = "production";
+
+impl Default for Environment {
+    fn default() -> Self {
+        Self(DEFAULT_ENVIRONMENT.to_owned())
+    }
+}
+
 text_name!(
     /// All hosts under one root of trust.
     Fleet, "a fleet name", is_plain,

@@ -101,10 +101,7 @@ impl Selector {
             let wanted = values.iter().map(|value| format!("{key}={value}"));
             let there = hosts.clone().flat_map(Labels::iter).map(|(k, v)| format!("{k}={v}"));
             let there: BTreeSet<String> = there.collect();
-            let near = |(wanted, there): &(String, &String)| {
-                let far = strsim::damerau_levenshtein(wanted, there);
-                (far <= SLIPS_MAX).then_some(far)
-            };
+            let near = |(wanted, there): &(String, &String)| slips(wanted, there);
             let pairs = wanted.flat_map(|wanted| there.iter().map(move |t| (wanted.clone(), t)));
             let found = pairs.filter_map(|pair| Some((near(&pair)?, pair.1.clone()))).min();
             found.map(|(_, label)| label)
@@ -128,6 +125,19 @@ impl Selector {
     pub fn is_everything(&self) -> bool {
         self.0.is_empty()
     }
+}
+
+/// The one of these names that is written nearly as `wanted` is: for the sentence "did you mean".
+pub fn nearest<'a>(wanted: &str, there: impl Iterator<Item = &'a str>) -> Option<&'a str> {
+    let far = |name: &'a str| Some((slips(wanted, name)?, name));
+    there.filter_map(far).min().map(|(_, name)| name)
+}
+
+/// How many slips of the pen lie between two texts; `None` where they are too many.
+fn slips(wanted: &str, there: &str) -> Option<usize> {
+    // Of a short word nearly everything is two letters away.
+    let most = SLIPS_MAX.min(wanted.chars().count() / 2).max(1);
+    Some(strsim::damerau_levenshtein(wanted, there)).filter(|far| *far <= most)
 }
 
 fn value_in(labels: &Labels, key: &Label, values: &BTreeSet<Label>) -> bool {

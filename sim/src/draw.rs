@@ -63,6 +63,7 @@ pub(crate) fn published(service: &ServiceName, number: u64) -> Published {
         units: vec![unit(service)],
         platform: String::new(),
         signatures: Vec::new(),
+        held_until: None,
     }
 }
 

@@ -7,6 +7,7 @@ mod check;
 mod draw;
 pub mod faults;
 mod host;
+pub mod lanes;
 mod random;
 pub mod rehearse;
 mod site;

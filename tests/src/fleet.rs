@@ -14,6 +14,7 @@ use std::time::Duration;
 use groundswell_common::api::{HostsAnswer, PhaseName, RolloutPage, RolloutsAnswer};
 use groundswell_common::digest::Digest;
 use groundswell_common::manifest::{Mode, RawManifest};
+use groundswell_common::name::DEFAULT_ENVIRONMENT;
 use serde::de::DeserializeOwned;
 
 use crate::bins::bin;
@@ -193,13 +194,23 @@ impl Fleet {
         serde_json::from_str(&text).must(format_args!("read the answer of swell {args:?}: {text}"))
     }
 
-    /// A new enrolment token.
+    /// A new enrolment token for production.
     ///
     /// # Panics
     /// When the coordinator gives none.
     #[track_caller]
     pub fn token(&self, labels: &str) -> String {
-        let text = self.swell_ok(&["host", "enroll-token", "--label", labels]);
+        self.token_in(labels, DEFAULT_ENVIRONMENT)
+    }
+
+    /// A new enrolment token for an environment.
+    ///
+    /// # Panics
+    /// When the coordinator gives none.
+    #[track_caller]
+    pub fn token_in(&self, labels: &str, environment: &str) -> String {
+        let make = ["host", "enroll-token", "--label", labels, "--environment", environment];
+        let text = self.swell_ok(&make);
         let line = text.lines().map(str::trim).find(|line| line.starts_with("gsw1."));
         line.must(format_args!("find the token in {text:?}")).to_owned()
     }
@@ -300,8 +311,17 @@ impl Fleet {
     /// When a step fails.
     #[track_caller]
     pub fn agent(&self, name: &str, labels: &str) -> Agent {
+        self.agent_of(name, &self.token(labels))
+    }
+
+    /// As [`Fleet::agent`], with a token that is there.
+    ///
+    /// # Panics
+    /// When a step fails.
+    #[track_caller]
+    pub fn agent_of(&self, name: &str, token: &str) -> Agent {
         let state = self.dir.join("agents").join(name).join("state");
-        self.agent_in(&bin("groundswell-agent"), (name, labels), &state)
+        self.enrolled(&bin("groundswell-agent"), (name, token), &state)
     }
 
     /// As [`Fleet::agent`], of another build or with a state folder elsewhere.
@@ -310,6 +330,11 @@ impl Fleet {
     /// When a step fails.
     #[track_caller]
     pub fn agent_in(&self, program: &Path, (name, labels): (&str, &str), state: &Path) -> Agent {
+        self.enrolled(program, (name, &self.token(labels)), state)
+    }
+
+    #[track_caller]
+    fn enrolled(&self, program: &Path, (name, token): (&str, &str), state: &Path) -> Agent {
         let dir = self.dir.join("agents").join(name);
         fs::create_dir_all(&dir).must("make the agent's folder");
         let config = dir.join("agent.toml");
@@ -322,7 +347,7 @@ impl Fleet {
         let (name, program) = (name.to_owned(), program.to_owned());
         let state = state.to_owned();
         let mut agent = Agent { name, program, dir, state, config, child: None };
-        succeed(agent.command(&["enroll"]).arg(self.token(labels)));
+        succeed(agent.command(&["enroll"]).arg(token));
         agent.run();
         agent
     }

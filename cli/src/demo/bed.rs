@@ -9,6 +9,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail};
+use groundswell_common::Environment;
 use groundswell_common::api::{Profile, TokensAnswer, TokensRequest};
 use rustix::process::{Pid, Signal, kill_process};
 use tokio::time::sleep;
@@ -30,8 +31,6 @@ const LOOK: Duration = Duration::from_millis(20);
 const LOG_LINES: usize = 12;
 /// Label of the demo's hosts.
 const LABELS: &str = "role=shop";
-/// Environment that the demo's hosts pin.
-const ENVIRONMENT: &str = "demo";
 
 /// The programs that the demo runs, built beside this one.
 #[derive(Clone, Debug)]
@@ -145,7 +144,7 @@ impl Bed {
     pub(super) async fn start_agents(&mut self, client: &Client, count: u16) -> anyhow::Result<()> {
         let request = TokensRequest {
             labels: LABELS.parse().context("read the demo's labels")?,
-            environment: ENVIRONMENT.parse().context("read the demo's environment")?,
+            environment: Environment::default(),
             ttl_secs: 3600,
             count: u32::from(count),
         };

@@ -18,10 +18,13 @@ use crate::output::{Table, bytes, clean, confirm, may_ask, now, or_empty, when};
 pub(crate) async fn host(context: &Context, verb: &HostVerb) -> anyhow::Result<Exit> {
     let client = context.client()?;
     match verb {
-        HostVerb::Ls { selector } => {
+        HostVerb::Ls { selector, environment } => {
             let query = selector.as_ref().map(|s| format!("?selector={}", part(s)));
             let path = format!("/v1/hosts{}", query.unwrap_or_default());
-            let answer: HostsAnswer = client.get(&path).await?;
+            let mut answer: HostsAnswer = client.get(&path).await?;
+            let here =
+                |host: &HostSummary| environment.as_ref().is_none_or(|e| host.environment == *e);
+            answer.hosts.retain(here);
             context.out.answer(&answer, |answer| hosts_table(&answer.hosts).to_string())?;
         }
         HostVerb::Show { host } => {
@@ -124,13 +127,18 @@ async fn tokens(context: &Context, args: &TokenArgs) -> anyhow::Result<Exit> {
 
 /// One line a host and service.
 fn hosts_table(hosts: &[HostSummary]) -> Table {
-    let mut table = Table::new(&["HOST", "LINK", "SERVICE", "RUNS", "STATE", "HEALTH", "LABELS"]);
+    let several = hosts.windows(2).any(|two| two[0].environment != two[1].environment);
+    let heads = ["HOST"].into_iter().chain(several.then_some("ENVIRONMENT"));
+    let heads = heads.chain(["LINK", "SERVICE", "RUNS", "STATE", "HEALTH", "LABELS"]);
+    let mut table = Table::new(&heads.collect::<Vec<_>>());
     for host in hosts {
         let link = if host.connected { "up" } else { "away" };
         let mut row = |service: [String; 4]| {
             let [name, runs, state, health] = service;
             let (host_name, labels) = (host.name.to_string(), host.labels.to_string());
-            table.row([host_name, link.to_owned(), name, runs, state, health, labels]);
+            let place = several.then(|| host.environment.to_string());
+            let cells = [link.to_owned(), name, runs, state, health, labels];
+            table.row([host_name].into_iter().chain(place).chain(cells));
         };
         if host.services.is_empty() {
             row([const { String::new() }; 4]);

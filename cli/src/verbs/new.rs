@@ -140,6 +140,7 @@ fn unfit(misuse: &Misuse) -> String {
         Misuse::NeedsYes(_)
         | Misuse::NoService
         | Misuse::NoRollout(_)
+        | Misuse::WhichRollout(..)
         | Misuse::PolicyService(_)
         | Misuse::Release(_)
         | Misuse::Unanswered(_) => misuse.to_string(),

@@ -11,7 +11,7 @@ use crate::args::PlanArgs;
 use crate::client::part;
 use crate::context::Context;
 use crate::exit::Exit;
-use crate::output::{Table, clean, count, cut};
+use crate::output::{Table, clean, count, cut, place};
 
 /// Longest list of hosts in a table, in characters.
 const HOSTS_MAX_CHARS: usize = 60;
@@ -25,7 +25,11 @@ pub(crate) async fn plan(context: &Context, args: &PlanArgs) -> anyhow::Result<E
             Some(text.with_context(|| format!("read the policy {}", file.display()))?)
         }
     };
-    let request = PlanRequest { release: args.release.clone(), policy };
+    let request = PlanRequest {
+        release: args.release.clone(),
+        policy,
+        environment: args.environment.clone(),
+    };
     let path = format!("/v1/services/{}/plan", part(args.service.as_str()));
     let plan: PlanPreview = context.client()?.post(&path, &request).await?;
     context.out.answer(&plan, plan_text)?;
@@ -37,7 +41,8 @@ pub(crate) fn plan_text(plan: &PlanPreview) -> String {
     let (hash, hosts) = (plan.hash.short(), plan.hosts);
     let back = plan.back_to.as_ref().map(|to| format!(", back to {to}")).unwrap_or_default();
     let (service, version, hosts) = (&plan.service, &plan.version, count(hosts, "host"));
-    let mut text = format!("plan {hash} of {service} {version}{back}: {hosts}\n");
+    let place = place(plan.environment.as_ref());
+    let mut text = format!("plan {hash} of {service} {version}{place}{back}: {hosts}\n");
     let mut table =
         Table::new(&["WAVE", "HOSTS", "AT ONCE", "BUDGET", "BAKE", "APPROVALS", "WHICH"]);
     for wave in &plan.waves {
@@ -56,6 +61,12 @@ pub(crate) fn plan_text(plan: &PlanPreview) -> String {
     for guard in &plan.guards {
         let (name, hosts) = (clean(&guard.name), guard.hosts);
         let _ = writeln!(text, "{name}: at most {} of {hosts} hosts down at once", guard.max_down);
+    }
+    for note in &plan.notes {
+        let _ = writeln!(text, "warning: {}", clean(note));
+    }
+    for waits in &plan.waits {
+        let _ = writeln!(text, "waits: {}", clean(waits));
     }
     for wave in &plan.empty_waves {
         let wave = clean(wave);

@@ -6,17 +6,18 @@ use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
-use groundswell_common::api::{Profile, PublishAnswer, ServicePage};
+use groundswell_common::api::{HoldRequest, Profile, PublishAnswer, ServicePage, StartRequest};
 use groundswell_common::manifest::{BlobEntry, Hook, Manifest, Probe, RawManifest, Source};
 use groundswell_common::trust::{Document as _, Envelope, SecretKey};
 use groundswell_common::wire::Backoff;
-use groundswell_common::{Digest, ReleaseId, ServiceName, Version};
+use groundswell_common::{Digest, Environment, ReleaseId, ServiceName, Timestamp, Version};
 use groundswell_net::Retry;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde::Serialize;
 use tokio::time::{Instant, sleep};
 
 use super::again;
+use super::rollout::{follow_start, hold, start_now};
 use super::watch::watch_to_the_end;
 use crate::args::PublishArgs;
 use crate::client::{Client, part};
@@ -66,7 +67,7 @@ pub(crate) async fn publish(context: &Context, args: &PublishArgs) -> anyhow::Re
     Manifest::check(raw.clone())?;
     let keys = keys(&profile, args.sign_key.as_deref())?;
     upload(context, &client, &draft.packed).await?;
-    let answer = post(&client, raw, &keys).await?;
+    let answer = post(&client, raw, (&keys, args.at)).await?;
     context.out.answer(&answer, published)?;
     if answer.existing
         && let Some(why) = again::not_rolled_out(&client, &answer).await?
@@ -74,11 +75,35 @@ pub(crate) async fn publish(context: &Context, args: &PublishArgs) -> anyhow::Re
         context.out.note(why)?;
         return Ok(Exit::Ended);
     }
+    if let Some(environment) = &args.skip_to {
+        return skip_to(context, &client, (&answer, environment), args).await;
+    }
     if args.wait.wait {
         wait(context, &client, &answer, args.wait.timeout).await
     } else {
         Ok(Exit::Done)
     }
+}
+
+/// Starts what was published in an environment without those before; that needs an operator's role.
+async fn skip_to(
+    context: &Context,
+    client: &Client,
+    (answer, environment): (&PublishAnswer, &Environment),
+    args: &PublishArgs,
+) -> anyhow::Result<Exit> {
+    let why = args.why.clone().unwrap_or_default();
+    let (release, environment) = (answer.version.to_string(), Some(environment.clone()));
+    let skip = Some(why.clone());
+    let service = &answer.service;
+    if let Some(at) = args.at {
+        let until = Some(at.as_secs());
+        let request = HoldRequest { release, environment, until, skip, why };
+        return hold(context, client, (service, request)).await;
+    }
+    let request = StartRequest { release, plan: None, environment, skip };
+    let rollout = start_now(context, client, (service, &request)).await?;
+    follow_start(context, client, (&rollout, &args.wait)).await
 }
 
 impl Draft<'_> {
@@ -284,8 +309,12 @@ fn bar(size: u64) -> ProgressBar {
 async fn post(
     client: &Client,
     mut raw: RawManifest,
-    keys: &[SecretKey],
+    (keys, at): (&[SecretKey], Option<Timestamp>),
 ) -> anyhow::Result<PublishAnswer> {
+    let path = match at {
+        None => "/v1/releases".to_owned(),
+        Some(at) => format!("/v1/releases/held?until={}", at.as_secs()),
+    };
     let end = Instant::now() + SEQ_PATIENCE;
     let mut retry = Retry::new(SEQ_WAITS);
     loop {
@@ -293,7 +322,7 @@ async fn post(
         let envelope = keys
             .iter()
             .fold(Envelope::new::<Manifest>(payload), |envelope, key| envelope.signed_by(key));
-        match client.post("/v1/releases", &envelope).await {
+        match client.post(&path, &envelope).await {
             Err(error) if error.code() == Some(SEQ_TAKEN) && Instant::now() < end => {
                 sleep(retry.next_wait()).await;
                 raw.seq = next(client, &raw.service).await?.next_seq;

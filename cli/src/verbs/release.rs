@@ -2,11 +2,13 @@
 
 use std::fmt::Write as _;
 
-use groundswell_common::api::{ReleasePage, ReleaseSummary, ReleasesAnswer, WhyRequest};
+use groundswell_common::api::{
+    HoldRequest, ReleasePage, ReleaseSummary, ReleasesAnswer, WhyRequest,
+};
 use groundswell_common::name_of;
 use groundswell_common::time::Timestamp;
 
-use super::rollout::rollouts_table;
+use super::rollout::{hold, rollouts_table};
 use crate::args::ReleaseVerb;
 use crate::client::{Client, part};
 use crate::context::Context;
@@ -27,6 +29,17 @@ pub(crate) async fn release(context: &Context, verb: &ReleaseVerb) -> anyhow::Re
         ReleaseVerb::Show { release } => {
             context.out.answer(&page(&client, release).await?, show)?;
             Ok(Exit::Done)
+        }
+        ReleaseVerb::Cancel { release, environment, why } => {
+            let found = page(&client, release).await?.release;
+            let request = HoldRequest {
+                release: found.version.to_string(),
+                environment: environment.clone(),
+                until: None,
+                skip: None,
+                why: why.clone(),
+            };
+            hold(context, &client, (&found.service, request)).await
         }
         ReleaseVerb::Clear { release, why, yes } => {
             let found = page(&client, release).await?.release;
@@ -80,6 +93,10 @@ fn show(page: &ReleasePage) -> String {
     table.row(["seq".into(), release.seq.to_string()]);
     let why = release.why.as_ref().map(|why| format!(": {why}")).unwrap_or_default();
     table.row(["state".into(), name_of(&release.state) + &why]);
+    for of in release.environments.iter().filter(|_| release.environments.len() > 1) {
+        let why = of.why.as_ref().map(|why| format!(": {why}")).unwrap_or_default();
+        table.row([format!("in {}", of.environment), name_of(&of.state) + &why]);
+    }
     let marks =
         [("one-way", release.one_way), ("barrier", release.barrier), ("hotfix", release.hotfix)];
     let marks = marks.into_iter().filter(|(_, is)| *is).map(|(mark, _)| mark);

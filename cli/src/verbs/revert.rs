@@ -3,7 +3,6 @@
 
 use std::time::Duration;
 
-use groundswell_common::Version;
 use groundswell_common::api::{
     OutcomeName, PhaseName, RevertAnswer, RevertOther, RevertPreview, RevertRequest, RolloutSummary,
 };
@@ -15,7 +14,7 @@ use crate::client::{Client, part};
 use crate::context::Context;
 use crate::exit::Exit;
 use crate::follow::{Until, exit_of};
-use crate::output::{confirm, count, may_ask};
+use crate::output::{confirm, count, may_ask, place};
 
 /// Hosts that run something else and are named before the question.
 const OTHERS_SHOWN: usize = 10;
@@ -26,7 +25,7 @@ pub(crate) async fn revert(context: &Context, args: &RevertArgs) -> anyhow::Resu
     let client = context.client()?;
     let path = format!("/v1/services/{}/revert", part(args.service.as_str()));
     if !args.decision.yes {
-        let preview = preview(&client, &path, args.to.as_ref()).await?;
+        let preview = preview(&client, &path, args).await?;
         for line in others(&preview.others) {
             context.out.note(line)?;
         }
@@ -34,7 +33,11 @@ pub(crate) async fn revert(context: &Context, args: &RevertArgs) -> anyhow::Resu
             return Ok(Exit::Failed);
         }
     }
-    let request = RevertRequest { why: why("revert", &args.decision), to: args.to.clone() };
+    let request = RevertRequest {
+        why: why("revert", &args.decision),
+        to: args.to.clone(),
+        environment: args.environment.clone(),
+    };
     let answer: RevertAnswer = client.post(&path, &request).await?;
     context.out.answer(&answer, reverted)?;
     if !args.wait.wait {
@@ -46,18 +49,19 @@ pub(crate) async fn revert(context: &Context, args: &RevertArgs) -> anyhow::Resu
     Ok(end.map_or(Exit::TimedOut, |page| gone_back(&page.rollout)))
 }
 
-async fn preview(
-    client: &Client,
-    path: &str,
-    to: Option<&Version>,
-) -> anyhow::Result<RevertPreview> {
-    let query = to.map(|to| format!("?to={}", part(to.as_str()))).unwrap_or_default();
-    Ok(client.get(&format!("{path}{query}")).await?)
+async fn preview(client: &Client, path: &str, args: &RevertArgs) -> anyhow::Result<RevertPreview> {
+    let to = args.to.as_ref().map(|to| format!("to={}", part(to.as_str())));
+    let place = args.environment.as_ref();
+    let place = place.map(|name| format!("environment={}", part(name.as_str())));
+    let query: Vec<String> = to.into_iter().chain(place).collect();
+    let mark = if query.is_empty() { "" } else { "?" };
+    Ok(client.get(&format!("{path}{mark}{}", query.join("&"))).await?)
 }
 
 /// What is asked: service, versions, number of hosts, and where the service stops.
 fn question(preview: &RevertPreview) -> String {
-    let RevertPreview { service, from, to, hosts, stops, .. } = preview;
+    let RevertPreview { from, to, hosts, stops, .. } = preview;
+    let service = format!("{}{}", preview.service, place(preview.environment.as_ref()));
     let Some(to) = to else {
         return format!(
             "revert {service} {from}, its first release: it stops on {}, and nothing of it runs there then",
@@ -89,8 +93,9 @@ pub(crate) fn others(others: &[RevertOther]) -> Vec<String> {
 
 fn reverted(answer: &RevertAnswer) -> String {
     let (id, service) = (&answer.rollout.rollout, &answer.rollout.service);
+    let place = place(answer.rollout.environment.as_ref());
     format!(
-        "revert of {service} in force after {} ms\nrollout {id}; swell watch {id}",
+        "revert of {service}{place} in force after {} ms\nrollout {id}; swell watch {id}",
         answer.answered_ms
     )
 }

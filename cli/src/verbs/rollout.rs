@@ -4,30 +4,32 @@ use std::fmt::Write as _;
 use std::time::Duration;
 
 use groundswell_common::api::{
-    HostCounts, RolloutPage, RolloutSummary, RolloutsAnswer, StartAnswer, StartRequest, SteerAct,
-    SteerRequest, VerbAnswer, VerbRequest,
+    HoldAnswer, HoldRequest, HostCounts, RolloutPage, RolloutSummary, RolloutsAnswer, StartAnswer,
+    StartRequest, SteerAct, SteerRequest, VerbAnswer, VerbRequest,
 };
-use groundswell_common::{RolloutId, ServiceName, name_of};
+use groundswell_common::{Environment, RolloutId, ServiceName, name_of};
 use serde::Serialize;
 
 use super::watch::watch_to_the_end;
 use super::which::on_rollout;
-use crate::args::{Decision, RolloutArgs, RolloutVerb, WaitArgs, WatchArgs};
+use crate::args::{Decision, RolloutArgs, RolloutVerb, StartArgs, WaitArgs, WatchArgs};
 use crate::client::{Client, part};
 use crate::context::Context;
 use crate::exit::Exit;
 use crate::follow::{Until, counts_text, exit_of, standing, wave_line};
-use crate::output::{Table, cause_cell, clean, confirm, count, may_ask, now, when};
+use crate::output::{
+    Table, cause_cell, clean, confirm, count, may_ask, now, or_empty, place, when,
+};
 
 /// Runs `swell rollout …`.
 pub(crate) async fn rollout(context: &Context, verb: &RolloutVerb) -> anyhow::Result<Exit> {
     match verb {
-        RolloutVerb::Ls { service } => list(context, service.as_ref()).await,
+        RolloutVerb::Ls { service, environment } => {
+            list(context, service.as_ref(), environment.as_ref()).await
+        }
         RolloutVerb::Show { rollout } => show(context, rollout).await,
         RolloutVerb::Watch(args) => watch(context, args).await,
-        RolloutVerb::Start { service, release, plan, wait } => {
-            start(context, service, (release, plan.clone()), wait).await
-        }
+        RolloutVerb::Start(args) => start(context, args).await,
         RolloutVerb::Pause(args) => pause(context, args).await,
         RolloutVerb::Resume(args) => resume(context, args).await,
         RolloutVerb::Halt(args) => decide(context, "halt", args).await,
@@ -142,7 +144,7 @@ fn ending((name, keep): (&str, bool), rollout: &RolloutSummary) -> String {
         format!("{touched} that switched or are about to go back")
     };
     let (id, service, version) = (&rollout.rollout, &rollout.service, &rollout.version);
-    format!("{name} {id} of {service} {version}: {then}")
+    format!("{name} {id} of {service} {version}{}: {then}", place(rollout.environment.as_ref()))
 }
 
 async fn steer(
@@ -180,15 +182,21 @@ fn decided(name: &str, answer: &VerbAnswer) -> String {
     let rollout = &answer.rollout;
     let phase = rollout.outcome.map_or_else(|| name_of(&rollout.phase), |o| name_of(&o));
     let already = if answer.already { " already" } else { "" };
+    let others: Vec<String> = answer.others.iter().map(named).collect();
+    let others =
+        if others.is_empty() { String::new() } else { format!("; so is {}", others.join(", ")) };
     format!(
-        "{name}: {} ({} {}) is {phase}{already}, {}\nin force after {} ms; {}",
-        rollout.rollout,
-        rollout.service,
-        rollout.version,
+        "{name}: {} is {phase}{already}, {}{others}\nin force after {} ms; {}",
+        named(rollout),
         counts_text(&rollout.counts),
         answer.halt_ms,
         inside(answer),
     )
+}
+
+fn named(rollout: &RolloutSummary) -> String {
+    let RolloutSummary { rollout: id, service, version, environment, .. } = rollout;
+    format!("{id} ({service} {version}{})", place(environment.as_ref()))
 }
 
 /// Hosts that go on with what they have begun, by name.
@@ -203,33 +211,78 @@ fn inside(answer: &VerbAnswer) -> String {
     format!("{begun} had begun to switch before and will end it: {}{more}", names.join(", "))
 }
 
-async fn list(context: &Context, service: Option<&ServiceName>) -> anyhow::Result<Exit> {
+async fn list(
+    context: &Context,
+    service: Option<&ServiceName>,
+    environment: Option<&Environment>,
+) -> anyhow::Result<Exit> {
     let query = service.map(|s| format!("?service={}", part(s.as_str()))).unwrap_or_default();
-    let answer: RolloutsAnswer = context.client()?.get(&format!("/v1/rollouts{query}")).await?;
+    let mut answer: RolloutsAnswer = context.client()?.get(&format!("/v1/rollouts{query}")).await?;
+    answer
+        .rollouts
+        .retain(|rollout| environment.is_none() || rollout.environment.as_ref() == environment);
     context.out.answer(&answer, |answer| rollouts_table(&answer.rollouts).to_string())?;
     Ok(Exit::Done)
 }
 
-async fn start(
-    context: &Context,
-    service: &ServiceName,
-    (release, plan): (&str, Option<String>),
-    wait: &WaitArgs,
-) -> anyhow::Result<Exit> {
+async fn start(context: &Context, args: &StartArgs) -> anyhow::Result<Exit> {
     let client = context.client()?;
+    let (service, release) = (&args.service, args.release.clone());
+    let environment = args.environment.clone();
+    let why = args.why.clone().unwrap_or_else(|| "swell rollout start".to_owned());
+    let skip = args.skip.then(|| why.clone());
+    if let Some(at) = args.at {
+        let until = Some(at.as_secs());
+        let request = HoldRequest { release, environment, until, skip, why };
+        return hold(context, &client, (service, request)).await;
+    }
+    let request = StartRequest { release, plan: args.plan.clone(), environment, skip };
+    let rollout = start_now(context, &client, (service, &request)).await?;
+    follow_start(context, &client, (&rollout, &args.wait)).await
+}
+
+/// Starts a rollout and says which.
+pub(super) async fn start_now(
+    context: &Context,
+    client: &Client,
+    (service, request): (&ServiceName, &StartRequest),
+) -> anyhow::Result<RolloutId> {
     let path = format!("/v1/services/{}/rollout", part(service.as_str()));
-    let request = StartRequest { release: release.to_owned(), plan };
-    let answer: StartAnswer = client.post(&path, &request).await?;
+    let answer: StartAnswer = client.post(&path, request).await?;
     let id = answer.rollout.rollout.clone();
+    let place = place(answer.rollout.environment.as_ref());
     context.out.answer(&answer, |answer| {
-        format!("rollout {id} of {service} {}; swell watch {id}", answer.rollout.version)
+        format!("rollout {id} of {service} {}{place}; swell watch {id}", answer.rollout.version)
     })?;
+    Ok(id)
+}
+
+pub(super) async fn follow_start(
+    context: &Context,
+    client: &Client,
+    (id, wait): (&RolloutId, &WaitArgs),
+) -> anyhow::Result<Exit> {
     if !wait.wait {
         return Ok(Exit::Done);
     }
     let within = (Until::DoneOrHalted, Duration::from_secs(wait.timeout));
-    let end = watch_to_the_end(context, &client, &id, within).await?;
+    let end = watch_to_the_end(context, client, id, within).await?;
     Ok(end.map_or(Exit::TimedOut, |page| exit_of(&page.rollout)))
+}
+
+/// Holds a release back until a time, or takes that back; says what the service waits for then.
+pub(super) async fn hold(
+    context: &Context,
+    client: &Client,
+    (service, request): (&ServiceName, HoldRequest),
+) -> anyhow::Result<Exit> {
+    let path = format!("/v1/services/{}/hold", part(service.as_str()));
+    let answer: HoldAnswer = client.post(&path, &request).await?;
+    context.out.answer(&answer, |answer| {
+        let lines = answer.waits.iter().map(|waits| format!("{service} waits: {}", clean(waits)));
+        lines.collect::<Vec<_>>().join("\n")
+    })?;
+    Ok(Exit::Done)
 }
 
 /// Runs `swell watch`.
@@ -243,17 +296,22 @@ pub(crate) async fn watch(context: &Context, args: &WatchArgs) -> anyhow::Result
 
 /// One line a rollout.
 pub(crate) fn rollouts_table(rollouts: &[RolloutSummary]) -> Table {
-    let mut table = Table::new(&["ROLLOUT", "RELEASE", "PHASE", "HOSTS", "STARTED", "WHY"]);
+    let several = rollouts.iter().any(|rollout| rollout.environment.is_some());
+    let place = several.then_some("ENVIRONMENT");
+    let heads = ["ROLLOUT", "RELEASE"].into_iter().chain(place);
+    let heads = heads.chain(["PHASE", "HOSTS", "STARTED", "WHY"]);
+    let mut table = Table::new(&heads.collect::<Vec<_>>());
     let now = now();
     for rollout in rollouts {
-        table.row([
-            rollout.rollout.to_string(),
-            format!("{}@{}", rollout.service, rollout.version),
+        let place = several.then(|| or_empty(rollout.environment.as_ref()));
+        let release = format!("{}@{}", rollout.service, rollout.version);
+        let cells = [rollout.rollout.to_string(), release].into_iter().chain(place);
+        table.row(cells.chain([
             rollout.outcome.map_or_else(|| name_of(&rollout.phase), |o| name_of(&o)),
             counts_text(&rollout.counts),
             when(rollout.started, now),
             rollout.why.as_deref().map(cause_cell).unwrap_or_default(),
-        ]);
+        ]));
     }
     table
 }
@@ -261,15 +319,19 @@ pub(crate) fn rollouts_table(rollouts: &[RolloutSummary]) -> Table {
 fn page_text(page: &RolloutPage) -> String {
     let rollout = &page.rollout;
     let mut text = format!(
-        "{} of {} {}: {}\nplan {}, started {}\n",
+        "{} of {} {}{}: {}\nplan {}, started {}\n",
         rollout.rollout,
         rollout.service,
         rollout.version,
+        place(rollout.environment.as_ref()),
         standing(page),
         rollout.plan.short(),
         when(rollout.started, now())
     );
     // Writing to a string cannot fail.
+    if let Some(skip) = &rollout.skip {
+        let _ = writeln!(text, "  it skips the environments before: {}", clean(skip));
+    }
     for why in rollout.why.iter().chain(&page.why) {
         let _ = writeln!(text, "  {}", clean(why));
     }
@@ -356,6 +418,7 @@ mod tests {
             in_flight: 1,
             hosts: vec!["web-2".parse().expect("name")],
             already: true,
+            others: Vec::new(),
         };
         let text = decided("halt", &answer);
         assert!(text.starts_with("halt: shop-2 (shop 1.1.0) is running already, "), "{text}");

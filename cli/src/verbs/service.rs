@@ -18,7 +18,7 @@ use crate::client::part;
 use crate::context::Context;
 use crate::exit::{Exit, Misuse};
 use crate::follow::counts_text;
-use crate::output::{Table, or_empty};
+use crate::output::{Table, clean, or_empty, place};
 
 /// Runs `swell service …`.
 pub(crate) async fn service(context: &Context, verb: &ServiceVerb) -> anyhow::Result<Exit> {
@@ -54,12 +54,16 @@ async fn apply(context: &Context, file: &Path) -> anyhow::Result<Exit> {
     let service = head.service.ok_or_else(|| Misuse::PolicyService(shown.to_string()))?;
     let path = format!("/v1/services/{}/policy", part(service.as_str()));
     // What is no policy the coordinator refuses, with the line.
-    if let Ok(policy) = Policy::from_toml(&text) {
-        for line in against_the_fleet(context, &policy).await {
+    if let Ok((first, behind)) = Policy::each_from_toml(&text) {
+        let policies: Vec<Policy> = std::iter::once(first).chain(behind).collect();
+        for line in against_the_fleet(context, &policies).await {
             context.out.note(format_args!("warning: {line}"))?;
         }
     }
     let answer: PolicyAnswer = context.client()?.put(&path, text).await?;
+    for note in &answer.notes {
+        context.out.note(format_args!("warning: {}", clean(note)))?;
+    }
     context.out.answer(&answer, applied)?;
     Ok(Exit::Done)
 }
@@ -99,8 +103,11 @@ fn show(page: &ServicePage) -> String {
     if let Some(rollout) = &page.rollout {
         let (id, version) = (&rollout.rollout, &rollout.version);
         let phase = rollout.outcome.map_or_else(|| name_of(&rollout.phase), |o| name_of(&o));
-        let _ =
-            writeln!(text, "rollout {id} of {version}: {phase}, {}", counts_text(&rollout.counts));
+        let (place, counts) = (place(rollout.environment.as_ref()), counts_text(&rollout.counts));
+        let _ = writeln!(text, "rollout {id} of {version}{place}: {phase}, {counts}");
+    }
+    for waits in &page.service.waits {
+        let _ = writeln!(text, "waits: {}", clean(waits));
     }
     let mut running = Table::new(&["RUNS", "HOSTS"]);
     for count in &page.running {

@@ -6,9 +6,9 @@ use std::path::Path;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use anyhow::Context as _;
-use groundswell_common::Timestamp;
 use groundswell_common::api::{HostService, HostSummary, HostsAnswer};
 use groundswell_common::report::Verdict;
+use groundswell_common::{Environment, Timestamp};
 use groundswell_rollout::{Gate, HostFacts, Policy, PolicyError};
 use groundswell_sim::rehearse::{Case, Fleet, Pace, Rehearsal, fleet, rehearse, send_away};
 
@@ -42,14 +42,17 @@ pub(crate) async fn simulate(context: &Context, args: &SimulateArgs) -> anyhow::
     let file = args.policy.display();
     let text =
         fs::read_to_string(&args.policy).with_context(|| format!("read the policy {file}"))?;
-    let policy = Policy::from_toml(&text)
+    let (first, behind) = Policy::each_from_toml(&text)
         .map_err(|error| BadPolicy { error })
         .with_context(|| format!("rehearse {file}"))?;
+    let policies: Vec<Policy> = std::iter::once(first).chain(behind).collect();
+    let policy =
+        one_of(&policies, args.environment.as_ref()).with_context(|| format!("rehearse {file}"))?;
     let (mut hosts, mut assumed) = hosts(args, &policy)?;
     let strangers = if args.hosts_file.is_some() {
         strangers(&policy, hosts.iter().map(|host| &host.labels))
     } else {
-        against_the_fleet(context, &policy).await
+        against_the_fleet(context, &policies).await
     };
     for line in strangers {
         context.out.note(format_args!("warning: {line}"))?;
@@ -78,14 +81,30 @@ pub(crate) async fn simulate(context: &Context, args: &SimulateArgs) -> anyhow::
 
 /// What the policy asks for and no host of the real fleet has. Without a profile, or without a coordinator
 /// that answers at once, nothing is known of it, and a rehearsal needs neither.
-pub(super) async fn against_the_fleet(context: &Context, policy: &Policy) -> Vec<String> {
+pub(super) async fn against_the_fleet(context: &Context, policies: &[Policy]) -> Vec<String> {
     let Ok(client) = context.client() else { return Vec::new() };
-    match timeout(FLEET_PATIENCE, client.get::<HostsAnswer>("/v1/hosts")).await {
-        Ok(Ok(answer)) if !answer.hosts.is_empty() => {
-            strangers(policy, answer.hosts.iter().map(|host| &host.labels))
+    let answer = timeout(FLEET_PATIENCE, client.get::<HostsAnswer>("/v1/hosts")).await;
+    let Ok(Ok(answer)) = answer else { return Vec::new() };
+    let mut said = Vec::new();
+    for policy in policies {
+        let hosts = answer.hosts.iter().filter(|host| host.environment == policy.lane());
+        let labels: Vec<_> = hosts.map(|host| &host.labels).collect();
+        // That nobody is in an environment the coordinator says itself.
+        if !labels.is_empty() {
+            let place = policy.environment.as_ref().map(|name| format!("{name}, "));
+            let place = place.unwrap_or_default();
+            said.extend(strangers(policy, labels).into_iter().map(|line| format!("{place}{line}")));
         }
-        Ok(Ok(_) | Err(_)) | Err(_) => Vec::new(),
     }
+    said
+}
+
+/// The policy for the environment that was named, or the first.
+fn one_of(policies: &[Policy], named: Option<&Environment>) -> anyhow::Result<Policy> {
+    let is_it = |policy: &&Policy| named.is_none_or(|named| policy.lane() == *named);
+    let names: Vec<String> = policies.iter().map(|policy| policy.lane().to_string()).collect();
+    let found = policies.iter().find(is_it).cloned();
+    found.with_context(|| format!("find the environment; the policy has {}", names.join(", ")))
 }
 
 /// The fleet of the file, or one that is made up, and what was made up.
@@ -118,7 +137,8 @@ fn listed(file: &Path, policy: &Policy) -> anyhow::Result<Vec<HostFacts>> {
             ..HostFacts::new(host.id, host.name, host.labels)
         }
     };
-    Ok(answer.hosts.into_iter().map(facts).collect())
+    let here = |host: &HostSummary| host.environment == policy.lane();
+    Ok(answer.hosts.into_iter().filter(here).map(facts).collect())
 }
 
 /// What the answer takes for granted beside the fleet.

@@ -4,10 +4,11 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
 use groundswell_common::api::{
-    HostService, HostSummary, HostsAnswer, PutBack, ReleaseState, ServiceSummary, StatusAnswer,
+    HostService, HostSummary, HostsAnswer, PutBack, ReleaseState, ServiceIn, ServiceSummary,
+    StatusAnswer,
 };
 use groundswell_common::report::{HostState, Verdict};
-use groundswell_common::{ServiceName, name_of};
+use groundswell_common::{Environment, ServiceName, name_of};
 
 use super::rollout::rollouts_table;
 use crate::context::Context;
@@ -53,6 +54,11 @@ fn show(status: &StatusAnswer, hosts: &[HostSummary]) -> String {
     if !status.services.is_empty() {
         let _ = write!(text, "\n{}", services_table(&status.services, hosts));
     }
+    for (service, waits) in
+        status.services.iter().flat_map(|of| of.waits.iter().map(move |waits| (&of.service, waits)))
+    {
+        let _ = writeln!(text, "{service} waits: {}", clean(waits));
+    }
     if !status.rollouts.is_empty() {
         let _ = write!(text, "\n{}", rollouts_table(&status.rollouts));
     }
@@ -75,24 +81,41 @@ fn put_back(put_back: &PutBack) -> String {
     )
 }
 
-/// One line a service: the newest release beside what runs, and how its hosts are.
+/// One line a service, and a line for each environment where it has several: the newest release beside what runs, and
+/// how its hosts are.
 fn services_table(services: &[ServiceSummary], hosts: &[HostSummary]) -> Table {
-    let mut table = Table::new(&["SERVICE", "NEWEST", "STATE", "RUNS", "HOSTS", "ROLLOUT"]);
+    let several = services.iter().any(|service| service.environments.len() > 1);
+    let heads = ["SERVICE"].into_iter().chain(several.then_some("ENVIRONMENT"));
+    let heads = heads.chain(["NEWEST", "STATE", "RUNS", "HOSTS", "ROLLOUT"]);
+    let mut table = Table::new(&heads.collect::<Vec<_>>());
     for service in services {
         let newest = service.newest.as_ref();
-        let state = match (service.has_policy, newest.map(|release| release.state)) {
-            (false, _) => "no policy".to_owned(),
-            (true, state) => state.as_ref().map(name_of::<ReleaseState>).unwrap_or_default(),
+        let mut row = |of: Option<&ServiceIn>| {
+            let environment = of.map(|of| &of.environment);
+            let here = newest.and_then(|release| {
+                release.environments.iter().find(|here| Some(&here.environment) == environment)
+            });
+            let state = here.map(|here| here.state).or_else(|| newest.map(|newest| newest.state));
+            let state = match (service.has_policy, state) {
+                (false, _) => "no policy".to_owned(),
+                (true, state) => state.as_ref().map(name_of::<ReleaseState>).unwrap_or_default(),
+            };
+            let ours = Ours::of(&service.service, (hosts, environment));
+            let rollout = of.map_or(service.rollout.as_ref(), |of| of.rollout.as_ref());
+            let place = several.then(|| or_empty(environment));
+            table.row([service.service.to_string()].into_iter().chain(place).chain([
+                or_empty(newest.map(|release| &release.version)),
+                state,
+                ours.runs(),
+                ours.health(),
+                or_empty(rollout),
+            ]));
         };
-        let ours = Ours::of(&service.service, hosts);
-        table.row([
-            service.service.to_string(),
-            or_empty(newest.map(|release| &release.version)),
-            state,
-            ours.runs(),
-            ours.health(),
-            or_empty(service.rollout.as_ref()),
-        ]);
+        if service.environments.len() > 1 {
+            service.environments.iter().for_each(|of| row(Some(of)));
+        } else {
+            row(None);
+        }
     }
     table
 }
@@ -101,8 +124,13 @@ fn services_table(services: &[ServiceSummary], hosts: &[HostSummary]) -> Table {
 struct Ours<'a>(Vec<(&'a HostSummary, &'a HostService)>);
 
 impl<'a> Ours<'a> {
-    fn of(name: &ServiceName, hosts: &'a [HostSummary]) -> Self {
-        let all = hosts.iter().flat_map(|host| host.services.iter().map(move |s| (host, s)));
+    fn of(
+        name: &ServiceName,
+        (hosts, environment): (&'a [HostSummary], Option<&Environment>),
+    ) -> Self {
+        let here = |host: &&HostSummary| environment.is_none_or(|e| host.environment == *e);
+        let all =
+            hosts.iter().filter(here).flat_map(|host| host.services.iter().map(move |s| (host, s)));
         Self(all.filter(|(_, service)| service.service == *name).collect())
     }
 
@@ -309,6 +337,31 @@ mod tests {
         let last = "! shop runs on web-1, which its policy does not target; swell service remove shop \
                     --left-over takes it off";
         assert!(text.ends_with(last), "{text}");
+    }
+
+    #[test]
+    fn a_service_has_a_line_for_each_of_its_environments_and_says_what_waits() {
+        let mut status = status();
+        let place = |name: &str, rollout: &str| json!({"environment": name, "proven": null, "rollout": rollout});
+        let places = json!([place("staging", "shop-3"), place("production", "shop-2")]);
+        status.services[0].environments = serde_json::from_value(places).expect("environments");
+        status.services[0].waits = vec!["production: 1.1.0 soaks in staging until noon".to_owned()];
+        let mut hosts =
+            [host("s1", true, json!({"version": "1.1.0"})), host("p1", true, json!({}))];
+        hosts[0].environment = "staging".parse().expect("name");
+        let text = show(&status, &hosts);
+        assert!(
+            text.contains("\nshop     staging      -       -      1.1.0  1      shop-3\n"),
+            "{text}"
+        );
+        assert!(
+            text.contains("\nshop     production   -       -      1.0.0  1      shop-2\n"),
+            "{text}"
+        );
+        assert!(
+            text.ends_with("shop waits: production: 1.1.0 soaks in staging until noon\n"),
+            "{text}"
+        );
     }
 
     #[test]

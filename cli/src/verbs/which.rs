@@ -1,10 +1,11 @@
 //! Which rollout a person means by a word: a rollout's id, or a service's name for its newest.
 
 use groundswell_common::RolloutId;
-use groundswell_common::api::RolloutsAnswer;
+use groundswell_common::api::{PhaseName, RolloutSummary, RolloutsAnswer};
 
 use crate::client::{Client, ClientError, part};
 use crate::exit::Misuse;
+use crate::output::place;
 
 /// The API's code for a rollout that was never planned.
 const UNKNOWN_ROLLOUT: &str = "unknown_rollout";
@@ -33,7 +34,17 @@ fn is_unknown(error: &anyhow::Error) -> bool {
 async fn newest_of(client: &Client, text: &RolloutId) -> anyhow::Result<RolloutId> {
     let path = format!("/v1/rollouts?service={}", part(text.as_str()));
     let answer: RolloutsAnswer = client.get(&path).await?;
-    let newest = answer.rollouts.into_iter().next().map(|rollout| rollout.rollout);
+    let goes = |rollout: &&RolloutSummary| rollout.phase != PhaseName::Done;
+    let under_way: Vec<&RolloutSummary> = answer.rollouts.iter().filter(goes).collect();
+    if under_way.len() > 1 {
+        let name = |rollout: &&RolloutSummary| {
+            format!("{}{}", rollout.rollout, place(rollout.environment.as_ref()))
+        };
+        let names: Vec<String> = under_way.iter().map(name).collect();
+        return Err(Misuse::WhichRollout(text.to_string(), names.join(", ")).into());
+    }
+    let newest = under_way.first().copied().or(answer.rollouts.first());
+    let newest = newest.map(|rollout| rollout.rollout.clone());
     newest.ok_or_else(|| Misuse::NoRollout(text.to_string()).into())
 }
 

@@ -12,9 +12,10 @@ use groundswell_rollout::{
 
 use crate::control::Control;
 use crate::entry::By;
+use crate::lanes::{Lane, Of};
 use crate::refused::Refused;
 use crate::steer::Verb;
-use crate::view::{Host, Release, Service};
+use crate::view::Release;
 
 /// How a service goes back.
 enum Way {
@@ -31,19 +32,21 @@ impl Control {
     /// [`Refused`]: what every host would have to refuse is refused here.
     pub fn revert_preview(
         &self,
-        service: &ServiceName,
+        of: Of<'_>,
         to: Option<&Version>,
     ) -> Result<RevertPreview, Refused> {
-        match self.way_back(service, to)? {
+        let (service, lane) = (of.0, self.lane(of)?);
+        match self.way_back(&lane, to)? {
             Way::Turn(id) => {
                 let rollout = self.view.rollout(&id).ok_or(Refused::UnknownRollout(id))?;
                 Ok(self.turn_preview(service, rollout))
             }
             Way::Plan { leaving, to } => {
-                let (facts, others) = self.who_goes_back(service, &leaving, to.as_deref());
+                let (facts, others) = self.who_goes_back(&lane, &leaving, to.as_deref());
                 let hosts = facts.len() as u64;
                 Ok(RevertPreview {
                     service: service.clone(),
+                    environment: lane.policy.environment.clone(),
                     from: leaving.published.version.clone(),
                     stops: if to.is_none() { hosts } else { 0 },
                     to: to.map(|to| to.published.version),
@@ -61,41 +64,43 @@ impl Control {
     pub fn revert(
         &mut self,
         by: &OperatorName,
-        service: &ServiceName,
+        of: Of<'_>,
         (to, why): (Option<&Version>, &str),
     ) -> Result<RolloutId, Refused> {
-        match self.way_back(service, to)? {
+        let lane = self.lane(of)?;
+        match self.way_back(&lane, to)? {
             Way::Turn(id) => self.verb(by, &id, (Verb::Revert, why)).map(|()| id),
             Way::Plan { leaving, to } => {
-                let plan = self.plan_back(service, (&leaving, to.as_deref()), (by, why))?;
-                self.begin(By::Operator(by.clone()), plan)
+                let plan = self.plan_back(&lane, (&leaving, to.as_deref()), (by, why))?;
+                self.begin(By::Operator(by.clone()), plan, None)
             }
         }
     }
 
-    fn way_back(&self, service: &ServiceName, to: Option<&Version>) -> Result<Way, Refused> {
-        let newest = self.view.newest_rollout(service).filter(|r| r.successor().is_none());
+    fn way_back(&self, lane: &Lane, to: Option<&Version>) -> Result<Way, Refused> {
+        let newest = self.view.newest_in(&lane.policy.service, &lane.environment);
+        let newest = newest.filter(|r| r.successor().is_none());
         match newest.map(|rollout| (rollout, turns(rollout))) {
             // It brings what was proven before to more hosts: whoever runs that goes back, not only those.
-            Some((rollout, Ok(true))) if self.is_baseline(service, rollout) => {
-                self.planned_way(service, None, to)
+            Some((rollout, Ok(true))) if self.is_baseline(lane, rollout) => {
+                self.planned_way(lane, None, to)
             }
             // An older rollout brought the same release elsewhere: this one undoes only what it did.
-            Some((rollout, Ok(true))) if self.runs_beyond(service, rollout) => {
-                self.planned_way(service, Some(rollout.release()), to)
+            Some((rollout, Ok(true))) if self.runs_beyond(lane, rollout) => {
+                self.planned_way(lane, Some(rollout.release()), to)
             }
             Some((rollout, Ok(true))) if to.is_none() => Ok(Way::Turn(rollout.id().clone())),
             Some((rollout, Ok(true))) => Err(Refused::UnderWay(rollout.id().clone())),
             Some((_, Err(refusal))) => Err(Refused::Step(refusal)),
-            Some((_, Ok(false))) | None => self.planned_way(service, None, to),
+            Some((_, Ok(false))) | None => self.planned_way(lane, None, to),
         }
     }
 
     /// Whether hosts run the release that the rollout would not take back.
-    fn runs_beyond(&self, service: &ServiceName, rollout: &Rollout) -> bool {
-        let release = rollout.release();
+    fn runs_beyond(&self, lane: &Lane, rollout: &Rollout) -> bool {
+        let (release, service) = (rollout.release(), &lane.policy.service);
         let reached: BTreeSet<HostId> = rollout.goes_back().into_iter().collect();
-        self.view.hosts.iter().any(|(id, host)| {
+        self.view.hosts.iter().filter(|(_, host)| lane.has(host)).any(|(id, host)| {
             let standing = self.words.get(id).and_then(|word| word.standing(service));
             let runs = match standing {
                 Some(standing) => standing.running,
@@ -106,37 +111,39 @@ impl Control {
     }
 
     /// Whether a rollout brings what new hosts get.
-    fn is_baseline(&self, service: &ServiceName, rollout: &Rollout) -> bool {
-        let service = self.view.services.get(service);
-        service.and_then(Service::baseline) == Some(rollout.release())
+    fn is_baseline(&self, lane: &Lane, rollout: &Rollout) -> bool {
+        let service = self.view.services.get(&lane.policy.service);
+        service.and_then(|of| of.baseline(&lane.environment)) == Some(rollout.release())
     }
 
     /// A plan away from a release, or else from what new hosts get.
     fn planned_way(
         &self,
-        name: &ServiceName,
+        lane: &Lane,
         from: Option<ReleaseId>,
         to: Option<&Version>,
     ) -> Result<Way, Refused> {
+        let name = &lane.policy.service;
         let service = self.view.services.get(name);
         let service = service.ok_or_else(|| Refused::UnknownService(name.clone()))?;
         let release = |id: &ReleaseId| self.view.releases.get(id);
-        let leaving = from.or_else(|| service.baseline()).and_then(|id| release(&id));
+        let leaving = from.or_else(|| service.baseline(&lane.environment));
+        let leaving = leaving.and_then(|id| release(&id));
         let leaving = leaving.ok_or_else(|| Refused::NothingToLeave(name.clone()))?.clone();
         if leaving.published.one_way {
             return Err(Refused::Step(Refusal::OneWay));
         }
         let older = |found: &&Release| found.published.seq < leaving.published.seq;
-        let proven: Vec<&Release> =
-            service.proven.iter().filter_map(|proven| release(&proven.release)).collect();
-        let mut targets: Vec<&Release> = proven.iter().copied().filter(older).collect();
+        let proven = service.proven_in(&lane.environment);
+        let proven = proven.filter_map(|proven| release(&proven.release));
+        let mut targets: Vec<&Release> = proven.filter(older).collect();
         targets.sort_by_key(|found| found.published.seq);
         let target = match to {
             None => targets.last().copied(),
             Some(version) => {
                 let id = self.find_release(name, version.as_str())?;
                 let found = targets.iter().copied().find(|found| found.published.release == id);
-                let why = self.no_target(&id, &leaving);
+                let why = self.no_target(&id, (lane, &leaving));
                 Some(found.ok_or(Refused::NoTarget { version: version.clone(), why })?)
             }
         };
@@ -150,9 +157,11 @@ impl Control {
     }
 
     /// Why a release is nothing to go back to.
-    fn no_target(&self, id: &ReleaseId, leaving: &Release) -> &'static str {
+    fn no_target(&self, id: &ReleaseId, (lane, leaving): (&Lane, &Release)) -> &'static str {
         match self.view.releases.get(id) {
-            Some(found) if found.poisoned.is_some() => "it is poisoned; clear it first",
+            Some(found) if found.poisoned_in(&lane.environment).is_some() => {
+                "it is poisoned; clear it first"
+            }
             Some(found) if found.published.seq == leaving.published.seq => "it is what runs",
             Some(found) if found.published.seq > leaving.published.seq => {
                 "it is newer than what runs; 'swell rollout start' brings it"
@@ -163,27 +172,28 @@ impl Control {
 
     pub(crate) fn plan_back(
         &self,
-        service: &ServiceName,
+        lane: &Lane,
         (leaving, to): (&Release, Option<&Release>),
         (by, why): (&OperatorName, &str),
     ) -> Result<Plan, Refused> {
-        let (facts, _) = self.who_goes_back(service, leaving, to);
+        let (facts, _) = self.who_goes_back(lane, leaving, to);
         let to = to.map(|to| (to.published.release, to.published.version.clone()));
         let back = Back { to, by: by.clone(), why: why.to_owned(), off: None };
-        let reference = self.reference(service, leaving);
-        plan_back(self.policy(service)?, &facts, &reference, back).map_err(Refused::Plan)
+        let reference = self.reference(lane, leaving);
+        plan_back(&lane.policy, &facts, &reference, back).map_err(Refused::Plan)
     }
 
     /// Hosts that run what is left, or may; and those that run something else and stay as they are.
     fn who_goes_back(
         &self,
-        service: &ServiceName,
+        lane: &Lane,
         leaving: &Release,
         to: Option<&Release>,
     ) -> (Vec<HostFacts>, Vec<RevertOther>) {
+        let service = &lane.policy.service;
         let left = leaving.published.release;
         let (mut goes, mut others) = (Vec::new(), Vec::new());
-        for (id, host) in &self.view.hosts {
+        for (id, host) in self.view.hosts.iter().filter(|(_, host)| lane.has(host)) {
             let standing = self.words.get(id).and_then(|word| word.standing(service));
             let known = standing.map(|standing| standing.running);
             let runs = known.unwrap_or_else(|| host.runs.get(service).copied());
@@ -195,7 +205,8 @@ impl Control {
                     let returns = !standing.state.is_at_rest() && standing.previous == Some(left);
                     standing.target == Some(left) || returns
                 });
-            let unheard = known.is_none() && runs.is_none() && self.is_targeted(service, host);
+            let targeted = lane.policy.targets.matches(&host.labels);
+            let unheard = known.is_none() && runs.is_none() && targeted;
             if runs == Some(left) || works_on_it || unheard {
                 let rests = standing.is_none_or(|standing| standing.state.is_at_rest());
                 let running = runs.filter(|runs| *runs == left && rests);
@@ -213,11 +224,6 @@ impl Control {
         (goes, others)
     }
 
-    pub(crate) fn is_targeted(&self, service: &ServiceName, host: &Host) -> bool {
-        let policy = self.policy(service);
-        policy.is_ok_and(|policy| policy.targets.matches(&host.labels))
-    }
-
     /// What turning a rollout round would do.
     fn turn_preview(&self, service: &ServiceName, rollout: &Rollout) -> RevertPreview {
         let goes = rollout.goes_back();
@@ -230,6 +236,7 @@ impl Control {
         let to = before.iter().flatten().next().and_then(version);
         RevertPreview {
             service: service.clone(),
+            environment: rollout.plan().environment.clone(),
             from: rollout.plan().release.version.clone(),
             to,
             hosts: goes.len() as u64,

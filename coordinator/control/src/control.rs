@@ -92,6 +92,10 @@ pub struct Control {
     pub(crate) words: BTreeMap<HostId, Word>,
     /// Services where a release may be waiting for the end of a rollout.
     pub(crate) waiting: BTreeSet<ServiceName>,
+    /// When time was looked at last.
+    pub(crate) ticked: Timestamp,
+    /// What is in the way of a release that is to start.
+    pub(crate) hindered: BTreeMap<(ServiceName, Environment), String>,
     pending: Vec<Pending>,
     /// Hosts whose wish must be computed again.
     stale: BTreeSet<HostId>,
@@ -116,6 +120,8 @@ impl Control {
             connected: BTreeSet::new(),
             words: BTreeMap::new(),
             waiting: BTreeSet::new(),
+            ticked: Timestamp::from_millis(0),
+            hindered: BTreeMap::new(),
             pending: Vec::new(),
             stale: BTreeSet::new(),
             all_stale: false,
@@ -303,7 +309,7 @@ impl Control {
         }
         let mut freed = false;
         for service in &condition.services {
-            for id in self.live_of(&service.service) {
+            for id in self.live_of(&host, &service.service) {
                 let Some(rollout) = self.view.rollout(&id) else { continue };
                 let Some(fact) = groundswell_rollout::lack(rollout, &host, service) else {
                     continue;
@@ -382,7 +388,7 @@ impl Control {
     fn facts_of(&mut self, host: HostId, report: &Report) {
         for standing in &report.services {
             for _ in 0..FACTS_PER_STANDING_MAX {
-                let found = self.live_of(&standing.service).into_iter().find_map(|id| {
+                let found = self.live_of(&host, &standing.service).into_iter().find_map(|id| {
                     let rollout = self.view.rollout(&id)?;
                     let fact =
                         groundswell_rollout::fact(rollout, &host, standing, report.generation)?;
@@ -396,20 +402,23 @@ impl Control {
         }
     }
 
-    /// Rollouts of a service that are kept whole, the newest first.
-    fn live_of(&self, service: &ServiceName) -> Vec<RolloutId> {
-        let rollouts = self.view.services.get(service).map(|service| &service.rollouts);
-        let newest = rollouts.into_iter().flatten().rev();
-        newest.take_while(|id| self.view.rollout(id).is_some()).cloned().collect()
+    /// Rollouts of a service that speak for a host's environment, the newest first.
+    fn live_of(&self, host: &HostId, service: &ServiceName) -> Vec<RolloutId> {
+        let known = self.view.hosts.get(host).zip(self.view.services.get(service));
+        let speaking = known
+            .into_iter()
+            .flat_map(|(host, service)| self.view.speaking(service, &host.environment));
+        speaking.map(|rollout| rollout.id().clone()).collect()
     }
 
     /// When time alone changes something next; `None` where it changes nothing.
     #[must_use]
     pub fn next_deadline(&self) -> Option<Timestamp> {
-        self.view.live_rollouts().filter_map(next_deadline).chain(self.twins.next_over()).min()
+        let deadlines = self.view.live_rollouts().filter_map(next_deadline);
+        deadlines.chain(self.twins.next_over()).chain(self.next_start(self.now)).min()
     }
 
-    /// What time alone brings: deadlines of rollouts.
+    /// What time alone brings: deadlines of rollouts, and releases that go on to the next environment.
     pub fn tick(&mut self) {
         let now = self.now;
         for host in self.twins.over(now) {
@@ -425,6 +434,8 @@ impl Control {
                 }
             }
         }
+        self.waiting.extend(self.come_due(now));
+        self.ticked = now;
     }
 
     /// Once after a start, when agents had time to come back: hosts that have not are away, and hosts whose key two

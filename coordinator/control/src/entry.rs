@@ -123,6 +123,9 @@ pub enum What {
         service: ServiceName,
         /// The TOML text.
         text: String,
+        /// Whether it takes hosts of its environments only, as all do by now.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        separates: bool,
     },
     /// A release was published.
     ReleasePublished(Box<Published>),
@@ -133,12 +136,29 @@ pub enum What {
         /// The reason given.
         why: String,
     },
+    /// A release starts in an environment at a time, or when a person starts it, and not by itself before.
+    ReleaseHeld {
+        /// The release.
+        release: ReleaseId,
+        /// Where.
+        environment: Environment,
+        /// When it starts; `None` where that was taken back and a person must start it.
+        until: Option<Timestamp>,
+        /// Why it will not go through the environments before, where a person skips them.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        skip: Option<String>,
+        /// The reason given.
+        why: String,
+    },
     /// A rollout was planned; its plan is frozen.
     RolloutPlanned {
         /// The rollout.
         rollout: RolloutId,
         /// Its plan.
         plan: Box<Plan>,
+        /// Why it does not go through the environments before, where a person skips them.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        skip: Option<String>,
     },
     /// Something happened to a rollout.
     RolloutInput {
@@ -227,6 +247,9 @@ pub struct Published {
     pub platform: String,
     /// Signatures over the manifest, the coordinator's among them.
     pub signatures: Vec<Signature>,
+    /// When it starts in the first environment; `None` for at once.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub held_until: Option<Timestamp>,
 }
 
 /// Why bytes are no entry.

@@ -3,13 +3,13 @@
 use groundswell_common::api::OperatorRole;
 use groundswell_common::condition::Lack;
 use groundswell_common::trust::PublicKey;
-use groundswell_common::{Digest, HostId, HostName, Labels, OperatorName, RolloutId};
+use groundswell_common::{Digest, Environment, HostId, HostName, Labels, OperatorName, RolloutId};
 use groundswell_rollout::{HostFact, Input, Rollout};
 
 use crate::control::Control;
 use crate::entry::{By, What};
 use crate::refused::Refused;
-use crate::view::Host;
+use crate::view::{Host, speaks_for};
 
 impl Control {
     /// Enrols the holder of `key`. The same key with the same token gets the same answer again.
@@ -32,8 +32,14 @@ impl Control {
         if self.view.host_names.get(name).is_some_and(|holder| *holder != host) {
             return Err(Refused::NameTaken(name.clone()));
         }
+        let was = self.view.hosts.get(&host).map(|known| known.environment.clone());
         let what = What::HostEnrolled { host, name: name.clone(), key: *key, token };
         self.submit(By::Host(host), what)?;
+        let is = self.view.hosts.get(&host).map(|known| known.environment.clone());
+        if was.is_some() && was != is {
+            // The rollouts of the environment that it has left wait for it no longer.
+            self.leave_rollouts(&By::Host(host), host, is.as_ref());
+        }
         // A release may have waited for a host that fits.
         self.waiting.extend(self.view.services.keys().cloned());
         let record = self.view.hosts.get(&host).ok_or(Refused::NotEnrolled)?;
@@ -48,17 +54,24 @@ impl Control {
         let host = self.host_id(name)?;
         self.submit(By::Operator(by.clone()), What::HostRemoved { host })?;
         self.link_changed(host, false);
-        let newest = self.view.services.keys().filter_map(|name| self.view.newest_rollout(name));
-        let live: Vec<RolloutId> = newest
-            .filter(|rollout| rollout.successor().is_none() && rollout.host(&host).is_some())
-            .map(|rollout| rollout.id().clone())
-            .collect();
-        for rollout in live {
-            self.submit_or_note(By::Operator(by.clone()), &rollout, Input::Removed { host });
-        }
+        self.leave_rollouts(&By::Operator(by.clone()), host, None);
         self.connected.remove(&host);
         self.words.remove(&host);
         Ok(())
+    }
+
+    /// Tells rollouts that a host is gone: all that have it, but those of the environment where it stays.
+    fn leave_rollouts(&mut self, by: &By, host: HostId, stays: Option<&Environment>) {
+        let goes = |rollout: &&Rollout| {
+            let plan = rollout.plan();
+            let here = stays.is_some_and(|stays| speaks_for(plan.environment.as_ref(), stays));
+            !here && rollout.successor().is_none() && rollout.host(&host).is_some()
+        };
+        let live: Vec<RolloutId> =
+            self.view.live_rollouts().filter(goes).map(|rollout| rollout.id().clone()).collect();
+        for rollout in live {
+            self.submit_or_note(by.clone(), &rollout, Input::Removed { host });
+        }
     }
 
     /// Forgets what failed on a host: the next plan takes it in again.

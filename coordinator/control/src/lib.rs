@@ -8,6 +8,7 @@ mod backup;
 mod control;
 pub mod entry;
 mod hosts;
+mod lanes;
 mod off;
 mod preflight;
 pub mod present;
@@ -21,7 +22,8 @@ mod webhooks;
 mod why;
 
 pub use control::{Control, Pending, Wished, Word};
+pub use lanes::{Hold, Of};
 pub use refused::{ErrorKind, Refused};
-pub use rollouts::Waiting;
+pub use rollouts::{Start, Waiting};
 pub use steer::Verb;
 pub use webhooks::WebhookAsk;

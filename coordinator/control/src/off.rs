@@ -1,7 +1,7 @@
 //! A service that is taken off its hosts: off all of them, or off those that its policy does not target any more.
 //! A way back to nothing, by the waves and slots of the policy (docs/removal.md).
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use groundswell_common::api::{RemovalPreview, RemovalRuns, RevertOther};
 use groundswell_common::condition::Lack;
@@ -11,6 +11,7 @@ use groundswell_rollout::{Back, HostFacts, Input, Off, PhaseName, PlannedHold, p
 
 use crate::control::Control;
 use crate::entry::By;
+use crate::lanes::Lane;
 use crate::refused::Refused;
 use crate::twins;
 use crate::view::{Host, Release, Service};
@@ -62,22 +63,24 @@ impl Control {
     ) -> Result<RolloutId, Refused> {
         let (leaving, who) = self.removal(name, off)?;
         let back = Back { to: None, by: by.clone(), why: why.to_owned(), off: Some(off) };
-        let reference = self.reference(name, &leaving);
-        let plan = plan_off(self.policy(name)?, &who.goes, &reference, (back, who.stays));
+        let last = self.last_lane(name)?;
+        let reference = self.reference(&last, &leaving);
+        let plan = plan_off(&last.policy, &who.goes, &reference, (back, who.stays));
         let plan = plan.map_err(Refused::Plan)?;
         let goes: Vec<HostId> = who.goes.iter().map(|host| host.id).collect();
-        let before = self.view.newest_rollout(name).map(|rollout| rollout.id().clone());
-        let rollout = self.begin(By::Operator(by.clone()), plan)?;
+        let lanes = self.lanes(name)?.into_iter();
+        let before = lanes.filter_map(|lane| self.view.newest_in(name, &lane.environment));
+        let before: BTreeSet<RolloutId> = before.map(|rollout| rollout.id().clone()).collect();
+        let rollout = self.begin(By::Operator(by.clone()), plan, None)?;
         match off {
             Off::Everyone => {}
             // The rollout before speaks for the others on, and for these no more.
-            Off::LeftOver => self.leave_out(before.as_ref(), &goes),
+            Off::LeftOver => before.iter().for_each(|before| self.leave_out(before, &goes)),
         }
         Ok(rollout)
     }
 
-    fn leave_out(&mut self, rollout: Option<&RolloutId>, hosts: &[HostId]) {
-        let Some(rollout) = rollout else { return };
+    fn leave_out(&mut self, rollout: &RolloutId, hosts: &[HostId]) {
         for host in hosts {
             let has = self.view.rollout(rollout).is_some_and(|found| found.host(host).is_some());
             if has {
@@ -90,8 +93,8 @@ impl Control {
     fn removal(&self, name: &ServiceName, off: Off) -> Result<(Release, Who), Refused> {
         let service = self.view.services.get(name);
         let service = service.ok_or_else(|| Refused::UnknownService(name.clone()))?;
-        self.policy(name)?;
-        if let Some(current) = self.view.newest_rollout(name) {
+        for lane in self.lanes(name)? {
+            let Some(current) = self.view.newest_in(name, &lane.environment) else { continue };
             let busy = match current.phase().name() {
                 PhaseName::Reverting | PhaseName::Paused => true,
                 PhaseName::Planned
@@ -106,7 +109,8 @@ impl Control {
             }
         }
         let none = || Refused::NothingRuns(name.clone());
-        let leaving = self.stands_for_all(name, service).ok_or_else(none)?.clone();
+        let last = self.last_lane(name)?;
+        let leaving = self.stands_for_all(service, &last).ok_or_else(none)?.clone();
         let who = self.who_loses(name, &leaving, off);
         match who.stays.first() {
             Some(first) if who.goes.is_empty() => {
@@ -117,8 +121,14 @@ impl Control {
         }
     }
 
+    /// The policy of the last environment: it is taken off all of them by one plan, and that is the most careful.
+    fn last_lane(&self, name: &ServiceName) -> Result<Lane, Refused> {
+        self.lanes(name)?.pop().ok_or_else(|| Refused::NoPolicy(name.clone()))
+    }
+
     /// What new hosts get, else what most hosts run, else the newest release.
-    fn stands_for_all(&self, name: &ServiceName, service: &Service) -> Option<&Release> {
+    fn stands_for_all(&self, service: &Service, last: &Lane) -> Option<&Release> {
+        let name = &last.policy.service;
         let mut runs: BTreeMap<ReleaseId, u64> = BTreeMap::new();
         for host in self.view.hosts.values() {
             if let Some(release) = host.runs.get(name) {
@@ -127,15 +137,18 @@ impl Control {
         }
         let most = runs.into_iter().max_by_key(|(_, hosts)| *hosts).map(|(release, _)| release);
         let known = |release: ReleaseId| self.view.releases.get(&release);
-        [service.baseline(), most, service.newest()].into_iter().flatten().find_map(known)
+        [service.baseline(&last.environment), most, service.newest()]
+            .into_iter()
+            .flatten()
+            .find_map(known)
     }
 
     fn who_loses(&self, name: &ServiceName, leaving: &Release, off: Off) -> Who {
-        let service = self.view.services.get(name);
-        let taken_off = service.is_some_and(|service| self.view.is_taken_off(service));
         let mut who = Who { goes: Vec::new(), stays: Vec::new(), runs: BTreeMap::new() };
+        let Some(service) = self.view.services.get(name) else { return who };
         for (id, host) in &self.view.hosts {
-            let targeted = self.is_targeted(name, host);
+            let targeted = service.targets(host);
+            let taken_off = self.view.is_taken_off(service, &host.environment);
             let standing = self.words.get(id).and_then(|word| word.standing(name));
             let known = standing.map(|standing| standing.running);
             let runs = known.unwrap_or_else(|| host.runs.get(name).copied());

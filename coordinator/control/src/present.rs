@@ -4,15 +4,17 @@ use std::collections::BTreeSet;
 
 use groundswell_common::api::{
     ApprovalAsk, HostCounts, OutcomeName, PhaseName, PlanGuard, PlanPreview, PlanSkipped, PlanWave,
-    ReleaseState, ReleaseSummary, RolloutHost, RolloutPage, RolloutSummary, ServiceSummary,
-    WavePage,
+    ReleaseIn, ReleaseState, ReleaseSummary, RolloutHost, RolloutPage, RolloutSummary, ServiceIn,
+    ServiceSummary, WavePage,
 };
 use groundswell_common::{Environment, HostName, OperatorName, Timestamp, name_of};
 use groundswell_rollout::{
     Outcome, Phase, Plan, PlannedHost, Progress, ProgressName, Rollout, Tally, explain,
 };
 
-use crate::view::{Release, RolloutBody, RolloutRecord, Service, View};
+use crate::view::{
+    PolicyRecord, Proven, Release, RolloutBody, RolloutRecord, Service, View, speaks_for,
+};
 
 /// A rollout in short.
 #[must_use]
@@ -26,6 +28,8 @@ pub fn summary(record: &RolloutRecord, rollout: &Rollout) -> RolloutSummary {
     RolloutSummary {
         rollout: rollout.id().clone(),
         service: plan.service.clone(),
+        environment: plan.environment.clone(),
+        skip: record.skip.clone(),
         release: plan.release.id,
         version: plan.release.version.clone(),
         phase,
@@ -159,6 +163,7 @@ pub fn environments(view: &View, plan: &Plan) -> Vec<Environment> {
 pub fn plan_preview(plan: &Plan) -> PlanPreview {
     PlanPreview {
         service: plan.service.clone(),
+        environment: plan.environment.clone(),
         release: plan.release.id,
         version: plan.release.version.clone(),
         hash: plan.hash(),
@@ -187,6 +192,8 @@ pub fn plan_preview(plan: &Plan) -> PlanPreview {
             .map(|host| PlanSkipped { host: host.name.clone(), why: host.why.clone() })
             .collect(),
         empty_waves: plan.empty_waves.iter().map(ToString::to_string).collect(),
+        notes: Vec::new(),
+        waits: Vec::new(),
         back_to: plan.back.as_ref().and_then(|back| back.to.clone()).map(|(_, version)| version),
         guards: plan
             .guards
@@ -204,15 +211,32 @@ pub fn plan_preview(plan: &Plan) -> PlanPreview {
 #[must_use]
 pub fn release_summary(view: &View, release: &Release) -> ReleaseSummary {
     let published = &release.published;
-    let proven = view
-        .services
-        .get(&published.service)
-        .is_some_and(|service| service.proven.iter().any(|p| p.release == published.release));
-    let state = match (&release.poisoned, proven) {
+    let service = view.services.get(&published.service);
+    let proven = |lane: Option<&Environment>| {
+        let here =
+            |proven: &&Proven| lane.is_none_or(|l| speaks_for(proven.environment.as_ref(), l));
+        let mut proven = service.into_iter().flat_map(|service| &service.proven).filter(here);
+        proven.any(|proven| proven.release == published.release)
+    };
+    let state = |poisoned: Option<&String>, proven: bool| match (poisoned, proven) {
         (Some(_), _) => ReleaseState::Poisoned,
         (None, true) => ReleaseState::Proven,
         (None, false) => ReleaseState::Available,
     };
+    let policy = service.and_then(|service| service.policy.as_ref());
+    let named = policy.into_iter().flat_map(PolicyRecord::environments);
+    let environments: Vec<ReleaseIn> = named
+        .filter_map(|policy| policy.environment.clone())
+        .map(|environment| {
+            let why = release.poisoned_in(&environment).cloned();
+            ReleaseIn { state: state(why.as_ref(), proven(Some(&environment))), environment, why }
+        })
+        .collect();
+    let elsewhere =
+        release.lanes.iter().filter_map(|(name, fate)| Some((name, fate.poisoned.as_ref()?)));
+    let elsewhere: Vec<String> = elsewhere.map(|(name, why)| format!("in {name}: {why}")).collect();
+    let elsewhere = (!elsewhere.is_empty()).then(|| elsewhere.join("; "));
+    let why = release.poisoned.clone().or(elsewhere);
     ReleaseSummary {
         release: published.release,
         service: published.service.clone(),
@@ -227,8 +251,9 @@ pub fn release_summary(view: &View, release: &Release) -> ReleaseSummary {
         hotfix: published.hotfix,
         published: release.at,
         by: release.by.operator(),
-        state,
-        why: release.poisoned.clone(),
+        state: state(why.as_ref(), proven(None)),
+        why,
+        environments,
     }
 }
 
@@ -240,12 +265,25 @@ pub fn service_summary(
     service: &Service,
 ) -> ServiceSummary {
     let newest = service.newest().and_then(|release| view.releases.get(&release));
+    let last = service.policy.as_ref().and_then(|record| record.environments().next_back());
+    let environments = |service: &Service| {
+        let policies = service.policy.iter().flat_map(PolicyRecord::environments);
+        let named = policies.filter_map(|policy| policy.environment.clone());
+        let summary = |environment: Environment| ServiceIn {
+            proven: service.baseline(&environment),
+            rollout: view.newest_in(name, &environment).map(|rollout| rollout.id().clone()),
+            environment,
+        };
+        named.map(summary).collect()
+    };
     ServiceSummary {
         service: name.clone(),
         has_policy: service.policy.is_some(),
         newest: newest.map(|release| release_summary(view, release)),
-        proven: service.baseline(),
+        proven: last.and_then(|policy| service.baseline(&policy.lane())),
         rollout: service.rollouts.last().cloned(),
+        environments: environments(service),
+        waits: Vec::new(),
     }
 }
 

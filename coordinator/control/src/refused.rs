@@ -1,6 +1,6 @@
 //! Why a request is refused: for people, with what to do next, and for programs, with a stable code.
 
-use groundswell_common::{Digest, HostId, HostName, RolloutId, ServiceName, Version};
+use groundswell_common::{Digest, Environment, HostId, HostName, RolloutId, ServiceName, Version};
 use groundswell_rollout::{PlanError, PolicyError, Refusal};
 
 use crate::view::Unfit;
@@ -83,6 +83,47 @@ pub enum Refused {
     /// A plan that cannot be made.
     #[error("{0}")]
     Plan(#[source] PlanError),
+    /// A service with several environments, of which none is named.
+    #[error("{service} has the environments {names}; name one with --environment")]
+    WhichEnvironment {
+        /// The service.
+        service: ServiceName,
+        /// Their names.
+        names: String,
+    },
+    /// A service with several rollouts under way, of which none is named.
+    #[error("{service} has several rollouts under way: {names}; name one of them")]
+    WhichRollout {
+        /// The service.
+        service: ServiceName,
+        /// Their names.
+        names: String,
+    },
+    /// An environment that the policy does not name.
+    #[error("the policy of {service} has no environment {environment}; it has {names}")]
+    UnknownEnvironment {
+        /// The service.
+        service: ServiceName,
+        /// What was asked for.
+        environment: Environment,
+        /// What it has.
+        names: String,
+    },
+    /// An environment without hosts.
+    #[error("{0}")]
+    NoHostIn(String),
+    /// A release that has not gone through the environment before.
+    #[error(
+        "{version} does not start in {environment} yet: {why}; wait, or start it with --skip --why ..."
+    )]
+    NotPromoted {
+        /// Its version.
+        version: Version,
+        /// Where it was to start.
+        environment: Environment,
+        /// Why it does not.
+        why: String,
+    },
     /// A service without a release.
     #[error("service {0} has no release")]
     NoRelease(ServiceName),
@@ -98,6 +139,14 @@ pub enum Refused {
         version: Version,
         /// Why.
         why: String,
+    },
+    /// A release that nobody holds back.
+    #[error("nobody holds {service} {version} back")]
+    NotHeld {
+        /// The service.
+        service: ServiceName,
+        /// Its version.
+        version: Version,
     },
     /// A release that is not poisoned.
     #[error("{0} {1} is not poisoned")]
@@ -260,10 +309,22 @@ impl Refused {
                 (Invalid, "policy_service", "put it under the service that it names")
             }
             Self::Plan(_) => (Conflict, "plan", "compare the policy's targets with the hosts"),
+            Self::WhichEnvironment { .. } => {
+                (Invalid, "which_environment", "name one with --environment")
+            }
+            Self::WhichRollout { .. } => (Conflict, "which_rollout", "name one of them"),
+            Self::UnknownEnvironment { .. } => {
+                (Missing, "unknown_environment", "'swell service show' prints the policy")
+            }
+            Self::NoHostIn(_) => (Conflict, "no_host_in", "compare it with 'swell host ls'"),
+            Self::NotPromoted { .. } => {
+                (Conflict, "not_promoted", "wait, or skip the environments before with a reason")
+            }
             Self::NoRelease(_) => (Conflict, "no_release", "publish a release first"),
             Self::Poisoned { .. } => {
                 (Conflict, "poisoned", "publish a fixed release, or clear this one with a reason")
             }
+            Self::NotHeld { .. } => (Conflict, "not_held", "'swell status' says what waits"),
             Self::NotPoisoned(..) => (Conflict, "not_poisoned", "nothing needs to be done"),
             Self::GoesDown { .. } => {
                 (Conflict, "goes_down", "revert the newest rollout, or publish the content anew")

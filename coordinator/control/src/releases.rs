@@ -8,7 +8,7 @@ use crate::control::Control;
 use crate::entry::{By, Published, What};
 use crate::present;
 use crate::refused::Refused;
-use crate::view::{Host, Release};
+use crate::view::{Host, PolicyRecord, Release};
 
 impl Control {
     /// The `seq` that the next release of a service must have at least.
@@ -60,6 +60,9 @@ impl Control {
             let rollout = self.rollout_of(&before.service, &before.release);
             return Ok(answer(&before, rollout, Existing::Yes, None));
         }
+        if let Some(until) = published.held_until {
+            self.check_time(until)?;
+        }
         let what = What::ReleasePublished(Box::new(published.clone()));
         self.submit(By::Operator(by.clone()), what)?;
         let (rollout, waiting) = match self.plan_newest(&published.service) {
@@ -79,20 +82,20 @@ impl Control {
         service: &ServiceName,
         text: &str,
     ) -> Result<PolicyAnswer, Refused> {
-        let policy = read_policy(service, text)?;
+        let record = read_policy(service, text)?;
         let before = self.view.services.get(service).and_then(|s| s.policy.as_ref());
-        let changed = before.is_none_or(|before| before.text != text);
+        let changed = before.is_none_or(|before| before.text != text || !before.separates);
         if changed {
-            let what = What::PolicyPut { service: service.clone(), text: text.to_owned() };
+            let (service, text) = (service.clone(), text.to_owned());
+            let what = What::PolicyPut { service, text, separates: true };
             self.submit(By::Operator(by.clone()), what)?;
         }
-        let plan = match self.release_to_plan(service, None) {
-            Ok(release) => self.make_plan(&policy, &release).ok(),
-            Err(_) => None,
-        };
+        let plan = self.preview((service, None), (None, None)).ok();
         let plan = plan.as_ref().map(present::plan_preview);
         let rollout = self.plan_newest(service).ok();
-        Ok(PolicyAnswer { service: service.clone(), changed, plan, rollout })
+        self.waiting.insert(service.clone());
+        let notes = self.misfits(&record);
+        Ok(PolicyAnswer { service: service.clone(), changed, plan, rollout, notes })
     }
 
     /// Lets a poisoned release be rolled out again.
@@ -108,7 +111,7 @@ impl Control {
         let found = self.view.releases.get(release);
         let found = found.ok_or_else(|| Refused::UnknownRelease(release.to_string()))?;
         let has_failed = |host: &Host| host.past.values().any(|past| past.has_failed(release));
-        if found.poisoned.is_none() && !self.view.hosts.values().any(has_failed) {
+        if !found.is_poisoned() && !self.view.hosts.values().any(has_failed) {
             let published = &found.published;
             let (service, version) = (published.service.clone(), published.version.clone());
             return Err(Refused::NotPoisoned(service, version));
@@ -123,8 +126,10 @@ impl Control {
         service: &ServiceName,
         release: &ReleaseId,
     ) -> Option<groundswell_common::RolloutId> {
-        let rollout = self.view.newest_rollout(service)?;
-        (rollout.release() == *release).then(|| rollout.id().clone())
+        let lanes = self.lanes(service).ok()?;
+        let newest =
+            lanes.iter().filter_map(|lane| self.view.newest_in(service, &lane.environment));
+        newest.filter(|rollout| rollout.release() == *release).map(|r| r.id().clone()).next()
     }
 }
 
@@ -155,10 +160,10 @@ fn answer(
 ///
 /// # Errors
 /// [`Refused`]: not a policy, or of another service.
-pub(crate) fn read_policy(service: &ServiceName, text: &str) -> Result<Policy, Refused> {
-    let policy = Policy::from_toml(text).map_err(Refused::Policy)?;
+pub(crate) fn read_policy(service: &ServiceName, text: &str) -> Result<PolicyRecord, Refused> {
+    let (policy, behind) = Policy::each_from_toml(text).map_err(Refused::Policy)?;
     if policy.service != *service {
         return Err(Refused::PolicyService(policy.service));
     }
-    Ok(policy)
+    Ok(PolicyRecord { text: text.to_owned(), policy, behind, separates: true })
 }

@@ -5,19 +5,20 @@ use std::collections::BTreeSet;
 use groundswell_common::report::Verdict;
 use groundswell_common::trust::{Approval, Envelope, Purpose, RoleKeys, verify};
 use groundswell_common::{
-    Digest, Environment, HostId, OperatorName, ReleaseId, RolloutId, ServiceName, Version,
+    Digest, Environment, HostId, OperatorName, ReleaseId, RolloutId, ServiceName, Timestamp,
+    Version,
 };
 use groundswell_rollout::{
-    HostFacts, Input, Off, Phase, PhaseName, Plan, Policy, ReleaseRef, Rollout, WhenNewer, busy,
-    plan,
+    Busy, HostFacts, Input, Off, Phase, PhaseName, Plan, ReleaseRef, Rollout, WhenNewer, busy, plan,
 };
 
 use crate::control::Control;
 use crate::entry::{By, What};
+use crate::lanes::{self, Lane, Of};
 use crate::present;
 use crate::refused::Refused;
 use crate::releases::read_policy;
-use crate::view::{Host, Past, Release};
+use crate::view::{Held, Host, Past, Release};
 
 /// Fewest digits of a plan's hash that name it.
 const PLAN_DIGITS_MIN: usize = 8;
@@ -31,6 +32,48 @@ pub enum Waiting {
     /// The newest release has been rolled out.
     #[error("the newest release has been rolled out before")]
     Rolled,
+    /// It has not been well for long enough in the environment before.
+    #[error("{version} soaks in {before} until {until}")]
+    Soaks {
+        /// Its version.
+        version: Version,
+        /// Where.
+        before: Environment,
+        /// Until when.
+        until: Timestamp,
+    },
+    /// It is not well in the environment before.
+    #[error(
+        "{version} fails its probes on {hosts} of the hosts in {before}; see 'swell status'; it goes on when none does"
+    )]
+    Ill {
+        /// Its version.
+        version: Version,
+        /// Where.
+        before: Environment,
+        /// On how many hosts.
+        hosts: usize,
+    },
+    /// Nobody says how it is in the environment before.
+    #[error(
+        "no connected host in {before} says that it runs {version} well; it goes on when one does"
+    )]
+    Silent {
+        /// Its version.
+        version: Version,
+        /// Where.
+        before: Environment,
+    },
+    /// A person holds it back.
+    #[error("{}", held_text(.service, .version, .held))]
+    Held {
+        /// Its service.
+        service: ServiceName,
+        /// Its version.
+        version: Version,
+        /// Until when, by whom and why.
+        held: Box<Held>,
+    },
     /// Another rollout comes first.
     #[error("rollout {0} comes first; it is planned when that is over")]
     Behind(RolloutId),
@@ -39,62 +82,132 @@ pub enum Waiting {
     Refused(#[from] Refused),
 }
 
+impl Waiting {
+    /// Whether people are told: not that nothing is new, and what is so in every service only where a release was to
+    /// come from the environment before.
+    pub(crate) fn is_told(&self, promoted: bool) -> bool {
+        match self {
+            Self::Soaks { .. } | Self::Ill { .. } | Self::Silent { .. } | Self::Held { .. } => true,
+            Self::ByHand | Self::Behind(_) | Self::Refused(_) => promoted,
+            Self::Rolled => false,
+        }
+    }
+}
+
+fn held_text(service: &ServiceName, version: &Version, held: &Held) -> String {
+    let by = held.by.as_ref().map(|by| format!(" by {by}")).unwrap_or_default();
+    let place = held.environment.as_ref().map(|name| format!(" --environment {name}"));
+    let (place, why) = (place.unwrap_or_default(), &held.why);
+    match held.until {
+        Some(until) => format!(
+            "{version} is held until {until}{by}: {why}; 'swell release cancel {service}@{version}{place} --why ...' \
+             takes that back"
+        ),
+        None => format!(
+            "{version} waits for a person{by}: {why}; 'swell rollout start {service} {version}{place}' starts it"
+        ),
+    }
+}
+
+/// What a person starts.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Start<'a> {
+    /// Version or id of the release.
+    pub release: &'a str,
+    /// The hash of the plan that was shown, or its first digits.
+    pub plan: Option<&'a str>,
+    /// Why it does not go through the environments before.
+    pub skip: Option<&'a str>,
+}
+
 impl Control {
-    /// Plans the newest release of a service by its policy, now or not yet.
-    pub(crate) fn plan_newest(&mut self, name: &ServiceName) -> Result<RolloutId, Waiting> {
-        let release = self.release_to_plan(name, None)?;
-        let policy = self.policy(name)?.clone();
-        if !policy.auto {
-            return Err(Waiting::ByHand);
+    /// Plans what comes next by itself in a lane, now or not yet.
+    pub(crate) fn plan_next(
+        &mut self,
+        name: &ServiceName,
+        lane: &Lane,
+    ) -> Result<RolloutId, Waiting> {
+        let key = (name.clone(), lane.environment.clone());
+        self.hindered.remove(&key);
+        let (release, skip) = self.next_release(name, lane)?;
+        let planned = self.plan_release((name, lane), &release, skip.as_deref());
+        if let Err(why) = &planned {
+            self.hindered.insert(key, why.to_string());
         }
-        if release.rolled {
-            return Err(Waiting::Rolled);
-        }
-        if let Some(current) = self.view.newest_rollout(name).filter(|r| !r.is_over()) {
+        planned
+    }
+
+    fn plan_release(
+        &mut self,
+        (name, lane): (&ServiceName, &Lane),
+        release: &Release,
+        skip: Option<&str>,
+    ) -> Result<RolloutId, Waiting> {
+        let newest = self.view.newest_in(name, &lane.environment);
+        if let Some(current) = newest.filter(|r| !r.is_over()) {
             let hotfix = release.published.hotfix;
-            let waits = match (current.phase().name(), policy.when_newer) {
-                (PhaseName::Reverting, _) | (_, WhenNewer::Queue) => true,
-                (_, WhenNewer::Hotfix) => !hotfix,
-                (PhaseName::Paused, WhenNewer::Supersede) => true,
-                (
-                    PhaseName::Planned
-                    | PhaseName::Running
-                    | PhaseName::Baking
-                    | PhaseName::Gated
-                    | PhaseName::Halted
-                    | PhaseName::Done,
-                    WhenNewer::Supersede,
-                ) => false,
-            };
+            let there = self.view.releases.get(&current.release());
+            let newer = there.is_some_and(|there| there.published.seq > release.published.seq);
+            let waits = newer
+                || match (current.phase().name(), lane.policy.when_newer) {
+                    (PhaseName::Reverting, _) | (_, WhenNewer::Queue) => true,
+                    (_, WhenNewer::Hotfix) => !hotfix,
+                    (PhaseName::Paused, WhenNewer::Supersede) => true,
+                    (
+                        PhaseName::Planned
+                        | PhaseName::Running
+                        | PhaseName::Baking
+                        | PhaseName::Gated
+                        | PhaseName::Halted
+                        | PhaseName::Done,
+                        WhenNewer::Supersede,
+                    ) => false,
+                };
             if waits {
                 return Err(Waiting::Behind(current.id().clone()));
             }
         }
-        let plan = self.make_plan(&policy, &release).map_err(Waiting::Refused)?;
-        self.begin(By::Coordinator, plan).map_err(Waiting::Refused)
+        let plan = self.make_plan(lane, release).map_err(Waiting::Refused)?;
+        self.begin(By::Coordinator, plan, skip).map_err(Waiting::Refused)
     }
 
-    /// As [`Control::plan_newest`], wherever something has changed that a release may have waited for;
+    /// Plans what comes next in the first environment of a service.
+    pub(crate) fn plan_newest(&mut self, name: &ServiceName) -> Result<RolloutId, Waiting> {
+        let lane = self.lane_or_first((name, None))?;
+        self.plan_next(name, &lane)
+    }
+
+    /// As [`Control::plan_next`], wherever something has changed that a release may have waited for;
     /// says what came of it, for the log.
     pub fn plan_waiting(&mut self) -> Vec<(ServiceName, Result<RolloutId, Waiting>)> {
-        let waiting = std::mem::take(&mut self.waiting).into_iter();
-        waiting.map(|name| (name.clone(), self.plan_newest(&name))).collect()
+        let mut planned = Vec::new();
+        for name in std::mem::take(&mut self.waiting) {
+            match self.lanes(&name) {
+                Err(refused) => planned.push((name, Err(refused.into()))),
+                Ok(lanes) => {
+                    for lane in lanes {
+                        planned.push((name.clone(), self.plan_next(&name, &lane)));
+                    }
+                }
+            }
+        }
+        planned
     }
 
     /// Starts a rollout by hand.
     ///
     /// # Errors
-    /// [`Refused`]: no policy, poisoned, below what runs, a rollout in the way, or another plan by now
-    /// than the one that was shown.
+    /// [`Refused`]: no policy, poisoned, below what runs, a rollout in the way, not through the environment
+    /// before, or another plan by now than the one that was shown.
     pub fn start(
         &mut self,
         by: &OperatorName,
-        name: &ServiceName,
-        (release, shown): (&str, Option<&str>),
+        of: Of<'_>,
+        start: Start<'_>,
     ) -> Result<RolloutId, Refused> {
-        let release = self.release_to_plan(name, Some(release))?;
-        let policy = self.policy(name)?.clone();
-        if let Some(current) = self.view.newest_rollout(name) {
+        let (name, lane) = (of.0, self.lane_or_first(of)?);
+        let release = self.release_to_plan((name, &lane), Some(start.release))?;
+        if let Some(current) = self.view.newest_in(name, &lane.environment) {
             match current.phase().name() {
                 PhaseName::Reverting | PhaseName::Paused => {
                     return Err(Refused::Busy(current.id().clone()));
@@ -116,15 +229,19 @@ impl Control {
                 });
             }
         }
-        let plan = self.make_plan(&policy, &release)?;
-        if let Some(shown) = shown {
+        if start.skip.is_none() {
+            self.may_start(name, (&lane, &release))?;
+        }
+        let plan = self.make_plan(&lane, &release)?;
+        if let Some(shown) = start.plan {
             let now = plan.hash();
             if shown.len() < PLAN_DIGITS_MIN || !now.to_string().starts_with(shown) {
                 let shown = shown.chars().take(64).collect();
                 return Err(Refused::OtherPlan { shown, now });
             }
         }
-        self.begin(By::Operator(by.clone()), plan)
+        let skip = start.skip.filter(|_| !lane.before.is_empty());
+        self.begin(By::Operator(by.clone()), plan, skip)
     }
 
     /// The plan that would run now.
@@ -133,30 +250,21 @@ impl Control {
     /// [`Refused`].
     pub fn preview(
         &self,
-        name: &ServiceName,
+        of: Of<'_>,
         (release, policy): (Option<&str>, Option<&str>),
     ) -> Result<Plan, Refused> {
-        let release = self.release_to_plan(name, release)?;
-        match policy {
-            None => self.make_plan(self.policy(name)?, &release),
-            Some(text) => {
-                let policy = read_policy(name, text)?;
-                self.make_plan(&policy, &release)
-            }
-        }
-    }
-
-    pub(crate) fn policy(&self, name: &ServiceName) -> Result<&Policy, Refused> {
-        let service = self.view.services.get(name);
-        let service = service.ok_or_else(|| Refused::UnknownService(name.clone()))?;
-        let record = service.policy.as_ref();
-        record.map(|r| &r.policy).ok_or_else(|| Refused::NoPolicy(name.clone()))
+        let lane = match policy {
+            None => self.lane_or_first(of)?,
+            Some(text) => lanes::first(of.0, Lane::each(&read_policy(of.0, text)?), of.1)?,
+        };
+        let release = self.release_to_plan((of.0, &lane), release)?;
+        self.make_plan(&lane, &release)
     }
 
     /// The release to plan: the one named by id or version, or the newest. Never a poisoned one.
     pub(crate) fn release_to_plan(
         &self,
-        name: &ServiceName,
+        (name, lane): (&ServiceName, &Lane),
         text: Option<&str>,
     ) -> Result<Release, Refused> {
         let service = self.view.services.get(name);
@@ -167,14 +275,8 @@ impl Control {
         };
         let found = self.view.releases.get(&release);
         let found = found.ok_or_else(|| Refused::UnknownRelease(release.to_string()))?;
-        match &found.poisoned {
-            Some(why) => Err(Refused::Poisoned {
-                service: name.clone(),
-                version: found.published.version.clone(),
-                why: why.clone(),
-            }),
-            None => Ok(found.clone()),
-        }
+        self.refuse_poisoned(name, (found, lane))?;
+        Ok(found.clone())
     }
 
     /// A release of a service by id or version.
@@ -191,10 +293,14 @@ impl Control {
         service.releases.iter().find(is_it).copied().ok_or_else(unknown)
     }
 
-    pub(crate) fn make_plan(&self, policy: &Policy, release: &Release) -> Result<Plan, Refused> {
-        let hosts = self.view.hosts.iter();
+    pub(crate) fn make_plan(&self, lane: &Lane, release: &Release) -> Result<Plan, Refused> {
+        let policy = &lane.policy;
+        let hosts = self.view.hosts.iter().filter(|(_, host)| lane.has(host));
         let facts: Vec<HostFacts> = hosts.map(|host| self.host_facts(host, release)).collect();
-        let reference = self.reference(&policy.service, release);
+        if facts.is_empty() && !self.view.hosts.is_empty() {
+            return Err(Refused::NoHostIn(self.no_host_in(&lane.environment)));
+        }
+        let reference = self.reference(lane, release);
         let seed = Digest::of(release.published.release.digest().as_bytes());
         plan(policy, &facts, &reference, &seed).map_err(Refused::Plan)
     }
@@ -202,9 +308,9 @@ impl Control {
     /// What the planner is told of a host.
     pub(crate) fn host_facts(&self, (id, host): (&HostId, &Host), release: &Release) -> HostFacts {
         let (service, planned) = (&release.published.service, release.published.release);
-        let proven = self.view.services.get(service).map(|service| &service.proven);
-        let mut older = proven.into_iter().flatten().rev().map(|proven| proven.release);
-        let fallback = older.find(|proven| *proven != planned);
+        let service_of = self.view.services.get(service);
+        let proven = service_of.into_iter().flat_map(|of| of.proven_in(&host.environment).rev());
+        let fallback = proven.map(|proven| proven.release).find(|proven| *proven != planned);
         let standing = self.words.get(id).and_then(|word| word.standing(service));
         // What is not committed yet may fail, and is nothing to go back to: of a host in the middle of a switch
         // nobody knows what it ends with.
@@ -237,40 +343,62 @@ impl Control {
     }
 
     /// The release as a plan names it.
-    pub(crate) fn reference(&self, service: &ServiceName, release: &Release) -> ReleaseRef {
+    pub(crate) fn reference(&self, lane: &Lane, release: &Release) -> ReleaseRef {
         let published = &release.published;
         ReleaseRef {
             one_way: published.one_way,
             requires: published.requires.clone(),
-            barrier: self.barrier_before(service, published.seq),
+            barrier: self.barrier_before(lane, published.seq),
             authors: release.by.operator().into_iter().collect(),
             ..ReleaseRef::new(published.release, published.version.clone())
         }
     }
 
     /// The newest barrier below `seq` that may be run: its place and version.
-    fn barrier_before(&self, name: &ServiceName, seq: u64) -> Option<(u64, Version)> {
-        let releases = self.view.services.get(name).map(|service| &service.releases);
+    fn barrier_before(&self, lane: &Lane, seq: u64) -> Option<(u64, Version)> {
+        let service = self.view.services.get(&lane.policy.service);
+        let may_run = |found: &&Release| found.poisoned_in(&lane.environment).is_none();
+        let releases = service.map(|service| &service.releases);
         releases
             .into_iter()
             .flatten()
             .filter_map(|id| self.view.releases.get(id))
-            .filter(|release| release.published.barrier && release.poisoned.is_none())
+            .filter(|release| release.published.barrier)
+            .filter(may_run)
             .map(|release| (release.published.seq, release.published.version.clone()))
             .filter(|(barrier, _)| *barrier < seq)
             .max_by_key(|(barrier, _)| *barrier)
     }
 
-    /// Takes over from the rollout before, and starts.
-    pub(crate) fn begin(&mut self, by: By, plan: Plan) -> Result<RolloutId, Refused> {
+    /// The rollouts that a plan takes over from: the one before in its environment; in every one, where it takes the
+    /// service off everyone; and none where it takes it off hosts that nothing targets, for the others go on.
+    fn before(&self, service: &ServiceName, plan: &Plan) -> Vec<&Rollout> {
+        let lanes = match plan.off() {
+            None => vec![plan.lane()],
+            Some(Off::Everyone) => {
+                let lanes = self.lanes(service).unwrap_or_default();
+                lanes.into_iter().map(|lane| lane.environment).collect()
+            }
+            Some(Off::LeftOver) => Vec::new(),
+        };
+        let newest = lanes.iter().filter_map(|lane| self.view.newest_in(service, lane));
+        let mut before: Vec<&Rollout> = newest.filter(|r| r.successor().is_none()).collect();
+        before.dedup_by_key(|rollout| rollout.id().clone());
+        before
+    }
+
+    /// Takes over from the rollout before in the plan's environment, and starts.
+    pub(crate) fn begin(
+        &mut self,
+        by: By,
+        plan: Plan,
+        skip: Option<&str>,
+    ) -> Result<RolloutId, Refused> {
         let service = plan.service.clone();
-        let before = self.view.newest_rollout(&service);
-        // What takes a service off hosts that nothing targets leaves the others to the rollout before.
-        let before = before.filter(|r| r.successor().is_none());
-        let before = before.filter(|_| plan.off() != Some(Off::LeftOver));
+        let before = self.before(&service, &plan);
         let now = self.now;
-        let mut busy = before.map_or_else(Vec::new, |rollout| busy(rollout, now));
-        let before = before.map(|rollout| rollout.id().clone());
+        let mut busy: Vec<Busy> = before.iter().flat_map(|rollout| busy(rollout, now)).collect();
+        let before: Vec<RolloutId> = before.iter().map(|rollout| rollout.id().clone()).collect();
         let id = rollout_id(&service, self.view.rollouts_planned + 1)?;
         let away = plan
             .waves
@@ -282,8 +410,13 @@ impl Control {
         let planned: BTreeSet<HostId> =
             plan.waves.iter().flat_map(|wave| &wave.hosts).map(|host| host.id).collect();
         busy.retain(|busy| planned.contains(&busy.host));
-        self.submit(by, What::RolloutPlanned { rollout: id.clone(), plan: Box::new(plan) })?;
-        if let Some(before) = before {
+        let what = What::RolloutPlanned {
+            rollout: id.clone(),
+            plan: Box::new(plan),
+            skip: skip.map(ToOwned::to_owned),
+        };
+        self.submit(by, what)?;
+        for before in before {
             let input = Input::Supersede { by: id.clone() };
             self.submit_or_note(By::Coordinator, &before, input);
         }

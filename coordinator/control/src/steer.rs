@@ -1,6 +1,6 @@
 //! What persons do to rollouts, and who may switch this instant.
 
-use groundswell_common::api::SteerAct;
+use groundswell_common::api::{RolloutSummary, SteerAct};
 use groundswell_common::directive::Action;
 use groundswell_common::wire::{Deny, PermitRequest};
 use groundswell_common::{HostId, OperatorName, RolloutId, ServiceName};
@@ -8,6 +8,7 @@ use groundswell_rollout::{Input, KeepOrRevert, Refusal, Steer, may_switch};
 
 use crate::control::Control;
 use crate::entry::By;
+use crate::lanes::Of;
 use crate::present;
 use crate::refused::{Refused, host_of};
 
@@ -65,8 +66,12 @@ impl Control {
     ) -> Result<(), Refused> {
         let record = self.view.rollouts.get(rollout);
         let record = record.ok_or_else(|| Refused::UnknownRollout(rollout.clone()))?;
-        let service = present::record_summary(record).service;
-        let newest = self.newest_rollout_id(&service)?;
+        let RolloutSummary { service, environment, .. } = present::record_summary(record);
+        let newest = match &environment {
+            Some(environment) => self.view.newest_in(&service, environment),
+            None => self.view.newest_rollout(&service),
+        };
+        let newest = newest.ok_or_else(|| Refused::NoRollout(service.clone()))?.id().clone();
         if newest != *rollout {
             return Err(Refused::NotNewest { rollout: rollout.clone(), newest });
         }
@@ -107,13 +112,34 @@ impl Control {
         Ok(Verb::Steer(steer))
     }
 
-    /// The newest rollout of a service.
+    /// The rollout of a service that a person means who names no more: the one under way, or else the newest.
     ///
     /// # Errors
-    /// [`Refused::UnknownService`] or [`Refused::NoRollout`].
-    pub fn newest_rollout_id(&self, name: &ServiceName) -> Result<RolloutId, Refused> {
+    /// [`Refused::UnknownService`], [`Refused::NoRollout`], or [`Refused::WhichRollout`] where several
+    /// environments have one under way.
+    pub fn newest_rollout_id(&self, (name, asked): Of<'_>) -> Result<RolloutId, Refused> {
         let service = self.view.services.get(name);
         let service = service.ok_or_else(|| Refused::UnknownService(name.clone()))?;
-        service.rollouts.last().cloned().ok_or_else(|| Refused::NoRollout(name.clone()))
+        let none = || Refused::NoRollout(name.clone());
+        if let Some(asked) = asked {
+            let newest = self.view.newest_in(name, asked);
+            return newest.map(|rollout| rollout.id().clone()).ok_or_else(none);
+        }
+        match self.under_way(name).as_slice() {
+            [] => service.rollouts.last().cloned().ok_or_else(none),
+            [only] => Ok(only.clone()),
+            several => {
+                let names: Vec<&str> = several.iter().map(RolloutId::as_str).collect();
+                Err(Refused::WhichRollout { service: name.clone(), names: names.join(", ") })
+            }
+        }
+    }
+
+    /// The rollouts of a service that are under way, the newest first: at most one in an environment.
+    #[must_use]
+    pub fn under_way(&self, name: &ServiceName) -> Vec<RolloutId> {
+        let live = self.view.services.get(name).into_iter().flat_map(|of| of.live.iter().rev());
+        let live = live.filter_map(|id| self.view.rollout(id));
+        live.filter(|rollout| !rollout.is_over()).map(|rollout| rollout.id().clone()).collect()
     }
 }

@@ -1,7 +1,7 @@
 //! Which webhooks are to be asked, and what their answers do.
 
 use groundswell_common::report::Verdict;
-use groundswell_common::{Digest, ReleaseId, RolloutId, ServiceName, Version};
+use groundswell_common::{Digest, Environment, ReleaseId, RolloutId, ServiceName, Version};
 use groundswell_rollout::{Input, Rollout, asks_webhook};
 use serde::Serialize;
 
@@ -17,6 +17,9 @@ pub struct WebhookAsk {
     pub url: String,
     /// The service.
     pub service: ServiceName,
+    /// The environment, where the policy has sections.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub environment: Option<Environment>,
     /// The release.
     pub release: ReleaseId,
     /// Its version.
@@ -62,6 +65,7 @@ fn question(rollout: &Rollout) -> Option<WebhookAsk> {
     Some(WebhookAsk {
         url: plan.webhook.clone()?,
         service: plan.service.clone(),
+        environment: plan.environment.clone(),
         release: plan.release.id,
         version: plan.release.version.clone(),
         rollout: rollout.id().clone(),

@@ -4,14 +4,14 @@
 use groundswell_common::HostId;
 use groundswell_common::condition::Lack;
 use groundswell_common::report::{HostState, Standing, Verdict};
-use groundswell_common::{HostName, ReleaseId, ServiceName};
+use groundswell_common::{Environment, HostName, ReleaseId, ServiceName};
 use groundswell_rollout::{Rollout, Why, earliest, explain};
 
 use crate::control::Control;
 use crate::preflight;
 use crate::refused::Refused;
 use crate::twins;
-use crate::view::{Host, Service};
+use crate::view::{Host, PolicyRecord, Service};
 
 /// How near a sentence is to the cause: what is wrong comes before what is waited for, that before what is well.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -39,6 +39,9 @@ impl Control {
             self.trouble(&id, name, &mut why);
             why.extend(self.left_over(name, (&id, host)).map(|text| (Rank::Wrong, text)));
             self.course((&id, host), (name, service), &mut why);
+            let waits = self.waits(name).into_iter();
+            let here = waits.filter(|(environment, _)| *environment == host.environment);
+            why.extend(here.map(|(_, waits)| (Rank::Waits, format!("{name}: {waits}"))));
         }
         if self.view.services.is_empty() {
             why.push((Rank::Waits, "no service has a policy or a release yet".to_owned()));
@@ -122,16 +125,23 @@ impl Control {
         why: &mut Vec<(Rank, String)>,
     ) {
         let skips = |rollout: &&Rollout| rollout.plan().skipped.iter().any(|host| host.id == *id);
-        let skipped = self.view.newest_rollout(name).filter(skips);
+        let skipped = self.view.newest_in(name, &host.environment).filter(skips);
         let governing = self.view.governing(service, id).map(|(rollout, _)| rollout);
         if let Some(rollout) = skipped.or(governing) {
             return self.by_rollout(id, (name, rollout), why);
         }
-        let targets = service.policy.as_ref().map(|record| &record.policy.targets);
+        let policy = service.policy_of(&host.environment);
+        if let (Some(record), None) = (&service.policy, policy) {
+            let text = not_named(&host.environment, record);
+            return why.push((Rank::Wrong, format!("{name}: {text}")));
+        }
+        let targets = policy.map(|policy| &policy.targets);
         let fits = targets.is_some_and(|targets| targets.matches(&host.labels));
         let standing = self.words.get(id).and_then(|word| word.standing(name));
-        let (rank, text) = match (targets, fits, service.baseline()) {
-            _ if self.view.is_taken_off(service) => self.by_removal(id, host, name),
+        let (rank, text) = match (targets, fits, service.baseline(&host.environment)) {
+            _ if self.view.is_taken_off(service, &host.environment) => {
+                self.by_removal(id, host, name)
+            }
             (None, _, _) => (Rank::Waits, "the service has no policy".to_owned()),
             (Some(targets), false, _) => {
                 (Rank::Waits, format!("the host's labels do not match targets = \"{targets}\""))
@@ -225,6 +235,16 @@ impl Control {
             None => format!("a release that is not known here ({})", release.digest().short()),
         }
     }
+}
+
+/// Why a host gets nothing whose environment the policy does not name.
+fn not_named(environment: &Environment, record: &PolicyRecord) -> String {
+    let names = record.environments().map(|policy| policy.lane().to_string());
+    let names = names.collect::<Vec<_>>().join(", ");
+    format!(
+        "its environment is {environment}, which the policy does not name, so it gets nothing; the policy has {names}: \
+         add [[environment]] name = \"{environment}\", or enrol the host again with a token for one of them"
+    )
 }
 
 fn first_line(text: &str) -> &str {

@@ -7,7 +7,8 @@ use groundswell_common::condition::Lack;
 use groundswell_common::digest::Hasher;
 use groundswell_common::selector::Selector;
 use groundswell_common::{
-    Digest, HostId, HostName, Label, Labels, OperatorName, ReleaseId, ServiceName, Version,
+    Digest, Environment, HostId, HostName, Label, Labels, OperatorName, ReleaseId, ServiceName,
+    Version,
 };
 use serde::{Deserialize, Serialize};
 
@@ -121,6 +122,9 @@ pub struct Plan {
     pub rules: u8,
     /// The service.
     pub service: ServiceName,
+    /// The environment of its hosts; `None` where the policy has no sections, and before there were any.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub environment: Option<Environment>,
     /// The release.
     pub release: ReleaseRef,
     /// What happens when a wave has more failures than its budget.
@@ -339,12 +343,15 @@ pub struct PlannedHost {
 pub enum PlanError {
     /// The selector takes no host.
     #[error(
-        "plan {service}: none of {hosts} hosts matches targets = \"{targets}\"; \
-         compare it with the labels in 'swell host ls'"
+        "plan {service}: none of {hosts} hosts{} matches targets = \"{targets}\"; \
+         compare it with the labels in 'swell host ls'",
+        .environment.as_ref().map(|name| format!(" in environment {name}")).unwrap_or_default()
     )]
     NoHosts {
         /// The service.
         service: ServiceName,
+        /// The environment, where the policy has sections.
+        environment: Option<Environment>,
         /// Hosts looked at.
         hosts: usize,
         /// The selector.
@@ -465,6 +472,12 @@ impl Plan {
         self.back.as_ref().and_then(|back| back.off)
     }
 
+    /// The environment that it is for.
+    #[must_use]
+    pub fn lane(&self) -> Environment {
+        self.environment.clone().unwrap_or_default()
+    }
+
     /// The number of its hosts.
     #[must_use]
     pub fn host_count(&self) -> usize {
@@ -504,6 +517,7 @@ pub fn plan(
     Ok(Plan {
         rules: RULES,
         service: policy.service.clone(),
+        environment: policy.environment.clone(),
         release: release.clone(),
         on_breach: policy.on_breach,
         host_bake_secs: policy.host_bake_secs,
@@ -583,7 +597,8 @@ pub fn plan_off(
         ..policy.clone()
     };
     let leaving = ReleaseRef { one_way: false, ..leaving.clone() };
-    Ok(Plan { held, ..plan_back(&policy, hosts, &leaving, back)? })
+    // It speaks for the hosts of every environment.
+    Ok(Plan { held, environment: None, ..plan_back(&policy, hosts, &leaving, back)? })
 }
 
 fn optional(wave: WavePolicy) -> WavePolicy {
@@ -716,7 +731,8 @@ fn targets<'a>(
             text if text.is_empty() => "*".to_owned(),
             text => text,
         };
-        return Err(PlanError::NoHosts { service, hosts: hosts.len(), targets });
+        let (environment, hosts) = (policy.environment.clone(), hosts.len());
+        return Err(PlanError::NoHosts { service, environment, hosts, targets });
     }
     if matched.len() > PLAN_HOSTS_MAX {
         return Err(PlanError::TooManyHosts { service, hosts: matched.len() });

@@ -15,7 +15,7 @@ use groundswell_common::manifest::{Manifest, RawManifest};
 use groundswell_common::trust::{
     Document as _, Envelope, Role, RoleKeys, Signature, verify_payload,
 };
-use groundswell_common::{Digest, ReleaseId, ServiceName, chain};
+use groundswell_common::{Digest, OperatorName, ReleaseId, ServiceName, Timestamp, chain};
 use serde::Deserialize;
 
 use super::access::Operator;
@@ -33,15 +33,41 @@ pub(super) struct ListQuery {
     service: Option<String>,
 }
 
+/// `?until=SECS`: seconds UTC before which it does not start.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct HeldQuery {
+    until: u64,
+}
+
 pub(super) async fn publish(
     State(api): State<Api>,
     Extension(Operator(by)): Extension<Operator>,
     body: Body,
 ) -> Result<Json<PublishAnswer>, ApiError> {
+    publish_until(&api, by, (body, None)).await
+}
+
+/// A path of its own: a coordinator that cannot hold a release refuses it, and does not start it at once.
+pub(super) async fn publish_held(
+    State(api): State<Api>,
+    Extension(Operator(by)): Extension<Operator>,
+    query: Result<Query<HeldQuery>, QueryRejection>,
+    body: Body,
+) -> Result<Json<PublishAnswer>, ApiError> {
+    let until = Timestamp::from_secs(read::query(query)?.until);
+    publish_until(&api, by, (body, Some(until))).await
+}
+
+async fn publish_until(
+    api: &Api,
+    by: OperatorName,
+    (body, held_until): (Body, Option<Timestamp>),
+) -> Result<Json<PublishAnswer>, ApiError> {
     let bytes = read::bytes(body, PUBLISH_MAX_BYTES).await?;
     let envelope = Envelope::from_json(&bytes, MANIFEST_MAX_BYTES)
         .map_err(|error| ApiError::invalid("read the release", &error))?;
-    let manifest = check(&api, &envelope)?;
+    let manifest = check(api, &envelope)?;
     for blob in &manifest.blobs {
         let size = api.depot.size(&blob.sha256).await.map_err(|error| ApiError::fault(&error))?;
         if size != Some(blob.size) {
@@ -52,8 +78,8 @@ pub(super) async fn publish(
             return Err(ApiError::new(StatusCode::CONFLICT, "unknown_blob", texts));
         }
     }
-    look_inside(&api, &manifest).await?;
-    let published = published(&api, &manifest, &envelope)?;
+    look_inside(api, &manifest).await?;
+    let published = published(api, (&manifest, &envelope), held_until)?;
     let checked = published.clone();
     // Before anything is written: a second check follows when it is decided.
     api.handle.query(move |desk| desk.find_same(&checked).map(drop)).await??;
@@ -115,7 +141,11 @@ fn is_builder(api: &Api, signature: &Signature) -> bool {
         .any(|entry| entry.role == Role::Builder && entry.keys.contains(&signature.key))
 }
 
-fn published(api: &Api, manifest: &Manifest, envelope: &Envelope) -> Result<Published, ApiError> {
+fn published(
+    api: &Api,
+    (manifest, envelope): (&Manifest, &Envelope),
+    held_until: Option<Timestamp>,
+) -> Result<Published, ApiError> {
     let content = (
         (&manifest.tree, &manifest.platform, manifest.one_way, manifest.floor),
         (&manifest.units, &manifest.command, &manifest.probes),
@@ -141,6 +171,7 @@ fn published(api: &Api, manifest: &Manifest, envelope: &Envelope) -> Result<Publ
         units: manifest.units.clone(),
         platform: manifest.platform.clone(),
         signatures,
+        held_until,
     })
 }
 

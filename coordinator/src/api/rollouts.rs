@@ -183,7 +183,7 @@ pub(super) async fn act(
     let change = move |desk: &mut Desk| {
         let rollout = match target {
             Target::Rollout(rollout) => rollout,
-            Target::NewestOf(service) => desk.newest_rollout_id(&service)?,
+            Target::NewestOf(service) => desk.newest_rollout_id((&service, None))?,
         };
         let already = match desk.verb(&by, &rollout, (verb, &why)) {
             Ok(()) => false,

@@ -10,7 +10,7 @@ mod run;
 mod seats;
 
 pub use desk::{Desk, Settled};
-pub use groundswell_control::{ErrorKind, Refused, Verb, WebhookAsk, Word};
+pub use groundswell_control::{ErrorKind, Hold, Refused, Start, Verb, WebhookAsk, Word};
 pub use hosts::TokensMade;
 pub use pages::AboutProcess;
 pub use run::{Driver, DriverParts, Gone, Handle, Operators};

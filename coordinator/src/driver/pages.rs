@@ -9,11 +9,13 @@ use groundswell_common::api::{
 };
 use groundswell_common::directive::Action;
 use groundswell_common::selector::Selector;
-use groundswell_common::{Fleet, HostId, HostName, ReleaseId, RolloutId, ServiceName, Timestamp};
+use groundswell_common::{
+    Environment, Fleet, HostId, HostName, ReleaseId, RolloutId, ServiceName, Timestamp,
+};
 
 use super::desk::Desk;
 use crate::present::{self, Detail};
-use crate::view::{Host, Release};
+use crate::view::{Host, Release, Service};
 use groundswell_control::Refused;
 
 /// Releases and rollouts that one list shows.
@@ -40,9 +42,8 @@ impl Desk {
     /// The whole fleet on one page.
     #[must_use]
     pub fn status(&self, about: &AboutProcess) -> StatusAnswer {
-        let newest = self.view().services.values().filter_map(|service| service.rollouts.last());
-        let records = newest.filter_map(|id| self.view().rollouts.get(id));
-        let active = records.filter(|record| record.live().is_some_and(|r| !r.is_over()));
+        let active = self.view().services.keys().flat_map(|name| self.under_way(name));
+        let active = active.filter_map(|id| self.view().rollouts.get(&id));
         StatusAnswer {
             fleet: about.fleet.clone(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -64,7 +65,24 @@ impl Desk {
     #[must_use]
     pub fn services(&self) -> Vec<ServiceSummary> {
         let services = self.view().services.iter();
-        services.map(|(name, s)| present::service_summary(self.view(), name, s)).collect()
+        services.map(|(name, service)| self.service(name, service)).collect()
+    }
+
+    fn service(&self, name: &ServiceName, service: &Service) -> ServiceSummary {
+        let waits = self.waits_text(name);
+        ServiceSummary { waits, ..present::service_summary(self.view(), name, service) }
+    }
+
+    /// What a service waits for, a sentence each, which names the environment where there are several.
+    #[must_use]
+    pub fn waits_text(&self, name: &ServiceName) -> Vec<String> {
+        let several = self.view().services.get(name).and_then(|service| service.policy.as_ref());
+        let several = several.is_some_and(|record| !record.behind.is_empty());
+        let said = |(environment, why): (Environment, String)| match several {
+            true => format!("{environment}: {why}"),
+            false => why,
+        };
+        self.waits(name).into_iter().map(said).collect()
     }
 
     /// One service.
@@ -75,9 +93,9 @@ impl Desk {
         let service = self.view().services.get(name);
         let service = service.ok_or_else(|| Refused::UnknownService(name.clone()))?;
         let mut running: BTreeMap<Option<ReleaseId>, u64> = BTreeMap::new();
-        let targets = service.policy.as_ref().map(|record| &record.policy.targets);
         for (id, host) in &self.view().hosts {
-            if targets.is_some_and(|targets| targets.matches(&host.labels)) {
+            let policy = service.policy_of(&host.environment);
+            if policy.is_some_and(|policy| policy.targets.matches(&host.labels)) {
                 let release = match self.word(id).and_then(|word| word.standing(name)) {
                     Some(standing) => standing.running,
                     None => host.runs.get(name).copied(),
@@ -92,7 +110,7 @@ impl Desk {
         });
         let record = service.rollouts.last().and_then(|id| self.view().rollouts.get(id));
         Ok(ServicePage {
-            service: present::service_summary(self.view(), name, service),
+            service: self.service(name, service),
             policy: service.policy.as_ref().map(|record| record.text.clone()),
             next_seq: self.next_seq(name),
             releases: self.releases(Some(name)),

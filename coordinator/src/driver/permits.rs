@@ -161,6 +161,6 @@ impl Desk {
         let hosts = inside.into_iter().take(HOSTS_NAMED_MAX).collect();
         let halt_ms = u64::try_from(asked.elapsed().as_millis()).unwrap_or(u64::MAX);
         let rollout = present::record_summary(record);
-        Ok(VerbAnswer { rollout, halt_ms, in_flight, hosts, already: false })
+        Ok(VerbAnswer { rollout, halt_ms, in_flight, hosts, already: false, others: Vec::new() })
     }
 }

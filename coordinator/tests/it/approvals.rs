@@ -28,7 +28,7 @@ async fn approve(
     let raw = RawApproval {
         release,
         service: web(),
-        environment: "prod".parse().unwrap(),
+        environment: "production".parse().unwrap(),
         plan,
         wave: Some(wave),
         purpose: Purpose::Deploy,

@@ -6,7 +6,7 @@ use groundswell_common::directive::Action;
 use groundswell_common::report::{FailedStep, Failure, HostState};
 use groundswell_common::wire::Deny;
 use groundswell_common::{ReleaseId, RolloutId};
-use groundswell_coordinator::driver::{Desk, Refused};
+use groundswell_coordinator::driver::{Desk, Refused, Start};
 use groundswell_rollout::PhaseName;
 
 use crate::bed::fleet;
@@ -17,13 +17,14 @@ const POLICY: &str = "service = \"web\"\ntargets = \"*\"\nbake_secs = 0\nhost_ba
 
 async fn revert(fake: &Fake, to: Option<&str>) -> Result<RolloutId, Refused> {
     let to = to.map(|to| to.parse().unwrap());
-    let change = move |desk: &mut Desk| desk.revert(&ada(), &web(), (to.as_ref(), "it is slow"));
+    let change =
+        move |desk: &mut Desk| desk.revert(&ada(), (&web(), None), (to.as_ref(), "it is slow"));
     fake.handle.change(change).await.unwrap()
 }
 
 async fn preview(fake: &Fake, to: Option<&str>) -> Result<RevertPreview, Refused> {
     let to = to.map(|to| to.parse().unwrap());
-    fake.handle.query(move |desk| desk.revert_preview(&web(), to.as_ref())).await.unwrap()
+    fake.handle.query(move |desk| desk.revert_preview((&web(), None), to.as_ref())).await.unwrap()
 }
 
 async fn poisoned(fake: &Fake, release: ReleaseId) -> bool {
@@ -98,7 +99,9 @@ async fn a_revert_may_name_any_proven_release_and_what_every_host_would_refuse_i
     let fake = Fake::start(&state);
     let (mut host, releases) = proven(&fake, 3).await;
     // Bringing an older release is no plan, and says how to go back; nothing is poisoned for it.
-    let start = fake.handle.change(|desk| desk.start(&ada(), &web(), ("1.0", None)));
+    let start = fake.handle.change(|desk| {
+        desk.start(&ada(), (&web(), None), Start { release: "1.0", ..Start::default() })
+    });
     let refused = start.await.unwrap().unwrap_err().to_string();
     assert!(refused.contains("swell revert web --to 1.0"), "{refused}");
     assert!(!poisoned(&fake, releases[0]).await);
@@ -172,7 +175,9 @@ async fn a_new_host_that_cannot_take_what_runs_takes_nobody_down() {
     let (mut host, releases) = proven(&fake, 2).await;
     let id = fake.enrol("h2", 51).await;
     let mut new = fake.arrive(id, 2).await;
-    let again = fake.handle.change(|desk| desk.start(&ada(), &web(), ("2.0", None)));
+    let again = fake.handle.change(|desk| {
+        desk.start(&ada(), (&web(), None), Start { release: "2.0", ..Start::default() })
+    });
     let rollout = again.await.unwrap().unwrap();
     let generation = new.wished(Action::Stage { release: releases[1] }).await;
     let why = "unit shop.service is not allowed here".to_owned();

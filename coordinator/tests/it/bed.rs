@@ -65,7 +65,11 @@ pub(crate) struct Served {
 
 impl Served {
     pub(crate) async fn start() -> Self {
-        let (place, settings) = fleet();
+        Self::on(fleet()).await
+    }
+
+    /// A coordinator that serves a state that is there.
+    pub(crate) async fn on((place, settings): (TempDir, Settings)) -> Self {
         let state = place.path().join("state");
         let (stop, stopped) = watch::channel(false);
         let (tell, ready) = oneshot::channel();

@@ -58,6 +58,7 @@ pub(crate) fn release(seq: u64) -> Published {
         units: Vec::new(),
         platform: String::new(),
         signatures: Vec::new(),
+        held_until: None,
     }
 }
 
@@ -95,9 +96,13 @@ impl Fake {
     }
 
     pub(crate) async fn enrol(&self, name: &str, seed: u8) -> HostId {
+        self.enrol_in(name, seed, "production").await
+    }
+
+    pub(crate) async fn enrol_in(&self, name: &str, seed: u8, environment: &str) -> HostId {
         let request = TokensRequest {
             labels: groundswell_common::Labels::default(),
-            environment: "prod".parse().unwrap(),
+            environment: environment.parse().unwrap(),
             ttl_secs: 60,
             count: 1,
         };
@@ -184,7 +189,17 @@ impl Fake {
             .unwrap();
         assert_eq!(stays.await.unwrap(), Admission::Stays, "the host is enrolled");
         let handle = self.handle.clone();
-        Fakehost { host, session, handle, wish, answers, reports: 0, asked: 0, failure: None }
+        Fakehost {
+            host,
+            session,
+            handle,
+            wish,
+            answers,
+            reports: 0,
+            asked: 0,
+            health: Verdict::Pass,
+            failure: None,
+        }
     }
 }
 
@@ -197,6 +212,8 @@ pub(crate) struct Fakehost {
     answers: mpsc::Receiver<Answer>,
     reports: u64,
     asked: u8,
+    /// What its reports say of its probes.
+    pub(crate) health: Verdict,
     /// What its reports say of its last failure.
     pub(crate) failure: Option<Failure>,
 }
@@ -236,7 +253,7 @@ impl Fakehost {
             previous: None,
             target: Some(release),
             rollout: None,
-            health: Verdict::Pass,
+            health: self.health,
             failure: self.failure.clone(),
             switched: None,
         };

@@ -4,7 +4,7 @@
 use groundswell_common::ReleaseId;
 use groundswell_common::directive::Action;
 use groundswell_common::report::{FailedStep, Failure, HostState};
-use groundswell_coordinator::driver::Refused;
+use groundswell_coordinator::driver::{Refused, Start};
 use groundswell_rollout::{PhaseName, Plan, SkipReason};
 
 use crate::bed::fleet;
@@ -19,7 +19,10 @@ fn policy(keys: &str) -> String {
 
 async fn preview(fake: &Fake, version: &str) -> Result<Plan, Refused> {
     let version = version.to_owned();
-    fake.handle.query(move |desk| desk.preview(&web(), (Some(&version), None))).await.unwrap()
+    fake.handle
+        .query(move |desk| desk.preview((&web(), None), (Some(&version), None)))
+        .await
+        .unwrap()
 }
 
 async fn why_left_out(fake: &Fake, version: &str) -> SkipReason {
@@ -218,7 +221,8 @@ async fn a_plan_that_was_shown_is_the_one_that_starts() {
     fake.enrol("h2", 51).await;
     let start = |plan: String| {
         let start = move |desk: &mut groundswell_coordinator::driver::Desk| {
-            desk.start(&ada(), &web(), ("1.0", Some(&plan)))
+            let start = Start { release: "1.0", plan: Some(&plan), skip: None };
+            desk.start(&ada(), (&web(), None), start)
         };
         fake.handle.change(start)
     };

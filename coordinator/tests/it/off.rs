@@ -239,7 +239,7 @@ async fn a_host_is_called_otherwise_and_keeps_everything_else() {
     assert!(gone.await.unwrap().is_err());
     // A plan that was made before names it as people do now.
     let hosts = fake.handle.query(|desk: &Desk| {
-        let id = desk.newest_rollout_id(&web()).unwrap();
+        let id = desk.newest_rollout_id((&web(), None)).unwrap();
         desk.rollout_page(&id, groundswell_coordinator::present::Detail::Hosts).unwrap().hosts
     });
     let names: Vec<String> =

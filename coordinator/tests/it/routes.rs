@@ -72,7 +72,7 @@ async fn put_operator(served: &Served, name: &str, role: &str, key: &PublicKey) 
 
 /// An agent that went through tokens and enrolment.
 async fn enrolled_agent(served: &Served) -> Arc<ClientConfig> {
-    let ask = json!({ "environment": "prod", "ttl_secs": 60, "count": 1 });
+    let ask = json!({ "environment": "production", "ttl_secs": 60, "count": 1 });
     let tokens = served.json(&served.admin_tls(), (&Method::POST, "/v1/enroll-tokens"), ask).await;
     let token: groundswell_common::token::Token =
         tokens["tokens"][0].as_str().unwrap().parse().unwrap();

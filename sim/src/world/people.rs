@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use groundswell_common::condition::Lack;
 use groundswell_common::{HostId, HostName, OperatorName, ReleaseId, RolloutId, ServiceName};
-use groundswell_control::Verb;
 use groundswell_control::entry::{By, What};
+use groundswell_control::{Start, Verb};
 use groundswell_machine::State;
 use groundswell_rollout::{Input, KeepOrRevert, Phase, PhaseName, Progress, Rollout, Steer};
 
@@ -71,7 +71,8 @@ impl World {
         number: u64,
     ) -> Result<(), Finding> {
         let (_, version) = release(service, number);
-        drop(self.control().start(&ann(), service, (version.as_str(), None)));
+        let start = Start { release: version.as_str(), ..Start::default() };
+        drop(self.control().start(&ann(), (service, None), start));
         self.settle()
     }
 
@@ -104,7 +105,7 @@ impl World {
 
     /// What the newest rollout of a service is told; whether it was taken.
     fn tell(&mut self, service: &ServiceName, verb: Verb) -> Result<bool, Finding> {
-        let Ok(id) = self.control().newest_rollout_id(service) else { return Ok(false) };
+        let Ok(id) = self.control().newest_rollout_id((service, None)) else { return Ok(false) };
         let release = self.newest(service).map(Rollout::release);
         if self.control().verb(&ann(), &id, (verb, "a person")).is_err() {
             return Ok(false);
@@ -158,7 +159,7 @@ impl World {
     pub(super) fn go_back(&mut self, service: &ServiceName) -> Result<(), Finding> {
         let runs = self.runs_mostly(service);
         let busy = self.newest(service).map(|rollout| rollout.phase().name());
-        let id = match self.control().revert(&ann(), service, (None, "a person")) {
+        let id = match self.control().revert(&ann(), (service, None), (None, "a person")) {
             Ok(id) => id,
             Err(refused) => {
                 let expected = runs.is_some_and(|runs| self.has_way_back(service, runs));

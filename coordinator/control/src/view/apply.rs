@@ -1,12 +1,14 @@
 //! The fold: one entry at a time. The driver and every later start go through this one function, so an
 //! entry that fits once fits for ever.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use groundswell_common::condition::Lack;
 use groundswell_common::limits::APPROVALS_MAX;
 use groundswell_common::report::FailedStep;
-use groundswell_common::{HostId, OperatorName, ReleaseId, RolloutId, ServiceName, Timestamp};
+use groundswell_common::{
+    Environment, HostId, OperatorName, ReleaseId, RolloutId, ServiceName, Timestamp,
+};
 use groundswell_rollout::{
     Back, Effects, HaltCause, HostFact, Input, Moment, Off, Phase, Plan, Policy, PolicyError,
     Progress, RULES_SPOKEN, Resumable, RevertCause, Rollout, Transition, step,
@@ -14,7 +16,7 @@ use groundswell_rollout::{
 
 use super::records::Key;
 use super::state::{
-    Addresses, Host, LIVE_ROLLOUTS_PER_SERVICE, Operator, PROVEN_MAX, PolicyRecord, Proven,
+    Addresses, Fate, Held, Host, Operator, PROVEN_MAX, PolicyRecord, Proven,
     ROLLOUTS_LISTED_PER_SERVICE, Release, RolloutBody, RolloutRecord, Service, Token, View,
 };
 use crate::entry::{By, Entry, Published, What};
@@ -139,13 +141,18 @@ impl View {
                 self.dirty.insert(Key::Host(*host));
                 return Ok(Applied { hosts: vec![*host], ..Applied::default() });
             }
-            What::PolicyPut { service, text } => return self.put_policy(service, text, entry.seq),
+            What::PolicyPut { service, text, separates } => {
+                return self.put_policy(service, (text, *separates), entry.seq);
+            }
             What::ReleasePublished(published) => self.publish(published, entry),
             What::ReleaseCleared { release, .. } => {
                 let found =
                     self.releases.get_mut(release).ok_or(Unfit::UnknownRelease(*release))?;
                 found.poisoned = None;
                 found.rolled = false;
+                for fate in found.lanes.values_mut().filter(|fate| fate.poisoned.is_some()) {
+                    *fate = Fate::default();
+                }
                 self.dirty.insert(Key::Release(*release));
                 let service = found.published.service.clone();
                 self.judge(release);
@@ -153,7 +160,24 @@ impl View {
                 self.touch(&service, entry.seq);
                 return Ok(Applied { all_hosts: true, ..Applied::default() });
             }
-            What::RolloutPlanned { rollout, plan } => return self.plan(rollout, plan, entry),
+            What::ReleaseHeld { release, environment, until, skip, why } => {
+                let found = self.releases.get(release).ok_or(Unfit::UnknownRelease(*release))?;
+                let service = found.published.service.clone();
+                self.hold(
+                    &service,
+                    Held {
+                        release: *release,
+                        environment: Some(environment.clone()),
+                        until: *until,
+                        by: entry.by.operator(),
+                        skip: skip.clone(),
+                        why: why.clone(),
+                    },
+                );
+            }
+            What::RolloutPlanned { rollout, plan, skip } => {
+                return self.plan(rollout, (plan, skip.as_ref()), entry);
+            }
             What::RolloutInput { rollout, input } => return self.step(rollout, input, entry),
             What::ApprovalSigned { release, envelope, .. } => {
                 let found =
@@ -246,10 +270,25 @@ impl View {
         Ok(Applied { hosts: vec![*host], ..Applied::default() })
     }
 
-    fn put_policy(&mut self, name: &ServiceName, text: &str, seq: u64) -> Result<Applied, Unfit> {
-        let policy = Policy::from_toml(text).map_err(Unfit::Policy)?;
+    fn put_policy(
+        &mut self,
+        name: &ServiceName,
+        (text, separates): (&str, bool),
+        seq: u64,
+    ) -> Result<Applied, Unfit> {
+        let (policy, behind) = Policy::each_from_toml(text).map_err(Unfit::Policy)?;
         let service = self.services.entry(name.clone()).or_default();
-        service.policy = Some(PolicyRecord { text: text.to_owned(), policy });
+        let record = PolicyRecord { text: text.to_owned(), policy, behind, separates };
+        // What was proven for all is from now on proven for each.
+        let names: Vec<Option<Environment>> =
+            record.environments().map(|policy| policy.environment.clone()).collect();
+        let each = std::mem::take(&mut service.proven).into_iter().flat_map(|proven| {
+            let all = proven.environment.is_none();
+            let names = if all { names.clone() } else { vec![proven.environment.clone()] };
+            names.into_iter().map(move |environment| Proven { environment, ..proven.clone() })
+        });
+        service.proven = each.collect();
+        service.policy = Some(record);
         service.wish_seq = seq;
         self.dirty.insert(Key::Service(name.clone()));
         Ok(Applied { all_hosts: true, ..Applied::default() })
@@ -262,30 +301,64 @@ impl View {
             by: entry.by.clone(),
             poisoned: None,
             rolled: false,
+            lanes: BTreeMap::new(),
             approvals: Vec::new(),
         };
         self.releases.insert(published.release, release);
         let service = self.services.entry(published.service.clone()).or_default();
         service.releases.push(published.release);
+        service.held.extend(published.held_until.map(|until| Held {
+            release: published.release,
+            environment: None,
+            until: Some(until),
+            by: entry.by.operator(),
+            skip: None,
+            why: "published so".to_owned(),
+        }));
         let key = Key::Service(published.service.clone());
         self.dirty.extend([Key::Release(published.release), key]);
     }
 
-    fn plan(&mut self, id: &RolloutId, plan: &Plan, entry: &Entry) -> Result<Applied, Unfit> {
+    /// Holds a release in an environment, in place of what held it there before.
+    fn hold(&mut self, name: &ServiceName, held: Held) {
+        if let Some(environment) = &held.environment {
+            self.let_go(name, held.release, environment);
+        }
+        self.services.entry(name.clone()).or_default().held.push(held);
+        self.dirty.insert(Key::Service(name.clone()));
+    }
+
+    /// Nothing holds a release back in an environment any more.
+    fn let_go(&mut self, name: &ServiceName, release: ReleaseId, environment: &Environment) {
+        let Some(service) = self.services.get_mut(name) else { return };
+        let first = service.policy.as_ref().is_none_or(|record| record.begins_in(environment));
+        service.held.retain(|held| held.release != release || !held.is_in(environment, first));
+    }
+
+    fn plan(
+        &mut self,
+        id: &RolloutId,
+        (plan, skip): (&Plan, Option<&String>),
+        entry: &Entry,
+    ) -> Result<Applied, Unfit> {
         let at = entry.at;
         let release = plan.release.id;
-        self.releases.get_mut(&release).ok_or(Unfit::UnknownRelease(release))?.rolled = true;
+        let environment = plan.environment.as_ref();
+        let found = self.releases.get_mut(&release).ok_or(Unfit::UnknownRelease(release))?;
+        *found.fate(environment).1 = true;
         match &plan.back {
             Some(back) if back.off == Some(Off::Everyone) => self.unwanted(&plan.service),
-            Some(back) => self.proven_again(&plan.service, back),
+            Some(back) => self.proven_again(&plan.service, (back, environment), at),
             None => {}
         }
         let body = RolloutBody::Live(Box::new(Rollout::new(id.clone(), plan.clone())));
-        self.rollouts
-            .insert(id.clone(), RolloutRecord { planned: at, changed: at, judged: false, body });
+        let skip = skip.cloned();
+        let record = RolloutRecord { planned: at, changed: at, skip, judged: false, body };
+        self.rollouts.insert(id.clone(), record);
         self.rollouts_planned += 1;
         let service = self.services.entry(plan.service.clone()).or_default();
         service.rollouts.push(id.clone());
+        service.live.push(id.clone());
         // Hosts of a rollout that is archived, and those that this plan leaves out, fall back to
         // another wish, which must be newer than the one before.
         service.wish_seq = entry.seq;
@@ -295,25 +368,31 @@ impl View {
             Key::Rollout(id.clone()),
             Key::Service(plan.service.clone()),
         ]);
+        self.let_go(&plan.service, release, &plan.lane());
         self.archive(&plan.service, &service);
         Ok(Applied { all_hosts: true, ..Applied::default() })
     }
 
     /// Puts rollouts that no longer speak for any host into short form, and forgets the oldest.
     fn archive(&mut self, name: &ServiceName, service: &Service) {
-        let older = service.rollouts.iter().rev().skip(LIVE_ROLLOUTS_PER_SERVICE);
-        for id in older {
-            let Some(record) = self.rollouts.get(id) else { continue };
-            let Some(rollout) = record.live() else { break };
-            let body = RolloutBody::Archived(Box::new(present::summary(record, rollout)));
-            if let Some(record) = self.rollouts.get_mut(id) {
-                record.body = body;
-            }
+        let environments: BTreeSet<Environment> = match &service.policy {
+            Some(record) => record.environments().map(Policy::lane).collect(),
+            None => BTreeSet::from([Environment::default()]),
+        };
+        let speaking = environments.iter().flat_map(|name| self.speaking(service, name));
+        let speaking: BTreeSet<RolloutId> = speaking.map(|rollout| rollout.id().clone()).collect();
+        for id in service.live.iter().filter(|id| !speaking.contains(*id)) {
+            let Some(record) = self.rollouts.get_mut(id) else { continue };
+            let Some(rollout) = record.live() else { continue };
+            record.body = RolloutBody::Archived(Box::new(present::summary(record, rollout)));
             self.dirty.insert(Key::Rollout(id.clone()));
         }
         let Some(service) = self.services.get_mut(name) else { return };
+        service.live.retain(|id| speaking.contains(id));
         while service.rollouts.len() > ROLLOUTS_LISTED_PER_SERVICE {
-            let oldest = service.rollouts.remove(0);
+            let is_old = |id: &RolloutId| !speaking.contains(id);
+            let Some(oldest) = service.rollouts.iter().position(is_old) else { return };
+            let oldest = service.rollouts.remove(oldest);
             self.rollouts.remove(&oldest);
             self.dirty.insert(Key::Rollout(oldest));
         }
@@ -333,6 +412,7 @@ impl View {
             record.changed = entry.at;
         }
         let (service, release) = (rollout.plan().service.clone(), rollout.release());
+        let environment = rollout.plan().environment.clone();
         let after = told.and_then(|host| Some(rollout.host(&host)?.progress.clone()));
         let proven = rollout.is_proven();
         // Poison is an event: what is cleared later stays cleared, whatever hosts say.
@@ -363,11 +443,11 @@ impl View {
             applied.all_hosts = true;
         }
         if proven && !was_proven {
-            self.prove(&service, release, entry.seq);
+            self.prove(&service, (release, environment.clone()), entry);
             applied.all_hosts = true;
         }
         if let Some(why) = poison {
-            self.poison(&service, (release, why), entry.seq);
+            self.poison(&service, (release, environment, why), entry.seq);
             applied.all_hosts = true;
         }
         Ok(applied)
@@ -386,13 +466,20 @@ impl View {
     }
 
     /// A person goes back to an older release: from now on that is what new hosts get.
-    fn proven_again(&mut self, name: &ServiceName, back: &Back) {
+    fn proven_again(
+        &mut self,
+        name: &ServiceName,
+        (back, environment): (&Back, Option<&Environment>),
+        at: Timestamp,
+    ) {
         let Some(service) = self.services.get_mut(name) else { return };
         let Some((to, _)) = &back.to else { return };
-        let found = service.proven.iter().position(|proven| proven.release == *to);
-        if let Some(at) = found {
-            let again = service.proven.remove(at);
-            service.proven.push(again);
+        let is_it =
+            |proven: &Proven| proven.release == *to && proven.environment.as_ref() == environment;
+        let found = service.proven.iter().position(is_it);
+        if let Some(found) = found {
+            let again = service.proven.remove(found);
+            service.proven.push(Proven { at: Some(at), ..again });
         }
         self.dirty.insert(Key::Service(name.clone()));
     }
@@ -429,30 +516,45 @@ impl View {
         }
     }
 
-    fn prove(&mut self, name: &ServiceName, release: ReleaseId, seq: u64) {
+    fn prove(
+        &mut self,
+        name: &ServiceName,
+        (release, environment): (ReleaseId, Option<Environment>),
+        entry: &Entry,
+    ) {
         if let Some(found) = self.releases.get_mut(&release) {
             // A rollout that a person let finish has answered for its failures.
-            found.poisoned = None;
+            *found.fate(environment.as_ref()).0 = None;
         }
         if let Some(service) = self.services.get_mut(name) {
-            service.proven.retain(|proven| proven.release != release);
-            service.proven.push(Proven { release, seq });
-            if service.proven.len() > PROVEN_MAX {
-                service.proven.remove(0);
+            let here = |proven: &Proven| proven.environment == environment;
+            service.proven.retain(|proven| !(proven.release == release && here(proven)));
+            let (seq, at) = (entry.seq, Some(entry.at));
+            service.proven.push(Proven { release, environment: environment.clone(), seq, at });
+            if service.proven.iter().filter(|proven| here(proven)).count() > PROVEN_MAX
+                && let Some(oldest) = service.proven.iter().position(here)
+            {
+                service.proven.remove(oldest);
             }
-            service.wish_seq = seq;
+            service.wish_seq = entry.seq;
         }
         self.dirty.extend([Key::Release(release), Key::Service(name.clone())]);
     }
 
-    /// The release is offered to nobody any more.
-    fn poison(&mut self, name: &ServiceName, (release, why): (ReleaseId, String), seq: u64) {
-        if let Some(found) = self.releases.get_mut(&release).filter(|r| r.poisoned.is_none()) {
-            found.poisoned = Some(why);
+    /// The release is offered to nobody any more, in the rollout's environment.
+    fn poison(
+        &mut self,
+        name: &ServiceName,
+        (release, environment, why): (ReleaseId, Option<Environment>, String),
+        seq: u64,
+    ) {
+        if let Some(found) = self.releases.get_mut(&release) {
+            found.fate(environment.as_ref()).0.get_or_insert(why);
             self.dirty.insert(Key::Release(release));
         }
         if let Some(service) = self.services.get_mut(name) {
-            service.proven.retain(|proven| proven.release != release);
+            let here = |proven: &Proven| proven.environment == environment;
+            service.proven.retain(|proven| !(proven.release == release && here(proven)));
         }
         self.touch(name, seq);
     }

@@ -9,7 +9,8 @@ mod state;
 pub use apply::{Applied, Unfit};
 pub use past::Past;
 pub use records::{Key, RecordError};
+pub(crate) use state::speaks_for;
 pub use state::{
-    Addresses, Host, Operator, PolicyRecord, Proven, Release, RolloutBody, RolloutRecord, Service,
-    Token, View,
+    Addresses, Fate, Held, Host, Operator, PolicyRecord, Proven, Release, RolloutBody,
+    RolloutRecord, Service, Token, View,
 };

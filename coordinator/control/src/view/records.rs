@@ -120,6 +120,11 @@ impl View {
             view.take_record(key, value)?;
         }
         view.host_names = view.hosts.iter().map(|(id, host)| (host.name.clone(), *id)).collect();
+        let rollouts = &view.rollouts;
+        let live = |id: &&RolloutId| rollouts.get(*id).is_some_and(|found| found.live().is_some());
+        for service in view.services.values_mut() {
+            service.live = service.rollouts.iter().filter(live).cloned().collect();
+        }
         Ok(view)
     }
 

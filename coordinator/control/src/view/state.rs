@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use groundswell_common::api::{OperatorRole, RolloutSummary};
 use groundswell_common::directive::{Action, ServiceWish};
+use groundswell_common::name::DEFAULT_ENVIRONMENT;
 use groundswell_common::trust::{Envelope, PublicKey};
 use groundswell_common::wire::LEVEL_REMOVES;
 use groundswell_common::{
@@ -19,12 +20,11 @@ use super::past::Past;
 use super::records::Key;
 use crate::entry::{By, Published};
 
-/// Rollouts of a service that are kept whole: the newest, and the one before, which still speaks for
-/// hosts that the newest has not.
-pub(super) const LIVE_ROLLOUTS_PER_SERVICE: usize = 2;
+/// Rollouts of a service that are kept whole in each environment.
+pub(super) const LIVE_ROLLOUTS_PER_LANE: usize = 2;
 /// Rollouts of a service that the view lists; older ones are in the ledger only.
 pub(super) const ROLLOUTS_LISTED_PER_SERVICE: usize = 100;
-/// Completed releases of a service that a revert can fall back on.
+/// Completed releases of a service in an environment that a revert can fall back on.
 pub(super) const PROVEN_MAX: usize = 16;
 
 /// What the entries add up to.
@@ -139,8 +139,39 @@ pub struct Service {
     pub proven: Vec<Proven>,
     /// Its rollouts, the newest last.
     pub rollouts: Vec<RolloutId>,
+    /// Those of its rollouts that are kept whole, the newest last.
+    #[serde(skip)]
+    pub live: Vec<RolloutId>,
     /// The newest entry that changed what hosts without a rollout should run.
     pub wish_seq: u64,
+    /// Releases that a person holds back.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub held: Vec<Held>,
+}
+
+/// A release that starts in an environment at a time, or when a person starts it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Held {
+    /// The release.
+    pub release: ReleaseId,
+    /// The environment; `None` for the first.
+    pub environment: Option<Environment>,
+    /// When it starts; `None` for when a person starts it.
+    pub until: Option<Timestamp>,
+    /// Who holds it.
+    pub by: Option<OperatorName>,
+    /// Why it will not go through the environments before, where a person skips them.
+    pub skip: Option<String>,
+    /// The reason given.
+    pub why: String,
+}
+
+impl Held {
+    /// Whether it holds the release in an environment, which is the first or not.
+    #[must_use]
+    pub fn is_in(&self, environment: &Environment, first: bool) -> bool {
+        self.environment.as_ref().map_or(first, |held| held == environment)
+    }
 }
 
 /// A policy as it was put.
@@ -148,17 +179,29 @@ pub struct Service {
 pub struct PolicyRecord {
     /// The TOML text.
     pub text: String,
-    /// The same, parsed.
+    /// The same, parsed, for its first environment.
     pub policy: Policy,
+    /// The same for the environments behind it, in order.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub behind: Vec<Policy>,
+    /// Whether it takes hosts of its environments only. A policy from before there were environments takes all.
+    #[serde(default)]
+    pub separates: bool,
 }
 
 /// A release whose rollout completed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Proven {
     /// The release.
     pub release: ReleaseId,
+    /// The environment; `None` for every one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub environment: Option<Environment>,
     /// The entry with which it completed.
     pub seq: u64,
+    /// When.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub at: Option<Timestamp>,
 }
 
 /// One release.
@@ -170,12 +213,24 @@ pub struct Release {
     pub at: Timestamp,
     /// By whom.
     pub by: By,
-    /// Why it must not be rolled out, if so.
+    /// Why it must not be rolled out anywhere, if so.
     pub poisoned: Option<String>,
-    /// Whether a rollout of it was ever planned.
+    /// Whether a rollout of it was ever planned where the policy had no sections.
     pub rolled: bool,
+    /// What became of it in each environment of a policy with sections.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub lanes: BTreeMap<Environment, Fate>,
     /// Approvals that go to the hosts with it, the newest last.
     pub approvals: Vec<Envelope>,
+}
+
+/// What became of a release in one environment.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Fate {
+    /// Why it must not be rolled out there, if so.
+    pub poisoned: Option<String>,
+    /// Whether a rollout of it was ever planned there.
+    pub rolled: bool,
 }
 
 /// One rollout.
@@ -185,6 +240,9 @@ pub struct RolloutRecord {
     pub planned: Timestamp,
     /// When its phase last changed.
     pub changed: Timestamp,
+    /// Why it does not go through the environments before, where a person skipped them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub skip: Option<String>,
     /// Whether its release was poisoned by it, or cleared since: what its hosts say later does not poison it again.
     #[serde(default)]
     pub judged: bool,
@@ -213,11 +271,96 @@ impl RolloutRecord {
     }
 }
 
-impl Service {
-    /// The release that new hosts get.
+impl PolicyRecord {
+    /// Whether an environment is its first.
     #[must_use]
-    pub fn baseline(&self) -> Option<ReleaseId> {
-        self.proven.last().map(|proven| proven.release)
+    pub fn begins_in(&self, environment: &Environment) -> bool {
+        self.policy.lane() == *environment
+    }
+
+    /// Its environments, in order.
+    pub fn environments(&self) -> impl DoubleEndedIterator<Item = &Policy> {
+        std::iter::once(&self.policy).chain(&self.behind)
+    }
+
+    /// The policy for hosts of an environment; `None` where they get nothing.
+    #[must_use]
+    pub fn of(&self, environment: &Environment) -> Option<&Policy> {
+        if !self.separates {
+            return Some(&self.policy);
+        }
+        self.environments().find(|policy| match &policy.environment {
+            Some(name) => name == environment,
+            None => environment.as_str() == DEFAULT_ENVIRONMENT,
+        })
+    }
+}
+
+/// Whether what carries the name `of` speaks for an environment: what carries none speaks for all.
+pub(crate) fn speaks_for(of: Option<&Environment>, environment: &Environment) -> bool {
+    of.is_none_or(|of| of == environment)
+}
+
+impl Release {
+    /// Why it must not be rolled out in an environment, if so.
+    #[must_use]
+    pub fn poisoned_in(&self, environment: &Environment) -> Option<&String> {
+        let here = || self.lanes.get(environment).and_then(|fate| fate.poisoned.as_ref());
+        self.poisoned.as_ref().or_else(here)
+    }
+
+    /// Whether it must not be rolled out in some environment.
+    #[must_use]
+    pub fn is_poisoned(&self) -> bool {
+        self.poisoned.is_some() || self.lanes.values().any(|fate| fate.poisoned.is_some())
+    }
+
+    /// Whether a rollout of it was ever planned in an environment.
+    #[must_use]
+    pub fn rolled_in(&self, environment: &Environment) -> bool {
+        self.rolled || self.lanes.get(environment).is_some_and(|fate| fate.rolled)
+    }
+
+    /// Where what rollouts of an environment say of it is kept.
+    pub(super) fn fate(
+        &mut self,
+        environment: Option<&Environment>,
+    ) -> (&mut Option<String>, &mut bool) {
+        match environment {
+            None => (&mut self.poisoned, &mut self.rolled),
+            Some(name) => {
+                let fate = self.lanes.entry(name.clone()).or_default();
+                (&mut fate.poisoned, &mut fate.rolled)
+            }
+        }
+    }
+}
+
+impl Service {
+    /// What is proven in an environment, the newest last.
+    pub fn proven_in<'a>(
+        &'a self,
+        environment: &'a Environment,
+    ) -> impl DoubleEndedIterator<Item = &'a Proven> {
+        self.proven.iter().filter(|proven| speaks_for(proven.environment.as_ref(), environment))
+    }
+
+    /// The release that new hosts of an environment get.
+    #[must_use]
+    pub fn baseline(&self, environment: &Environment) -> Option<ReleaseId> {
+        self.proven_in(environment).next_back().map(|proven| proven.release)
+    }
+
+    /// Its policy for hosts of an environment.
+    #[must_use]
+    pub fn policy_of(&self, environment: &Environment) -> Option<&Policy> {
+        self.policy.as_ref()?.of(environment)
+    }
+
+    /// Whether a host is one of its targets: by its environment and its labels.
+    #[must_use]
+    pub fn targets(&self, host: &Host) -> bool {
+        self.policy_of(&host.environment).is_some_and(|policy| policy.targets.matches(&host.labels))
     }
 
     /// The release with the highest `seq`.
@@ -241,18 +384,36 @@ impl View {
         self.rollout(id)
     }
 
-    /// Rollouts that are kept whole.
-    pub fn live_rollouts(&self) -> impl Iterator<Item = &Rollout> {
-        self.services.values().flat_map(|service| {
-            let newest = service.rollouts.iter().rev().take(LIVE_ROLLOUTS_PER_SERVICE);
-            newest.filter_map(|id| self.rollout(id))
-        })
+    /// The newest rollout of a service in an environment.
+    #[must_use]
+    pub fn newest_in(&self, service: &ServiceName, environment: &Environment) -> Option<&Rollout> {
+        self.speaking(self.services.get(service)?, environment).next()
     }
 
-    /// The rollout that speaks for the host: the newest started one that has it.
+    /// Rollouts that speak for hosts of an environment: the newest, and the one before, which still speaks for
+    /// hosts that the newest has not.
+    pub fn speaking<'a, 'b>(
+        &'a self,
+        service: &'b Service,
+        environment: &'b Environment,
+    ) -> impl Iterator<Item = &'a Rollout> + use<'a, 'b> {
+        let live = service.live.iter().rev().filter_map(|id| self.rollout(id));
+        let ours =
+            live.filter(|rollout| speaks_for(rollout.plan().environment.as_ref(), environment));
+        ours.take(LIVE_ROLLOUTS_PER_LANE)
+    }
+
+    /// Rollouts that are kept whole.
+    pub fn live_rollouts(&self) -> impl Iterator<Item = &Rollout> {
+        let services = self.services.values();
+        services.flat_map(|service| service.live.iter().rev().filter_map(|id| self.rollout(id)))
+    }
+
+    /// The rollout that speaks for the host: the newest started one of its environment that has it.
     #[must_use]
     pub fn governing(&self, service: &Service, host: &HostId) -> Option<(&Rollout, ServiceWish)> {
-        for rollout in self.live(service) {
+        let environment = &self.hosts.get(host)?.environment;
+        for rollout in self.speaking(service, environment) {
             if let Some(wish) = desired(rollout, host) {
                 let again = self.is_wanted_again(service, rollout, host);
                 return Some((rollout, wish)).filter(|_| !again);
@@ -265,29 +426,19 @@ impl View {
         None
     }
 
-    /// Rollouts of a service that are kept whole, the newest first.
-    fn live(&self, service: &Service) -> impl Iterator<Item = &Rollout> {
-        let newest = service.rollouts.iter().rev().take(LIVE_ROLLOUTS_PER_SERVICE);
-        newest.filter_map(|id| self.rollout(id))
-    }
-
     /// Whether a host that was left over, and that the service was taken off, is one of its targets again.
     fn is_wanted_again(&self, service: &Service, rollout: &Rollout, host: &HostId) -> bool {
         let off = rollout.plan().off() == Some(Off::LeftOver);
-        off && self.is_targeted(service, host)
+        off && self.hosts.get(host).is_some_and(|host| service.targets(host))
             && rollout.host(host).is_some_and(|entry| entry.progress == Progress::Reverted)
     }
 
-    fn is_targeted(&self, service: &Service, host: &HostId) -> bool {
-        let policy = service.policy.as_ref().map(|record| &record.policy);
-        let matches = |host: &Host| policy.is_some_and(|p| p.targets.matches(&host.labels));
-        self.hosts.get(host).is_some_and(matches)
-    }
-
-    /// Whether a person takes the service off every host, and has neither stopped nor ended that.
+    /// Whether a person takes the service off every host, has neither stopped nor ended that, and nothing newer came
+    /// to the environment since.
     #[must_use]
-    pub fn is_taken_off(&self, service: &Service) -> bool {
-        let newest = self.live(service).find(|r| r.plan().off() != Some(Off::LeftOver));
+    pub fn is_taken_off(&self, service: &Service, environment: &Environment) -> bool {
+        let mut speaking = self.speaking(service, environment);
+        let newest = speaking.find(|r| r.plan().off() != Some(Off::LeftOver));
         newest.is_some_and(|rollout| {
             let goes = match rollout.phase() {
                 Phase::Reverting { .. } => true,
@@ -306,17 +457,19 @@ impl View {
     /// Whether a host runs a service that it is no target of, and that nothing takes off it.
     #[must_use]
     pub fn is_left_over(&self, name: &ServiceName, host: &HostId, runs: bool) -> bool {
-        let Some(service) = self.services.get(name) else { return false };
+        let Some((service, record)) = self.services.get(name).zip(self.hosts.get(host)) else {
+            return false;
+        };
         let wish = || self.wish(name, host).map(|(wish, _)| wish.action);
         runs && service.policy.is_some()
-            && !self.is_targeted(service, host)
+            && !service.targets(record)
             && wish() != Some(Action::Remove {})
     }
 
-    /// Why the newest plan of a service leaves the host out; `None` where it does not.
+    /// Why the newest plan of a service in the host's environment leaves it out; `None` where it does not.
     #[must_use]
     pub fn left_out(&self, service: &Service, host: &Host, id: &HostId) -> Option<&SkipReason> {
-        let newest = self.rollout(service.rollouts.last()?)?;
+        let newest = self.speaking(service, &host.environment).next()?;
         let skipped = &newest.plan().skipped;
         // They are sorted by the names that hosts had when the plan was made.
         let order = |at: &Skipped| at.name.cmp(&host.name).then(at.id.cmp(id));
@@ -330,13 +483,14 @@ impl View {
     /// What a host without a rollout of its own gets: the proven release, unless the newest plan
     /// leaves it out; then the barrier that it must run first, or nothing.
     fn unasked(&self, service: &Service, host: &Host, id: &HostId) -> Option<ReleaseId> {
-        let Some(why) = self.left_out(service, host, id) else { return service.baseline() };
+        let here = &host.environment;
+        let Some(why) = self.left_out(service, host, id) else { return service.baseline(here) };
         match why {
             SkipReason::Barrier { version } => {
                 let is_it = |id: &ReleaseId| {
                     self.releases.get(id).is_some_and(|found| found.published.version == *version)
                 };
-                service.proven.iter().map(|proven| proven.release).find(is_it)
+                service.proven_in(here).map(|proven| proven.release).find(is_it)
             }
             SkipReason::Quarantined { .. }
             | SkipReason::Newer { .. }
@@ -368,8 +522,10 @@ impl View {
         };
         let seq = |id: &ReleaseId| self.releases.get(id).map(|found| found.published.seq);
         let newer = record.runs.get(name).filter(|runs| seq(runs) > seq(&release));
-        let taken_back =
-            |id: &&ReleaseId| self.releases.get(*id).is_some_and(|found| found.poisoned.is_some());
+        let taken_back = |id: &&ReleaseId| {
+            let found = self.releases.get(*id);
+            found.is_some_and(|found| found.poisoned_in(&record.environment).is_some())
+        };
         Some(match newer.filter(taken_back) {
             Some(from) => Action::Revert { from: *from, to: Some(release) },
             None => Action::Switch { release },
@@ -384,11 +540,12 @@ impl View {
             return Some((wish, generation(rollout, host)));
         }
         let record = self.hosts.get(host)?;
-        let policy = &service.policy.as_ref()?.policy;
-        let action = if self.is_taken_off(service) {
+        let here = service.policy_of(&record.environment);
+        let policy = here.or_else(|| service.policy.as_ref()?.environments().last())?;
+        let action = if self.is_taken_off(service, &record.environment) {
             let goes = record.runs.contains_key(name) && record.drained.is_none();
             Some(Action::Remove {}).filter(|_| goes && record.level >= LEVEL_REMOVES)?
-        } else if policy.targets.matches(&record.labels) {
+        } else if service.targets(record) {
             self.unasked_action(service, (name, record), host)?
         } else {
             return None;

@@ -1,8 +1,8 @@
 //! What may be wrong with the text of a policy, with the line and what to write instead.
 
-use groundswell_common::Label;
 use groundswell_common::name::NameError;
 use groundswell_common::selector::SelectorError;
+use groundswell_common::{Environment, Label};
 
 /// Why a text is no policy. Every variant but the first names the line, counted from 1.
 #[derive(Debug, thiserror::Error)]
@@ -157,6 +157,17 @@ pub enum PolicyFault {
     /// No moment.
     #[error("{0} must be a moment such as \"2026-12-20T00:00:00+01:00\"")]
     Moment(&'static str),
+    /// No sections, or one without a name.
+    #[error(
+        "environments are sections [[environment]], each with name = \"...\", the first in order first"
+    )]
+    Environments,
+    /// Two sections of one name.
+    #[error("two environments are named {0}; rename one")]
+    TwinEnvironments(Environment),
+    /// A key that is for the whole policy.
+    #[error("{0} is for every environment; write it at the top")]
+    OfTheService(&'static str),
     /// A freeze that ends before it begins.
     #[error("until must be after from")]
     FreezeBackwards,

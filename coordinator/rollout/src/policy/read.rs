@@ -1,37 +1,63 @@
 //! From a TOML text to a policy: keys, defaults, bounds. Owns where each value stood in the text.
 
+use groundswell_common::Environment;
 use groundswell_common::api::OperatorRole;
 use groundswell_common::name::NameError;
 use groundswell_common::selector::Selector;
 use serde::Deserialize;
+use toml::de::{DeTable, DeValue};
 use toml::{Spanned, Value};
 
 use super::fault::{PolicyError, PolicyFault};
 use super::values::{
-    ABSENT_AFTER_MAX_SECS, APPROVALS_PER_GATE_MAX, Amount, COUNT_MAX, DomainPolicy, EvidencePolicy,
-    FREEZES_MAX, Gate, HOST_BAKE_MAX_SECS, OnBreach, Order, POLICY_MAX_BYTES, POLICY_VERSION,
-    PROBE_MAX_SECS, Policy, QUARANTINE_MAX, Short, Take, WAVE_WAIT_MAX_SECS, WAVES_MAX,
-    WEBHOOK_MAX_BYTES, WINDOWS_MAX, WavePolicy, WhenNewer,
+    ABSENT_AFTER_MAX_SECS, APPROVALS_PER_GATE_MAX, Amount, COUNT_MAX, DomainPolicy,
+    ENVIRONMENTS_MAX, EvidencePolicy, FREEZES_MAX, Gate, HOST_BAKE_MAX_SECS, OnBreach, Order,
+    POLICY_MAX_BYTES, POLICY_VERSION, PROBE_MAX_SECS, PROMOTE_AFTER_SECS, Policy, QUARANTINE_MAX,
+    Short, Take, WAVE_WAIT_MAX_SECS, WAVES_MAX, WEBHOOK_MAX_BYTES, WINDOWS_MAX, WavePolicy,
+    WhenNewer,
 };
 use crate::calendar::{DAYS, Freeze, WINDOW_MAX_MINUTES, Window, moment, zone_exists};
 
+/// The key of sections.
+const ENVIRONMENT: &str = "environment";
 /// Roles whose persons may approve.
 const MAY_APPROVE: [OperatorRole; 2] = [OperatorRole::Admin, OperatorRole::Approver];
 
 impl Policy {
-    /// Reads a policy. `docs/policy.md` lists the keys with their defaults.
+    /// Reads a policy for its first environment. `docs/policy.md` lists the keys with their defaults.
     ///
     /// # Errors
     /// [`PolicyError`] with the line and what to write instead.
     pub fn from_toml(text: &str) -> Result<Self, PolicyError> {
+        Self::each_from_toml(text).map(|(first, _)| first)
+    }
+
+    /// Reads a policy: the first of its environments, and those behind it in order.
+    ///
+    /// # Errors
+    /// As [`Policy::from_toml`].
+    pub fn each_from_toml(text: &str) -> Result<(Self, Vec<Self>), PolicyError> {
         if text.len() > POLICY_MAX_BYTES {
             return Err(PolicyError::TooLarge { bytes: text.len() });
         }
-        let raw: RawPolicy = toml::from_str(text).map_err(|source| PolicyError::Toml {
-            line: line_of(text, source.span().map_or(0, |span| span.start)),
-            source: Box::new(source),
-        })?;
-        Reader { text }.policy(raw)
+        let reader = Reader { text };
+        let top = DeTable::parse(text).map_err(|source| reader.toml(source))?;
+        let (span, mut top) = (top.span(), top.into_inner());
+        let Some(sections) = top.remove(ENVIRONMENT) else {
+            return Ok((reader.table(Spanned::new(span, top), None)?, Vec::new()));
+        };
+        let at = sections.span().start;
+        let mut policies: Vec<Self> = Vec::new();
+        for section in reader.sections(sections)? {
+            let policy = reader.section(&top, section)?;
+            if policies.iter().any(|before| before.environment == policy.environment) {
+                return Err(reader.rule(at, PolicyFault::TwinEnvironments(policy.lane())));
+            }
+            policies.push(policy);
+        }
+        let mut policies = policies.into_iter();
+        let first = policies.next().ok_or_else(|| reader.rule(at, PolicyFault::Environments))?;
+        Ok((first, policies.collect()))
     }
 
     /// The waves of a policy that names none: one host, a quarter, everyone.
@@ -87,6 +113,7 @@ struct RawPolicy {
     probe_deadline_secs: Option<Spanned<u64>>,
     probe_interval_secs: Option<Spanned<u64>>,
     confirm_by_contact: Option<bool>,
+    promote_after_secs: Option<Spanned<u64>>,
     progress_deadline_secs: Option<Spanned<u64>>,
     absent_after_secs: Option<Spanned<u64>>,
     when_newer: Option<WhenNewer>,
@@ -151,7 +178,68 @@ struct Reader<'a> {
     text: &'a str,
 }
 
-impl Reader<'_> {
+impl<'a> Reader<'a> {
+    /// The sections of a text, in order.
+    fn sections(
+        &self,
+        sections: Spanned<DeValue<'a>>,
+    ) -> Result<Vec<Spanned<DeTable<'a>>>, PolicyError> {
+        let at = sections.span().start;
+        let fault = || self.rule(at, PolicyFault::Environments);
+        let DeValue::Array(sections) = sections.into_inner() else { return Err(fault()) };
+        if sections.len() > ENVIRONMENTS_MAX {
+            let fault = PolicyFault::TooMany { key: "[[environment]]", max: ENVIRONMENTS_MAX };
+            return Err(self.rule(at, fault));
+        }
+        let table = |section: Spanned<DeValue<'a>>| match (section.span(), section.into_inner()) {
+            (span, DeValue::Table(table)) => Ok(Spanned::new(span, table)),
+            (_, _) => Err(fault()),
+        };
+        sections.into_iter().map(table).collect()
+    }
+
+    /// The policy of one section: the keys of the top, and over them its own.
+    fn section(
+        &self,
+        top: &DeTable<'a>,
+        section: Spanned<DeTable<'a>>,
+    ) -> Result<Policy, PolicyError> {
+        let (span, mut section) = (section.span(), section.into_inner());
+        let name = section.remove("name");
+        let name = name.as_ref().and_then(|name| Some((name.get_ref().as_str()?, name.span())));
+        let (name, at) = name.ok_or_else(|| self.rule(span.start, PolicyFault::Environments))?;
+        let environment = self.parse_name(name, at.start)?;
+        for key in ["service", "version"] {
+            if let Some(value) = section.get(key) {
+                return Err(self.rule(value.span().start, PolicyFault::OfTheService(key)));
+            }
+        }
+        let mut merged = top.clone();
+        for (key, value) in section {
+            // Its own key, so that an error names the line in the section.
+            merged.remove(key.get_ref().as_ref());
+            merged.insert(key, value);
+        }
+        self.table(Spanned::new(span, merged), Some(environment))
+    }
+
+    fn table(
+        &self,
+        table: Spanned<DeTable<'a>>,
+        environment: Option<Environment>,
+    ) -> Result<Policy, PolicyError> {
+        let raw = RawPolicy::deserialize(toml::Deserializer::from(table));
+        let policy = self.policy(raw.map_err(|source| self.toml(source))?)?;
+        Ok(Policy { environment, ..policy })
+    }
+
+    fn toml(&self, source: toml::de::Error) -> PolicyError {
+        PolicyError::Toml {
+            line: line_of(self.text, source.span().map_or(0, |span| span.start)),
+            source: Box::new(source),
+        }
+    }
+
     fn policy(&self, raw: RawPolicy) -> Result<Policy, PolicyError> {
         if let Some(version) = raw.version.filter(|version| *version.get_ref() != POLICY_VERSION) {
             let fault = PolicyFault::Version(*version.get_ref());
@@ -163,6 +251,12 @@ impl Reader<'_> {
         let budget = self.amount("failure_budget", raw.failure_budget.as_ref())?;
         let policy = Policy {
             service: self.name(&raw.service)?,
+            environment: None,
+            promote_after_secs: self.secs(
+                "promote_after_secs",
+                raw.promote_after_secs,
+                (PROMOTE_AFTER_SECS, 0, WAVE_WAIT_MAX_SECS),
+            )?,
             targets: self.targets(&raw.targets)?,
             auto: raw.auto.unwrap_or(true),
             max_in_flight: flight,

@@ -2,7 +2,7 @@
 
 use groundswell_common::api::OperatorRole;
 use groundswell_common::selector::Selector;
-use groundswell_common::{Label, ServiceName};
+use groundswell_common::{Environment, Label, ServiceName};
 use serde::{Deserialize, Serialize};
 
 use crate::calendar::{Freeze, Window};
@@ -34,11 +34,22 @@ pub const QUARANTINE_MAX: u64 = 100;
 /// Longest wait for a host that is away, in seconds.
 pub const ABSENT_AFTER_MAX_SECS: u64 = 86_400;
 
-/// A valid policy.
+/// Environments in one policy.
+pub const ENVIRONMENTS_MAX: usize = 16;
+/// How long a release soaks before it goes on to the next environment, in seconds, where no policy says it.
+pub const PROMOTE_AFTER_SECS: u64 = 3_600;
+
+/// A valid policy of a service for one environment.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Policy {
     /// The service.
     pub service: ServiceName,
+    /// The environment that its section is for; `None` where the text has no sections.
+    #[serde(default)]
+    pub environment: Option<Environment>,
+    /// Seconds for which a completed release soaks before it goes on to the next environment.
+    #[serde(default = "promote_after_secs")]
+    pub promote_after_secs: u64,
     /// Which hosts run it; the empty selector stands for every host and is written `*`.
     pub targets: Selector,
     /// Whether a new release starts a rollout by itself.
@@ -100,6 +111,19 @@ pub struct Policy {
     pub when_newer: WhenNewer,
     /// At least one; the last takes every host left.
     pub waves: Vec<WavePolicy>,
+}
+
+/// Where the record of a policy does not say it.
+fn promote_after_secs() -> u64 {
+    PROMOTE_AFTER_SECS
+}
+
+impl Policy {
+    /// The environment whose hosts belong to its plans.
+    #[must_use]
+    pub fn lane(&self) -> Environment {
+        self.environment.clone().unwrap_or_default()
+    }
 }
 
 /// One wave as the policy describes it.

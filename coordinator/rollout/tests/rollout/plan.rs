@@ -113,6 +113,7 @@ fn nobody_too_many_and_twins_are_refused() {
     let policy = Policy::from_toml("service = \"shop\"\ntargets = \"role=db\"").unwrap();
     let error = plan(&policy, &hosts(3), &reference(false), &seed).unwrap_err();
     let expected = PlanError::NoHosts {
+        environment: None,
         service: "shop".parse().unwrap(),
         hosts: 3,
         targets: "role=db".to_owned(),

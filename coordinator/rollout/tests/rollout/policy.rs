@@ -27,6 +27,8 @@ fn two_keys_are_a_policy_and_the_rest_has_defaults() {
         auto: true,
         max_in_flight: Amount::Percent(10),
         held_budget: None,
+        environment: None,
+        promote_after_secs: 3_600,
         failure_budget: Amount::Count(0),
         rollout_budget: None,
         on_breach: OnBreach::RevertAll,
@@ -367,4 +369,87 @@ fn days_times_and_counts_are_read_to_their_ends() {
         let read = Policy::from_toml(&format!("{HEAD}failure_budget = {count}"));
         assert_eq!(read.is_ok(), is_read, "{count}");
     }
+}
+
+const TWO: &str = r#"
+service = "shop"
+targets = "role=web"
+bake_secs = 600
+failure_budget = 2
+[[freeze]]
+from = "2026-12-20T00:00:00Z"
+until = "2027-01-02T00:00:00Z"
+why = "holidays"
+[[wave]]
+name = "all"
+rest = true
+[[environment]]
+name = "staging"
+promote_after_secs = 1800
+bake_secs = 60
+freeze = []
+[[environment]]
+name = "production"
+[environment.evidence]
+host_secs = 90
+[[environment.wave]]
+count = 1
+gate = "manual"
+[[environment.wave]]
+rest = true
+"#;
+
+#[test]
+fn a_section_is_read_over_the_top_and_inherits_the_rest() {
+    let (staging, behind) = Policy::each_from_toml(TWO).unwrap();
+    let [production] = behind.as_slice() else { panic!("two sections") };
+    assert_eq!(staging, Policy::from_toml(TWO).unwrap(), "the first one alone");
+    assert_eq!(staging.environment, Some("staging".parse().unwrap()));
+    assert_eq!(production.environment, Some("production".parse().unwrap()));
+    assert_eq!((staging.bake_secs, production.bake_secs), (60, 600));
+    assert_eq!((staging.promote_after_secs, production.promote_after_secs), (1_800, 3_600));
+    assert_eq!((staging.freezes.len(), production.freezes.len()), (0, 1));
+    assert_eq!((staging.waves.len(), production.waves.len()), (1, 2));
+    assert_eq!((staging.evidence.host_secs, production.evidence.host_secs), (0, 90));
+    for policy in [&staging, production] {
+        assert_eq!(policy.failure_budget, Amount::Count(2));
+        assert_eq!(policy.targets, "role=web".parse().unwrap());
+    }
+    let alone = Policy::each_from_toml(HEAD).unwrap();
+    assert_eq!((alone.0.environment, alone.1.len()), (None, 0));
+}
+
+#[test]
+fn what_is_wrong_with_a_section_is_named_with_its_line() {
+    let sections = "[[environment]]\nname = \"staging\"\n";
+    let lines = HEAD.lines().count();
+    let twin = "staging".parse().unwrap();
+    for (keys, line, want) in [
+        ("[[environment]]\nbake_secs = 1\n", 1, PolicyFault::Environments),
+        ("environment = \"staging\"\n", 1, PolicyFault::Environments),
+        ("environment = []\n", 1, PolicyFault::Environments),
+        (&*format!("{sections}{sections}"), 1, PolicyFault::TwinEnvironments(twin)),
+        (&*format!("{sections}service = \"shop\"\n"), 3, PolicyFault::OfTheService("service")),
+        (
+            &*format!("{sections}max_in_flight = 0\n"),
+            3,
+            PolicyFault::NothingInFlight("max_in_flight"),
+        ),
+        (
+            &*format!("{sections}promote_after_secs = 2592001\n"),
+            3,
+            PolicyFault::Bounds { key: "promote_after_secs", min: 0, max: 2_592_000 },
+        ),
+    ] {
+        assert_eq!(fault(keys), (lines + line, want), "{keys}");
+    }
+    for (keys, line) in [("name = \"staging\"\n", 1), (&*format!("{sections}bake = 1\n"), 3)] {
+        match Policy::from_toml(&format!("{HEAD}{keys}")) {
+            Err(PolicyError::Toml { line: at, .. }) => assert_eq!(at, lines + line, "{keys}"),
+            other => panic!("{keys}: {other:?}"),
+        }
+    }
+    let many: String =
+        (0..17).map(|number| format!("[[environment]]\nname = \"e{number}\"\n")).collect();
+    assert!(matches!(fault(&many).1, PolicyFault::TooMany { max: 16, .. }));
 }
