@@ -111,9 +111,9 @@ pub const FAULTS: [Fault; 46] = [
         "busy.retain(|busy| planned.contains(&busy.host));",
         "busy.retain(|busy| !planned.contains(&busy.host));")),
     fault("poison is found again by every input", FOLD, (
-        "let poison = effects.transitions.iter().rev().find_map(poison);",
+        "let poison = poison(rollout, (&effects.transitions, input), (was_blamed, record.judged));",
         "let (from, to) = (Phase::Planned, rollout.phase().clone());\n\
-         let poison = poison(&Transition { from, to });")),
+         let poison = poison(rollout, (&[Transition { from, to }], input), (true, false));")),
     fault("no progress poisons", FOLD, (
         "HaltCause::NoProgress { .. } | HaltCause::Person { .. } | HaltCause::Gate { .. } => {",
         "HaltCause::NoProgress { .. } => Some(format!(\"halted: {cause}\")),\n\
@@ -124,8 +124,8 @@ pub const FAULTS: [Fault; 46] = [
         "service.proven.retain(|proven| !(proven.release == release && here(proven)));\n        }",
         "let _ = (&service.proven, here);\n        }")),
     fault("the older rollout speaks for a host", VIEW, (
-        "for rollout in self.live(service) {",
-        "for rollout in self.live(service).collect::<Vec<_>>().into_iter().rev() {")),
+        "for rollout in self.speaking(service, environment) {",
+        "for rollout in self.speaking(service, environment).collect::<Vec<_>>().into_iter().rev() {")),
     fault("a wish outside of rollouts keeps its old number", VIEW, (
         "Some((wish, service.wish_seq.max(record.seq)))", "Some((wish, record.seq))")),
     fault("a wish that was withdrawn lowers the number", VIEW, (

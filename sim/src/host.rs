@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use groundswell_common::condition::Condition;
 use groundswell_common::directive::ServiceWish;
-use groundswell_common::report::Report;
+use groundswell_common::report::{RefusalNote, Report};
 use groundswell_common::{HostId, ServiceName, Timestamp};
 
 use crate::site::{Ask, Seen, Site};
@@ -35,6 +35,8 @@ pub(crate) struct Host {
     said: Option<Report>,
     /// What it has and lacked when it said so last in this session.
     had: Option<Condition>,
+    /// Why it refused the newest directive.
+    refused: Option<RefusalNote>,
     /// Tells starts of its agent apart.
     instance: [u8; 16],
     /// Whether what it says has nothing to do with what it is.
@@ -60,6 +62,7 @@ impl Host {
             reports: 0,
             said: None,
             had: None,
+            refused: None,
             instance: [0; 16],
             lies: false,
         }
@@ -77,12 +80,16 @@ impl Host {
         wishes: &[ServiceWish],
         now: Timestamp,
     ) -> Result<(), Equivocal> {
+        let refused = |code: &str| Some(RefusalNote { generation, code: code.to_owned() });
         if generation < self.accepted {
+            self.refused = refused("old_generation");
             return Ok(());
         }
         if generation == self.accepted && self.wishes != wishes {
+            self.refused = refused("equivocation");
             return Err(Equivocal);
         }
+        self.refused = None;
         self.accepted = generation;
         self.wishes = wishes.to_vec();
         for wish in wishes {
@@ -111,10 +118,11 @@ impl Host {
             generation: self.accepted,
             services: self.sites.values().map(Site::standing).collect(),
             free_bytes: 1 << 40,
-            refusal: None,
+            refusal: self.refused.clone(),
         };
         let news = self.said.as_ref().is_none_or(|said| {
-            (said.generation, &said.services) != (report.generation, &report.services)
+            let of = |report: &Report| (report.generation, report.refusal.clone());
+            of(said) != of(&report) || said.services != report.services
         });
         if !news {
             return None;

@@ -699,8 +699,8 @@ impl Walk {
                 self.taken_back.remove(&here);
                 self.completed.entry(here).or_insert(self.now);
             }
-            // A way back that was stopped and goes on says nothing new.
-            Phase::Reverting { .. } if goes_back(from) => {}
+            // A way back that was stopped and goes on says nothing new; nor do hosts that were silent.
+            Phase::Reverting { .. } if goes_back(from) || is_silent(view, rollout) => {}
             Phase::Reverting { .. } => {
                 self.seen.reverted += 1;
                 self.completed.remove(&here);
@@ -802,4 +802,11 @@ fn goes_back(phase: &Phase) -> bool {
         | Phase::Gated { .. }
         | Phase::Done { .. } => false,
     }
+}
+
+/// Whether a rollout is turned round by hosts that fell silent, of which none has said that the release failed.
+fn is_silent(view: &View, rollout: &Rollout) -> bool {
+    let found = view.releases.get(&rollout.release());
+    let poisoned = found.is_some_and(|found| found.poisoned_in(&rollout.plan().lane()).is_some());
+    rollout.phase().breach().is_some() && !poisoned
 }

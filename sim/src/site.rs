@@ -158,6 +158,8 @@ pub(crate) struct Site {
     pub(crate) lot: Lot,
     /// How what is live came here, where a switch brought it.
     pub(crate) brought: Option<Brought>,
+    /// What it has committed since it was brought there: what bakes anew after a boot or a long sleep switches nothing.
+    pub(crate) committed: Option<ReleaseId>,
     /// What was live when a release was brought here last.
     came_after: BTreeMap<ReleaseId, Option<ReleaseId>>,
     /// When the probes of a release passed, of what is live and what it would go back to.
@@ -202,6 +204,7 @@ impl Site {
             slowness,
             lot: Lot::default(),
             brought: None,
+            committed: None,
             came_after: BTreeMap::new(),
             passed: BTreeMap::new(),
             ill: None,
@@ -548,6 +551,7 @@ impl Site {
     /// Whether it has passed its probes, for its whole bake where it comes from there.
     fn commits(&mut self, wish: Option<&Wish>, from: &State, now: Timestamp) {
         let Some(live) = self.live else { return };
+        self.committed = Some(live);
         let bake_secs = match from {
             State::Baking { .. } | State::Probing { .. } => wish.map_or(0, |wish| wish.bake_secs),
             State::Idle {}

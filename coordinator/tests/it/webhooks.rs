@@ -196,7 +196,7 @@ async fn a_webhook_that_says_fail_halts_and_is_asked_again_after_a_resume() {
     });
     resume.await.unwrap().unwrap();
     fake.phase_is(&rollout, PhaseName::Running).await;
-    assert_eq!(script.asked().len(), 2);
+    assert!(script.asked().len() >= 2, "it is asked anew");
     stop.send_replace(true);
     fake.stop().await;
 }

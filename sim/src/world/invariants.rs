@@ -146,7 +146,11 @@ impl World {
         let (mut in_flight, mut unseen) = (0, 0);
         for host in self.hosts.values().filter(|host| self.is_plain(&host.key)) {
             let site = host.sites.get(service).filter(|site| site.live == Some(release));
-            if site.is_some() && flies(host, service) && rollout.host(&host.key).is_some() {
+            let done = rollout.host(&host.key).map(|entry| entry.progress.name());
+            let again = done == Some(ProgressName::Committed)
+                && site.is_some_and(|site| site.committed == Some(release));
+            if site.is_some() && !again && flies(host, service) && rollout.host(&host.key).is_some()
+            {
                 in_flight += 1;
                 unseen += usize::from(out_of_sight(rollout, &host.key));
             }

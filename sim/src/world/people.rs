@@ -253,7 +253,7 @@ impl World {
             if self.now > patient_until {
                 break;
             }
-            let mut acted = false;
+            let mut acted = self.lift()?;
             for service in self.services.clone() {
                 acted |= self.person(&service)?;
             }
@@ -304,6 +304,18 @@ impl World {
             self.link(number)?;
         }
         Ok(())
+    }
+
+    /// A person reads that the ledger was put back from a backup, and lifts its numbers past what hosts accepted.
+    fn lift(&mut self) -> Result<bool, Finding> {
+        let newest = self.office.control.put_back().map(|found| found.newest);
+        match newest.filter(|newest| *newest > self.office.view().lift) {
+            None => Ok(false),
+            Some(_) => {
+                drop(self.control().lift(&ann(), "put back from a backup"));
+                self.settle().map(|()| true)
+            }
+        }
     }
 
     fn at_rest(&self) -> bool {
