@@ -32,7 +32,7 @@ use truth::Truth;
 const TRACE_MAX: usize = 60;
 /// Events of one seed with faults, and after them.
 const EVENTS_MAX: usize = 500;
-const CALM_EVENTS_MAX: usize = 60_000;
+const CALM_EVENTS_MAX: usize = 1_000_000;
 
 /// Kinds of faults, as counted.
 pub const FAULTS: [&str; 37] = [

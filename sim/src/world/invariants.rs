@@ -104,7 +104,9 @@ impl World {
         let before = of.carried.iter().filter(|(key, until)| {
             let mut hosts = self.hosts.values().filter(|host| host.key == **key);
             let flies = hosts.any(|host| flies(host, service));
-            flies && self.clock() < **until && !holds_slot(rollout, key) && self.is_plain(key)
+            // One that the plan leaves out is none of its business.
+            let planned = rollout.host(key).is_some() && !holds_slot(rollout, key);
+            flies && self.clock() < **until && planned && self.is_plain(key)
         });
         let ours = rollout.hosts().filter(|(_, host, _)| holds_slot(rollout, &host.id));
         let (before, ours) = (before.count(), ours.count());
@@ -148,7 +150,8 @@ impl World {
             let site = host.sites.get(service).filter(|site| site.live == Some(release));
             let done = rollout.host(&host.key).map(|entry| entry.progress.name());
             let again = done == Some(ProgressName::Committed)
-                && site.is_some_and(|site| site.committed == Some(release));
+                && (site.is_some_and(|site| site.committed == Some(release))
+                    || self.truth.put_back.contains(&host.key));
             if site.is_some() && !again && flies(host, service) && rollout.host(&host.key).is_some()
             {
                 in_flight += 1;

@@ -64,6 +64,8 @@ pub(super) struct Truth {
     pub(super) turned: BTreeSet<RolloutId>,
     /// Hosts that were deleted.
     pub(super) gone: BTreeSet<HostId>,
+    /// Hosts whose machine was put back to an earlier time.
+    pub(super) put_back: BTreeSet<HostId>,
     /// Keys that two machines have had.
     pub(super) twins: BTreeSet<HostId>,
     /// Keys whose machine lies.

@@ -185,6 +185,7 @@ impl World {
             return Ok(());
         };
         self.out.faults.add("snapshots put back");
+        self.truth.put_back.insert(photo.key);
         self.cut(number)?;
         if let Some(host) = self.hosts.get(&number) {
             photo.session = host.session;
