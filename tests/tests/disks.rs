@@ -224,12 +224,19 @@ fn every_way_back_works_while_an_fsync_takes_five_seconds() {
         assert_eq!(answer(&host).as_deref(), Some("1.0.0"));
 
         // No switch under it: each permit is over before the one rename. That is no failure of the release.
+        let process = || {
+            host.exec_ok(&["systemctl", "show", "--property=MainPID", "--value", "shop.service"])
+        };
+        let before = process();
         Shop::good("5.0.0").publish_only(&fleet, bed.dir());
         until("two permits that ran out", Duration::from_secs(240), || {
             let said = host.exec_ok(&["journalctl", "--unit=groundswell-apply", "--output=cat"]);
             (said.matches("permit late").count() > 1).then_some(())
         });
-        assert_eq!(answer(&host).as_deref(), Some("1.0.0"));
+        assert_eq!(process(), before, "what runs was touched");
+        until("what runs to answer", SLOW_BACK_BOUND, || {
+            (answer(&host).as_deref() == Some("1.0.0")).then_some(())
+        });
         let page = fleet.newest_rollout("shop");
         assert_eq!(page.rollout.counts.failed, 0, "{page:?}");
         drop(slow);
