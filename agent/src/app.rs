@@ -4,6 +4,7 @@ use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use groundswell_common::token::{Token, TokenError};
 use groundswell_common::wire::LEVEL_REMOVES;
@@ -337,7 +338,8 @@ fn stop() -> Result<impl Future<Output = ()>, AppError> {
 
 /// Ends once a disk that was read-only at the start is not, and only the next start sees that.
 async fn shut_out(dir: PathBuf) {
-    if !durable::is_read_only(&dir) {
+    // One that is shut out from the start is so by its owner's mount, and the next start would see the same.
+    if !durable::is_read_only(&dir) || durable::is_shut_out(&dir) {
         std::future::pending::<()>().await;
     }
     while !durable::is_shut_out(&dir) {
@@ -382,15 +384,16 @@ async fn serve(
     tell(&notify, "READY=1\nSTATUS=running");
     tokio::spawn(watchdog(notify.clone()));
     let state = live.now().layout().state().to_owned();
+    let comes_back = AtomicBool::new(false);
     let stop = async {
         tokio::select! {
             () = stop => {}
-            () = shut_out(state) => {}
+            () = shut_out(state) => comes_back.store(true, Ordering::Relaxed),
         }
     };
     let ended = driver.run(stop).await;
     tell(&notify, "STOPPING=1");
-    if live.now().stop_services_on_exit {
+    if live.now().stop_services_on_exit && !comes_back.load(Ordering::Relaxed) {
         units.stop_all().await;
     }
     Ok(ended?)

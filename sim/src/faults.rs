@@ -127,7 +127,7 @@ pub const FAULTS: [Fault; 46] = [
         "for rollout in self.speaking(service, environment) {",
         "for rollout in self.speaking(service, environment).collect::<Vec<_>>().into_iter().rev() {")),
     fault("a wish outside of rollouts keeps its old number", VIEW, (
-        "Some((wish, service.wish_seq.max(record.seq)))", "Some((wish, record.seq))")),
+        "Some((wish, service.wish_seq.max(record.seq).max(told)))", "Some((wish, record.seq))")),
     fault("a wish that was withdrawn lowers the number", VIEW, (
         "generation = generation.max(service.wish_seq);", "generation = generation.max(1);")),
     fault("new hosts get the newest release", VIEW, (

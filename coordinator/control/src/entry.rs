@@ -81,6 +81,9 @@ pub enum What {
         key: PublicKey,
         /// SHA-256 of the token's secret.
         token: Digest,
+        /// Whether an operator's drain outlives it. Entries from before it did had ended it.
+        #[serde(default)]
+        stays_drained: bool,
     },
     /// A host was removed; its certificate is refused from now on.
     HostRemoved {

@@ -33,7 +33,8 @@ impl Control {
             return Err(Refused::NameTaken(name.clone()));
         }
         let was = self.view.hosts.get(&host).map(|known| known.environment.clone());
-        let what = What::HostEnrolled { host, name: name.clone(), key: *key, token };
+        let (name, key) = (name.clone(), *key);
+        let what = What::HostEnrolled { host, name, key, token, stays_drained: true };
         self.submit(By::Host(host), what)?;
         let is = self.view.hosts.get(&host).map(|known| known.environment.clone());
         if was.is_some() && was != is {

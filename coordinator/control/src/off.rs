@@ -93,8 +93,9 @@ impl Control {
     fn removal(&self, name: &ServiceName, off: Off) -> Result<(Release, Who), Refused> {
         let service = self.view.services.get(name);
         let service = service.ok_or_else(|| Refused::UnknownService(name.clone()))?;
-        for lane in self.lanes(name)? {
-            let Some(current) = self.view.newest_in(name, &lane.environment) else { continue };
+        let lanes = self.lanes(name)?.into_iter();
+        let newest = lanes.filter_map(|lane| self.view.newest_in(name, &lane.environment));
+        for current in newest.chain(self.view.newest_rollout(name)) {
             let busy = match current.phase().name() {
                 PhaseName::Reverting | PhaseName::Paused => true,
                 PhaseName::Planned

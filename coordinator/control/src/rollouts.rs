@@ -382,7 +382,12 @@ impl Control {
             Some(Off::LeftOver) => Vec::new(),
         };
         let newest = lanes.iter().filter_map(|lane| self.view.newest_in(service, lane));
-        let mut before: Vec<&Rollout> = newest.filter(|r| r.successor().is_none()).collect();
+        // What speaks for every environment is not ended by what comes to one of several.
+        let several =
+            plan.environment.is_some() && self.lanes(service).is_ok_and(|all| all.len() > 1);
+        let ends = |r: &&Rollout| !(several && r.plan().environment.is_none());
+        let newest = newest.filter(|r| r.successor().is_none()).filter(ends);
+        let mut before: Vec<&Rollout> = newest.collect();
         before.dedup_by_key(|rollout| rollout.id().clone());
         before
     }
@@ -395,6 +400,12 @@ impl Control {
         skip: Option<&str>,
     ) -> Result<RolloutId, Refused> {
         let service = plan.service.clone();
+        let everywhere = self.view.newest_in(&service, &plan.lane());
+        let everywhere = everywhere.filter(|r| r.plan().environment.is_none() && !r.is_over());
+        let several = self.lanes(&service).is_ok_and(|all| all.len() > 1);
+        if let Some(busy) = everywhere.filter(|_| several && plan.environment.is_some()) {
+            return Err(Refused::Busy(busy.id().clone()));
+        }
         let before = self.before(&service, &plan);
         let now = self.now;
         let mut busy: Vec<Busy> = before.iter().flat_map(|rollout| busy(rollout, now)).collect();

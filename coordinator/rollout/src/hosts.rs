@@ -82,7 +82,9 @@ pub(crate) fn places(rollout: &Rollout, ordinal: u32, entry: &HostEntry) -> Plac
     };
     let fails = |base| {
         let failure = !entry.acknowledged;
-        let spoken = failure && entry.progress.name() == ProgressName::Failed;
+        // Of older plans nobody has counted it.
+        let counted = rollout.plan.rules >= RULES_SPOKEN;
+        let spoken = counted && failure && entry.progress.name() == ProgressName::Failed;
         Places { failure, spoken, counts: failure && !entry.ill && !entry.late, ..base }
     };
     match &entry.progress {

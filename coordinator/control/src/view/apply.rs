@@ -240,7 +240,7 @@ impl View {
     }
 
     fn enrol(&mut self, entry: &Entry) -> Result<Applied, Unfit> {
-        let What::HostEnrolled { host, name, key, token } = &entry.what else {
+        let What::HostEnrolled { host, name, key, token, stays_drained } = &entry.what else {
             return Ok(Applied::default());
         };
         let found = self.tokens.get_mut(token).ok_or(Unfit::Token)?;
@@ -258,7 +258,11 @@ impl View {
             past: BTreeMap::new(),
             runs: BTreeMap::new(),
             // What an operator has decided of it does not end with its enrolment.
-            drained: self.hosts.get(host).and_then(|before| before.drained.clone()),
+            drained: self
+                .hosts
+                .get(host)
+                .and_then(|before| before.drained.clone())
+                .filter(|_| *stays_drained),
             level: 0,
             renamed: 0,
         };
@@ -488,6 +492,7 @@ impl View {
     fn unwanted(&mut self, name: &ServiceName) {
         let Some(service) = self.services.get_mut(name) else { return };
         service.proven.clear();
+        service.held.clear();
         for id in &service.releases {
             if let Some(release) = self.releases.get_mut(id).filter(|release| !release.rolled) {
                 release.rolled = true;

@@ -301,6 +301,20 @@ pub(crate) fn speaks_for(of: Option<&Environment>, environment: &Environment) ->
     of.is_none_or(|of| of == environment)
 }
 
+/// Whether hosts go back by a rollout, or have, and nobody has stopped or ended that.
+fn goes_back(rollout: &Rollout) -> bool {
+    match rollout.phase() {
+        Phase::Reverting { .. } => true,
+        Phase::Done { outcome, .. } => matches!(outcome, Outcome::Reverted { .. }),
+        Phase::Planned
+        | Phase::Running { .. }
+        | Phase::Baking { .. }
+        | Phase::Gated { .. }
+        | Phase::Paused { .. }
+        | Phase::Halted { .. } => false,
+    }
+}
+
 impl Release {
     /// Why it must not be rolled out in an environment, if so.
     #[must_use]
@@ -384,10 +398,15 @@ impl View {
         self.rollout(id)
     }
 
-    /// The newest rollout of a service in an environment.
+    /// The newest rollout of a service in an environment, but for those that take it off hosts that are no targets.
     #[must_use]
     pub fn newest_in(&self, service: &ServiceName, environment: &Environment) -> Option<&Rollout> {
-        self.speaking(self.services.get(service)?, environment).next()
+        self.newest_of(self.services.get(service)?, environment)
+    }
+
+    fn newest_of(&self, service: &Service, environment: &Environment) -> Option<&Rollout> {
+        let mut speaking = self.speaking(service, environment);
+        speaking.find(|rollout| rollout.plan().off() != Some(Off::LeftOver))
     }
 
     /// Rollouts that speak for hosts of an environment: the newest, and the one before, which still speaks for
@@ -400,7 +419,14 @@ impl View {
         let live = service.live.iter().rev().filter_map(|id| self.rollout(id));
         let ours =
             live.filter(|rollout| speaks_for(rollout.plan().environment.as_ref(), environment));
-        ours.take(LIVE_ROLLOUTS_PER_LANE)
+        // What only takes a service off hosts that are no targets takes no rollout's place.
+        let mut left = LIVE_ROLLOUTS_PER_LANE;
+        ours.take_while(move |rollout| {
+            let counts = rollout.plan().off() != Some(Off::LeftOver);
+            let takes = left > 0;
+            left -= usize::from(counts && takes);
+            takes
+        })
     }
 
     /// Rollouts that are kept whole.
@@ -437,20 +463,8 @@ impl View {
     /// to the environment since.
     #[must_use]
     pub fn is_taken_off(&self, service: &Service, environment: &Environment) -> bool {
-        let mut speaking = self.speaking(service, environment);
-        let newest = speaking.find(|r| r.plan().off() != Some(Off::LeftOver));
-        newest.is_some_and(|rollout| {
-            let goes = match rollout.phase() {
-                Phase::Reverting { .. } => true,
-                Phase::Done { outcome, .. } => matches!(outcome, Outcome::Reverted { .. }),
-                Phase::Planned
-                | Phase::Running { .. }
-                | Phase::Baking { .. }
-                | Phase::Gated { .. }
-                | Phase::Paused { .. }
-                | Phase::Halted { .. } => false,
-            };
-            goes && rollout.plan().off() == Some(Off::Everyone)
+        self.newest_of(service, environment).is_some_and(|rollout| {
+            goes_back(rollout) && rollout.plan().off() == Some(Off::Everyone)
         })
     }
 
@@ -469,7 +483,7 @@ impl View {
     /// Why the newest plan of a service in the host's environment leaves it out; `None` where it does not.
     #[must_use]
     pub fn left_out(&self, service: &Service, host: &Host, id: &HostId) -> Option<&SkipReason> {
-        let newest = self.speaking(service, &host.environment).next()?;
+        let newest = self.newest_of(service, &host.environment)?;
         let skipped = &newest.plan().skipped;
         // They are sorted by the names that hosts had when the plan was made.
         let order = |at: &Skipped| at.name.cmp(&host.name).then(at.id.cmp(id));
@@ -513,8 +527,10 @@ impl View {
         }
         let Some(release) = self.unasked(service, record, host) else {
             // It comes back with what a person took back everywhere, to nothing.
-            let back = self.newest_rollout(name).filter(|rollout| {
-                rollout.plan().back.as_ref().is_some_and(|back| back.to.is_none())
+            let back = self.newest_in(name, &record.environment).filter(|rollout| {
+                let back = rollout.plan().back.as_ref();
+                back.is_some_and(|back| back.to.is_none() && back.off.is_none())
+                    && goes_back(rollout)
             });
             let from = back.map(Rollout::release);
             let runs = from.filter(|from| record.runs.get(name) == Some(from));
@@ -536,10 +552,16 @@ impl View {
     #[must_use]
     pub fn wish(&self, name: &ServiceName, host: &HostId) -> Option<(ServiceWish, u64)> {
         let service = self.services.get(name)?;
-        if let Some((rollout, wish)) = self.governing(service, host) {
-            return Some((wish, generation(rollout, host)));
-        }
         let record = self.hosts.get(host)?;
+        if let Some((rollout, mut wish)) = self.governing(service, host) {
+            let told = generation(rollout, host);
+            if wish.action == (Action::Remove {}) && record.level < LEVEL_REMOVES {
+                // An agent that does not know it would refuse the whole directive.
+                wish.action = Action::Hold {};
+                return Some((wish, told.max(record.seq)));
+            }
+            return Some((wish, told));
+        }
         let here = service.policy_of(&record.environment);
         let policy = here.or_else(|| service.policy.as_ref()?.environments().last())?;
         let action = if self.is_taken_off(service, &record.environment) {
@@ -559,7 +581,10 @@ impl View {
             confirm_by_contact: policy.confirm_by_contact,
             rollout: None,
         };
-        Some((wish, service.wish_seq.max(record.seq)))
+        // One that is wanted again was told something else by the rollout that took the service off it.
+        let spoke = self.speaking(service, &record.environment).map(|r| generation(r, host));
+        let told = spoke.max().unwrap_or(0);
+        Some((wish, service.wish_seq.max(record.seq).max(told)))
     }
 
     /// Everything that the host should be, by service, and the generation of that wish.

@@ -398,3 +398,21 @@ fn a_host_that_was_held_and_at_rest_does_not_switch_without_a_slot() {
     let lie = Input::Host { host: first, fact: HostFact::SwitchStarted };
     assert_eq!(bed.refused(lie), groundswell_rollout::Refusal::NoChange);
 }
+
+#[test]
+fn what_a_plan_of_older_rules_keeps_is_not_counted_by_newer_ones() {
+    let made = planned("max_in_flight = 9\nfailure_budget = 2\n[[wave]]\nrest = true", 3);
+    let mut bed = begun(groundswell_rollout::Plan { rules: 2, ..made });
+    let failed = bed.wave(0)[0];
+    bed.failed_with_slot(failed);
+    assert!(bed.rollout.is_spoken_against(), "by its rules silence speaks, too");
+    // As a record of an older build holds it: nobody has counted who spoke.
+    let mut record = serde_json::to_value(&bed.rollout).unwrap();
+    record["counts"].as_object_mut().unwrap().remove("spoken").unwrap();
+    let again: Rollout = serde_json::from_value(record).unwrap();
+    assert_eq!(again, bed.rollout);
+    bed.rollout = again;
+    bed.apply(Input::Disconnected { host: failed });
+    bed.apply(Input::Connected { host: failed });
+    assert!(groundswell_rollout::check(&bed.rollout).is_empty());
+}
