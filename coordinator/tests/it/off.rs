@@ -176,6 +176,27 @@ async fn what_keeps_a_service_on_a_host_is_named_and_it_goes_once_that_is_over()
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_removal_that_is_stopped_takes_nothing_off_hosts_outside_its_plan() {
+    let (place, _) = fleet();
+    let fake = Fake::start(&place.path().join("state"));
+    let (hosts, release) = running(&fake, 2).await;
+    let drain = |why: Option<&'static str>| {
+        fake.handle
+            .change(move |desk: &mut Desk| desk.drain_host(&ada(), &"h1".parse().unwrap(), why))
+    };
+    drain(Some("a new disk")).await.unwrap().unwrap();
+    let rollout = remove(&fake, Off::Everyone).await.unwrap();
+    verb(&fake, &rollout, Verb::Halt).await;
+    drain(None).await.unwrap().unwrap();
+    let id = hosts[0].host;
+    let wish = fake.handle.query(move |desk| desk.view().wish(&web(), &id)).await.unwrap();
+    let action = wish.map(|(wish, _)| wish.action);
+    let keeps = matches!(action, None | Some(Action::Hold {}) | Some(Action::Switch { .. }));
+    assert!(keeps, "{action:?} of {release:?}");
+    fake.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_host_that_is_no_target_any_more_is_named_and_cleaned_alone() {
     let (place, _) = fleet();
     let fake = Fake::start(&place.path().join("state"));
