@@ -2,6 +2,7 @@
 //! the disk takes it (docs/agent.md A14). What came first is taken first, and as a whole.
 
 use std::collections::VecDeque;
+use std::mem::discriminant;
 
 use groundswell_common::condition::{CONDITION_TEXT_MAX_BYTES, Held, Lack, ServiceCondition};
 use groundswell_common::trust::check_directive;
@@ -46,26 +47,23 @@ impl Unkept {
         !self.inputs.is_empty()
     }
 
-    /// One more that waits. The newest directive replaces all before it, and a session that is over leaves nothing.
+    /// One more that waits. Of what says the same anew the newest counts, so that a long wait heaps nothing up; and a
+    /// session that is over leaves nothing but its directive.
     fn push(&mut self, input: Input) {
         match &input {
-            Input::Heard(Heard::Directive(_)) => {
-                self.inputs.retain(|other| !matches!(other, Input::Heard(Heard::Directive(_))));
+            Input::Heard(heard @ (Heard::Directive(_) | Heard::Ack(_) | Heard::Told(..))) => {
+                let kind = discriminant(heard);
+                self.inputs.retain(|other| match other {
+                    Input::Heard(other) => discriminant(other) != kind,
+                    Input::Start | Input::Back(_) | Input::Look => true,
+                });
             }
             Input::Heard(Heard::Lost) => self.inputs.retain(|other| match other {
-                Input::Heard(Heard::Directive(_)) | Input::Start | Input::Back(_) => true,
-                Input::Heard(
-                    Heard::Welcome(_)
-                    | Heard::Ack(_)
-                    | Heard::Permit(_)
-                    | Heard::Told(..)
-                    | Heard::Lost,
-                )
-                | Input::Look => false,
+                Input::Heard(heard) => matches!(heard, Heard::Directive(_)),
+                Input::Start | Input::Back(_) => true,
+                Input::Look => false,
             }),
-            Input::Heard(
-                Heard::Welcome(_) | Heard::Ack(_) | Heard::Permit(_) | Heard::Told(..),
-            )
+            Input::Heard(Heard::Welcome(_) | Heard::Permit(_))
             | Input::Start
             | Input::Back(_)
             | Input::Look => {}
@@ -202,5 +200,28 @@ impl DriverError {
     /// Without what the driver says of it when it ends.
     fn cause(&self) -> String {
         std::error::Error::source(self).map_or_else(|| chain(self), chain)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn acknowledgements_of_a_long_wait_heap_nothing_up() {
+        let mut unkept = Unkept::default();
+        unkept.push(Input::Start);
+        for seq in 0..1_000 {
+            unkept.push(Input::Heard(Heard::Ack(seq)));
+        }
+        assert!(matches!(
+            unkept.inputs.make_contiguous(),
+            [Input::Start, Input::Heard(Heard::Ack(999))]
+        ));
+        unkept.push(Input::Heard(Heard::Lost));
+        assert!(matches!(
+            unkept.inputs.make_contiguous(),
+            [Input::Start, Input::Heard(Heard::Lost)]
+        ));
     }
 }
