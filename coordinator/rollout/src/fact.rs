@@ -389,24 +389,10 @@ pub(crate) fn next_progress(
     fact: &HostFact,
     now: Timestamp,
 ) -> Option<Progress> {
-    let uses_slot = match &entry.progress {
-        Progress::Granted { .. } => true,
-        // It gave the slot up, and may have switched all the same; once it was at rest it has not.
-        Progress::Held { .. } => rollout.plan.rules < RULES_SPOKEN || entry.busy.is_some(),
-        Progress::Pending
-        | Progress::Staging
-        | Progress::Staged
-        | Progress::Probing { .. }
-        | Progress::Baking { .. }
-        | Progress::Committed
-        | Progress::Failed { .. }
-        | Progress::Lost
-        | Progress::Absent
-        | Progress::Reverting { .. }
-        | Progress::Overdue
-        | Progress::Reverted
-        | Progress::Excluded { .. } => false,
-    };
+    // A held host gave its slot up, and may have switched all the same; once it was at rest it has not.
+    let late = rollout.plan.rules < RULES_SPOKEN || entry.busy.is_some();
+    let uses_slot = matches!(entry.progress, Progress::Granted { .. })
+        || (late && matches!(entry.progress, Progress::Held { .. }));
     match fact {
         HostFact::Staged => staged(entry),
         HostFact::SwitchStarted if uses_slot => {
