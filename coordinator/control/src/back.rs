@@ -100,14 +100,8 @@ impl Control {
     fn runs_beyond(&self, lane: &Lane, rollout: &Rollout) -> bool {
         let (release, service) = (rollout.release(), &lane.policy.service);
         let reached: BTreeSet<HostId> = rollout.goes_back().into_iter().collect();
-        self.view.hosts.iter().filter(|(_, host)| lane.has(host)).any(|(id, host)| {
-            let standing = self.words.get(id).and_then(|word| word.standing(service));
-            let runs = match standing {
-                Some(standing) => standing.running,
-                None => host.runs.get(service).copied(),
-            };
-            runs == Some(release) && !reached.contains(id)
-        })
+        let mut hosts = self.view.hosts.iter().filter(|(_, host)| lane.has(host));
+        hosts.any(|host| self.runs(host, service) == Some(release) && !reached.contains(host.0))
     }
 
     /// Whether a rollout brings what new hosts get.
@@ -195,8 +189,7 @@ impl Control {
         let (mut goes, mut others) = (Vec::new(), Vec::new());
         for (id, host) in self.view.hosts.iter().filter(|(_, host)| lane.has(host)) {
             let standing = self.words.get(id).and_then(|word| word.standing(service));
-            let known = standing.map(|standing| standing.running);
-            let runs = known.unwrap_or_else(|| host.runs.get(service).copied());
+            let runs = self.runs((id, host), service);
             // It may be on its way there, with a permit that nobody has heard of again.
             let wished = self.view.wish(service, id).map(|(wish, _)| wish.action);
             let works_on_it = wished == Some(Action::Switch { release: left })
@@ -206,7 +199,7 @@ impl Control {
                     standing.target == Some(left) || returns
                 });
             let targeted = lane.policy.targets.matches(&host.labels);
-            let unheard = known.is_none() && runs.is_none() && targeted;
+            let unheard = standing.is_none() && runs.is_none() && targeted;
             if runs == Some(left) || works_on_it || unheard {
                 let rests = standing.is_none_or(|standing| standing.state.is_at_rest());
                 let running = runs.filter(|runs| *runs == left && rests);

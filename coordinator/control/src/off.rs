@@ -29,7 +29,7 @@ impl Control {
     /// # Errors
     /// [`Refused`].
     pub fn removal_preview(&self, name: &ServiceName, off: Off) -> Result<RemovalPreview, Refused> {
-        let (_, who) = self.removal(name, off)?;
+        let (_, _, who) = self.removal(name, off)?;
         let runs = who.runs.iter().map(|(release, hosts)| RemovalRuns {
             version: release.and_then(|release| self.version(&release)),
             hosts: *hosts,
@@ -61,9 +61,8 @@ impl Control {
         name: &ServiceName,
         (off, why): (Off, &str),
     ) -> Result<RolloutId, Refused> {
-        let (leaving, who) = self.removal(name, off)?;
+        let (last, leaving, who) = self.removal(name, off)?;
         let back = Back { to: None, by: by.clone(), why: why.to_owned(), off: Some(off) };
-        let last = self.last_lane(name)?;
         let reference = self.reference(&last, &leaving);
         let plan = plan_off(&last.policy, &who.goes, &reference, (back, who.stays));
         let plan = plan.map_err(Refused::Plan)?;
@@ -89,12 +88,13 @@ impl Control {
         }
     }
 
-    /// The release that stands for all that is left, and the hosts.
-    fn removal(&self, name: &ServiceName, off: Off) -> Result<(Release, Who), Refused> {
+    /// The policy by which it goes, the release that stands for all that is left, and the hosts. It is taken off all
+    /// environments by one plan, with the policy of the last one, which is the most careful.
+    fn removal(&self, name: &ServiceName, off: Off) -> Result<(Lane, Release, Who), Refused> {
         let service = self.view.services.get(name);
         let service = service.ok_or_else(|| Refused::UnknownService(name.clone()))?;
-        let lanes = self.lanes(name)?.into_iter();
-        let newest = lanes.filter_map(|lane| self.view.newest_in(name, &lane.environment));
+        let mut lanes = self.lanes(name)?;
+        let newest = lanes.iter().filter_map(|lane| self.view.newest_in(name, &lane.environment));
         for current in newest.chain(self.view.newest_rollout(name)) {
             let busy = match current.phase().name() {
                 PhaseName::Reverting | PhaseName::Paused => true,
@@ -110,7 +110,7 @@ impl Control {
             }
         }
         let none = || Refused::NothingRuns(name.clone());
-        let last = self.last_lane(name)?;
+        let last = lanes.pop().ok_or_else(|| Refused::NoPolicy(name.clone()))?;
         let leaving = self.stands_for_all(service, &last).ok_or_else(none)?.clone();
         let who = self.who_loses(name, &leaving, off);
         match who.stays.first() {
@@ -118,13 +118,8 @@ impl Control {
                 Err(Refused::AllHeld { host: first.name.clone(), why: first.why.clone() })
             }
             None if who.goes.is_empty() => Err(none()),
-            Some(_) | None => Ok((leaving, who)),
+            Some(_) | None => Ok((last, leaving, who)),
         }
-    }
-
-    /// The policy of the last environment: it is taken off all of them by one plan, and that is the most careful.
-    fn last_lane(&self, name: &ServiceName) -> Result<Lane, Refused> {
-        self.lanes(name)?.pop().ok_or_else(|| Refused::NoPolicy(name.clone()))
     }
 
     /// What new hosts get, else what most hosts run, else the newest release.
@@ -151,12 +146,11 @@ impl Control {
             let targeted = service.targets(host);
             let taken_off = self.view.is_taken_off(service, &host.environment);
             let standing = self.words.get(id).and_then(|word| word.standing(name));
-            let known = standing.map(|standing| standing.running);
-            let runs = known.unwrap_or_else(|| host.runs.get(name).copied());
+            let runs = self.runs((id, host), name);
             let rests = standing.is_none_or(|standing| standing.state.is_at_rest());
             // Of one that has not spoken since a restart nobody knows what it has; the coordinator will take that
             // off, where it is to be off everyone already.
-            let unheard = known.is_none() && runs.is_none() && targeted && !taken_off;
+            let unheard = standing.is_none() && runs.is_none() && targeted && !taken_off;
             let has_some = runs.is_some() || !rests || unheard;
             if !has_some || (off == Off::LeftOver && targeted) {
                 continue;
@@ -193,9 +187,7 @@ impl Control {
     /// That a host runs a service that it is no target of, with the next step.
     #[must_use]
     pub fn left_over(&self, name: &ServiceName, (id, host): (&HostId, &Host)) -> Option<String> {
-        let standing = self.words.get(id).and_then(|word| word.standing(name));
-        let known = standing.map(|standing| standing.running);
-        let runs = known.unwrap_or_else(|| host.runs.get(name).copied())?;
+        let runs = self.runs((id, host), name)?;
         let left = self.view.is_left_over(name, id, true);
         left.then(|| {
             let version = self.version(&runs).map(|version| format!(" {version}")).unwrap_or_default();

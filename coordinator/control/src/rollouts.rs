@@ -305,6 +305,18 @@ impl Control {
         plan(policy, &facts, &reference, &seed).map_err(Refused::Plan)
     }
 
+    /// What a host runs by its own word; of one that has not spoken since a restart, what it ran last.
+    pub(crate) fn runs(
+        &self,
+        (id, host): (&HostId, &Host),
+        service: &ServiceName,
+    ) -> Option<ReleaseId> {
+        match self.words.get(id).and_then(|word| word.standing(service)) {
+            Some(standing) => standing.running,
+            None => host.runs.get(service).copied(),
+        }
+    }
+
     /// What the planner is told of a host.
     pub(crate) fn host_facts(&self, (id, host): (&HostId, &Host), release: &Release) -> HostFacts {
         let (service, planned) = (&release.published.service, release.published.release);
@@ -317,11 +329,7 @@ impl Control {
         let unsure = standing.filter(|standing| !standing.state.is_at_rest());
         let running = match unsure.and_then(|standing| standing.running) {
             Some(_) => fallback,
-            // Of one that has not spoken since a restart, what it ran last.
-            None => match standing {
-                Some(standing) => standing.running,
-                None => host.runs.get(service).copied(),
-            },
+            None => self.runs((id, host), service),
         };
         let runs = running.and_then(|release| self.view.releases.get(&release));
         let runs = runs.map(|runs| &runs.published);
@@ -372,24 +380,29 @@ impl Control {
 
     /// The rollouts that a plan takes over from: the one before in its environment; in every one, where it takes the
     /// service off everyone; and none where it takes it off hosts that nothing targets, for the others go on.
-    fn before(&self, service: &ServiceName, plan: &Plan) -> Vec<&Rollout> {
+    ///
+    /// # Errors
+    /// [`Refused::Busy`]: what speaks for every environment is not ended by what comes to one of several.
+    fn before(&self, service: &ServiceName, plan: &Plan) -> Result<Vec<&Rollout>, Refused> {
+        let all = self.lanes(service).unwrap_or_default();
+        let one_of_several = plan.environment.is_some() && all.len() > 1;
         let lanes = match plan.off() {
             None => vec![plan.lane()],
-            Some(Off::Everyone) => {
-                let lanes = self.lanes(service).unwrap_or_default();
-                lanes.into_iter().map(|lane| lane.environment).collect()
-            }
+            Some(Off::Everyone) => all.into_iter().map(|lane| lane.environment).collect(),
             Some(Off::LeftOver) => Vec::new(),
         };
         let newest = lanes.iter().filter_map(|lane| self.view.newest_in(service, lane));
-        // What speaks for every environment is not ended by what comes to one of several.
-        let several =
-            plan.environment.is_some() && self.lanes(service).is_ok_and(|all| all.len() > 1);
-        let ends = |r: &&Rollout| !(several && r.plan().environment.is_none());
-        let newest = newest.filter(|r| r.successor().is_none()).filter(ends);
-        let mut before: Vec<&Rollout> = newest.collect();
+        let mut before: Vec<&Rollout> = Vec::new();
+        for rollout in newest {
+            match one_of_several && rollout.plan().environment.is_none() {
+                true if rollout.is_over() => {}
+                true => return Err(Refused::Busy(rollout.id().clone())),
+                false if rollout.successor().is_none() => before.push(rollout),
+                false => {}
+            }
+        }
         before.dedup_by_key(|rollout| rollout.id().clone());
-        before
+        Ok(before)
     }
 
     /// Takes over from the rollout before in the plan's environment, and starts.
@@ -400,13 +413,7 @@ impl Control {
         skip: Option<&str>,
     ) -> Result<RolloutId, Refused> {
         let service = plan.service.clone();
-        let everywhere = self.view.newest_in(&service, &plan.lane());
-        let everywhere = everywhere.filter(|r| r.plan().environment.is_none() && !r.is_over());
-        let several = self.lanes(&service).is_ok_and(|all| all.len() > 1);
-        if let Some(busy) = everywhere.filter(|_| several && plan.environment.is_some()) {
-            return Err(Refused::Busy(busy.id().clone()));
-        }
-        let before = self.before(&service, &plan);
+        let before = self.before(&service, &plan)?;
         let now = self.now;
         let mut busy: Vec<Busy> = before.iter().flat_map(|rollout| busy(rollout, now)).collect();
         let before: Vec<RolloutId> = before.iter().map(|rollout| rollout.id().clone()).collect();

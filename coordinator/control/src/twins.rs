@@ -70,8 +70,10 @@ impl Twins {
     /// Hosts that are one machine again, as far as anybody can tell.
     pub(crate) fn over(&mut self, now: Timestamp) -> Vec<HostId> {
         // A clock that was set back must not make it wait for longer.
-        for heard in self.heard.values_mut() {
-            heard.back = heard.back.map(|back| back.min(now));
+        for host in &self.found {
+            if let Some(heard) = self.heard.get_mut(host) {
+                heard.back = heard.back.map(|back| back.min(now));
+            }
         }
         let quiet = |host: &&HostId| self.over_at(host) <= now;
         let over: Vec<HostId> = self.found.iter().filter(quiet).copied().collect();
