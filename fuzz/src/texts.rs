@@ -6,7 +6,7 @@ use std::str::FromStr;
 use groundswell_common::selector::Selector;
 use groundswell_common::token::Token;
 use groundswell_common::{Digest, HostId, Labels, ReleaseId};
-use groundswell_rollout::{HostFacts, Policy, ReleaseRef, plan};
+use groundswell_rollout::{Gate, HostFacts, PlanError, Policy, ReleaseRef, plan};
 
 use crate::memory::bounded;
 
@@ -75,9 +75,9 @@ pub fn policy(data: &[u8]) {
     let id = ReleaseId::from_digest(Digest::of(b"release"));
     let release = ReleaseRef::new(id, "1".parse().expect("version"));
     let taken = hosts.iter().filter(|host| policy.targets.matches(&host.labels)).count();
-    let Ok(planned) = plan(&policy, &hosts, &release, &Digest::of(b"seed")) else {
-        assert_eq!(taken, 0, "a policy that takes hosts has a plan");
-        return;
+    let planned = match plan(&policy, &hosts, &release, &Digest::of(b"seed")) {
+        Ok(planned) => planned,
+        Err(error) => return refused(&policy, taken, &error),
     };
     let mut ids: Vec<HostId> =
         planned.waves.iter().flat_map(|wave| wave.hosts.iter().map(|host| host.id)).collect();
@@ -85,6 +85,26 @@ pub fn policy(data: &[u8]) {
     ids.dedup();
     assert_eq!((ids.len(), planned.host_count()), (taken, taken), "each host once");
     assert!(planned.waves.iter().all(|wave| wave.max_in_flight >= 1 && !wave.hosts.is_empty()));
+}
+
+/// A policy that takes hosts has a plan, unless it says itself which hosts must be there or must stay up.
+fn refused(policy: &Policy, taken: usize, error: &PlanError) {
+    match error {
+        PlanError::NoHosts { .. } => assert_eq!(taken, 0, "{error}"),
+        PlanError::EmptyWave { wave, .. } => {
+            let at = policy.waves.iter().position(|of| of.name == *wave).expect("a wave of the policy");
+            let wave = &policy.waves[at];
+            assert!(!wave.optional && (at == 0 || wave.gate != Gate::default()), "{error}");
+        }
+        PlanError::NoRoom { .. } => {
+            let own = policy.waves.iter().any(|wave| wave.min_healthy.is_some());
+            let all = policy.domain.is_some() || policy.quorum_label.is_some() || policy.min_healthy.is_some();
+            assert!(own || all, "{error}");
+        }
+        PlanError::TooManyHosts { .. } | PlanError::AllSkipped { .. } | PlanError::TwinHosts(_) => {
+            panic!("{error}: each host is there once, and none is left out")
+        }
+    }
 }
 
 fn host(number: u8) -> HostFacts {
