@@ -1,7 +1,8 @@
 //! Puts the agent together, runs it, and takes it apart in order. The only place where real ports are made.
 
-use std::fs::File;
+use std::fs::{File, Permissions};
 use std::io;
+use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -295,15 +296,26 @@ fn notify(environment: &Environment) -> Arc<Notify> {
     Arc::new(Notify::new(socket.as_deref(), usec.as_deref()))
 }
 
+/// Nobody else may open a lock, and so nobody else can hold it.
+const LOCK_MODE: u32 = 0o600;
+
 pub(crate) fn lock(path: &Path) -> Result<File, AppError> {
     use rustix::fs::FlockOperation;
     use rustix::io::Errno;
 
-    let written = match File::options().create(true).truncate(false).write(true).open(path) {
+    // Whoever may open it may hold it, and keep the agent from starting.
+    let mut options = File::options();
+    let written = match options.create(true).truncate(false).write(true).mode(LOCK_MODE).open(path)
+    {
         // What is there can be held all the same.
         Err(error) if error.kind() == io::ErrorKind::ReadOnlyFilesystem => None,
         opened => Some(opened.map_err(at("open", path))?),
     };
+    // One of an older agent is open to everybody.
+    if let Some(file) = &written {
+        file.set_permissions(Permissions::from_mode(LOCK_MODE))
+            .map_err(at("close to others", path))?;
+    }
     let exclusive = FlockOperation::NonBlockingLockExclusive;
     // Held for reading it keeps no disk busy.
     let held = File::open(path).map_err(at("open", path))?;

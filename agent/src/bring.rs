@@ -119,7 +119,7 @@ fn of_stage(error: &StageError) -> Option<Lack> {
         | StageError::Cancelled
         | StageError::Damaged(_) => Some(Lack::Bytes),
         StageError::Fault(fault) => Some(of_disk(fault)),
-        StageError::Unit(_) => Some(Lack::UnitNotAllowed),
+        StageError::Unit { .. } | StageError::UnitByRoot { .. } => Some(Lack::UnitNotAllowed),
         StageError::Switch(_) | StageError::Own(_) | StageError::Nothing => None,
     }
 }
@@ -284,9 +284,11 @@ impl Job {
             manifest.units.iter().find(|unit| !entry.units.contains(unit)).cloned()
         });
         let here = self.outside.units.refused_unit(&self.service, &manifest.units);
-        match beyond_root.or(here) {
-            Some(unit) => Err(StageError::Unit(unit)),
-            None => Ok(()),
+        let service = self.service.clone();
+        match (beyond_root, here) {
+            (Some(unit), _) => Err(StageError::UnitByRoot { unit, service }),
+            (None, Some(unit)) => Err(StageError::Unit { unit, service }),
+            (None, None) => Ok(()),
         }
     }
 

@@ -94,6 +94,16 @@ pub enum ConfigError {
         /// What it must be.
         want: &'static str,
     },
+    /// Units of a service that cannot be used.
+    #[error("read the configuration {}: units of [services.{service}]: {fault}", path.display())]
+    Units {
+        /// The file.
+        path: PathBuf,
+        /// The service.
+        service: ServiceName,
+        /// Which unit, and what it must be.
+        fault: String,
+    },
     /// No host name can be found.
     #[error("read the host's name: it is no usable name; set name = \"...\" in the configuration")]
     HostName,
@@ -335,11 +345,21 @@ impl Settings {
         }
         for (service, given) in fragment.services {
             let units = given.units.unwrap_or_default();
-            if units.len() > UNITS_PER_SERVICE_MAX || !units.iter().all(|unit| is_unit(unit)) {
-                return Err(value(
-                    "services.NAME.units",
-                    "must be at most 32 NAME.service, .timer, .socket or .path",
-                ));
+            let refused = |fault| ConfigError::Units {
+                path: path.to_owned(),
+                service: service.clone(),
+                fault,
+            };
+            if let Some(unit) = units.iter().find(|unit| !is_unit(unit)) {
+                return Err(refused(format!(
+                    "{unit:?} is no NAME.service, NAME.timer, NAME.socket or NAME.path"
+                )));
+            }
+            if units.len() > UNITS_PER_SERVICE_MAX {
+                return Err(refused(format!(
+                    "{} are given, at most {UNITS_PER_SERVICE_MAX} may be",
+                    units.len()
+                )));
             }
             for (key, given, services) in [
                 ("allow_drift", given.allow_drift, &mut self.allow_drift),
@@ -469,8 +489,8 @@ mod tests {
             ("bandwidth_bytes_per_sec = 1", "must be at least 1024"),
             ("supervisor = \"init\"", "unknown variant `init`"),
             (
-                "[services.shop]\nunits = [\"../x.service\"]",
-                "must be at most 32 NAME.service, .timer, .socket or .path",
+                "[services.shop]\nunits = [\"shop.servce\"]",
+                "units of [services.shop]: \"shop.servce\" is no NAME.service, NAME.timer, NAME.socket or NAME.path",
             ),
             ("[services.shop]\nunit = []", "agent.toml, line 2 (unit = []): unknown field `unit`"),
         ] {

@@ -1,8 +1,10 @@
 //! One page of what is wrong on this host and the next step, for a person at its terminal: offline, and
 //! while the agent runs. Reads only.
 
+use std::fs::File;
+use std::io;
 use std::os::unix::fs::MetadataExt as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use groundswell_common::condition::UnitLoad;
 use groundswell_common::ends::ends_soon;
@@ -76,6 +78,14 @@ pub fn examine(opened: &Opened) -> Diagnosis {
     let layout = settings.layout();
     let mut diagnosis = Diagnosis::default();
     diagnosis.settings(opened);
+    // What this user may not read would look damaged or gone.
+    if let Some(path) = barred(&layout) {
+        diagnosis.bad(
+            format!("this user may not read {}, so nothing more can be said", path.display()),
+            "type it with sudo, or as root",
+        );
+        return diagnosis;
+    }
     diagnosis.owners(&layout);
     let enrolled = identity::load(&layout)
         .and_then(|loaded| Credentials::load(&layout).map(|credentials| (loaded, credentials)));
@@ -124,6 +134,15 @@ pub fn examine(opened: &Opened) -> Diagnosis {
         Supervisor::Process => {}
     }
     diagnosis
+}
+
+/// The first of the agent's own files that the user at the terminal may not read.
+fn barred(layout: &Layout) -> Option<PathBuf> {
+    let own = [layout.lock(), layout.identity(), layout.host_key()];
+    let denied = |path: &PathBuf| {
+        File::open(path).is_err_and(|error| error.kind() == io::ErrorKind::PermissionDenied)
+    };
+    own.into_iter().find(denied)
 }
 
 /// Whether half of the time in which the certificate should have been renewed is over.
@@ -463,7 +482,7 @@ impl Diagnosis {
                 ),
             ),
             (Verdict::Pass | Verdict::Inconclusive, Some(failure)) => {
-                let (what, next) = past(failure);
+                let (what, next) = past(failure, machine.running.is_some());
                 self.warn(format!("{service} is {state}; {what}: {}", failure.why), next);
             }
             (Verdict::Pass | Verdict::Inconclusive, None) => {
@@ -474,6 +493,13 @@ impl Diagnosis {
 
     /// What systemd says of the units that releases may name, and of those that run.
     fn units(&mut self, settings: &Settings, layout: &Layout) {
+        if settings.units.is_empty() {
+            self.warn(
+                "agent.toml names no service, so no release with units can run here".to_owned(),
+                "write [services.NAME] with units = [\"NAME.service\"] for each service of this host; it is read \
+                 again by itself",
+            );
+        }
         for (service, units) in &settings.units {
             let live = switch::live(layout, service).ok().flatten();
             let manifest = live.and_then(|live| stage::reopen(layout, service, &live).ok());
@@ -521,14 +547,18 @@ impl Diagnosis {
 }
 
 /// What a failure that is over says, and what to do.
-fn past(failure: &Failure) -> (&'static str, &'static str) {
+fn past(failure: &Failure, runs: bool) -> (&'static str, &'static str) {
     match failure.step {
         FailedStep::Stage => (
             "a release could not be brought here, and nothing was switched",
             "mend what it names, then 'swell rollout retry ROLLOUT --host NAME', or publish a newer release",
         ),
         FailedStep::Switch | FailedStep::Probe | FailedStep::Bake => (
-            "a release failed here and the one before is back",
+            if runs {
+                "a release failed here and the one before is back"
+            } else {
+                "a release failed here and nothing of it runs, as before"
+            },
             "publish a corrected release; where the host was the cause, mend it, then 'swell rollout retry \
              ROLLOUT --host NAME'",
         ),
@@ -631,11 +661,30 @@ mod tests {
     fn a_failure_that_is_over_says_what_to_do_about_its_cause() {
         let release = ReleaseId::from_digest(Digest::from_bytes([1; 32]));
         let service: ServiceName = "shop".parse().unwrap();
-        for (step, what, next) in [
-            (FailedStep::Stage, "nothing was switched", "swell rollout retry"),
-            (FailedStep::Probe, "the one before is back", "publish a corrected release"),
+        let before = groundswell_machine::Known {
+            id: ReleaseId::from_digest(Digest::from_bytes([2; 32])),
+            version: "1.0".parse().unwrap(),
+            seq: 1,
+            floor: 0,
+            one_way: false,
+        };
+        for (step, running, what, next) in [
+            (FailedStep::Stage, None, "nothing was switched", "swell rollout retry"),
+            (
+                FailedStep::Probe,
+                None,
+                "nothing of it runs, as before",
+                "publish a corrected release",
+            ),
+            (
+                FailedStep::Probe,
+                Some(before),
+                "the one before is back",
+                "publish a corrected release",
+            ),
         ] {
             let mut machine = Service::new();
+            machine.running = running;
             let why = "80 bytes are needed and 7 are free; make room".to_owned();
             machine.failure = Some(Failure { release, step, why, reverted: true });
             let found = only(|diagnosis| diagnosis.standing(&service, &machine));

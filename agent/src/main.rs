@@ -38,10 +38,24 @@ fn main() -> ExitCode {
         Err(error) => {
             let code = error.downcast_ref::<AppError>().map_or(EX_CONFIG, AppError::exit_code);
             // Standard error may be closed; the exit code still says it.
-            drop(writeln!(std::io::stderr(), "groundswell-agent: failed to {error:#}"));
+            drop(writeln!(
+                std::io::stderr(),
+                "groundswell-agent: failed to {error:#}{}",
+                sudo(&error)
+            ));
             ExitCode::from(code)
         }
     }
+}
+
+/// The next step of a person who may not.
+fn sudo(error: &anyhow::Error) -> &'static str {
+    let denied = |cause: &(dyn std::error::Error + 'static)| {
+        let kind = cause.downcast_ref::<std::io::Error>().map(std::io::Error::kind);
+        kind == Some(std::io::ErrorKind::PermissionDenied)
+    };
+    let may = rustix::process::geteuid().is_root();
+    if !may && error.chain().any(denied) { "; type it with sudo" } else { "" }
 }
 
 fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {

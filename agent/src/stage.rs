@@ -50,9 +50,25 @@ pub(crate) enum StageError {
     Damaged(ReleaseId),
     /// A unit that the release may not name.
     #[error(
-        "stage the release: unit {0} is not allowed here; add it to [services.NAME] units of the agent"
+        "stage the release: unit {unit} is not allowed here; add it to units of [services.{service}] in agent.toml"
     )]
-    Unit(String),
+    Unit {
+        /// Which.
+        unit: String,
+        /// Of which service.
+        service: ServiceName,
+    },
+    /// A unit that the root names for no release of the service.
+    #[error(
+        "stage the release: unit {unit} is not allowed by the fleet's root for {service}; publish without it, or let \
+         those who keep the root's keys add it"
+    )]
+    UnitByRoot {
+        /// Which.
+        unit: String,
+        /// Of which service.
+        service: ServiceName,
+    },
     /// A switch that the host's supervisor does not know.
     #[error(
         "stage the release: a switch by {} needs supervisor = \"systemd\" in the agent's configuration",

@@ -442,6 +442,9 @@ pub(crate) struct RevertArgs {
     /// The version to go back to [default: the one proven before what runs]
     #[arg(long, value_name = "VERSION")]
     pub(crate) to: Option<Version>,
+    /// Although nothing was proven before what runs, so that the service stops: without it --yes refuses that
+    #[arg(long)]
+    pub(crate) stop: bool,
     /// Whether to wait for the end
     #[command(flatten)]
     pub(crate) wait: WaitArgs,

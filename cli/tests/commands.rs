@@ -126,12 +126,14 @@ fn destructive_verbs_without_a_terminal_want_yes_and_do_nothing() {
     server.swell(&["revert", "shop", "--yes", "--why", "too slow"]);
     server.swell(&["halt", "shop"]);
     server.swell(&["revert", "shop", "--to", "1.0.0", "--yes"]);
+    server.swell(&["revert", "shop", "--stop", "--yes"]);
     let revert = "POST /v1/services/shop/revert";
     let halts = ["POST /v1/services/shop/halt", "POST /v1/rollouts/shop/halt"];
-    assert_eq!(server.routes(), [revert, halts[0], halts[1], revert]);
+    assert_eq!(server.routes(), [revert, halts[0], halts[1], revert, revert]);
     let body = |at: usize| serde_json::from_slice::<Value>(&server.asked()[at].body).unwrap();
     assert_eq!(body(0), json!({"why": "too slow"}));
     assert_eq!(body(3), json!({"why": "swell revert", "to": "1.0.0"}));
+    assert_eq!(body(4), json!({"why": "swell revert", "stop": true}));
 }
 
 #[test]

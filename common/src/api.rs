@@ -769,6 +769,9 @@ pub struct RevertRequest {
     /// The environment; without it the only one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub environment: Option<Environment>,
+    /// Although nothing ran before what it leaves, so that the service stops; refused without it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub stop: bool,
 }
 
 /// Answer to [`RevertRequest`]. After it, no host switches to what is left.

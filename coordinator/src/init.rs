@@ -1,6 +1,7 @@
 //! Makes a state directory: keys, authority, first root, settings, the first entry of the ledger and the
 //! admin's profile. Refuses a directory that has been used. Owns the layout of the state directory.
 
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
 use base64::Engine as _;
@@ -23,6 +24,9 @@ const ROOT_VALID_SECS: u64 = 365 * 86_400;
 
 /// The state directory of the package.
 const PACKAGED_STATE: &str = "/var/lib/groundswell-coordinator";
+
+/// Names and numbers of users.
+const USERS_FILE: &str = "/etc/passwd";
 
 /// Paths in a state directory.
 #[derive(Clone, Debug)]
@@ -100,6 +104,17 @@ pub enum InitError {
     /// The directory holds a fleet already.
     #[error("make a fleet in {0}: there is one already; choose an empty directory")]
     Used(PathBuf),
+    /// The directory is another user's, who could not read what is made there.
+    #[error(
+        "make a fleet in {dir}: it belongs to {owner}, and who types this is another; put 'sudo -u {owner}' before the \
+         line"
+    )]
+    Owner {
+        /// The directory.
+        dir: PathBuf,
+        /// Whose it is, by name where the system knows it.
+        owner: String,
+    },
     /// A file cannot be written.
     #[error("write the state directory")]
     File(#[source] FileError),
@@ -126,6 +141,21 @@ pub enum InitError {
     Ledger(#[source] LedgerError),
 }
 
+/// Who owns the directory, where that is not the user who runs this.
+fn other_owner(dir: &Path) -> Option<String> {
+    let owner = std::fs::metadata(dir).ok()?.uid();
+    if owner == rustix::process::geteuid().as_raw() {
+        return None;
+    }
+    let users = std::fs::read_to_string(USERS_FILE).unwrap_or_default();
+    let named = users.lines().find_map(|line| {
+        let mut fields = line.split(':');
+        let name = fields.next()?;
+        (fields.nth(1)?.parse() == Ok(owner)).then(|| name.to_owned())
+    });
+    Some(named.unwrap_or_else(|| format!("#{owner}")))
+}
+
 /// Makes the state directory.
 ///
 /// # Errors
@@ -134,6 +164,9 @@ pub fn init(request: &InitRequest, now: Timestamp) -> Result<Settings, InitError
     let layout = Layout::new(&request.state);
     if layout.ledger().exists() || request.state.join("coordinator.toml").exists() {
         return Err(InitError::Used(request.state.clone()));
+    }
+    if let Some(owner) = other_owner(&request.state) {
+        return Err(InitError::Owner { dir: request.state.clone(), owner });
     }
     let fragment = Fragment {
         fleet: Some(request.fleet.clone()),

@@ -24,6 +24,7 @@ pub(crate) async fn revert(context: &Context, args: &RevertArgs) -> anyhow::Resu
     may_ask(&format!("revert {}", args.service), args.decision.yes)?;
     let client = context.client()?;
     let path = format!("/v1/services/{}/revert", part(args.service.as_str()));
+    let mut stop = args.stop;
     if !args.decision.yes {
         let preview = preview(&client, &path, args).await?;
         for line in others(&preview.others) {
@@ -32,11 +33,14 @@ pub(crate) async fn revert(context: &Context, args: &RevertArgs) -> anyhow::Resu
         if !confirm(context.out, &question(&preview), false)? {
             return Ok(Exit::Failed);
         }
+        // What was asked said so.
+        stop |= preview.to.is_none();
     }
     let request = RevertRequest {
         why: why("revert", &args.decision),
         to: args.to.clone(),
         environment: args.environment.clone(),
+        stop,
     };
     let answer: RevertAnswer = client.post(&path, &request).await?;
     context.out.answer(&answer, reverted)?;

@@ -57,6 +57,19 @@ impl Control {
         }
     }
 
+    /// Refuses a way back to nothing, which stops a service that runs.
+    ///
+    /// # Errors
+    /// [`Refused::Stops`], and as [`Control::revert_preview`].
+    pub fn keeps_running(&self, of: Of<'_>, to: Option<&Version>) -> Result<(), Refused> {
+        match self.revert_preview(of, to)? {
+            RevertPreview { service, from, to: None, stops, .. } if stops > 0 => {
+                Err(Refused::Stops { service, from, hosts: stops })
+            }
+            _ => Ok(()),
+        }
+    }
+
     /// Takes a service back; the rollout that does it.
     ///
     /// # Errors

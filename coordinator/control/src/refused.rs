@@ -71,6 +71,18 @@ pub enum Refused {
         /// The version.
         version: Version,
     },
+    /// A way back to nothing that nobody said may be one.
+    #[error(
+        "nothing of {service} was proven before {from}: to revert it would stop {service} on {hosts} hosts"
+    )]
+    Stops {
+        /// The service.
+        service: ServiceName,
+        /// What its hosts run.
+        from: Version,
+        /// On how many of them it would stop.
+        hosts: u64,
+    },
     /// A service without a policy.
     #[error("service {0} has no policy")]
     NoPolicy(ServiceName),
@@ -302,6 +314,9 @@ impl Refused {
             Self::SeqTaken { .. } => (Conflict, "seq_taken", "take the service's next_seq"),
             Self::VersionTaken { .. } => {
                 (Conflict, "version_taken", "publish changed content under a new version")
+            }
+            Self::Stops { .. } => {
+                (Conflict, "stops", "publish a corrected release; --stop where it should stop")
             }
             Self::NoPolicy(_) => (Conflict, "no_policy", "apply a policy first"),
             Self::Policy(_) => (Invalid, "policy", "correct the line named; see docs/policy.md"),

@@ -180,7 +180,29 @@ pub(crate) fn health_news(entry: &HostEntry, fact: &HostFact) -> Option<bool> {
 /// After a restart the caller reports no connection as gone before agents had time to come back.
 #[must_use]
 pub fn cares_about_link(rollout: &Rollout, host: &HostId, connected: bool) -> bool {
-    listens(rollout) && rollout.host(host).is_some_and(|entry| entry.away.is_some() == connected)
+    let Some(entry) = rollout.host(host).filter(|_| listens(rollout)) else { return false };
+    // Of a rollout that is over nothing waits for a host that is where it should be.
+    let waits = connected || !rollout.is_over() || !has_arrived(&entry.progress);
+    waits && entry.away.is_some() == connected
+}
+
+fn has_arrived(progress: &Progress) -> bool {
+    match progress {
+        Progress::Committed | Progress::Reverted => true,
+        Progress::Pending
+        | Progress::Absent
+        | Progress::Staging
+        | Progress::Staged
+        | Progress::Held { .. }
+        | Progress::Granted { .. }
+        | Progress::Probing { .. }
+        | Progress::Baking { .. }
+        | Progress::Reverting { .. }
+        | Progress::Overdue
+        | Progress::Lost
+        | Progress::Failed { .. }
+        | Progress::Excluded { .. } => false,
+    }
 }
 
 fn listens(rollout: &Rollout) -> bool {

@@ -58,7 +58,10 @@ pub enum Refusal {
     #[error("the rollout is being reverted; wait for the end, or halt it first")]
     Reverting,
     /// It is over.
-    #[error("the rollout is over; start a new one")]
+    #[error(
+        "the rollout is over; 'swell rollout start SERVICE VERSION' starts another, of a poisoned release after \
+         'swell release clear SERVICE@VERSION --why TEXT'"
+    )]
     Over,
     /// It went back already.
     #[error("the rollout has been reverted already")]

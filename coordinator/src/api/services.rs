@@ -164,6 +164,9 @@ pub(super) async fn revert(
     let asked = Instant::now();
     let change = move |desk: &mut Desk| {
         let of = (&service, request.environment.as_ref());
+        if !request.stop {
+            desk.keeps_running(of, request.to.as_ref())?;
+        }
         let rollout = desk.revert(&by, of, (request.to.as_ref(), &why))?;
         Ok((Settled::NoPermits(rollout.clone()), rollout))
     };

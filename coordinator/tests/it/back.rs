@@ -76,6 +76,7 @@ async fn a_revert_goes_from_what_runs_to_the_release_proven_before_also_twice() 
         let asked = preview(&fake, None).await.unwrap();
         assert_eq!((asked.from.to_string(), asked.hosts), (format!("{}.0", from + 1), 1));
         assert_eq!(asked.to.unwrap().to_string(), format!("{}.0", to + 1));
+        fake.handle.query(|desk| desk.keeps_running((&web(), None), None)).await.unwrap().unwrap();
         let rollout = revert(&fake, None).await.unwrap();
         goes_back(&mut host, (releases[from], Some(releases[to]))).await;
         fake.phase_is(&rollout, PhaseName::Done).await;
@@ -85,6 +86,12 @@ async fn a_revert_goes_from_what_runs_to_the_release_proven_before_also_twice() 
     // Nothing is before the first one: the service stops, and the question says so.
     let asked = preview(&fake, None).await.unwrap();
     assert_eq!((asked.to, asked.stops, asked.hosts), (None, 1, 1));
+    let keeps = fake.handle.query(|desk| desk.keeps_running((&web(), None), None)).await.unwrap();
+    let refused = keeps.unwrap_err().to_string();
+    assert_eq!(
+        refused,
+        "nothing of web was proven before 1.0: to revert it would stop web on 1 hosts"
+    );
     let rollout = revert(&fake, None).await.unwrap();
     goes_back(&mut host, (releases[0], None)).await;
     fake.phase_is(&rollout, PhaseName::Done).await;
