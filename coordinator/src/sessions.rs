@@ -292,8 +292,8 @@ impl Session<'_> {
     /// The driver has let go of this session: a newer one of the host, or the end of the process.
     fn over(&self) -> ToAgent {
         ToAgent::Farewell(Farewell {
-            why: "this connection is over: another one of this host took its place, the host was taken out of the fleet \
-                  or did not read its answers, or the coordinator stops; the next connection tells which"
+            why: "this connection is over: another one of this host took its place, the host was taken out of the \
+                  fleet or did not read its answers, or the coordinator stops; the next connection tells which"
                 .to_owned(),
             retry_after_ms: self.shared.backoff.base_ms,
         })
