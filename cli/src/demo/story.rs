@@ -179,7 +179,7 @@ impl Story<'_> {
             kept,
         };
         self.say(&format!("halted: {}", halt_text(&halt)))?;
-        self.say("$ swell rollout resume")?;
+        self.say("$ swell rollout resume shop")?;
         self.record.mark("resume");
         let rollout = self.rollout.clone().context("resume: there is no rollout")?;
         let request = VerbRequest { why: "the demo goes on".into(), keep: false };

@@ -382,6 +382,16 @@ mod tests {
     use super::*;
 
     #[test]
+    fn a_fault_of_a_policy_is_said_once() {
+        let text = "service = \"web\"\ntargets = \"*\"\nmax_in_flight = \"many\"\n[[wave]]\nname = \"all\"\nrest = true\n";
+        let fault = groundswell_rollout::Policy::from_toml(text).unwrap_err();
+        let text = Refused::Policy(fault).to_string();
+        let want = "read the policy, line 3: max_in_flight must be a count such as 4 or a percent such as \"25%\" \
+                    (0% to 100%)";
+        assert_eq!(text, want);
+    }
+
+    #[test]
     fn a_refusal_about_a_host_names_it_as_people_do() {
         let id = HostId::of_key(&[7; 32]);
         let told = |refusal| Refused::StepOn { host: "web-3".parse().unwrap(), refusal };

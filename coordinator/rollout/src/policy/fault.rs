@@ -2,7 +2,7 @@
 
 use groundswell_common::name::NameError;
 use groundswell_common::selector::SelectorError;
-use groundswell_common::{Environment, Label};
+use groundswell_common::{Environment, Label, chain};
 
 /// Why a text is no policy. Every variant but the first names the line, counted from 1.
 #[derive(Debug, thiserror::Error)]
@@ -41,11 +41,12 @@ pub enum PolicyError {
         source: SelectorError,
     },
     /// A rule of docs/policy.md broken.
-    #[error("read the policy, line {line}: {fault}")]
+    #[error("read the policy, line {line}")]
     Rule {
         /// Where.
         line: usize,
         /// Which rule.
+        #[source]
         fault: PolicyFault,
     },
 }
@@ -70,7 +71,7 @@ impl PolicyError {
             Self::TooLarge { .. } => "use selectors instead of lists of hosts".to_owned(),
             Self::Toml { source, .. } => source.message().to_owned(),
             Self::Name { source, .. } => source.to_string(),
-            Self::Selector { source, .. } => source.to_string(),
+            Self::Selector { source, .. } => chain(source),
             Self::Rule { fault, .. } => fault.to_string(),
         }
     }
