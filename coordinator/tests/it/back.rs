@@ -221,6 +221,7 @@ async fn two_machines_with_one_key_are_found_out_and_get_no_permit() {
     assert!(!twin().await, "a restart is none");
     let mut one = says(12, 1).await;
     assert!(twin().await);
+    one.hears_of_a_twin().await;
     let why = fake.handle.query(|desk| desk.host_why(&"h1".parse().unwrap())).await.unwrap();
     assert!(why.unwrap()[0].starts_with("two machines use the key of this host"));
     let (release, _) = fake.publish(2).await;
