@@ -62,7 +62,7 @@ async fn a_policy_that_comes_during_a_rollout_says_that_it_changes_nothing_of_it
         put.await.unwrap().unwrap().notes
     };
     assert_eq!(put(POLICY.to_owned()).await, [""; 0], "nothing is new");
-    let notes = put(format!("{POLICY}\n[[wave]]\nname = \"late\"\nrest = true\n")).await;
+    let notes = put(POLICY.replace("host_bake_secs = 0", "host_bake_secs = 1")).await;
     let want = format!(
         "rollout {rollout} goes on by the policy that it was planned with; 'swell rollout start web 1.0' \
          plans it anew"
