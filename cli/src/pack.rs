@@ -17,6 +17,7 @@ use groundswell_common::path::{PathError, TreePath};
 use groundswell_common::{Digest, Hasher};
 use tempfile::NamedTempFile;
 
+use crate::output::clean;
 use crate::spec::SPEC_NAME;
 
 /// Bytes read from a file at once.
@@ -29,8 +30,6 @@ const OWNER_EXECUTES: u32 = 0o100;
 const ALL_READ: u32 = 0o004;
 /// May be entered by everybody, as every directory may on a host.
 const ALL_ENTER: u32 = 0o001;
-/// The longest list of attributes that the kernel gives, in bytes.
-const ATTRIBUTES_MAX_BYTES: usize = 64 * 1024;
 /// Where file capabilities are kept.
 const CAPABILITIES: &[u8] = b"security.capability";
 /// Paths that one note names.
@@ -308,8 +307,9 @@ impl Walk {
         if !is_for_all {
             self.private.push(inner.to_owned());
         }
-        let mut list = vec![0; ATTRIBUTES_MAX_BYTES];
         // A file system without attributes has none to lose.
+        let length = rustix::fs::llistxattr(full, [0; 0].as_mut_slice()).unwrap_or(0);
+        let mut list = vec![0; length];
         let length = rustix::fs::llistxattr(full, list.as_mut_slice()).unwrap_or(0);
         let names = list.get(..length).unwrap_or_default().split(|byte| *byte == 0);
         let mut own = false;
@@ -389,7 +389,8 @@ impl Walk {
 
 /// "2 empty directories are left out: logs, tmp/sub".
 fn listed(paths: &[PathBuf], (one, many): (&str, &str), what: &str) -> String {
-    let mut names: Vec<String> = paths.iter().map(|path| path.display().to_string()).collect();
+    let shown = |path: &PathBuf| clean(&path.display().to_string());
+    let mut names: Vec<String> = paths.iter().map(shown).collect();
     names.sort();
     let more = names.len().saturating_sub(NOTE_PATHS);
     names.truncate(NOTE_PATHS);
