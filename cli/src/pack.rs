@@ -30,6 +30,8 @@ const OWNER_EXECUTES: u32 = 0o100;
 const ALL_READ: u32 = 0o004;
 /// May be entered by everybody, as every directory may on a host.
 const ALL_ENTER: u32 = 0o001;
+/// The longest list of attributes that the kernel gives, in bytes.
+const ATTRIBUTES_MAX_BYTES: usize = 64 * 1024;
 /// Where file capabilities are kept.
 const CAPABILITIES: &[u8] = b"security.capability";
 /// Paths that one note names.
@@ -213,8 +215,8 @@ pub(crate) fn walk(root: &Path) -> Result<Tree, PackError> {
         return Err(PackError::NotADirectory(root.to_owned()));
     }
     let real = metadata(root, |path| fs::canonicalize(path))?;
-    let root_path = root.to_owned();
-    let mut walk = Walk { root: root_path, real, open: vec![PathBuf::new()], ..Walk::default() };
+    let (open, list) = (vec![PathBuf::new()], vec![0; ATTRIBUTES_MAX_BYTES]);
+    let mut walk = Walk { root: root.to_owned(), real, open, list, ..Walk::default() };
     while let Some(inner) = walk.open.pop() {
         walk.directory(&inner)?;
         if walk.files.len() + walk.links.len() > MANIFEST_FILES_MAX {
@@ -241,6 +243,8 @@ struct Walk {
     private: Vec<PathBuf>,
     /// Files and directories with access lists or attributes of their own.
     attributed: Vec<PathBuf>,
+    /// For names of attributes.
+    list: Vec<u8>,
 }
 
 impl Walk {
@@ -308,10 +312,8 @@ impl Walk {
             self.private.push(inner.to_owned());
         }
         // A file system without attributes has none to lose.
-        let length = rustix::fs::llistxattr(full, [0; 0].as_mut_slice()).unwrap_or(0);
-        let mut list = vec![0; length];
-        let length = rustix::fs::llistxattr(full, list.as_mut_slice()).unwrap_or(0);
-        let names = list.get(..length).unwrap_or_default().split(|byte| *byte == 0);
+        let length = rustix::fs::llistxattr(full, self.list.as_mut_slice()).unwrap_or(0);
+        let names = self.list.get(..length).unwrap_or_default().split(|byte| *byte == 0);
         let mut own = false;
         for name in names {
             if name == CAPABILITIES {

@@ -104,7 +104,7 @@ impl Control {
         }
         let several = service.policy.as_ref()?.environments().count() > 1;
         let place =
-            several.then(|| format!(" --environment {}", host.environment)).unwrap_or_default();
+            if several { format!(" --environment {}", host.environment) } else { String::new() };
         Some(format!(
             "{name}: it runs {}, is behind the proven {}, and no rollout brings it there any more; 'swell rollout \
              start {name} {}{place}'",
