@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use groundswell_common::token::{Token, TokenError};
-use groundswell_common::wire::LEVEL_REMOVES;
+use groundswell_common::wire::LEVEL_NEWEST;
 use groundswell_common::{Clock, ReleaseId, ServiceName, chain};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, watch};
@@ -424,7 +424,7 @@ fn connect(
     let (places, places_seen) = watch::channel(loaded.places.clone());
     let notes = Notes::new(&layout);
     let mut keeper =
-        Keeper { layout, places: places_seen, level: LEVEL_REMOVES, credentials, root: newest };
+        Keeper { layout, places: places_seen, level: LEVEL_NEWEST, credentials, root: newest };
     let (access_sender, access) = watch::channel(keeper.access()?);
     tokio::spawn(keeper.run(access_sender));
     let (said_sender, said) = watch::channel(None);

@@ -15,12 +15,22 @@ const FILE_MAX_BYTES: usize = 16 * 1024;
 /// Longest reason that is kept, in bytes.
 const WHY_MAX_BYTES: usize = 2 * 1024;
 
+/// What a copied machine is told apart by.
+pub(crate) const TWIN: &str = "another machine with the key of this host";
+/// What to do about it.
+pub(crate) const TWIN_NEXT: &str = "one of the two is a copy: 'swell host enroll-token' at a desk, then on the copy \
+    'groundswell-agent enroll --again --name NAME TOKEN' with a name of its own";
+
 /// How it stands.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub(crate) enum Link {
     /// A session stands.
-    Up {},
+    Up {
+        /// Whether another machine uses the key of this host, as the coordinator says.
+        #[serde(default)]
+        twin: bool,
+    },
     /// None does.
     Down {
         /// What the last try failed of.
@@ -51,7 +61,14 @@ impl Notes {
 
     /// A session stands.
     pub(crate) fn connected(&mut self) {
-        self.note(Contact { link: Link::Up {}, since: wall() });
+        self.note(Contact { link: Link::Up { twin: false }, since: wall() });
+    }
+
+    /// The coordinator says whether another machine uses the key of this host.
+    pub(crate) fn twin(&mut self, twin: bool) {
+        if let Some(Contact { link: Link::Up { .. }, since }) = self.last {
+            self.note(Contact { link: Link::Up { twin }, since });
+        }
     }
 
     /// None does: its time is kept while the reason changes.
@@ -59,7 +76,7 @@ impl Notes {
         let why = head(why, WHY_MAX_BYTES).to_owned();
         let since = match &self.last {
             Some(Contact { link: Link::Down { .. }, since }) => *since,
-            Some(Contact { link: Link::Up {}, .. }) | None => wall(),
+            Some(Contact { link: Link::Up { .. }, .. }) | None => wall(),
         };
         self.note(Contact { link: Link::Down { why }, since });
     }

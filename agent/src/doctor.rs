@@ -317,15 +317,21 @@ impl Diagnosis {
                 ),
                 CLOCK,
             ),
-            Some(Contact { link: Link::Up {}, since }) => {
+            Some(Contact { link: Link::Up { twin: false }, since }) => {
                 self.ok(format!("connected to the coordinator since {since}"));
             }
+            Some(Contact { link: Link::Up { twin: true }, since }) => self.bad(
+                format!(
+                    "connected to the coordinator since {since}, and so was {} meanwhile: nothing new comes to either",
+                    contact::TWIN
+                ),
+                contact::TWIN_NEXT,
+            ),
             Some(Contact { link: Link::Down { why }, since }) => {
                 let next = if why.contains("the clock of this host") {
                     CLOCK
-                } else if why.contains("another machine with the key") {
-                    "one of the two is a copy: 'swell host enroll-token' at a desk, then on the copy \
-                     'groundswell-agent enroll --again --name NAME TOKEN' with a name of its own"
+                } else if why.contains(contact::TWIN) {
+                    contact::TWIN_NEXT
                 } else if why.contains("enrol") {
                     "'swell host enroll-token' at a desk, then here 'groundswell-agent enroll --again TOKEN'"
                 } else if why.contains("apply side") {
@@ -593,6 +599,15 @@ mod tests {
         let mut notes = Notes::new(&layout);
         notes.connected();
         assert_eq!(look().level, Level::Ok);
+        notes.twin(true);
+        let found = look();
+        assert_eq!((found.level, found.next.as_deref()), (Level::Bad, Some(contact::TWIN_NEXT)));
+        assert!(
+            found.what.contains("connected") && found.what.contains(contact::TWIN),
+            "{found:?}"
+        );
+        notes.twin(false);
+        assert_eq!(look().level, Level::Ok);
         for (why, step) in [
             ("the clock of this host is at least 48 h behind: by it ...", "set the clock"),
             (
@@ -609,7 +624,8 @@ mod tests {
             assert!(found.what.contains(why), "{found:?}");
             assert!(found.next.as_ref().is_some_and(|next| next.contains(step)), "{found:?}");
         }
-        let ahead = Contact { link: Link::Up {}, since: wall().plus_secs(400 * 86_400 + 3_600) };
+        let since = wall().plus_secs(400 * 86_400 + 3_600);
+        let ahead = Contact { link: Link::Up { twin: false }, since };
         std::fs::write(layout.contact(), serde_json::to_vec(&ahead).unwrap()).unwrap();
         let found = look();
         assert!(found.what.contains("went back by 400 days or more"), "{found:?}");

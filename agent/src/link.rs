@@ -202,7 +202,8 @@ async fn session(
             | ToAgent::ReportAck { .. }
             | ToAgent::Permit(_)
             | ToAgent::Beat
-            | ToAgent::Told(_),
+            | ToAgent::Told(_)
+            | ToAgent::Twin { .. },
         )
         | None => return Ok(Ended::Closed),
     };
@@ -298,6 +299,10 @@ async fn pass_on(
         ToAgent::Permit(answer) => Heard::Permit(Box::new(answer)),
         ToAgent::Told(told) => Heard::Told(Box::new(told), address.to_owned()),
         ToAgent::Beat => return None,
+        ToAgent::Twin { there } => {
+            ends.notes.twin(there);
+            return None;
+        }
         ToAgent::Farewell(farewell) => {
             *least = Duration::from_millis(farewell.retry_after_ms.min(3_600_000));
             return Some(Ended::SentAway { why: farewell.why });

@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
-use std::io::{self, BufReader, Read, Write as _};
+use std::io::{self, BufRead as _, BufReader, Read, Seek as _, SeekFrom, Write as _};
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
@@ -24,6 +24,8 @@ use groundswell_machine::Known;
 
 /// Bytes read from the bundle at once.
 const READ_BYTES: usize = 64 * 1024;
+/// Zeros in a row that become a hole.
+const HOLE_BYTES: usize = 64 * 1024;
 /// Signatures and approvals of one release, as stored beside it.
 const PROOF_MAX_BYTES: usize = 512 * 1024;
 
@@ -342,7 +344,7 @@ impl Builder {
             .open(original.as_str(), OFlags::RDONLY, RawMode::empty())
             .map_err(|error| self.fault("open", original.as_str(), error))?;
         let path = self.tree.join(entry.path.as_str());
-        let size = io::copy(&mut File::from(fd), file).map_err(at("copy", &path))?;
+        let size = copy_sparse(fd, file).map_err(at("copy", &path))?;
         if size == entry.size { Ok(()) } else { Err(StageError::Content(entry.path.clone())) }
     }
 
@@ -353,6 +355,36 @@ impl Builder {
         rustix::fs::statat(dir.as_fd(), name.as_str(), AtFlags::SYMLINK_NOFOLLOW)
             .map(|_| ())
             .map_err(|error| self.fault("find", path.as_str(), error))
+    }
+}
+
+/// Writes a piece of a new file where it stands. Zeros are passed over, so that what was a hole where it was packed
+/// takes no room here either; the length is set at the end, for a hole there is no part of the file yet.
+fn write_sparse(file: &mut File, piece: &[u8]) -> io::Result<()> {
+    for part in piece.chunks(HOLE_BYTES) {
+        if part.len() == HOLE_BYTES && part.iter().all(|byte| *byte == 0) {
+            let past = i64::try_from(part.len()).unwrap_or(i64::MAX);
+            file.seek(SeekFrom::Current(past))?;
+        } else {
+            file.write_all(part)?;
+        }
+    }
+    Ok(())
+}
+
+fn copy_sparse(from: OwnedFd, file: &mut File) -> io::Result<u64> {
+    let mut from = BufReader::with_capacity(HOLE_BYTES, File::from(from));
+    let mut size = 0_u64;
+    loop {
+        let piece = from.fill_buf()?;
+        let length = piece.len();
+        if length == 0 {
+            file.set_len(size)?;
+            return Ok(size);
+        }
+        write_sparse(file, piece)?;
+        from.consume(length);
+        size = size.saturating_add(u64::try_from(length).unwrap_or(u64::MAX));
     }
 }
 
@@ -368,12 +400,13 @@ fn write_content<R: Read>(
             return Err(io::Error::from(io::ErrorKind::Interrupted));
         }
         hasher.update(piece);
-        file.write_all(piece)
+        write_sparse(file, piece)
     });
     if cancelled() {
         return Err(StageError::Cancelled);
     }
     written.map_err(StageError::Bundle)?;
+    file.set_len(entry.size).map_err(at("write", Path::new(entry.path.as_str())))?;
     if hasher.finish() == entry.sha256 {
         Ok(())
     } else {

@@ -44,7 +44,12 @@ pub fn why(settings: &Settings, only: Option<&ServiceName>) -> Result<Vec<Reason
         Some(Contact { link: Link::Down { why }, since }) => {
             Some(format!("not connected to the coordinator since {since}: {why}"))
         }
-        Some(Contact { link: Link::Up {}, .. }) | None => None,
+        Some(Contact { link: Link::Up { twin: true }, .. }) => Some(format!(
+            "{} connects to the coordinator as well: nothing new comes to either; {}",
+            contact::TWIN,
+            contact::TWIN_NEXT
+        )),
+        Some(Contact { link: Link::Up { twin: false }, .. }) | None => None,
     };
     let reasons = |service: ServiceName| {
         let wish = wishes.iter().flatten().find(|(name, _)| *name == service);

@@ -553,9 +553,9 @@ pub(crate) enum HostVerb {
 /// `swell host enroll-token`.
 #[derive(Debug, Args)]
 pub(crate) struct TokenArgs {
-    /// Labels of the hosts that use them: key=value,key=value
-    #[arg(long = "label", visible_alias = "labels", default_value = "", hide_default_value = true)]
-    pub(crate) labels: Labels,
+    /// Labels of the hosts that use them: key=value,key=value, also one at a time
+    #[arg(long = "label", visible_alias = "labels", value_name = "LABELS")]
+    pub(crate) labels: Vec<Labels>,
     /// Environment that those hosts pin
     #[arg(long, default_value = DEFAULT_ENVIRONMENT)]
     pub(crate) environment: Environment,

@@ -48,7 +48,10 @@ pub(crate) enum ClientError {
     #[error("use the profile's certificates")]
     Tls(#[source] TlsError),
     /// No connection.
-    #[error("connect to the coordinator at {api}; is it running, and is the address right?")]
+    #[error(
+        "connect to the coordinator at {api}; is it running, and is the address right? Hosts go on meanwhile with \
+         what they run"
+    )]
     Connect {
         /// `HOST:PORT`.
         api: String,

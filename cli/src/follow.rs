@@ -248,11 +248,17 @@ pub(crate) fn summary_line(page: &RolloutPage) -> String {
     let rollout = &page.rollout;
     let counts = counts_text(&rollout.counts);
     let mut line = format!("{} {}: {counts}", title(rollout), standing(page));
-    if let Some(why) = &rollout.why {
+    if let Some(why) = beyond(page) {
         line.push_str("; ");
-        line.push_str(&clean(why));
+        line.push_str(&why);
     }
     line
+}
+
+/// Why a rollout stands where it does, without the word that [`standing`] says: "since 1 host failed".
+pub(crate) fn beyond(page: &RolloutPage) -> Option<String> {
+    let (why, said) = (clean(page.rollout.why.as_deref()?), format!("{}, ", standing(page)));
+    Some(why.strip_prefix(&said).map_or(why.clone(), str::to_owned))
 }
 
 fn title(rollout: &RolloutSummary) -> String {
@@ -368,6 +374,8 @@ pub(crate) mod tests {
         let mut done = page();
         done.rollout.phase = PhaseName::Done;
         done.rollout.outcome = Some(OutcomeName::Reverted);
+        done.rollout.why = Some("reverted, since 1 host failed".into());
+        assert!(summary_line(&done).ends_with("; since 1 host failed"), "{}", summary_line(&done));
         done.rollout.why = Some("probe\nfailed".into());
         let line = summary_line(&done);
         assert!(line.contains(" reverted: ") && line.ends_with("; probe failed"), "{line}");

@@ -1,7 +1,9 @@
 //! Packs a directory: a sorted walk, a digest a file, every distinct content once in one bundle. The same
 //! tree gives the same tree digest on every machine; owners, times and the order of entries leave no
-//! trace. Refuses what a host could not hold, naming the path; follows no link.
+//! trace. Refuses what a host could not hold, naming the path, and notes what a host gets otherwise; follows
+//! no link.
 
+use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::io::{self, Read as _};
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
@@ -15,6 +17,7 @@ use groundswell_common::path::{PathError, TreePath};
 use groundswell_common::{Digest, Hasher};
 use tempfile::NamedTempFile;
 
+use crate::output::clean;
 use crate::spec::SPEC_NAME;
 
 /// Bytes read from a file at once.
@@ -23,6 +26,16 @@ const READ_BYTES: usize = 256 * 1024;
 const SPECIAL_BITS: u32 = 0o7000;
 /// Executable by its owner.
 const OWNER_EXECUTES: u32 = 0o100;
+/// Readable by everybody, as every file is on a host.
+const ALL_READ: u32 = 0o004;
+/// May be entered by everybody, as every directory may on a host.
+const ALL_ENTER: u32 = 0o001;
+/// The longest list of attributes that the kernel gives, in bytes.
+const ATTRIBUTES_MAX_BYTES: usize = 64 * 1024;
+/// Where file capabilities are kept.
+const CAPABILITIES: &[u8] = b"security.capability";
+/// Paths that one note names.
+const NOTE_PATHS: usize = 5;
 
 /// Why a tree cannot be packed.
 #[derive(Debug, thiserror::Error)]
@@ -73,9 +86,44 @@ pub(crate) enum PackError {
         /// Its mode.
         mode: u32,
     },
+    /// File capabilities.
+    #[error(
+        "pack {path}: it has file capabilities, which no host sets; 'setcap -r' takes them off, and \
+         AmbientCapabilities= in the service's unit gives them to the service"
+    )]
+    Capabilities {
+        /// Where.
+        path: PathBuf,
+    },
     /// A link that leaves the tree.
-    #[error("pack {path}: a link to {target:?}, which is outside the tree; link inside it")]
+    #[error(
+        "pack {path}: a link to {target:?}, which is outside the tree; link inside it, or put a copy there"
+    )]
     LinkOut {
+        /// The link.
+        path: PathBuf,
+        /// Where it points.
+        target: String,
+    },
+    /// A link that leads into the tree by a way that a host need not have.
+    #[error(
+        "pack {path}: a link to {target:?}, which is in the tree as this machine alone goes there; write it as \
+         {plain:?}"
+    )]
+    LinkForm {
+        /// The link.
+        path: PathBuf,
+        /// Where it points.
+        target: String,
+        /// A target that says the same.
+        plain: String,
+    },
+    /// A link to something that stays behind.
+    #[error(
+        "pack {path}: a link to {target:?}, which is left out of the release: it is an empty directory or the \
+         release's description"
+    )]
+    LinkLeft {
         /// The link.
         path: PathBuf,
         /// Where it points.
@@ -118,6 +166,8 @@ pub(crate) struct Tree {
     pub(crate) files: Vec<FileEntry>,
     /// By path.
     pub(crate) links: Vec<LinkEntry>,
+    /// What a host gets otherwise than it is here, a line each.
+    pub(crate) notes: Vec<String>,
 }
 
 impl Tree {
@@ -165,88 +215,249 @@ pub(crate) fn walk(root: &Path) -> Result<Tree, PackError> {
         return Err(PackError::NotADirectory(root.to_owned()));
     }
     let real = metadata(root, |path| fs::canonicalize(path))?;
-    let mut tree = Tree { files: Vec::new(), links: Vec::new() };
-    let mut open = vec![PathBuf::new()];
-    while let Some(inner) = open.pop() {
-        let directory = root.join(&inner);
-        let at = |source| PackError::Read { path: directory.clone(), source };
-        for entry in fs::read_dir(&directory).map_err(at)? {
-            let inner = inner.join(entry.map_err(at)?.file_name());
-            if inner != Path::new(SPEC_NAME) {
-                take(&mut tree, &mut open, (root, &real), inner)?;
-            }
-        }
-        if tree.files.len() + tree.links.len() > MANIFEST_FILES_MAX {
+    let (open, list) = (vec![PathBuf::new()], vec![0; ATTRIBUTES_MAX_BYTES]);
+    let mut walk = Walk { root: root.to_owned(), real, open, list, ..Walk::default() };
+    while let Some(inner) = walk.open.pop() {
+        walk.directory(&inner)?;
+        if walk.files.len() + walk.links.len() > MANIFEST_FILES_MAX {
             return Err(PackError::TooMany(root.to_owned()));
         }
     }
-    if tree.files.is_empty() {
-        return Err(PackError::Empty(root.to_owned()));
-    }
-    tree.files.sort_by(|a, b| a.path.cmp(&b.path));
-    tree.links.sort_by(|a, b| a.path.cmp(&b.path));
-    Ok(tree)
+    walk.end()
 }
 
-/// Adds one entry of a directory to the tree, or to the directories that are still to be read.
-fn take(
-    tree: &mut Tree,
-    open: &mut Vec<PathBuf>,
-    (root, real): (&Path, &Path),
-    inner: PathBuf,
-) -> Result<(), PackError> {
-    let full = root.join(&inner);
-    let found = metadata(&full, |path| fs::symlink_metadata(path))?;
-    let kind = found.file_type();
-    if inner.ends_with(".git") {
-        return Err(PackError::Git(full));
-    }
-    if kind.is_dir() {
-        open.push(inner);
-        return Ok(());
-    }
-    let text = inner.to_str().ok_or_else(|| PackError::Name(full.clone()))?;
-    let path = text
-        .parse::<TreePath>()
-        .map_err(|source| PackError::Path { path: full.clone(), source })?;
-    if kind.is_symlink() {
-        let target = link_target(&full, &path, real)?;
-        tree.links.push(LinkEntry { path, target });
-        return Ok(());
-    }
-    if !kind.is_file() {
-        return Err(PackError::Kind { path: full, what: kind_name(found.mode()) });
-    }
-    let bits = found.permissions().mode() & 0o7777;
-    if bits & SPECIAL_BITS != 0 {
-        return Err(PackError::Special { path: full, mode: bits });
-    }
-    let mode = if bits & OWNER_EXECUTES == 0 { Mode::Plain } else { Mode::Executable };
-    let (sha256, size) = each_piece(&full, |_| Ok(()))?;
-    if size > FILE_MAX_BYTES {
-        return Err(PackError::TooLarge { path: full, size });
-    }
-    tree.files.push(FileEntry { path, mode, size, sha256 });
-    Ok(())
+/// A tree that is being listed.
+#[derive(Default)]
+struct Walk {
+    root: PathBuf,
+    real: PathBuf,
+    /// Directories that are still to be read.
+    open: Vec<PathBuf>,
+    files: Vec<FileEntry>,
+    links: Vec<LinkEntry>,
+    /// What each link leads to in the end.
+    leads: Vec<(TreePath, PathBuf)>,
+    empty: Vec<PathBuf>,
+    directories: usize,
+    /// Files and directories that are not for everybody here.
+    private: Vec<PathBuf>,
+    /// Files and directories with access lists or attributes of their own.
+    attributed: Vec<PathBuf>,
+    /// For names of attributes.
+    list: Vec<u8>,
 }
 
-/// A link's target, which must be inside the tree both as written and as resolved: a link through
-/// another link can climb higher than its text shows.
-fn link_target(full: &Path, path: &TreePath, real: &Path) -> Result<String, PackError> {
+impl Walk {
+    fn directory(&mut self, inner: &Path) -> Result<(), PackError> {
+        let directory = self.root.join(inner);
+        let at = |source| PackError::Read { path: directory.clone(), source };
+        let mut is_empty = true;
+        for entry in fs::read_dir(&directory).map_err(at)? {
+            is_empty = false;
+            let inner = inner.join(entry.map_err(at)?.file_name());
+            if inner != Path::new(SPEC_NAME) {
+                self.take(inner)?;
+            }
+        }
+        if is_empty {
+            self.empty.push(inner.to_owned());
+        }
+        Ok(())
+    }
+
+    /// Adds one entry of a directory to the tree, or to the directories that are still to be read.
+    fn take(&mut self, inner: PathBuf) -> Result<(), PackError> {
+        let full = self.root.join(&inner);
+        let found = metadata(&full, |path| fs::symlink_metadata(path))?;
+        let kind = found.file_type();
+        let bits = found.permissions().mode() & 0o7777;
+        if inner.ends_with(".git") {
+            return Err(PackError::Git(full));
+        }
+        if kind.is_dir() {
+            self.look(&full, &inner, bits & ALL_ENTER != 0)?;
+            self.directories += 1;
+            self.open.push(inner);
+            return Ok(());
+        }
+        let text = inner.to_str().ok_or_else(|| PackError::Name(full.clone()))?;
+        let path = text
+            .parse::<TreePath>()
+            .map_err(|source| PackError::Path { path: full.clone(), source })?;
+        if kind.is_symlink() {
+            let (target, leads) = link_target(&full, &path, &self.real)?;
+            self.leads.push((path.clone(), leads));
+            self.links.push(LinkEntry { path, target });
+            return Ok(());
+        }
+        if !kind.is_file() {
+            return Err(PackError::Kind { path: full, what: kind_name(found.mode()) });
+        }
+        if bits & SPECIAL_BITS != 0 {
+            return Err(PackError::Special { path: full, mode: bits });
+        }
+        self.look(&full, &inner, bits & ALL_READ != 0)?;
+        let mode = if bits & OWNER_EXECUTES == 0 { Mode::Plain } else { Mode::Executable };
+        let (sha256, size) = each_piece(&full, |_| Ok(()))?;
+        if size > FILE_MAX_BYTES {
+            return Err(PackError::TooLarge { path: full, size });
+        }
+        self.files.push(FileEntry { path, mode, size, sha256 });
+        Ok(())
+    }
+
+    /// Looks at what of a file or directory does not come to hosts.
+    fn look(&mut self, full: &Path, inner: &Path, is_for_all: bool) -> Result<(), PackError> {
+        if !is_for_all {
+            self.private.push(inner.to_owned());
+        }
+        // A file system without attributes has none to lose.
+        let length = rustix::fs::llistxattr(full, self.list.as_mut_slice()).unwrap_or(0);
+        let names = self.list.get(..length).unwrap_or_default().split(|byte| *byte == 0);
+        let mut own = false;
+        for name in names {
+            if name == CAPABILITIES {
+                return Err(PackError::Capabilities { path: full.to_owned() });
+            }
+            own |= name.starts_with(b"user.") || name.starts_with(b"system.posix_acl");
+        }
+        if own {
+            self.attributed.push(inner.to_owned());
+        }
+        Ok(())
+    }
+
+    /// The whole tree, once everything was read.
+    fn end(mut self) -> Result<Tree, PackError> {
+        if self.files.is_empty() {
+            return Err(PackError::Empty(self.root));
+        }
+        self.files.sort_by(|a, b| a.path.cmp(&b.path));
+        self.links.sort_by(|a, b| a.path.cmp(&b.path));
+        self.hold_links()?;
+        let notes = self.notes();
+        Ok(Tree { files: self.files, links: self.links, notes })
+    }
+
+    /// Each link leads to what hosts get.
+    fn hold_links(&self) -> Result<(), PackError> {
+        let files = self.files.iter().map(|file| &file.path);
+        let links = self.links.iter().map(|link| &link.path);
+        let mut there: BTreeSet<&str> = files.clone().map(TreePath::as_str).collect();
+        there.extend(files.chain(links).flat_map(TreePath::parents));
+        there.insert("");
+        let left = |(_, leads): &&(TreePath, PathBuf)| {
+            leads.to_str().is_none_or(|leads| !there.contains(leads))
+        };
+        let Some((path, _)) = self.leads.iter().find(left) else { return Ok(()) };
+        let link = self.links.iter().find(|link| link.path == *path);
+        let target = link.map(|link| link.target.clone()).unwrap_or_default();
+        Err(PackError::LinkLeft { path: self.root.join(path.as_str()), target })
+    }
+
+    fn notes(&self) -> Vec<String> {
+        let mut notes = Vec::new();
+        if !self.empty.is_empty() {
+            let counted = ("empty directory is", "empty directories are");
+            notes.push(format!(
+                "{}; a service makes its own, or has StateDirectory= and LogsDirectory= in its unit",
+                listed(&self.empty, counted, "left out")
+            ));
+        }
+        // Where everything is private the umask was narrow, and nothing is said by it.
+        if !self.private.is_empty() && self.private.len() < self.files.len() + self.directories {
+            notes.push(format!(
+                "{}; put no secrets into a release, which travels in the clear as well",
+                listed(
+                    &self.private,
+                    (
+                        "path that is not for everybody here is",
+                        "paths that are not for everybody here are"
+                    ),
+                    "readable by everybody on hosts"
+                )
+            ));
+        }
+        if !self.attributed.is_empty() {
+            notes.push(listed(
+                &self.attributed,
+                ("path has", "paths have"),
+                "access lists or attributes that no host sets",
+            ));
+        }
+        notes
+    }
+}
+
+/// "2 empty directories are left out: logs, tmp/sub".
+fn listed(paths: &[PathBuf], (one, many): (&str, &str), what: &str) -> String {
+    let shown = |path: &PathBuf| clean(&path.display().to_string());
+    let mut names: Vec<String> = paths.iter().map(shown).collect();
+    names.sort();
+    let more = names.len().saturating_sub(NOTE_PATHS);
+    names.truncate(NOTE_PATHS);
+    let names = names.join(", ");
+    let counted = if paths.len() == 1 { one } else { many };
+    let more = if more == 0 { String::new() } else { format!(" and {more} more") };
+    format!("{} {counted} {what}: {names}{more}", paths.len())
+}
+
+/// A link's target, which must be inside the tree both as written and as resolved (a link through another
+/// link can climb higher than its text shows), and what it leads to there.
+fn link_target(full: &Path, path: &TreePath, real: &Path) -> Result<(String, PathBuf), PackError> {
     let target = metadata(full, |path| fs::read_link(path))?;
     let target = target.to_str().ok_or_else(|| PackError::Name(full.to_owned()))?.to_owned();
     let path_buf = || full.to_owned();
-    if !path.link_stays_inside(&target) {
-        return Err(PackError::LinkOut { path: path_buf(), target });
-    }
-    match fs::canonicalize(full) {
-        Ok(resolved) if resolved.starts_with(real) => Ok(target),
-        Ok(_) => Err(PackError::LinkOut { path: path_buf(), target }),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            Err(PackError::LinkNowhere { path: path_buf(), target })
+    let inside = |target: &String| path.link_stays_inside(target);
+    let plain = Some(target.clone()).filter(inside).or_else(|| plain(full, &target).filter(inside));
+    let leads = match fs::canonicalize(full) {
+        Ok(resolved) => resolved.strip_prefix(real).map(Path::to_owned).ok(),
+        Err(error) if error.kind() == io::ErrorKind::NotFound && plain.is_some() => {
+            return Err(PackError::LinkNowhere { path: path_buf(), target });
         }
-        Err(source) => Err(PackError::Read { path: path_buf(), source }),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+        Err(source) => return Err(PackError::Read { path: path_buf(), source }),
+    };
+    match (plain, leads) {
+        (Some(plain), Some(leads)) => Ok((plain, leads)),
+        (_, None) => Err(PackError::LinkOut { path: path_buf(), target }),
+        (None, Some(leads)) => {
+            let from = Path::new(path.as_str()).parent().unwrap_or(Path::new(""));
+            let plain = relative(from, &leads);
+            Err(PackError::LinkForm { path: path_buf(), target, plain })
+        }
     }
+}
+
+/// The same target without empty parts and without `..` behind a directory's name. `None` where that name is
+/// not a directory's, and leads elsewhere than it reads.
+fn plain(full: &Path, target: &str) -> Option<String> {
+    if target.starts_with('/') {
+        return None;
+    }
+    let from = full.parent()?;
+    let mut parts: Vec<&str> = Vec::new();
+    for part in target.split('/') {
+        match (part, parts.last()) {
+            ("" | ".", _) => {}
+            ("..", Some(&last)) if last != ".." => {
+                let named = from.join(parts.join("/"));
+                fs::symlink_metadata(named).ok().filter(fs::Metadata::is_dir)?;
+                parts.pop();
+            }
+            (part, _) => parts.push(part),
+        }
+    }
+    Some(if parts.is_empty() { ".".to_owned() } else { parts.join("/") })
+}
+
+/// The way from one directory of the tree to something else in it.
+fn relative(from: &Path, to: &Path) -> String {
+    let common = from.components().zip(to.components()).take_while(|(a, b)| a == b).count();
+    let up = from.components().skip(common).map(|_| "..".to_owned());
+    let name = |part: std::path::Component<'_>| part.as_os_str().to_string_lossy().into_owned();
+    let parts: Vec<String> = up.chain(to.components().skip(common).map(name)).collect();
+    if parts.is_empty() { ".".to_owned() } else { parts.join("/") }
 }
 
 fn append(writer: &mut BundleWriter<File>, root: &Path, file: &FileEntry) -> Result<(), PackError> {
@@ -334,7 +545,7 @@ mod tests {
             file.set_modified(old).expect("mtime");
         }
         let (one, two) = (pack(one.path()).expect("one"), pack(two.path()).expect("two"));
-        assert_eq!(one.tree, two.tree);
+        assert_eq!((&one.tree.files, &one.tree.links), (&two.tree.files, &two.tree.links));
         assert_eq!(one.tree.digest(), two.tree.digest());
         assert_eq!(one.blob, two.blob);
         let paths: Vec<&str> = one.tree.files.iter().map(|f| f.path.as_str()).collect();
@@ -389,7 +600,7 @@ mod tests {
     #[test]
     fn each_refused_tree_has_its_error_with_the_path() {
         type Spoil = fn(&Path);
-        let cases: [(Spoil, &str); 13] = [
+        let cases: [(Spoil, &str); 18] = [
             (|r| put(r, ".git", b"gitdir: elsewhere", 0o644), "git repository"),
             (|r| symlink("/etc/passwd", r.join("l")).unwrap(), "outside the tree"),
             (|r| symlink("../x", r.join("l")).unwrap(), "outside the tree"),
@@ -402,6 +613,11 @@ mod tests {
             (|r| put(r, ".git/l", b"", 0o644), "git repository"),
             (|r| put(r, "l/.git/HEAD", b"", 0o644), "git repository"),
             (|r| symlink_through_a_link(r), "outside the tree"),
+            (|r| symlink_to_the_empty(r), "which is left out of the release"),
+            (|r| symlink_to_the_description(r), "which is left out of the release"),
+            (|r| symlink_in_another_way(r, "up/../bin/run"), "write it as \"../bin/run\""),
+            (|r| symlink(r.join("bin/run"), r.join("l")).unwrap(), "write it as \"bin/run\""),
+            (|r| symlink_by_name(r), "write it as \"bin/run\""),
             (|r| fs::remove_dir_all(r.join("bin")).unwrap(), "no file in it"),
         ];
         for (at, (spoil, want)) in cases.into_iter().enumerate() {
@@ -419,6 +635,102 @@ mod tests {
         fs::write(root.parent().unwrap().join("groundswell-pack-outside"), b"").unwrap();
         symlink("../..", root.join("a/b/up")).unwrap();
         symlink("up/../groundswell-pack-outside", root.join("a/b/l")).unwrap();
+    }
+
+    fn symlink_to_the_empty(root: &Path) {
+        fs::create_dir(root.join("logs")).unwrap();
+        symlink("logs", root.join("l")).unwrap();
+    }
+
+    fn symlink_to_the_description(root: &Path) {
+        put(root, SPEC_NAME, b"[release]\n", 0o644);
+        symlink(SPEC_NAME, root.join("l")).unwrap();
+    }
+
+    /// From `a/l`, where `a/up` is a link to the top.
+    fn symlink_in_another_way(root: &Path, target: &str) {
+        fs::create_dir(root.join("a")).unwrap();
+        symlink("../bin", root.join("a/up")).unwrap();
+        symlink(target, root.join("a/l")).unwrap();
+    }
+
+    /// Out of the tree and into it again, by the name that it has on this machine.
+    fn symlink_by_name(root: &Path) {
+        let name = root.file_name().unwrap().to_str().unwrap();
+        symlink(format!("../{name}/bin/run"), root.join("l")).unwrap();
+    }
+
+    #[test]
+    fn a_link_that_reads_otherwise_and_stays_inside_is_put_in_its_plain_form() {
+        let dir = small();
+        let root = dir.path();
+        fs::create_dir_all(root.join("a/deep")).expect("mkdir");
+        for (name, target) in [
+            ("l1", "bin/"),
+            ("l2", "bin//run"),
+            ("l3", "a/../bin/run"),
+            ("l4", "a/deep/../../bin"),
+            ("l5", "./bin"),
+            ("a/l6", "../a/../bin/run"),
+            ("a/l7", "..//"),
+            ("l8", "bin/.."),
+        ] {
+            symlink(target, root.join(name)).expect("link");
+        }
+        let tree = walk(root).expect("all of them stay inside");
+        let links: Vec<(&str, &str)> =
+            tree.links.iter().map(|link| (link.path.as_str(), link.target.as_str())).collect();
+        let want = [
+            ("a/l6", "../bin/run"),
+            ("a/l7", ".."),
+            ("l1", "bin"),
+            ("l2", "bin/run"),
+            ("l3", "bin/run"),
+            ("l4", "bin"),
+            ("l5", "./bin"),
+            ("l8", "."),
+        ];
+        assert_eq!(links, want);
+        assert!(tree.links.iter().all(|link| link.path.link_stays_inside(&link.target)));
+    }
+
+    #[test]
+    fn what_hosts_get_otherwise_is_said() {
+        let dir = small();
+        let root = dir.path();
+        assert_eq!(walk(root).expect("walk").notes, [""; 0]);
+        for empty in ["logs", "tmp/sub"] {
+            fs::create_dir_all(root.join(empty)).expect("mkdir");
+        }
+        put(root, ".env", b"TOKEN=1", 0o600);
+        put(root, "keys/a", b"", 0o640);
+        let notes = walk(root).expect("walk").notes;
+        assert_eq!(notes.len(), 2, "{notes:?}");
+        assert!(
+            notes[0].starts_with("2 empty directories are left out: logs, tmp/sub; "),
+            "{notes:?}"
+        );
+        let want = "2 paths that are not for everybody here are readable by everybody on hosts: .env, keys/a; ";
+        assert!(notes[1].starts_with(want), "{notes:?}");
+        let mut many: Vec<PathBuf> = (0..7).map(|n| PathBuf::from(format!("d{n}"))).collect();
+        many.reverse();
+        let want = "7 are left out: d0, d1, d2, d3, d4 and 2 more";
+        assert_eq!(listed(&many, ("is", "are"), "left out"), want);
+        let private = tempfile::tempdir().expect("dir");
+        put(private.path(), "lib/a", b"", 0o600);
+        fs::set_permissions(private.path().join("lib"), fs::Permissions::from_mode(0o700))
+            .expect("chmod");
+        assert_eq!(walk(private.path()).expect("walk").notes, [""; 0], "a narrow umask");
+    }
+
+    #[test]
+    fn attributes_that_do_not_travel_are_said() {
+        let dir = tempfile::tempdir().expect("dir");
+        put(dir.path(), "run", b"", 0o755);
+        let flags = rustix::fs::XattrFlags::empty();
+        rustix::fs::setxattr(dir.path().join("run"), "user.shop", b"1", flags).expect("setxattr");
+        let notes = walk(dir.path()).expect("walk").notes;
+        assert_eq!(notes, ["1 path has access lists or attributes that no host sets: run"]);
     }
 
     #[test]

@@ -316,6 +316,13 @@ fn what_no_host_could_run_is_refused_before_anything_is_sent() {
         fs::write(root.join("readme"), "").unwrap();
         assert!(refused().contains("differ only in case or form"), "{}", refused());
         fs::remove_file(root.join("readme")).unwrap();
+        fs::write(root.join("u\u{308}"), "").unwrap();
+        assert!(
+            refused().contains("is not in Unicode normal form C; rename the file"),
+            "{}",
+            refused()
+        );
+        fs::remove_file(root.join("u\u{308}")).unwrap();
     }
     assert_eq!(server.routes(), [""; 0]);
     describe("[release]\nservice = \"shop\"\nfiles_only = true\n");

@@ -47,6 +47,23 @@ fn left(dir: &Path) -> Vec<String> {
     fs::read_dir("/proc").unwrap().filter_map(|entry| ours(&entry.unwrap().path())).collect()
 }
 
+/// What a line says, without times, numbers and how many they are.
+fn words(line: &str) -> String {
+    let plain = line.replace("hosts", "host");
+    let plain: String = plain.chars().filter(|c| !c.is_ascii_digit() && *c != '.').collect();
+    plain.split_whitespace().collect::<Vec<_>>().join(" ")
+}
+
+/// Lines of the page's transcript that the program prints while it runs.
+fn transcript() -> Vec<String> {
+    let page = Path::new(env!("CARGO_MANIFEST_DIR")).join("../README.md");
+    let page = fs::read_to_string(page).unwrap();
+    let (_, block) = page.split_once("$ swell demo\n").unwrap();
+    let (block, _) = block.split_once("```").unwrap();
+    let during = |line: &&str| line.starts_with(' ') && line.trim() != "...";
+    block.lines().filter(during).map(words).collect()
+}
+
 #[test]
 fn three_releases_go_through_a_real_fleet_and_nothing_is_left() {
     let temp = tempfile::tempdir().unwrap();
@@ -58,6 +75,15 @@ fn three_releases_go_through_a_real_fleet_and_nothing_is_left() {
     let code = end(child);
     let said = fs::read_to_string(temp.path().join("err")).unwrap();
     assert_eq!(code, 0, "{said}");
+    let lines: Vec<String> = said.lines().map(words).collect();
+    let transcript = transcript();
+    assert!(transcript.len() > 10, "{transcript:?}");
+    for line in transcript {
+        assert!(
+            lines.contains(&line),
+            "README.md: the demo does not say {line:?}; it says\n{said}"
+        );
+    }
     let text = fs::read_to_string(temp.path().join("out")).unwrap();
     let summary: Value = serde_json::from_str(&text).unwrap();
     let hosts = summary["hosts"].as_array().unwrap();

@@ -10,7 +10,8 @@ use groundswell_common::limits::HEARTBEATS_MISSED_MAX;
 use groundswell_common::time::Clock;
 use groundswell_common::trust::{Envelope, RawTold};
 use groundswell_common::wire::{
-    Backoff, DirectiveMessage, Farewell, Hello, PermitAnswer, ToAgent, ToCoordinator, Welcome,
+    Backoff, DirectiveMessage, Farewell, Hello, LEVEL_TWINS, PermitAnswer, ToAgent, ToCoordinator,
+    Welcome,
 };
 use groundswell_common::{Fleet, HostId};
 use groundswell_net::{FrameReader, FrameWriter, Framed, NetError, Peer, PeerRole};
@@ -96,8 +97,12 @@ struct Session<'a> {
     number: u64,
     seen: Arc<AtomicU64>,
     wish: watch::Receiver<Option<Arc<Wish>>>,
+    /// What both ends know.
+    level: u8,
     /// What it was told last.
     told: Option<RawTold>,
+    /// Whether it was told last that another machine uses its key.
+    twin: bool,
     answers: mpsc::Receiver<Answer>,
 }
 
@@ -173,7 +178,10 @@ async fn arrive<'a>(
     let arrival = Arrival { host, hello, level, seat, seen: Arc::clone(&seen), reply };
     shared.handle.arrive(arrival).await.map_err(SessionError::Gone)?;
     Ok(match stays.await.map_err(|_| SessionError::Gone(Gone))? {
-        Admission::Stays => Ok(Session { shared, host, number, seen, wish, told: None, answers }),
+        Admission::Stays => {
+            let (told, twin) = (None, false);
+            Ok(Session { shared, host, number, seen, wish, level, told, twin, answers })
+        }
         refused @ (Admission::NotEnrolled | Admission::Twin) => Err(refused),
     })
 }
@@ -223,8 +231,8 @@ impl Session<'_> {
                 },
                 changed = self.wish.changed() => match changed {
                     Ok(()) => {
-                        if let Some(told) = self.told()? {
-                            send(&mut writer, &told).await?;
+                        for news in [self.told()?, self.twin()].into_iter().flatten() {
+                            send(&mut writer, &news).await?;
                         }
                         self.directive()?
                     }
@@ -269,6 +277,14 @@ impl Session<'_> {
         let envelope = self.shared.signer.told(&told).map_err(SessionError::Sign)?;
         self.told = Some(told);
         Ok(Some(ToAgent::Told(envelope)))
+    }
+
+    /// Whether another machine uses the host's key, where that is news.
+    fn twin(&mut self) -> Option<ToAgent> {
+        let there = self.wish.borrow().as_ref().is_some_and(|wish| wish.twin);
+        let is_news = self.level >= LEVEL_TWINS && there != self.twin;
+        self.twin = there;
+        is_news.then_some(ToAgent::Twin { there })
     }
 
     fn directive(&mut self) -> Result<Option<ToAgent>, SessionError> {

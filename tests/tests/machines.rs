@@ -152,12 +152,17 @@ fn a_copied_machine_is_found_out_gets_nothing_and_is_cured_by_an_enrolment_of_it
         });
         let status = fleet.swell_ok(&["status"]);
         assert!(status.contains("! web-1: two machines use the key of this host"), "{status}");
-        // One of them stays connected; the other one says why it is not.
-        let told = "another machine with the key of this host is connected";
-        until("the twins on a host", ROLLOUT_BOUND, || {
-            [&host, &copy].into_iter().find(|host| {
-                let said = doctor(host);
-                said.contains(told) && said.contains("enroll --again --name NAME")
+        // One of them stays connected; both say what is wrong and what to do.
+        let told = |host: &Host, what: &str| {
+            let said = doctor(host);
+            let both = said.contains("another machine with the key of this host");
+            both && said.contains(what) && said.contains("enroll --again --name NAME")
+        };
+        until("the twins on both hosts", ROLLOUT_BOUND, || {
+            let pairs = [(&host, &copy), (&copy, &host)];
+            pairs.into_iter().find(|(stays, goes)| {
+                told(stays, "BAD   connected to the coordinator")
+                    && told(goes, "BAD   not connected")
             })
         });
         Shop::good("2.0.0").publish_only(&fleet, bed.dir());

@@ -143,6 +143,35 @@ fn a_unit_that_is_missing_holds_the_host_and_is_enough_to_cure_it() {
 }
 
 #[test]
+fn a_forgotten_reload_of_systemd_is_said_and_is_enough_to_cure_it() {
+    bed("a_forgotten_reload_of_systemd_is_said_and_is_enough_to_cure_it", |bed| {
+        let (fleet, host) = one_host_with(bed, &policy(20), UNIT);
+        let _log = Log(&host);
+        completes(&fleet, bed.dir(), "1.0", READY);
+        let mark = b"[Service]\nEnvironment=MARK=two\n";
+        host.install_file("/etc/systemd/system/shop.service.d/a.conf", mark, 0o644);
+        completes(&fleet, bed.dir(), "2.0", READY);
+        let said = |host: &Host| {
+            let doctor =
+                String::from_utf8(host.exec(&["groundswell-agent", "doctor"]).stdout).unwrap();
+            let why = fleet.swell_ok(&["host", "why", "web-1"]);
+            let words = "systemd runs shop.service by files that were changed since; 'systemctl daemon-reload'";
+            (doctor.contains("the file of shop.service was changed"), why.contains(words))
+        };
+        until("the reload to be missed", ROLLOUT_BOUND, || {
+            (said(&host) == (true, true)).then_some(())
+        });
+        host.exec_ok(&["systemctl", "daemon-reload"]);
+        until("nothing to be missed", ROLLOUT_BOUND, || {
+            (said(&host) == (false, false)).then_some(())
+        });
+        completes(&fleet, bed.dir(), "3.0", READY);
+        let environment = ["systemctl", "show", "--property=Environment", "shop.service"];
+        assert!(host.exec_ok(&environment).contains("MARK=two"));
+    });
+}
+
+#[test]
 fn what_ran_to_its_end_runs_once_and_what_was_stopped_stays_so_until_a_boot() {
     let name = "what_ran_to_its_end_runs_once_and_what_was_stopped_stays_so_until_a_boot";
     bed(name, |bed| {

@@ -31,6 +31,8 @@ enum Do {
     Longer,
     /// Answers with an error.
     Error,
+    /// Answers that it is elsewhere.
+    SendAway,
 }
 
 fn serve(blob: Vec<u8>, acts: Vec<Do>) -> Server {
@@ -75,6 +77,7 @@ fn answer(stream: TcpStream, blob: &[u8], act: Do, ranges: &Mutex<Vec<u64>>) {
             send = body.len();
         }
         Do::Error => (body, status, send) = (Vec::new(), "503", 0),
+        Do::SendAway => (body, status, send) = (Vec::new(), "302", 0),
     }
     let head = format!(
         "HTTP/1.1 {status} X\r\nContent-Length: {}\r\nContent-Range: bytes {from}-{}/{}\r\n\r\n",
@@ -214,4 +217,18 @@ async fn a_depot_that_brings_nothing_is_named_after_a_few_tries_and_what_came_is
     assert!(matches!(error, FetchError::Status { status, .. } if status == 503), "{error:?}");
     assert_eq!(fetch(&place, &server, NEVER).await.unwrap(), blob());
     assert_eq!(server.ranges.lock().unwrap().last(), Some(&100_000));
+}
+
+/// A port that is shut, and a gateway that sends everybody to its log-in.
+#[tokio::test]
+async fn what_stands_in_the_way_is_named_in_the_system_s_own_words() {
+    let place = place();
+    let shut = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let (asked, ranges) = (Arc::default(), Arc::default());
+    let shut = Server { base: format!("http://{shut}"), asked, ranges };
+    let error = fetch(&place, &shut, NEVER).await.unwrap_err();
+    assert!(groundswell_common::chain(&error).contains("Connection refused"), "{error:?}");
+    let gateway = serve(blob(), vec![Do::SendAway; 4]);
+    let error = fetch(&place, &gateway, NEVER).await.unwrap_err();
+    assert!(error.to_string().ends_with("the depot answered 302 Found"), "{error}");
 }

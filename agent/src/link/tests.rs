@@ -227,8 +227,13 @@ async fn how_the_connection_stands_is_noted() {
     let down = |link: &Link| matches!(link, Link::Down { why } if why.contains("yet to connect"));
     let before = noted(down).await.unwrap();
     let mut server = pair.welcome(20).await;
-    let up = noted(|link| *link == Link::Up {}).await.unwrap();
+    let up = noted(|link| *link == Link::Up { twin: false }).await.unwrap();
     assert!(up.since >= before.since);
+    server.send(&ToAgent::Twin { there: true }, SOON).await.unwrap();
+    let copied = noted(|link| *link == Link::Up { twin: true }).await.unwrap();
+    assert_eq!(copied.since, up.since, "it is the same connection");
+    server.send(&ToAgent::Twin { there: false }, SOON).await.unwrap();
+    noted(|link| *link == Link::Up { twin: false }).await.unwrap();
     let why = "the host is not enrolled; enrol it again".to_owned();
     let farewell = Farewell { why, retry_after_ms: 60_000 };
     server.send(&ToAgent::Farewell(farewell), SOON).await.unwrap();

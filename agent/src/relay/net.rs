@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use groundswell_common::condition::Condition;
 use groundswell_common::trust::Envelope;
-use groundswell_common::wire::{Backoff, LEVEL_CONDITIONS, LEVEL_REMOVES};
+use groundswell_common::wire::{Backoff, LEVEL_CONDITIONS, LEVEL_NEWEST};
 use groundswell_common::{Digest, chain};
 use groundswell_net::{FrameReader, FrameWriter, Framed, NetError, Retry};
 use tokio::io::{ReadHalf, WriteHalf};
@@ -84,7 +84,8 @@ async fn session(stream: UnixStream, layout: &Layout, settings: Live) -> Result<
     let (mut reader, mut writer) = Framed::new(stream, PEER).split();
     // Anything else is a peer of another version: it closes.
     let (begin_with, level) = match reader.recv::<ToNet>(CONNECT).await? {
-        Some(ToNet::Begin(begin)) => (begin, LEVEL_REMOVES),
+        // What is above that side's own level is for this one alone.
+        Some(ToNet::Begin(begin)) => (begin, LEVEL_NEWEST),
         // A side of a build before: it must not hear what it does not know.
         Some(ToNet::Open(Open { name, agents, api, blobs, root })) => {
             let places = Places { name, agents: vec![agents], api: vec![api], number: 0 };

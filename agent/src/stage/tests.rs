@@ -81,6 +81,23 @@ fn a_release_is_unpacked_exactly_and_opens_again() {
 }
 
 #[test]
+fn zeros_take_no_room_and_every_byte_is_there() {
+    use std::os::unix::fs::MetadataExt as _;
+    let place = place();
+    let mut image = vec![0; 5_000_000];
+    image[2_000_000..2_000_003].copy_from_slice(b"end");
+    let files: [(&str, &[u8]); 3] = [("a", b"odd"), ("disk.copy", &image), ("disk.img", &image)];
+    let made = release(1, &files, &[], |_| {});
+    place.stage(&made, &made.bundle).unwrap();
+    let tree = place.layout.release(&shop(), &made.id).join("tree");
+    for name in ["disk.img", "disk.copy"] {
+        assert_eq!(fs::read(tree.join(name)).unwrap(), image, "{name}");
+        let room = fs::metadata(tree.join(name)).unwrap().blocks() * 512;
+        assert!(room < 400_000, "{name} takes {room} bytes of the disk");
+    }
+}
+
+#[test]
 fn each_hostile_bundle_is_refused_and_nothing_is_left() {
     let place = place();
     let made = release(1, FILES, &[], |_| {});

@@ -23,7 +23,7 @@ use super::release::{ALL, BROKEN, FIRST, GOOD, POLICY, SERVICE, write};
 use super::screen::{Cell, Screen};
 use super::web;
 use crate::client::{Client, part};
-use crate::follow::{standing, wave_line};
+use crate::follow::{beyond, standing, wave_line};
 use crate::output::clean;
 
 /// Time between two looks at the fleet.
@@ -438,7 +438,11 @@ impl Story<'_> {
 /// A rollout's standing in a line that changes only with its phase.
 fn told(page: &RolloutPage) -> String {
     let rollout = &page.rollout;
-    let why = rollout.why.as_ref().map(|why| format!(": {}", clean(why))).unwrap_or_default();
+    let why = match beyond(page) {
+        Some(why) if why.starts_with("since ") => format!(", {why}"),
+        Some(why) => format!(": {why}"),
+        None => String::new(),
+    };
     format!("{} {} is {}{why}", rollout.service, rollout.version, standing(page))
 }
 

@@ -2,11 +2,12 @@
 
 use std::fmt::Write as _;
 
+use anyhow::Context as _;
 use groundswell_common::api::{
     HostPage, HostService, HostSummary, HostsAnswer, LabelsRequest, RenameRequest, TokensAnswer,
     TokensRequest, WhyAnswer, WhyRequest,
 };
-use groundswell_common::name_of;
+use groundswell_common::{Labels, name_of};
 
 use crate::args::{HostVerb, TokenArgs};
 use crate::client::part;
@@ -112,7 +113,7 @@ fn clean_lines(lines: &[String]) -> String {
 
 async fn tokens(context: &Context, args: &TokenArgs) -> anyhow::Result<Exit> {
     let request = TokensRequest {
-        labels: args.labels.clone(),
+        labels: once(&args.labels)?,
         environment: args.environment.clone(),
         ttl_secs: args.ttl.saturating_mul(3600),
         count: args.count,
@@ -123,6 +124,12 @@ async fn tokens(context: &Context, args: &TokenArgs) -> anyhow::Result<Exit> {
         context.out.note("each is for one host: sudo groundswell-agent enroll TOKEN")?;
     }
     Ok(Exit::Done)
+}
+
+/// All labels together, each key once.
+fn once(given: &[Labels]) -> anyhow::Result<Labels> {
+    let given: Vec<String> = given.iter().map(ToString::to_string).collect();
+    given.join(",").parse().context("read --label")
 }
 
 /// One line a host and service.
@@ -216,6 +223,19 @@ fn show(page: &HostPage) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn labels_may_be_given_one_at_a_time() {
+        let given = |texts: &[&str]| {
+            let labels: Vec<Labels> =
+                texts.iter().map(|text| text.parse().expect("labels")).collect();
+            once(&labels).map(|labels| labels.to_string())
+        };
+        assert_eq!(given(&[]).expect("none"), "");
+        assert_eq!(given(&["role=web", "dc=fra,rack=2"]).expect("three"), "dc=fra,rack=2,role=web");
+        let twice = given(&["role=web", "role=db"]).expect_err("which?").root_cause().to_string();
+        assert!(twice.contains("each key once"), "{twice}");
+    }
 
     #[test]
     fn hosts_without_services_are_listed_too() {

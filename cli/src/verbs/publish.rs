@@ -111,7 +111,8 @@ impl Draft<'_> {
     fn check(&self) -> anyhow::Result<Vec<String>> {
         let release = &self.spec.release;
         let raw = self.manifest(release.floor.max(1), Source::default());
-        let warnings = fit::check(&raw, release.files_only)?;
+        let mut warnings = self.packed.tree.notes.clone();
+        warnings.extend(fit::check(&raw, release.files_only)?);
         Manifest::check(raw)?;
         Ok(warnings)
     }

@@ -4,8 +4,8 @@ use std::fmt::Write as _;
 use std::time::Duration;
 
 use groundswell_common::api::{
-    HoldAnswer, HoldRequest, HostCounts, RolloutPage, RolloutSummary, RolloutsAnswer, StartAnswer,
-    StartRequest, SteerAct, SteerRequest, VerbAnswer, VerbRequest,
+    HoldAnswer, HoldRequest, HostCounts, OutcomeName, RolloutHost, RolloutPage, RolloutSummary,
+    RolloutsAnswer, StartAnswer, StartRequest, SteerAct, SteerRequest, VerbAnswer, VerbRequest,
 };
 use groundswell_common::{Environment, RolloutId, ServiceName, name_of};
 use serde::Serialize;
@@ -316,6 +316,15 @@ pub(crate) fn rollouts_table(rollouts: &[RolloutSummary]) -> Table {
     table
 }
 
+/// What became of a host: in a rollout that ended on its way nobody is about to switch any more.
+fn done<'a>(page: &RolloutPage, host: &'a RolloutHost) -> &'a str {
+    let ended = page.rollout.outcome.is_some_and(|outcome| outcome != OutcomeName::Completed);
+    match host.progress.as_str() {
+        "pending" | "staging" | "staged" if ended => "untouched",
+        progress => progress,
+    }
+}
+
 fn page_text(page: &RolloutPage) -> String {
     let rollout = &page.rollout;
     let mut text = format!(
@@ -348,7 +357,7 @@ fn page_text(page: &RolloutPage) -> String {
         let wave = usize::try_from(host.wave).ok().and_then(|wave| page.waves.get(wave));
         let wave = wave.map_or_else(|| host.wave.to_string(), |wave| wave.name.clone());
         let why = host.why.as_deref().map(cause_cell).unwrap_or_default();
-        table.row([host.name.to_string(), wave, host.progress.clone(), why]);
+        table.row([host.name.to_string(), wave, done(page, host).to_owned(), why]);
     }
     let _ = write!(text, "\n{table}");
     for host in &page.hosts {
@@ -393,6 +402,11 @@ mod tests {
             ),
             "{text}"
         );
+        page.hosts[1].progress = "staging".to_owned();
+        assert!(page_text(&page).contains("web-2  25 %    staging "), "{text}");
+        page.rollout.outcome = Some(OutcomeName::Reverted);
+        assert!(page_text(&page).contains("web-2  25 %    untouched "), "{text}");
+        page.rollout.outcome = None;
         let table = rollouts_table(std::slice::from_ref(&page.rollout)).to_string();
         assert!(table.contains("shop-2   shop@1.1.0  running"), "{table}");
     }

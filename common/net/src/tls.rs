@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use groundswell_common::wire::{LEVEL_REMOVES, alpn_names, level_of};
+use groundswell_common::wire::{LEVEL_NEWEST, alpn_names, level_of};
 use rustls::RootCertStore;
 use rustls::client::Resumption;
 use rustls::crypto::CryptoProvider;
@@ -97,7 +97,7 @@ pub fn client_config(
 #[must_use]
 pub fn knowing_all(config: &ServerConfig) -> Arc<ServerConfig> {
     let mut config = config.clone();
-    config.alpn_protocols = alpn_names(LEVEL_REMOVES);
+    config.alpn_protocols = alpn_names(LEVEL_NEWEST);
     Arc::new(config)
 }
 

@@ -14,6 +14,8 @@ use crate::trust::{Envelope, Signature};
 pub const ALPN_CONDITIONS: &[u8] = b"groundswell/conditions";
 /// The name of the level above: the agent knows [`crate::directive::Action::Remove`] and [`ToAgent::Told`] too.
 pub const ALPN_REMOVES: &[u8] = b"groundswell/2";
+/// The name of the level above: the agent knows [`ToAgent::Twin`] too.
+pub const ALPN_TWINS: &[u8] = b"groundswell/3";
 
 /// Levels of what both ends know, by what the TLS handshake agreed on: each knows what is below it.
 pub const LEVEL_FIRST: u8 = 0;
@@ -21,11 +23,19 @@ pub const LEVEL_FIRST: u8 = 0;
 pub const LEVEL_CONDITIONS: u8 = 1;
 /// Services that are taken off, and what a host is told of itself and of the coordinator.
 pub const LEVEL_REMOVES: u8 = 2;
+/// Whether another machine uses the host's key.
+pub const LEVEL_TWINS: u8 = 3;
+/// All that this build knows.
+pub const LEVEL_NEWEST: u8 = LEVEL_TWINS;
 
 /// The names of a build that knows everything up to `level`, the highest first.
 #[must_use]
 pub fn alpn_names(level: u8) -> Vec<Vec<u8>> {
-    let names = [(LEVEL_REMOVES, ALPN_REMOVES), (LEVEL_CONDITIONS, ALPN_CONDITIONS)];
+    let names = [
+        (LEVEL_TWINS, ALPN_TWINS),
+        (LEVEL_REMOVES, ALPN_REMOVES),
+        (LEVEL_CONDITIONS, ALPN_CONDITIONS),
+    ];
     let known = names.into_iter().filter(|(of, _)| *of <= level);
     known.map(|(_, name)| name.to_vec()).collect()
 }
@@ -34,6 +44,7 @@ pub fn alpn_names(level: u8) -> Vec<Vec<u8>> {
 #[must_use]
 pub fn level_of(name: Option<&[u8]>) -> u8 {
     match name {
+        Some(ALPN_TWINS) => LEVEL_TWINS,
         Some(ALPN_REMOVES) => LEVEL_REMOVES,
         Some(ALPN_CONDITIONS) => LEVEL_CONDITIONS,
         Some(_) | None => LEVEL_FIRST,
@@ -84,6 +95,12 @@ pub enum ToAgent {
     /// What the host should know of itself and of the way to the coordinator, signed. Only at
     /// [`LEVEL_REMOVES`].
     Told(Envelope),
+    /// Whether another machine uses the key of this host, for the person who looks there. Only at
+    /// [`LEVEL_TWINS`].
+    Twin {
+        /// Whether there is one.
+        there: bool,
+    },
 }
 
 /// Who the agent is and what it knows.

@@ -319,5 +319,6 @@ pub(crate) fn to_agent() -> Vec<(&'static str, ToAgent)> {
         ("beat", ToAgent::Beat),
         ("farewell", ToAgent::Farewell(farewell)),
         ("told", ToAgent::Told(signed::<Told>(&told(), &[5]))),
+        ("twin", ToAgent::Twin { there: true }),
     ]
 }

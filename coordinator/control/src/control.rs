@@ -306,6 +306,7 @@ impl Control {
         if self.twins.hear(host, condition.instance, self.now) {
             let fact = HostFact::Held { lack: Lack::Twin, why: twins::WHY.to_owned() };
             self.tell_rollouts(By::Coordinator, host, &fact);
+            self.stale.insert(host);
         }
         let mut freed = false;
         for service in &condition.services {
@@ -423,6 +424,7 @@ impl Control {
         let now = self.now;
         for host in self.twins.over(now) {
             self.tell_rollouts(By::Coordinator, host, &HostFact::Freed);
+            self.stale.insert(host);
         }
         let ids: Vec<RolloutId> =
             self.view.live_rollouts().filter(|r| due(r, now)).map(|r| r.id().clone()).collect();

@@ -2,7 +2,7 @@
 
 use groundswell_common::api::{PolicyAnswer, PublishAnswer};
 use groundswell_common::{OperatorName, ReleaseId, ServiceName};
-use groundswell_rollout::Policy;
+use groundswell_rollout::{Policy, Rollout};
 
 use crate::control::Control;
 use crate::entry::{By, Published, What};
@@ -85,6 +85,7 @@ impl Control {
         let record = read_policy(service, text)?;
         let before = self.view.services.get(service).and_then(|s| s.policy.as_ref());
         let changed = before.is_none_or(|before| before.text != text || !before.separates);
+        let kept = if changed { self.plans_kept(service) } else { Vec::new() };
         if changed {
             let (service, text) = (service.clone(), text.to_owned());
             let what = What::PolicyPut { service, text, separates: true };
@@ -94,8 +95,25 @@ impl Control {
         let plan = plan.as_ref().map(present::plan_preview);
         let rollout = self.plan_newest(service).ok();
         self.waiting.insert(service.clone());
-        let notes = self.misfits(&record);
+        let mut notes = self.misfits(&record);
+        notes.extend(kept);
         Ok(PolicyAnswer { service: service.clone(), changed, plan, rollout, notes })
+    }
+
+    /// Rollouts under way, which a new policy changes nothing of.
+    fn plans_kept(&self, service: &ServiceName) -> Vec<String> {
+        let under_way =
+            |rollout: &&Rollout| rollout.plan().service == *service && !rollout.is_over();
+        let say = |rollout: &Rollout| {
+            let found = self.view.releases.get(&rollout.release());
+            let version = found.map_or("VERSION".to_owned(), |r| r.published.version.to_string());
+            format!(
+                "rollout {} goes on by the policy that it was planned with; 'swell rollout start {service} \
+                 {version}' plans it anew",
+                rollout.id()
+            )
+        };
+        self.view.live_rollouts().filter(under_way).map(say).collect()
     }
 
     /// Lets a poisoned release be rolled out again.

@@ -3,9 +3,10 @@
 
 use groundswell_common::HostId;
 use groundswell_common::condition::Lack;
+use groundswell_common::directive::Action;
 use groundswell_common::report::{HostState, Standing, Verdict};
 use groundswell_common::{Environment, HostName, ReleaseId, ServiceName};
-use groundswell_rollout::{Rollout, Why, earliest, explain};
+use groundswell_rollout::{Progress, Rollout, Why, earliest, explain};
 
 use crate::control::Control;
 use crate::preflight;
@@ -74,7 +75,41 @@ impl Control {
         if let Some(refusal) = report.and_then(|report| report.refusal.as_ref()) {
             notes.extend(refused(&refusal.code));
         }
+        notes.extend(self.view.services.iter().filter_map(|found| self.behind((id, host), found)));
         notes
+    }
+
+    /// That a host runs less than what is proven and no rollout brings it there any more: it was away when its turn
+    /// came, and the rollout ended or gave way before it was back.
+    fn behind(
+        &self,
+        (id, host): (&HostId, &Host),
+        (name, service): (&ServiceName, &Service),
+    ) -> Option<String> {
+        let (rollout, wish) = self.view.governing(service, id)?;
+        let passed_by = matches!(
+            rollout.host(id)?.progress,
+            Progress::Pending
+                | Progress::Staging
+                | Progress::Staged
+                | Progress::Absent
+                | Progress::Held { .. }
+        );
+        let over = rollout.is_over() && wish.action == (Action::Hold {});
+        let found = |release: &ReleaseId| self.view.releases.get(release).map(|r| &r.published);
+        let runs = found(host.runs.get(name)?)?;
+        let proven = found(&service.baseline(&host.environment)?)?;
+        if !over || !passed_by || host.drained.is_some() || runs.seq >= proven.seq {
+            return None;
+        }
+        let several = service.policy.as_ref()?.environments().count() > 1;
+        let place =
+            if several { format!(" --environment {}", host.environment) } else { String::new() };
+        Some(format!(
+            "{name}: it runs {}, is behind the proven {}, and no rollout brings it there any more; 'swell rollout \
+             start {name} {}{place}'",
+            runs.version, proven.version, proven.version
+        ))
     }
 
     /// What a host says is wrong with a service.

@@ -32,8 +32,8 @@ pub enum Why {
         tally: Tally,
         /// Slots that it has.
         slots: u32,
-        /// When it halts unless a host commits.
-        progress_by: Timestamp,
+        /// When it halts unless a host commits; absent while the time does not count.
+        progress_by: Option<Timestamp>,
     },
     /// Every host of the open wave is away.
     WaveAway {
@@ -41,8 +41,8 @@ pub enum Why {
         wave: u32,
         /// Its hosts.
         hosts: u32,
-        /// When it halts.
-        progress_by: Timestamp,
+        /// When it halts; absent while the time does not count.
+        progress_by: Option<Timestamp>,
     },
     /// Hosts of the open wave are held, and nothing else is left to wait for.
     WaveHeld {
@@ -461,6 +461,10 @@ fn bake_why(rollout: &Rollout, (wave, until): (u32, Timestamp), now: Timestamp) 
 }
 
 fn wave_why(rollout: &Rollout, wave: u32, progress_by: Timestamp) -> Why {
+    let progress_by = match &rollout.opening {
+        Opening::Open { .. } => Some(progress_by),
+        Opening::Shut { .. } | Opening::Frozen { .. } => None,
+    };
     let tally = rollout.tally(wave).unwrap_or_default();
     if waits_for_held(rollout, wave) {
         let budget = rollout.planned_wave(wave).map_or(0, |wave| wave.held_budget);
@@ -527,16 +531,25 @@ impl fmt::Display for Why {
                 let (stage, ready) = (tally.staging, tally.staged);
                 let flying = tally.granted + tally.probing + tally.baking;
                 write!(f, "{} is open: {done} of {total} hosts committed, {flying} in flight \
-                    ({slots} slots), {stage} staging, {ready} ready; it halts at {progress_by} \
-                    unless a host commits before", Wave(*wave))
+                    ({slots} slots), {stage} staging, {ready} ready", Wave(*wave))?;
+                match progress_by {
+                    Some(at) => write!(f, "; it halts at {at} unless a host commits before"),
+                    None => Ok(()),
+                }
             }
             Self::WaveAway { wave, hosts: 0, progress_by } => {
-                write!(f, "{} is open and every host of it was left out or deleted; it halts at \
-                    {progress_by} and asks", Wave(*wave))
+                write!(f, "{} is open and every host of it was left out or deleted", Wave(*wave))?;
+                match progress_by {
+                    Some(at) => write!(f, "; it halts at {at} and asks"),
+                    None => Ok(()),
+                }
             }
             Self::WaveAway { wave, hosts, progress_by } => {
-                write!(f, "{} is open and nobody of its {} is connected; it halts at \
-                    {progress_by} unless one comes back", Wave(*wave), Hosts(*hosts))
+                write!(f, "{} is open and nobody of its {} is connected", Wave(*wave), Hosts(*hosts))?;
+                match progress_by {
+                    Some(at) => write!(f, "; it halts at {at} unless one comes back"),
+                    None => Ok(()),
+                }
             }
             Self::WaveHeld { wave, held, budget, first } => {
                 write!(f, "{} waits for {} that cannot take the release now", Wave(*wave),

@@ -78,7 +78,9 @@ fn operator(api: &Api, caller: Caller, roles: &[OperatorRole]) -> Result<Operato
     match api.handle.operators().get(&name) {
         None => Err(forbidden("the certificate's operator is not known")),
         Some(known) if known.key != peer.key => {
-            Err(forbidden("the certificate was replaced by a newer one"))
+            let hint = "use the newer profile, the file that 'swell operator add' wrote last";
+            let texts = ("the certificate was replaced by a newer one", hint);
+            Err(ApiError::new(StatusCode::FORBIDDEN, "forbidden", texts))
         }
         Some(known) if !roles.contains(&known.role) => {
             let role = name_of(&known.role);

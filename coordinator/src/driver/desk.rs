@@ -205,7 +205,8 @@ impl Desk {
             root_version: self.root_version,
             services: wished.services,
         };
-        Some(Wish { raw, proofs: wished.proofs, told: wished.told })
+        let twin = self.control.is_twin(host);
+        Some(Wish { raw, proofs: wished.proofs, told: wished.told, twin })
     }
 
     /// The time of an entry: the same whenever it is asked for, so that equal wishes are equal bytes.

@@ -20,6 +20,8 @@ pub struct Wish {
     pub proofs: Vec<ReleaseProof>,
     /// What the host should know of itself and of the way here.
     pub told: Option<RawTold>,
+    /// Whether another machine uses the host's key.
+    pub twin: bool,
 }
 
 /// What a session sends besides directives.

@@ -152,6 +152,48 @@ async fn a_host_that_got_the_release_outside_the_plan_goes_back_too() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_host_that_was_away_all_the_while_is_said_to_be_behind_and_one_command_brings_it_up() {
+    let (place, _) = fleet();
+    let fake = Fake::start(&place.path().join("state"));
+    let (mut host, releases) = proven(&fake, 1).await;
+    let id = fake.enrol("h2", 51).await;
+    let mut other = fake.arrive(id, 2).await;
+    let generation = other.wished(Action::Switch { release: releases[0] }).await;
+    other.report((HostState::Committed, Some(releases[0])), (releases[0], generation)).await;
+    fake.handle.leave(id, 2).await.unwrap();
+    let soon = "max_in_flight = 9\nabsent_after_secs = 1";
+    fake.policy(&POLICY.replace("max_in_flight = 9", soon)).await;
+    let mut before = releases[0];
+    let mut newer = Vec::new();
+    for seq in [2, 3] {
+        let (release, rollout) = fake.publish(seq).await;
+        host.commits((release, Some(before))).await;
+        fake.phase_is(&rollout, PhaseName::Done).await;
+        before = release;
+        newer.push(release);
+    }
+    let rollout = revert(&fake, None).await.unwrap();
+    goes_back(&mut host, (newer[1], Some(newer[0]))).await;
+    fake.phase_is(&rollout, PhaseName::Done).await;
+    let mut back = fake.arrive(id, 3).await;
+    back.report((HostState::Committed, Some(releases[0])), (releases[0], generation)).await;
+    let why = async || {
+        let asked = fake.handle.query(|desk| desk.host_why(&"h2".parse().unwrap())).await;
+        asked.unwrap().unwrap().remove(0)
+    };
+    let behind = "web: it runs 1.0, is behind the proven 2.0, and no rollout brings it there any more; \
+                  'swell rollout start web 2.0'";
+    assert_eq!(why().await, behind);
+    let start = fake.handle.change(|desk| {
+        desk.start(&ada(), (&web(), None), Start { release: "2.0", ..Start::default() })
+    });
+    start.await.unwrap().unwrap();
+    back.commits((newer[0], Some(releases[0]))).await;
+    assert_ne!(why().await, behind);
+    fake.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_is_cleared_stays_cleared_whatever_reconnects() {
     let (place, _) = fleet();
     let state = place.path().join("state");
@@ -228,6 +270,7 @@ async fn two_machines_with_one_key_are_found_out_and_get_no_permit() {
     assert!(!twin().await, "a restart is none");
     let mut one = says(12, 1).await;
     assert!(twin().await);
+    one.hears_of_a_twin().await;
     let why = fake.handle.query(|desk| desk.host_why(&"h1".parse().unwrap())).await.unwrap();
     assert!(why.unwrap()[0].starts_with("two machines use the key of this host"));
     let (release, _) = fake.publish(2).await;

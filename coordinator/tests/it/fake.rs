@@ -219,6 +219,12 @@ pub(crate) struct Fakehost {
 }
 
 impl Fakehost {
+    /// Waits until its wish says that another machine uses its key.
+    pub(crate) async fn hears_of_a_twin(&mut self) {
+        let wish = self.wish.wait_for(|wish| wish.as_ref().is_some_and(|wish| wish.twin));
+        timeout(PATIENCE, wish).await.unwrap().unwrap();
+    }
+
     /// Waits for a wish for the service that is as wanted; its generation.
     pub(crate) async fn wished(&mut self, want: Action) -> u64 {
         let fits = |wish: &Option<Arc<Wish>>| {

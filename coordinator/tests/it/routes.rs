@@ -84,6 +84,9 @@ async fn enrolled_agent(served: &Served) -> Arc<ClientConfig> {
     served.tls(Some((certificate, &agent.to_pem().unwrap())))
 }
 
+/// A certificate that is good, of a key that is the operator's no more.
+const REPLACED: &str = "admin with a replaced key";
+
 /// Every caller whose certificate passes TLS.
 async fn callers(served: &Served) -> Vec<(String, Who, Arc<ClientConfig>)> {
     let authority = authority(served);
@@ -103,7 +106,7 @@ async fn callers(served: &Served) -> Vec<(String, Who, Arc<ClientConfig>)> {
     let pem = put_operator(served, "turned", "admin", &old.public()).await;
     put_operator(served, "turned", "admin", &key(32).public()).await;
     let replaced = served.tls(Some((&pem, &old.to_pem().unwrap())));
-    callers.push(("admin with a replaced key".to_owned(), Who::Stranger, replaced));
+    callers.push((REPLACED.to_owned(), Who::Stranger, replaced));
     callers
 }
 
@@ -125,6 +128,11 @@ async fn every_row_lets_in_exactly_whom_it_names() {
                 assert!(answer.status.as_u16() < 500, "{line}");
                 assert_ne!(answer.status, StatusCode::METHOD_NOT_ALLOWED, "{line}");
             }
+        }
+        if name == REPLACED {
+            let answer = served.ask(&tls, (&Method::GET, "/v1/status"), Vec::new()).await.unwrap();
+            let said = String::from_utf8_lossy(&answer.body).into_owned();
+            assert!(said.contains("use the newer profile"), "{said}");
         }
         let answer = served.ask(&tls, (&Method::GET, "/v1/nothing"), Vec::new()).await.unwrap();
         assert_eq!((answer.status, answer.code().as_str()), (StatusCode::NOT_FOUND, "no_route"));

@@ -53,6 +53,25 @@ async fn at_the_gate(fake: &Fake) -> (RolloutId, HostName) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_policy_that_comes_during_a_rollout_says_that_it_changes_nothing_of_it() {
+    let (place, _) = fleet();
+    let fake = Fake::start(&place.path().join("state"));
+    let (rollout, _) = at_the_gate(&fake).await;
+    let put = async |text: String| {
+        let put = fake.handle.change(move |desk| desk.put_policy(&ada(), &web(), &text));
+        put.await.unwrap().unwrap().notes
+    };
+    assert_eq!(put(POLICY.to_owned()).await, [""; 0], "nothing is new");
+    let notes = put(POLICY.replace("host_bake_secs = 0", "host_bake_secs = 1")).await;
+    let want = format!(
+        "rollout {rollout} goes on by the policy that it was planned with; 'swell rollout start web 1.0' \
+         plans it anew"
+    );
+    assert_eq!(notes, [want]);
+    fake.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_host_that_waits_for_a_freeze_is_told_when_it_may_go() {
     let (place, _) = fleet();
     let fake = Fake::start(&place.path().join("state"));

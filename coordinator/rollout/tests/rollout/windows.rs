@@ -193,6 +193,11 @@ fn the_end_of_a_window_stops_who_has_not_switched_and_time_outside_does_not_coun
     bed.at.now = bed.at.now.plus_secs(86_400);
     assert_eq!(bed.rollout.phase(), &phase, "a day outside the window");
     assert!(!groundswell_rollout::due(&bed.rollout, bed.at.now));
+    let said: Vec<String> =
+        explain(&bed.rollout, None, bed.at.now).iter().map(ToString::to_string).collect();
+    let said = said.join("; ");
+    assert!(said.contains("wave 1 is open") && said.contains("no window is open"), "{said}");
+    assert!(!said.contains("halts at"), "no end that does not count: {said}");
 }
 
 #[test]
