@@ -138,7 +138,7 @@ impl Control {
         let targets = policy.map(|policy| &policy.targets);
         let fits = targets.is_some_and(|targets| targets.matches(&host.labels));
         let standing = self.words.get(id).and_then(|word| word.standing(name));
-        let (rank, text) = match (targets, fits, service.baseline(&host.environment)) {
+        let (rank, text) = match (targets, fits, self.view.baseline(service, &host.environment)) {
             _ if self.view.is_taken_off(service, &host.environment) => {
                 self.by_removal(id, host, name)
             }
