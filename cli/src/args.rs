@@ -143,6 +143,9 @@ pub(crate) enum ServiceVerb {
     Apply {
         /// The policy, TOML
         file: PathBuf,
+        /// Also where hosts that run the service get nothing of it any more; do not ask
+        #[arg(long)]
+        yes: bool,
     },
     /// List services
     Ls,
