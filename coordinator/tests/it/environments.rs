@@ -9,7 +9,7 @@ use groundswell_common::{Environment, ReleaseId, RolloutId, Timestamp};
 use groundswell_coordinator::driver::{Desk, Hold, Refused, Start};
 use groundswell_coordinator::entry::{By, Published, What};
 use groundswell_rollout::{Off, PhaseName};
-use hyper::Method;
+use hyper::{Method, StatusCode};
 use serde_json::json;
 use tokio::time::timeout;
 
@@ -504,4 +504,36 @@ async fn a_release_that_was_taken_off_and_started_anew_goes_on_by_itself_again()
     two.production.commits((first, None)).await;
     two.is_proven("production", first).await;
     two.fake.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_policy_that_leaves_hosts_which_run_the_service_is_refused_until_somebody_says_so() {
+    let (place, settings) = fleet();
+    let mut two = Two::start(&place.path().join("state"), &policy(0)).await;
+    two.through(1, None).await;
+    two.fake.stop().await;
+    let served = Served::on((place, settings)).await;
+    let tls = served.admin_tls();
+    let put = async |path: &str, text: &str| {
+        let path = format!("/v1/services/web/policy{path}");
+        served.ask(&tls, (&Method::PUT, &path), text.as_bytes().to_vec()).await.unwrap()
+    };
+    // Everybody stays: nothing is asked.
+    let same = format!("{}# again\n", policy(0));
+    assert_eq!(put("", &same).await.status, StatusCode::OK);
+    let one = format!("{TOP}[[wave]]\nrest = true\n");
+    let narrow = policy(0).replace("\"*\"", "\"role=web\"");
+    for (text, says) in [
+        (&one, "1 host in environment staging, which the policy does not name, run web: s1"),
+        (&narrow, "environment production, whose labels do not match its targets, run web: p1"),
+    ] {
+        let refused = put("", text).await;
+        assert_eq!(refused.code(), "leaves_hosts");
+        let body = String::from_utf8_lossy(&refused.body).into_owned();
+        assert!(body.contains(says), "{body}");
+    }
+    let page = served.json(&tls, (&Method::GET, "/v1/services/web"), json!(null)).await;
+    assert_eq!(page["policy"], same, "what is refused changes nothing");
+    assert_eq!(put("?leave=true", &one).await.status, StatusCode::OK);
+    served.stop().await;
 }

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use groundswell_common::api::{OperatorRole, RolloutSummary};
 use groundswell_common::directive::{Action, ServiceWish};
-use groundswell_common::name::DEFAULT_ENVIRONMENT;
+use groundswell_common::name::{AGENT_SERVICE, DEFAULT_ENVIRONMENT};
 use groundswell_common::trust::{Envelope, PublicKey};
 use groundswell_common::wire::LEVEL_REMOVES;
 use groundswell_common::{
@@ -635,7 +635,7 @@ impl View {
         let record = self.hosts.get(host)?;
         if let Some((rollout, mut wish)) = self.governing(service, host) {
             let told = generation(rollout, host);
-            if wish.action == (Action::Remove {}) && record.level < LEVEL_REMOVES {
+            if wish.action == (Action::Remove {}) && !self.knows_remove((host, record), name) {
                 // An agent that does not know it would refuse the whole directive.
                 wish.action = Action::Hold {};
                 return Some((wish, told.max(record.seq)));
@@ -646,7 +646,8 @@ impl View {
         let policy = here.or_else(|| service.policy.as_ref()?.environments().last())?;
         let action = if self.is_taken_off(service, &record.environment) {
             let goes = record.runs.contains_key(name) && record.drained.is_none();
-            Some(Action::Remove {}).filter(|_| goes && record.level >= LEVEL_REMOVES)?
+            let goes = goes && self.knows_remove((host, record), name);
+            Some(Action::Remove {}).filter(|_| goes)?
         } else if service.targets(record) {
             self.unasked_action(service, (name, record), host)?
         } else {
@@ -665,6 +666,17 @@ impl View {
         let spoke = self.speaking(service, &record.environment).map(|r| generation(r, host));
         let told = spoke.max().unwrap_or(0);
         Some((wish, service.wish_seq.max(record.seq).max(told)))
+    }
+
+    /// Whether the agent of a host knows Remove, and the one that it may be taken back to now need not: it finds what
+    /// this one kept.
+    fn knows_remove(&self, (id, host): (&HostId, &Host), name: &ServiceName) -> bool {
+        let own = self.services.keys().find(|name| name.as_str() == AGENT_SERVICE);
+        let goes_back = |own: &ServiceName| {
+            let wish = self.wish(own, id).map(|(wish, _)| wish.action);
+            own != name && matches!(wish, Some(Action::Revert { .. }))
+        };
+        host.level >= LEVEL_REMOVES && !own.is_some_and(goes_back)
     }
 
     /// Everything that the host should be, by service, and the generation of that wish.
