@@ -131,7 +131,7 @@ pub const FAULTS: [Fault; 46] = [
     fault("a wish that was withdrawn lowers the number", VIEW, (
         "generation = generation.max(service.wish_seq);", "generation = generation.max(1);")),
     fault("new hosts get the newest release", VIEW, (
-        "else { return self.baseline(service, here) };", "else { return service.newest() };")),
+        "            return self.baseline(service, here);", "            return service.newest();")),
     fault("a host outside of rollouts keeps what was taken back", VIEW, (
         "Some(from) => Action::Revert { from: *from, to: Some(release) },",
         "Some(_) => Action::Switch { release },")),

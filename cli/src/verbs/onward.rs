@@ -76,9 +76,9 @@ impl Waiter<'_> {
         let left = self.end.saturating_duration_since(Instant::now());
         let within = (Until::DoneOrHalted, left);
         let page = watch_to_the_end(self.context, self.client, id, within).await?;
-        Ok(page.ok_or(Exit::TimedOut).and_then(|page| match exit_of(&page.rollout) {
-            Exit::Done => Ok(page),
-            other => Err(other),
+        Ok(page.ok_or(Exit::TimedOut).and_then(|page| {
+            let exit = exit_of(&page.rollout);
+            if exit == Exit::Done { Ok(page) } else { Err(exit) }
         }))
     }
 
