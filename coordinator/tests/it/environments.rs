@@ -428,6 +428,11 @@ async fn a_policy_from_before_there_were_environments_takes_every_host_until_it_
     staging.wished(Action::Stage { release }).await;
     let hosts = move |desk: &Desk| desk.view().rollout(&rollout).map(|r| r.plan().host_count());
     assert_eq!(fake.handle.query(hosts).await.unwrap(), Some(2));
+    staging.report((HostState::Committed, Some(release)), (release, 1)).await;
+    let same = text.clone();
+    let keeps = fake.handle.query(move |desk| desk.keeps_hosts(&web(), &same)).await.unwrap();
+    let left = keeps.unwrap_err().to_string();
+    assert!(left.contains("environment staging, which the policy does not name"), "{left}");
     let again = fake.handle.change(move |desk| desk.put_policy(&ada(), &web(), &text));
     let again = again.await.unwrap().unwrap();
     assert!(again.changed && again.notes[0].contains("environment staging"), "{again:?}");
