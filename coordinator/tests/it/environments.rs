@@ -512,6 +512,22 @@ async fn a_release_that_was_taken_off_and_started_anew_goes_on_by_itself_again()
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn taking_a_release_off_a_host_that_nothing_targets_plans_it_nowhere_else() {
+    let (place, _) = fleet();
+    let text = policy(3_600).replace("\"*\"", "\"role notin (db)\"");
+    let mut two = Two::start(&place.path().join("state"), &text).await;
+    let first = two.through_staging(1, None).await;
+    let off = |desk: &mut Desk| {
+        desk.label_host(&ada(), &"s1".parse().unwrap(), "role=db".parse().unwrap())?;
+        desk.take_off(&ada(), &web(), (Off::LeftOver, "a database now"))
+    };
+    two.fake.handle.change(off).await.unwrap().unwrap();
+    let rolled = move |desk: &Desk| desk.view().releases[&first].rolled_in(&named("production"));
+    assert!(!two.fake.handle.query(rolled).await.unwrap(), "it still soaks for production");
+    two.fake.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_policy_that_leaves_hosts_which_run_the_service_is_refused_until_somebody_says_so() {
     let (place, settings) = fleet();
     let mut two = Two::start(&place.path().join("state"), &policy(0)).await;

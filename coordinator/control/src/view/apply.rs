@@ -349,10 +349,14 @@ impl View {
         let release = plan.release.id;
         let environment = plan.environment.as_ref();
         let found = self.releases.get_mut(&release).ok_or(Unfit::UnknownRelease(release))?;
-        let policy = self.services.get(&plan.service).and_then(|service| service.policy.as_ref());
-        let named = policy.into_iter().flat_map(PolicyRecord::environments);
-        let named = named.filter_map(|policy| policy.environment.as_ref());
-        found.roll(environment, named.take_while(|name| Some(*name) != environment));
+        // What takes a service off speaks of no release.
+        if plan.off().is_none() {
+            let service = self.services.get(&plan.service);
+            let policy = service.and_then(|service| service.policy.as_ref());
+            let named = policy.into_iter().flat_map(PolicyRecord::environments);
+            let named = named.filter_map(|policy| policy.environment.as_ref());
+            found.roll(environment, named.take_while(|name| Some(*name) != environment));
+        }
         match &plan.back {
             Some(back) if back.off == Some(Off::Everyone) => self.unwanted(&plan.service),
             Some(back) => self.proven_again(&plan.service, (back, environment), at),
