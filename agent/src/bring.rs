@@ -2,7 +2,7 @@
 //! release. Nothing that is live is touched.
 
 use std::io::{ErrorKind, Read as _};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use groundswell_common::condition::{CONDITION_TEXT_MAX_BYTES, Fetched, Held, Lack};
 use groundswell_common::limits::MANIFEST_MAX_BYTES;
@@ -43,18 +43,40 @@ pub(crate) fn free(layout: &Layout) -> Result<Free, Fault> {
     Ok(Free { bytes: stat.f_bavail.saturating_mul(stat.f_frsize), inodes })
 }
 
-/// The blob of a service that is on its way, and its size.
+/// What the job of a service is about, for reports.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Progress(Arc<Mutex<Option<(Digest, u64)>>>);
+pub(crate) struct Progress(Arc<Mutex<About>>);
+
+#[derive(Debug, Default)]
+struct About {
+    /// The blob that is on its way, and its size.
+    blob: Option<(Digest, u64)>,
+    /// What on the disk it waits for.
+    disk: Option<String>,
+}
 
 impl Progress {
+    fn about(&self) -> MutexGuard<'_, About> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn set(&self, blob: Option<(Digest, u64)>) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = blob;
+        self.about().blob = blob;
+    }
+
+    /// It waits for the disk, with why; or does so no more.
+    pub(crate) fn wait_for_the_disk(&self, why: Option<String>) {
+        self.about().disk = why;
+    }
+
+    /// Why it waits for the disk.
+    pub(crate) fn disk(&self) -> Option<String> {
+        self.about().disk.clone()
     }
 
     /// How far it has come, by what lies in the spool, whoever put it there.
     pub(crate) fn look(&self, layout: &Layout) -> Option<Fetched> {
-        let (digest, of) = (*self.0.lock().unwrap_or_else(PoisonError::into_inner))?;
+        let (digest, of) = self.about().blob?;
         let found = std::fs::symlink_metadata(layout.part(&digest));
         Some(Fetched { bytes: found.map_or(0, |found| found.len()).min(of), of })
     }

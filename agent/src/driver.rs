@@ -669,12 +669,13 @@ impl Driver {
         let pruning = slot.pruning.take();
         slot.number += 1;
         let (number, service) = (slot.number, service.clone());
-        let back = self.ends.back.0.clone();
+        let (back, progress) = (self.ends.back.0.clone(), slot.progress.clone());
         let handle = tokio::spawn(async move {
             for earlier in [before.map(|(_, handle)| handle), pruning].into_iter().flatten() {
                 // One that panicked is over as well.
                 drop(earlier.await);
             }
+            progress.wait_for_the_disk(None);
             tokio::select! {
                 event = work => drop(back.send(Back::Job { service, number, event }).await),
                 () = cancel.cancelled() => {}

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use groundswell_common::manifest::{Manifest, Mode, Switch};
+use groundswell_common::name::AGENT_SERVICE;
 use groundswell_common::{ReleaseId, ServiceName, chain};
 use groundswell_machine::{Service, State};
 use serde::{Deserialize, Serialize};
@@ -16,7 +17,7 @@ use crate::layout::Layout;
 use crate::switch::{self, LiveError};
 
 /// The service that is the agent itself.
-pub(crate) const NAME: &str = "groundswell-agent";
+pub(crate) const NAME: &str = AGENT_SERVICE;
 /// The program, at the top of the tree of its releases.
 pub(crate) const PROGRAM: &str = "groundswell-agent";
 /// The network side's unit, which a release of the agent restarts.

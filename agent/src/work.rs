@@ -42,6 +42,8 @@ const BOOT_BYTES: usize = 64;
 /// Tries to change the links on the way back, and the wait between two.
 const PUT_BACK_TRIES_MAX: u32 = 5;
 const PUT_BACK_WAIT: Duration = Duration::from_secs(1);
+/// How often a live link that cannot be read is looked at again.
+const DISK_WAIT: Duration = Duration::from_secs(1);
 
 /// Everything outside that jobs use.
 #[derive(Clone)]
@@ -118,11 +120,18 @@ impl Job {
         }
     }
 
-    /// What became of a switch that was interrupted.
+    /// What became of a switch that was interrupted. A live link that cannot be read says nothing of the release: it
+    /// is waited for.
     pub(crate) async fn interrupted(self) -> Event {
-        match switch::live(&self.outside.layout, &self.service) {
-            Ok(live) => Event::Interrupted { live },
-            Err(error) => Event::SwitchFailed { why: failure(&chain(&error), "") },
+        loop {
+            match switch::live(&self.outside.layout, &self.service) {
+                Ok(live) => {
+                    self.progress.wait_for_the_disk(None);
+                    return Event::Interrupted { live };
+                }
+                Err(error) => self.progress.wait_for_the_disk(Some(chain(&error))),
+            }
+            sleep(DISK_WAIT).await;
         }
     }
 

@@ -126,6 +126,9 @@ pub(crate) struct PublishArgs {
     /// Start it then, e.g. 2026-12-01T22:00+01:00, and not before
     #[arg(long, value_name = "MOMENT", value_parser = moment_of, conflicts_with = "wait")]
     pub(crate) at: Option<Timestamp>,
+    /// Wait for this environment, and so for those before it, instead of for the first
+    #[arg(long, value_name = "NAME", requires = "wait", conflicts_with = "skip_to")]
+    pub(crate) wait_for: Option<Environment>,
     /// Check and print what would be published; talk to nobody
     #[arg(long, conflicts_with = "wait")]
     pub(crate) dry_run: bool,
@@ -143,6 +146,9 @@ pub(crate) enum ServiceVerb {
     Apply {
         /// The policy, TOML
         file: PathBuf,
+        /// Also where hosts that run the service get nothing of it any more; do not ask
+        #[arg(long)]
+        yes: bool,
     },
     /// List services
     Ls,

@@ -269,7 +269,8 @@ pub struct RunningCount {
     pub hosts: u64,
 }
 
-/// Answer to `PUT /v1/services/{s}/policy` (the request's body is TOML text, at most 64 KiB).
+/// Answer to `PUT /v1/services/{s}/policy[?leave=true]` (the request's body is TOML text, at most 64 KiB). Without
+/// `leave` a policy that no longer reaches hosts which run the service is refused.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PolicyAnswer {
     /// The service.

@@ -124,6 +124,8 @@ text_name!(
     "1 to 63 of a-z, 0-9 and '-', a letter first, no '-' last"
 );
 
+/// The service that is the agent of a host itself.
+pub const AGENT_SERVICE: &str = "groundswell-agent";
 /// The environment of hosts and policies that name none.
 pub const DEFAULT_ENVIRONMENT: &str = "production";
 

@@ -121,8 +121,8 @@ pub const FAULTS: [Fault; 46] = [
     fault("a clear clears nothing", FOLD, (
         "found.poisoned = None;\n                found.rolled = false;", "found.rolled = false;")),
     fault("what is poisoned is offered to new hosts", FOLD, (
-        "service.proven.retain(|proven| !(proven.release == release && here(proven)));\n        }",
-        "let _ = (&service.proven, here);\n        }")),
+        "            service.take_proven(release, environment.as_ref(), &all);\n        }",
+        "            let _ = (&service.proven, all);\n        }")),
     fault("the older rollout speaks for a host", VIEW, (
         "for rollout in self.speaking(service, environment) {",
         "for rollout in self.speaking(service, environment).collect::<Vec<_>>().into_iter().rev() {")),
@@ -131,7 +131,7 @@ pub const FAULTS: [Fault; 46] = [
     fault("a wish that was withdrawn lowers the number", VIEW, (
         "generation = generation.max(service.wish_seq);", "generation = generation.max(1);")),
     fault("new hosts get the newest release", VIEW, (
-        "else { return service.baseline(here) };", "else { return service.newest() };")),
+        "            return self.baseline(service, here);", "            return service.newest();")),
     fault("a host outside of rollouts keeps what was taken back", VIEW, (
         "Some(from) => Action::Revert { from: *from, to: Some(release) },",
         "Some(_) => Action::Switch { release },")),

@@ -759,7 +759,7 @@ impl Walk {
         let seq = |id: &ReleaseId| view.releases.get(id).map_or(0, |found| found.published.seq);
         for pair in self.names.windows(2) {
             let [before, environment] = pair else { continue };
-            let Some(release) = of.baseline(before) else { continue };
+            let Some(release) = view.baseline(of, before) else { continue };
             let last = Some(environment) == self.names.last();
             let poisoned = view.releases.get(&release).is_some_and(|found| {
                 self.names.iter().any(|name| found.poisoned_in(name).is_some())
@@ -777,7 +777,8 @@ impl Walk {
                 continue;
             }
             let newest = view.newest_in(&self.service, environment).map(Rollout::release);
-            let there = newest.into_iter().chain(of.baseline(environment)).map(|id| seq(&id)).max();
+            let there =
+                newest.into_iter().chain(view.baseline(of, environment)).map(|id| seq(&id)).max();
             let rolled = view.releases.get(&release).is_some_and(|r| r.rolled_in(environment));
             if !rolled && there.is_none_or(|there| there < seq(&release)) {
                 let said = self.control.waits(&self.service).into_iter();

@@ -2,12 +2,17 @@
 
 use std::time::Duration;
 
-use groundswell_common::condition::{Condition, Held, Lack, NOTES_MAX, ServiceCondition, UnitLoad};
+use groundswell_common::condition::{
+    CONDITION_TEXT_MAX_BYTES, Condition, Held, Lack, NOTES_MAX, ServiceCondition, UnitLoad,
+};
 use groundswell_common::{ServiceName, chain};
 
 use super::{Back, Driver, Slot};
 use crate::bring::{self, Free};
+use crate::text::head;
 
+/// What follows the cause where something on the disk cannot be read.
+const NEXT: &str = "; it goes on by itself once that can be read: see 'dmesg' and 'mount' there";
 /// How often the units that the owner allows are looked at.
 pub(super) const EVERY: Duration = Duration::from_secs(60);
 
@@ -59,8 +64,14 @@ impl Driver {
             let (release, why) = (failure.release, failure.why.clone());
             Some(Held { release, lack: Lack::Journal, why })
         };
+        let unread = || {
+            let (release, why) = slot.machine.target().zip(slot.progress.disk())?;
+            let why = head(&why, CONDITION_TEXT_MAX_BYTES - NEXT.len()).to_owned() + NEXT;
+            Some(Held { release, lack: Lack::Journal, why })
+        };
         condition.paused.clone_from(&slot.machine.paused);
-        condition.held = slot.machine.held().or_else(|| slot.lacks.clone()).or_else(frozen);
+        let held = slot.machine.held().or_else(|| slot.lacks.clone());
+        condition.held = held.or_else(unread).or_else(frozen);
         condition.fetched = slot.progress.look(&self.outside.layout);
         condition.notes = self.notes(&condition.service, slot);
         let stale = condition.units.iter().filter(|unit| unit.load == UnitLoad::NeedsReload);

@@ -5,6 +5,7 @@ mod approve;
 mod audit;
 mod host;
 mod new;
+mod onward;
 mod operator;
 mod plan;
 mod publish;

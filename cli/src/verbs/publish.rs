@@ -16,15 +16,13 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde::Serialize;
 use tokio::time::{Instant, sleep};
 
-use super::again;
 use super::rollout::{follow_start, hold, start_now};
-use super::watch::watch_to_the_end;
+use super::{again, onward};
 use crate::args::PublishArgs;
 use crate::client::{Client, part};
 use crate::context::Context;
 use crate::exit::{Exit, Misuse};
 use crate::fit;
-use crate::follow::{Until, exit_of};
 use crate::git;
 use crate::output::{bytes, clean};
 use crate::pack::{self, Packed};
@@ -63,6 +61,7 @@ pub(crate) async fn publish(context: &Context, args: &PublishArgs) -> anyhow::Re
     let profile = context.profile()?;
     let client = Client::new(&profile)?;
     let found = next(&client, &draft.service).await?;
+    onward::check(&draft.service, &found.environments, args.wait_for.as_ref())?;
     let raw = draft.manifest(found.next_seq, source(context, args, found.commit.as_deref())?);
     Manifest::check(raw.clone())?;
     let keys = keys(&profile, args.sign_key.as_deref())?;
@@ -79,7 +78,8 @@ pub(crate) async fn publish(context: &Context, args: &PublishArgs) -> anyhow::Re
         return skip_to(context, &client, (&answer, environment), args).await;
     }
     if args.wait.wait {
-        wait(context, &client, &answer, args.wait.timeout).await
+        let within = Duration::from_secs(args.wait.timeout);
+        onward::wait(context, &client, &answer, (args.wait_for.as_ref(), within)).await
     } else {
         Ok(Exit::Done)
     }
@@ -220,6 +220,7 @@ fn probe_text(probe: &Probe) -> String {
 struct Next {
     next_seq: u64,
     commit: Option<String>,
+    environments: Vec<Environment>,
 }
 
 /// The number that the next release takes, and the commit that the newest release was built from.
@@ -228,7 +229,7 @@ async fn next(client: &Client, service: &ServiceName) -> anyhow::Result<Next> {
     let page = match client.get::<ServicePage>(&path).await {
         Ok(page) => page,
         Err(error) if error.is_missing() => {
-            return Ok(Next { next_seq: 1, commit: None });
+            return Ok(Next { next_seq: 1, commit: None, environments: Vec::new() });
         }
         Err(error) => return Err(error.into()),
     };
@@ -236,7 +237,8 @@ async fn next(client: &Client, service: &ServiceName) -> anyhow::Result<Next> {
         None => None,
         Some(proven) => commit_of(client, proven).await?,
     };
-    Ok(Next { next_seq: page.next_seq, commit })
+    let environments = page.service.environments.into_iter().map(|found| found.environment);
+    Ok(Next { next_seq: page.next_seq, commit, environments: environments.collect() })
 }
 
 async fn commit_of(client: &Client, release: ReleaseId) -> anyhow::Result<Option<String>> {
@@ -351,19 +353,4 @@ fn published(answer: &PublishAnswer) -> String {
         text.push_str(&format!("\nno rollout yet: {waiting}"));
     }
     text
-}
-
-async fn wait(
-    context: &Context,
-    client: &Client,
-    answer: &PublishAnswer,
-    secs: u64,
-) -> anyhow::Result<Exit> {
-    let Some(rollout) = &answer.rollout else {
-        let why = answer.waiting.as_deref().unwrap_or("no rollout was planned");
-        bail!("wait for {} {}: {why}", answer.service, answer.version);
-    };
-    let within = (Until::DoneOrHalted, Duration::from_secs(secs));
-    let end = watch_to_the_end(context, client, rollout, within).await?;
-    Ok(end.map_or(Exit::TimedOut, |page| exit_of(&page.rollout)))
 }

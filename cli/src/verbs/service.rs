@@ -14,17 +14,17 @@ use super::plan::plan_text;
 use super::release::releases_table;
 use super::simulate::against_the_fleet;
 use crate::args::ServiceVerb;
-use crate::client::part;
+use crate::client::{ClientError, part};
 use crate::context::Context;
 use crate::exit::{Exit, Misuse};
 use crate::follow::counts_text;
-use crate::output::{Table, clean, or_empty, place};
+use crate::output::{Table, clean, confirm, or_empty, place};
 
 /// Runs `swell service …`.
 pub(crate) async fn service(context: &Context, verb: &ServiceVerb) -> anyhow::Result<Exit> {
     match verb {
         ServiceVerb::New(args) => super::new::new(context, args),
-        ServiceVerb::Apply { file } => apply(context, file).await,
+        ServiceVerb::Apply { file, yes } => apply(context, (file, *yes)).await,
         ServiceVerb::Remove(args) => super::remove::remove(context, args).await,
         ServiceVerb::Ls => {
             let answer: ServicesAnswer = context.client()?.get("/v1/services").await?;
@@ -46,7 +46,10 @@ struct PolicyHead {
     service: Option<ServiceName>,
 }
 
-async fn apply(context: &Context, file: &Path) -> anyhow::Result<Exit> {
+/// The API's code for a policy that no longer reaches hosts which run the service.
+const LEAVES_HOSTS: &str = "leaves_hosts";
+
+async fn apply(context: &Context, (file, yes): (&Path, bool)) -> anyhow::Result<Exit> {
     let shown = file.display();
     let text = fs::read_to_string(file).with_context(|| format!("read the policy {shown}"))?;
     let head: PolicyHead =
@@ -60,7 +63,19 @@ async fn apply(context: &Context, file: &Path) -> anyhow::Result<Exit> {
             context.out.note(format_args!("warning: {line}"))?;
         }
     }
-    let answer: PolicyAnswer = context.client()?.put(&path, text).await?;
+    let client = context.client()?;
+    let leaving = format!("{path}?leave=true");
+    let answer: PolicyAnswer =
+        match client.put(if yes { &leaving } else { &path }, text.clone()).await {
+            Err(ClientError::Api { body, .. }) if body.code == LEAVES_HOSTS => {
+                context.out.note(clean(&body.message))?;
+                if !confirm(context.out, &format!("apply {shown} all the same"), false)? {
+                    return Ok(Exit::Failed);
+                }
+                client.put(&leaving, text).await?
+            }
+            answer => answer?,
+        };
     for note in &answer.notes {
         context.out.note(format_args!("warning: {}", clean(note)))?;
     }

@@ -120,7 +120,7 @@ impl Control {
     /// Whether a rollout brings what new hosts get.
     fn is_baseline(&self, lane: &Lane, rollout: &Rollout) -> bool {
         let service = self.view.services.get(&lane.policy.service);
-        service.and_then(|of| of.baseline(&lane.environment)) == Some(rollout.release())
+        service.and_then(|of| self.view.baseline(of, &lane.environment)) == Some(rollout.release())
     }
 
     /// A plan away from a release, or else from what new hosts get.
@@ -134,14 +134,14 @@ impl Control {
         let service = self.view.services.get(name);
         let service = service.ok_or_else(|| Refused::UnknownService(name.clone()))?;
         let release = |id: &ReleaseId| self.view.releases.get(id);
-        let leaving = from.or_else(|| service.baseline(&lane.environment));
+        let leaving = from.or_else(|| self.view.baseline(service, &lane.environment));
         let leaving = leaving.and_then(|id| release(&id));
         let leaving = leaving.ok_or_else(|| Refused::NothingToLeave(name.clone()))?.clone();
         if leaving.published.one_way {
             return Err(Refused::Step(Refusal::OneWay));
         }
         let older = |found: &&Release| found.published.seq < leaving.published.seq;
-        let proven = service.proven_in(&lane.environment);
+        let proven = self.view.proven_in(service, &lane.environment);
         let proven = proven.filter_map(|proven| release(&proven.release));
         let mut targets: Vec<&Release> = proven.filter(older).collect();
         targets.sort_by_key(|found| found.published.seq);

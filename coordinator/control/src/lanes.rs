@@ -312,9 +312,9 @@ impl Control {
     /// What is proven in the environment before and was never planned here, with the moment since which it soaks.
     fn promoted(&self, name: &ServiceName, lane: &Lane) -> Option<(&Release, Timestamp)> {
         let service = self.view.services.get(name)?;
-        let proven = service.proven_in(lane.before.last()?).next_back()?;
+        let proven = self.view.proven_in(service, lane.before.last()?).next_back()?;
         let release = self.view.releases.get(&proven.release)?;
-        let here = self.place_of(service.baseline(&lane.environment));
+        let here = self.place_of(self.view.baseline(service, &lane.environment));
         let news = !release.rolled_in(&lane.environment) && release.published.seq > here;
         let since = proven.at.unwrap_or(Timestamp::from_millis(0));
         news.then_some((release, since))
@@ -388,7 +388,8 @@ impl Control {
         let Some(before) = lane.before.last() else { return Ok(()) };
         let id = release.published.release;
         let service = self.view.services.get(name);
-        let found = service.and_then(|of| of.proven_in(before).find(|found| found.release == id));
+        let found = service
+            .and_then(|of| self.view.proven_in(of, before).find(|found| found.release == id));
         let since = found.map(|found| found.at.unwrap_or(Timestamp::from_millis(0)));
         let until = since.map(|since| since.plus_secs(lane.soak_secs));
         let why = match until {

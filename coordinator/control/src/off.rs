@@ -133,7 +133,7 @@ impl Control {
         }
         let most = runs.into_iter().max_by_key(|(_, hosts)| *hosts).map(|(release, _)| release);
         let known = |release: ReleaseId| self.view.releases.get(&release);
-        [service.baseline(&last.environment), most, service.newest()]
+        [self.view.baseline(service, &last.environment), most, service.newest()]
             .into_iter()
             .flatten()
             .find_map(known)

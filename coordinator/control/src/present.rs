@@ -270,7 +270,7 @@ pub fn service_summary(
         let policies = service.policy.iter().flat_map(PolicyRecord::environments);
         let named = policies.filter_map(|policy| policy.environment.clone());
         let summary = |environment: Environment| ServiceIn {
-            proven: service.baseline(&environment),
+            proven: view.baseline(service, &environment),
             rollout: view.newest_in(name, &environment).map(|rollout| rollout.id().clone()),
             environment,
         };
@@ -280,7 +280,7 @@ pub fn service_summary(
         service: name.clone(),
         has_policy: service.policy.is_some(),
         newest: newest.map(|release| release_summary(view, release)),
-        proven: last.and_then(|policy| service.baseline(&policy.lane())),
+        proven: last.and_then(|policy| view.baseline(service, &policy.lane())),
         rollout: service.rollouts.last().cloned(),
         environments: environments(service),
         waits: Vec::new(),

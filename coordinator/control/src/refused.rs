@@ -190,6 +190,9 @@ pub enum Refused {
     /// A service of which no release is proven.
     #[error("no release of {0} was completed, so there is nothing to go back from")]
     NothingToLeave(ServiceName),
+    /// A policy that no longer reaches hosts which run the service.
+    #[error("{0}; they keep what they run and get nothing of {1} any more")]
+    LeavesHosts(String, ServiceName),
     /// A service that no host runs.
     #[error("no host runs anything of {0}, so there is nothing to take off")]
     NothingRuns(ServiceName),
@@ -351,6 +354,11 @@ impl Refused {
                 (Conflict, "under_way", "revert without --to first, then go on from there")
             }
             Self::NothingToLeave(_) => (Conflict, "nothing_to_leave", "see 'swell release ls'"),
+            Self::LeavesHosts(..) => (
+                Conflict,
+                "leaves_hosts",
+                "add --yes to leave them so, or name their environments and labels in the policy",
+            ),
             Self::NothingRuns(_) => (Conflict, "nothing_runs", "see 'swell host ls'"),
             Self::AllHeld { .. } => (Conflict, "all_held", "do that first, then ask again"),
             Self::NothingToLift => (Conflict, "nothing_to_lift", "nothing needs to be done"),

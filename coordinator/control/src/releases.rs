@@ -1,7 +1,9 @@
 //! Publishing, policies, and clearing poisoned releases.
 
+use std::collections::BTreeMap;
+
 use groundswell_common::api::{PolicyAnswer, PublishAnswer};
-use groundswell_common::{OperatorName, ReleaseId, ServiceName};
+use groundswell_common::{Environment, OperatorName, ReleaseId, ServiceName};
 use groundswell_rollout::{Policy, Rollout};
 
 use crate::control::Control;
@@ -9,6 +11,9 @@ use crate::entry::{By, Published, What};
 use crate::present;
 use crate::refused::Refused;
 use crate::view::{Host, PolicyRecord, Release};
+
+/// Hosts that a policy leaves out and that are named.
+const LEFT_NAMED_MAX: usize = 8;
 
 impl Control {
     /// The `seq` that the next release of a service must have at least.
@@ -70,6 +75,45 @@ impl Control {
             Err(why) => (None, Some(why.to_string())),
         };
         Ok(answer(&published, rollout, Existing::No, waiting))
+    }
+
+    /// Whether a policy reaches every host that runs the service and that the policy before reaches.
+    ///
+    /// # Errors
+    /// [`Refused::LeavesHosts`] with those that it does not; as [`Control::put_policy`].
+    pub fn keeps_hosts(&self, service: &ServiceName, text: &str) -> Result<(), Refused> {
+        let after = read_policy(service, text)?;
+        let Some(before) = self.view.services.get(service) else { return Ok(()) };
+        let mut left: BTreeMap<(&Environment, &str), Vec<&str>> = BTreeMap::new();
+        for (id, host) in &self.view.hosts {
+            if !before.targets(host) || self.runs((id, host), service).is_none() {
+                continue;
+            }
+            let why = match after.of(&host.environment) {
+                None => "which the policy does not name",
+                Some(policy) if !policy.targets.matches(&host.labels) => {
+                    "whose labels do not match its targets"
+                }
+                Some(_) => continue,
+            };
+            left.entry((&host.environment, why)).or_default().push(host.name.as_str());
+        }
+        if left.is_empty() {
+            return Ok(());
+        }
+        let says = |((environment, why), mut names): ((&Environment, &str), Vec<&str>)| {
+            names.sort_unstable();
+            let hosts = if names.len() == 1 { "host" } else { "hosts" };
+            let named = names.iter().take(LEFT_NAMED_MAX).copied().collect::<Vec<_>>().join(", ");
+            let more = names.len().saturating_sub(LEFT_NAMED_MAX);
+            let more = if more > 0 { format!(" and {more} more") } else { String::new() };
+            let count = names.len();
+            format!(
+                "{count} {hosts} in environment {environment}, {why}, run {service}: {named}{more}"
+            )
+        };
+        let says: Vec<String> = left.into_iter().map(says).collect();
+        Err(Refused::LeavesHosts(says.join("; "), service.clone()))
     }
 
     /// Stores a policy; a newest release that has waited for one is planned.

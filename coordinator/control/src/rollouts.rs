@@ -321,7 +321,8 @@ impl Control {
     pub(crate) fn host_facts(&self, (id, host): (&HostId, &Host), release: &Release) -> HostFacts {
         let (service, planned) = (&release.published.service, release.published.release);
         let service_of = self.view.services.get(service);
-        let proven = service_of.into_iter().flat_map(|of| of.proven_in(&host.environment).rev());
+        let proven =
+            service_of.into_iter().flat_map(|of| self.view.proven_in(of, &host.environment).rev());
         let fallback = proven.map(|proven| proven.release).find(|proven| *proven != planned);
         let standing = self.words.get(id).and_then(|word| word.standing(service));
         // What is not committed yet may fail, and is nothing to go back to: of a host in the middle of a switch

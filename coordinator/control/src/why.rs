@@ -98,7 +98,7 @@ impl Control {
         let over = rollout.is_over() && wish.action == (Action::Hold {});
         let found = |release: &ReleaseId| self.view.releases.get(release).map(|r| &r.published);
         let runs = found(host.runs.get(name)?)?;
-        let proven = found(&service.baseline(&host.environment)?)?;
+        let proven = found(&self.view.baseline(service, &host.environment)?)?;
         if !over || !passed_by || host.drained.is_some() || runs.seq >= proven.seq {
             return None;
         }
@@ -173,7 +173,7 @@ impl Control {
         let targets = policy.map(|policy| &policy.targets);
         let fits = targets.is_some_and(|targets| targets.matches(&host.labels));
         let standing = self.words.get(id).and_then(|word| word.standing(name));
-        let (rank, text) = match (targets, fits, service.baseline(&host.environment)) {
+        let (rank, text) = match (targets, fits, self.view.baseline(service, &host.environment)) {
             _ if self.view.is_taken_off(service, &host.environment) => {
                 self.by_removal(id, host, name)
             }

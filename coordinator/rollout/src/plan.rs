@@ -26,8 +26,10 @@ pub const RULES_HELD: u8 = 2;
 /// From these on silence alone poisons no release, and a host that commits without a slot of the rollout keeps what
 /// it runs.
 pub const RULES_SPOKEN: u8 = 3;
+/// From these on a host that the rollout before left in flight goes back by the slot that it uses.
+pub const RULES_TURNED: u8 = 4;
 /// The rules of plans that are made now.
-pub const RULES: u8 = RULES_SPOKEN;
+pub const RULES: u8 = RULES_TURNED;
 
 /// What the planner knows of a host.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -8,6 +8,8 @@ use crate::desired::calendar_is_open;
 use crate::fact::{LOST_GRACE_SECS, lost_at};
 use crate::hosts::{Step, down};
 use crate::input::Busy;
+use crate::phase::Phase;
+use crate::plan::RULES_TURNED;
 use crate::settle::breach;
 use crate::state::{HostEntry, Parked, Progress, Rollout, usize_of};
 
@@ -57,6 +59,11 @@ pub(crate) fn send_back(rollout: &mut Rollout, step: &mut Step, wave: u32) {
     }
     let way = Way::Back { first: rollout.wave_state(wave).map_or(0, |wave| wave.first) };
     let (slots, deadline) = (back_slots(rollout, wave), back_at(rollout, step.at.now));
+    // Who uses a slot already needs no other one, and need not finish what it is to leave.
+    while let Some(ordinal) = busy_to_turn(rollout).filter(|_| rollout.sets.in_flight.len() < slots)
+    {
+        rollout.advance(step, ordinal, Progress::Reverting { deadline });
+    }
     while rollout.in_flight() < slots {
         let Some(ordinal) = next(rollout, step, way) else { break };
         let Some(entry) = rollout.entry(ordinal) else { break };
@@ -65,6 +72,15 @@ pub(crate) fn send_back(rollout: &mut Rollout, step: &mut Step, wave: u32) {
             None => rollout.advance(step, ordinal, Progress::Reverting { deadline }),
         }
     }
+}
+
+/// A host that the rollout before left in flight and that must go back.
+fn busy_to_turn(rollout: &Rollout) -> Option<u32> {
+    let Phase::Reverting { down_to, .. } = &rollout.phase else { return None };
+    let first = rollout.wave_state(*down_to).map_or(0, |wave| wave.first);
+    let turns = rollout.plan.rules >= RULES_TURNED;
+    let mut busy = rollout.sets.busy.range(first..).filter(|_| turns);
+    busy.find(|ordinal| rollout.sets.back_ready.contains(ordinal)).copied()
 }
 
 /// Whether the rollout before left hosts in flight in more failure domains than this one may touch:

@@ -39,17 +39,32 @@ pub(super) async fn show(
     Ok(Json(api.handle.query(move |desk| desk.service_page(&service)).await??))
 }
 
+/// `?leave=true`: also where hosts fall out that run the service.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct PolicyQuery {
+    #[serde(default)]
+    leave: bool,
+}
+
 pub(super) async fn put_policy(
     State(api): State<Api>,
     Extension(Operator(by)): Extension<Operator>,
     Path(service): Path<String>,
+    query: Result<Query<PolicyQuery>, QueryRejection>,
     body: Body,
 ) -> Result<Json<PolicyAnswer>, ApiError> {
     let service: ServiceName = read::name(&service)?;
+    let leave = read::query(query)?.leave;
     let bytes = read::bytes(body, POLICY_MAX_BYTES).await?;
     let text = String::from_utf8(bytes.to_vec())
         .map_err(|error| ApiError::invalid("read the policy", &error))?;
-    let change = move |desk: &mut crate::driver::Desk| desk.put_policy(&by, &service, &text);
+    let change = move |desk: &mut crate::driver::Desk| {
+        if !leave {
+            desk.keeps_hosts(&service, &text)?;
+        }
+        desk.put_policy(&by, &service, &text)
+    };
     Ok(Json(api.handle.change(change).await??))
 }
 

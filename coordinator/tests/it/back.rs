@@ -6,8 +6,8 @@ use groundswell_common::directive::Action;
 use groundswell_common::report::{FailedStep, Failure, HostState};
 use groundswell_common::wire::Deny;
 use groundswell_common::{ReleaseId, RolloutId};
-use groundswell_coordinator::driver::{Desk, Refused, Start};
-use groundswell_rollout::PhaseName;
+use groundswell_coordinator::driver::{Desk, Refused, Start, Verb};
+use groundswell_rollout::{KeepOrRevert, PhaseName};
 
 use crate::bed::fleet;
 use crate::fake::{Fake, Fakehost, ada, web};
@@ -316,5 +316,30 @@ async fn what_a_host_that_is_away_ran_is_known_after_a_restart() {
     let service = page.unwrap().host.services.remove(0);
     assert_eq!(service.version.unwrap().to_string(), "2.0");
     assert_eq!(preview(&fake, None).await.unwrap().hosts, 1);
+    fake.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_host_in_the_middle_of_a_switch_goes_back_at_once_by_a_plan_of_its_own_too() {
+    let (place, _) = fleet();
+    let fake = Fake::start(&place.path().join("state"));
+    let (_host, releases) = proven(&fake, 2).await;
+    fake.policy(&POLICY.replace("max_in_flight = 9", "max_in_flight = 1")).await;
+    let id = fake.enrol("h2", 51).await;
+    let mut new = fake.arrive(id, 2).await;
+    let again = fake.handle.change(|desk| {
+        desk.start(&ada(), (&web(), None), Start { release: "2.0", ..Start::default() })
+    });
+    let rollout = again.await.unwrap().unwrap();
+    let generation = new.granted((releases[1], None)).await;
+    new.report((HostState::Switching, None), (releases[1], generation)).await;
+    let abort = fake.handle.change(move |desk| {
+        let keep = Verb::Abort(KeepOrRevert::Keep);
+        desk.verb(&ada(), &rollout, (keep, "a look"))
+    });
+    abort.await.unwrap().unwrap();
+    revert(&fake, None).await.unwrap();
+    // On a slow disk it would be long before it has finished what it is to leave.
+    goes_back(&mut new, (releases[1], Some(releases[0]))).await;
     fake.stop().await;
 }

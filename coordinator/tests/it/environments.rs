@@ -8,15 +8,16 @@ use groundswell_common::wire::Deny;
 use groundswell_common::{Environment, ReleaseId, RolloutId, Timestamp};
 use groundswell_coordinator::driver::{Desk, Hold, Refused, Start};
 use groundswell_coordinator::entry::{By, Published, What};
-use groundswell_rollout::PhaseName;
-use hyper::Method;
+use groundswell_rollout::{Off, PhaseName};
+use hyper::{Method, StatusCode};
 use serde_json::json;
 use tokio::time::timeout;
 
 use crate::bed::{PATIENCE, Served, fleet, now};
 use crate::fake::{Fake, Fakehost, ada, release, web};
 
-const TOP: &str = "service = \"web\"\ntargets = \"*\"\nbake_secs = 0\nhost_bake_secs = 0\n";
+const TOP: &str = "service = \"web\"\ntargets = \"*\"\nbake_secs = 0\nhost_bake_secs = 0\n\
+    max_in_flight = 9\n";
 const ALL: &str = "[[environment.wave]]\nrest = true\n";
 
 fn policy(soak_secs: u64) -> String {
@@ -84,7 +85,8 @@ impl Two {
 
     async fn proven(&self, environment: &str) -> Option<ReleaseId> {
         let environment = named(environment);
-        let ask = move |desk: &Desk| desk.view().services[&web()].baseline(&environment);
+        let ask =
+            move |desk: &Desk| desk.view().baseline(&desk.view().services[&web()], &environment);
         self.fake.handle.query(ask).await.unwrap()
     }
 
@@ -426,10 +428,133 @@ async fn a_policy_from_before_there_were_environments_takes_every_host_until_it_
     staging.wished(Action::Stage { release }).await;
     let hosts = move |desk: &Desk| desk.view().rollout(&rollout).map(|r| r.plan().host_count());
     assert_eq!(fake.handle.query(hosts).await.unwrap(), Some(2));
+    staging.report((HostState::Committed, Some(release)), (release, 1)).await;
+    let same = text.clone();
+    let keeps = fake.handle.query(move |desk| desk.keeps_hosts(&web(), &same)).await.unwrap();
+    let left = keeps.unwrap_err().to_string();
+    assert!(left.contains("environment staging, which the policy does not name"), "{left}");
     let again = fake.handle.change(move |desk| desk.put_policy(&ada(), &web(), &text));
     let again = again.await.unwrap().unwrap();
     assert!(again.changed && again.notes[0].contains("environment staging"), "{again:?}");
     let preview = |desk: &Desk| desk.preview((&web(), None), (None, None)).map(|p| p.host_count());
     assert_eq!(fake.handle.query(preview).await.unwrap().unwrap(), 1);
     fake.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_policy_that_loses_its_environments_goes_back_to_what_was_proven_in_them() {
+    let (place, _) = fleet();
+    let mut two = Two::start(&place.path().join("state"), &policy(0)).await;
+    let old = two.through(1, None).await;
+    let new = two.through(2, Some(old)).await;
+    two.fake.policy(&format!("{TOP}[[wave]]\nrest = true\n")).await;
+    let rollout = two.revert_in(None).await.unwrap();
+    let generation = two.production.wished(Action::Revert { from: new, to: Some(old) }).await;
+    two.production.report((HostState::Committed, Some(old)), (new, generation)).await;
+    two.fake.phase_is(&rollout, PhaseName::Done).await;
+    assert_eq!(two.proven("production").await, Some(old));
+    let id = two.fake.enrol("p2", 53).await;
+    two.fake.arrive(id, 1).await.wished(Action::Switch { release: old }).await;
+    // It was the first one of its environment: nothing is left to go back to.
+    two.revert_in(None).await.unwrap();
+    two.production.wished(Action::Revert { from: old, to: None }).await;
+    assert_eq!(two.proven("production").await, None);
+    two.fake.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_proven_for_all_is_taken_back_in_one_environment_alone() {
+    let (place, _) = fleet();
+    let everyone = format!("{TOP}[[wave]]\nrest = true\n");
+    let mut two = Two::start(&place.path().join("state"), &everyone).await;
+    // It completes for all when its policy has environments already.
+    let (new, rollout) = two.fake.publish(1).await;
+    let generation = two.production.granted((new, None)).await;
+    two.fake.policy(&policy(0)).await;
+    two.production.report((HostState::Committed, Some(new)), (new, generation)).await;
+    two.fake.phase_is(&rollout, PhaseName::Done).await;
+    let rollout = two.revert_in(Some("production")).await.unwrap();
+    let generation = two.production.wished(Action::Revert { from: new, to: None }).await;
+    two.production.report((HostState::Committed, None), (new, generation)).await;
+    two.fake.phase_is(&rollout, PhaseName::Done).await;
+    assert_eq!(two.proven("production").await, None);
+    assert_eq!(two.proven("staging").await, Some(new));
+    two.fake.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_release_that_was_taken_off_and_started_anew_goes_on_by_itself_again() {
+    let (place, _) = fleet();
+    let mut two = Two::start(&place.path().join("state"), &policy(0)).await;
+    let first = two.through(1, None).await;
+    let off = |desk: &mut Desk| desk.take_off(&ada(), &web(), (Off::Everyone, "a pause"));
+    let rollout = two.fake.handle.change(off).await.unwrap().unwrap();
+    for host in [&mut two.production, &mut two.staging] {
+        let generation = host.wished(Action::Remove {}).await;
+        host.report((HostState::Idle, None), (first, generation)).await;
+    }
+    two.fake.phase_is(&rollout, PhaseName::Done).await;
+    two.fake.policy(&format!("{}# again\n", policy(0))).await;
+    let newest = |found: Option<(ReleaseId, RolloutId)>| found.map(|(_, rollout)| rollout);
+    for name in ["staging", "production"] {
+        assert_eq!(
+            newest(two.newest(name).await).as_ref(),
+            Some(&rollout),
+            "{name} stays as it is"
+        );
+    }
+    two.start_in("staging", ("1.0", None)).await.unwrap();
+    two.staging.commits((first, None)).await;
+    two.is_proven("staging", first).await;
+    two.production.commits((first, None)).await;
+    two.is_proven("production", first).await;
+    two.fake.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn taking_a_release_off_a_host_that_nothing_targets_plans_it_nowhere_else() {
+    let (place, _) = fleet();
+    let text = policy(3_600).replace("\"*\"", "\"role notin (db)\"");
+    let mut two = Two::start(&place.path().join("state"), &text).await;
+    let first = two.through_staging(1, None).await;
+    let off = |desk: &mut Desk| {
+        desk.label_host(&ada(), &"s1".parse().unwrap(), "role=db".parse().unwrap())?;
+        desk.take_off(&ada(), &web(), (Off::LeftOver, "a database now"))
+    };
+    two.fake.handle.change(off).await.unwrap().unwrap();
+    let rolled = move |desk: &Desk| desk.view().releases[&first].rolled_in(&named("production"));
+    assert!(!two.fake.handle.query(rolled).await.unwrap(), "it still soaks for production");
+    two.fake.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_policy_that_leaves_hosts_which_run_the_service_is_refused_until_somebody_says_so() {
+    let (place, settings) = fleet();
+    let mut two = Two::start(&place.path().join("state"), &policy(0)).await;
+    two.through(1, None).await;
+    two.fake.stop().await;
+    let served = Served::on((place, settings)).await;
+    let tls = served.admin_tls();
+    let put = async |path: &str, text: &str| {
+        let path = format!("/v1/services/web/policy{path}");
+        served.ask(&tls, (&Method::PUT, &path), text.as_bytes().to_vec()).await.unwrap()
+    };
+    // Everybody stays: nothing is asked.
+    let same = format!("{}# again\n", policy(0));
+    assert_eq!(put("", &same).await.status, StatusCode::OK);
+    let one = format!("{TOP}[[wave]]\nrest = true\n");
+    let narrow = policy(0).replace("\"*\"", "\"role=web\"");
+    for (text, says) in [
+        (&one, "1 host in environment staging, which the policy does not name, run web: s1"),
+        (&narrow, "environment production, whose labels do not match its targets, run web: p1"),
+    ] {
+        let refused = put("", text).await;
+        assert_eq!(refused.code(), "leaves_hosts");
+        let body = String::from_utf8_lossy(&refused.body).into_owned();
+        assert!(body.contains(says), "{body}");
+    }
+    let page = served.json(&tls, (&Method::GET, "/v1/services/web"), json!(null)).await;
+    assert_eq!(page["policy"], same, "what is refused changes nothing");
+    assert_eq!(put("?leave=true", &one).await.status, StatusCode::OK);
+    served.stop().await;
 }

@@ -197,6 +197,7 @@ impl Fake {
             answers,
             reports: 0,
             asked: 0,
+            service: web(),
             health: Verdict::Pass,
             failure: None,
         }
@@ -212,6 +213,8 @@ pub(crate) struct Fakehost {
     answers: mpsc::Receiver<Answer>,
     reports: u64,
     asked: u8,
+    /// The service that its reports are about.
+    pub(crate) service: ServiceName,
     /// What its reports say of its probes.
     pub(crate) health: Verdict,
     /// What its reports say of its last failure.
@@ -253,7 +256,7 @@ impl Fakehost {
     ) {
         self.reports += 1;
         let standing = Standing {
-            service: web(),
+            service: self.service.clone(),
             state,
             running,
             previous: None,

@@ -3,13 +3,15 @@
 
 use groundswell_common::api::RemovalPreview;
 use groundswell_common::directive::Action;
+use groundswell_common::name::AGENT_SERVICE;
 use groundswell_common::report::HostState;
-use groundswell_common::{ReleaseId, RolloutId};
+use groundswell_common::{ReleaseId, RolloutId, ServiceName};
 use groundswell_coordinator::driver::{Desk, Refused, Verb};
+use groundswell_coordinator::entry::Published;
 use groundswell_rollout::{Off, PhaseName};
 
 use crate::bed::fleet;
-use crate::fake::{Fake, Fakehost, ada, web};
+use crate::fake::{Fake, Fakehost, ada, release, web};
 
 const POLICY: &str = "service = \"web\"\ntargets = \"role notin (db)\"\nbake_secs = 0\nhost_bake_secs = 0\n\
     max_in_flight = 1\n[[wave]]\nname = \"all\"\nrest = true\n";
@@ -193,6 +195,45 @@ async fn a_removal_that_is_stopped_takes_nothing_off_hosts_outside_its_plan() {
     let action = wish.map(|(wish, _)| wish.action);
     let keeps = matches!(action, None | Some(Action::Hold {}) | Some(Action::Switch { .. }));
     assert!(keeps, "{action:?} of {release:?}");
+    fake.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nothing_is_taken_off_a_host_whose_agent_goes_back_to_an_older_one() {
+    let (place, _) = fleet();
+    let fake = Fake::start(&place.path().join("state"));
+    let (mut hosts, ran) = running(&fake, 1).await;
+    let host = &mut hosts[0];
+    let own: ServiceName = AGENT_SERVICE.parse().unwrap();
+    let text = POLICY.replace("\"web\"", &format!("{AGENT_SERVICE:?}"));
+    let name = own.clone();
+    let put = fake.handle.change(move |desk| desk.put_policy(&ada(), &name, &text));
+    put.await.unwrap().unwrap();
+    host.service = own.clone();
+    let mut agents: Vec<ReleaseId> = Vec::new();
+    for seq in [11, 12] {
+        let published = Published { service: own.clone(), ..release(seq) };
+        let answer = fake.publish_as(published).await;
+        host.commits((answer.release, agents.last().copied())).await;
+        fake.phase_is(&answer.rollout.unwrap(), PhaseName::Done).await;
+        agents.push(answer.release);
+    }
+    remove(&fake, Off::Everyone).await.unwrap();
+    host.wished(Action::Remove {}).await;
+    // An older agent may not know Remove, and finds the directive that the newer one kept.
+    let back =
+        fake.handle.change(move |desk| desk.revert(&ada(), (&own, None), (None, "it leaks")));
+    let back = back.await.unwrap().unwrap();
+    let from_to = Action::Revert { from: agents[1], to: Some(agents[0]) };
+    let generation = host.wished(from_to).await;
+    let id = host.host;
+    let told = fake.handle.query(move |desk| desk.view().wishes(&id).0).await.unwrap();
+    let actions: Vec<Action> = told.iter().map(|wish| wish.action).collect();
+    assert!(actions.contains(&from_to) && actions.contains(&Action::Hold {}), "{actions:?}");
+    host.report((HostState::Committed, Some(agents[0])), (agents[1], generation)).await;
+    fake.phase_is(&back, PhaseName::Done).await;
+    host.service = web();
+    goes(host, ran).await;
     fake.stop().await;
 }
 

@@ -8,8 +8,11 @@ const ALL: [HookPoint; 4] =
     [HookPoint::Drain, HookPoint::PreSwitch, HookPoint::PostSwitch, HookPoint::Failed];
 
 fn hooked(seq: u64, points: &[HookPoint], line: &str) -> Made {
-    let hook =
-        |at: &HookPoint| Hook { at: *at, argv: vec!["bin/hook".to_owned()], timeout_secs: 1 };
+    hooked_for(1, seq, points, line)
+}
+
+fn hooked_for(timeout_secs: u64, seq: u64, points: &[HookPoint], line: &str) -> Made {
+    let hook = |at: &HookPoint| Hook { at: *at, argv: vec!["bin/hook".to_owned()], timeout_secs };
     let hooks = points.iter().map(hook).collect();
     let (hook, shop) = (format!("#!/bin/sh\n{line}\n"), format!("#!/bin/sh\nexec sleep 60{seq}\n"));
     let files = [("bin/hook", hook.as_bytes()), ("bin/shop", shop.as_bytes())];
@@ -157,4 +160,29 @@ async fn a_mark_that_the_disk_does_not_take_holds_the_release_and_drains_nobody(
     let done = host.until_state(HostState::Committed, Some(two.id)).await;
     assert_eq!(done.failure, None);
     host.stop().await;
+}
+
+#[tokio::test]
+async fn a_live_link_that_cannot_be_read_in_a_switch_is_waited_for_and_said() {
+    let mut host = Host::new(|layout| Arc::new(ProcessUnits::new(layout)));
+    let (one, two) = (good(1), hooked_for(60, 2, &[HookPoint::PreSwitch], "exec sleep 600"));
+    due(&mut host, &one, &two).await;
+    host.let_switch().await;
+    host.until_state(HostState::Switching, Some(one.id)).await;
+    let (live, aside) = (host.layout().current(&shop()), host.dir.path().join("aside"));
+    std::fs::rename(&live, &aside).unwrap();
+    std::fs::create_dir(&live).unwrap();
+    host.direct(4, Desired::Revert { from: two.id, to: Some(one.id) }, &[&one]).await;
+    let held = host.until_held(Lack::Journal).await;
+    assert_eq!(held.release, two.id);
+    assert!(held.why.contains("read the live link"), "{held:?}");
+    let waits = host.until("it waits", |s| s.state == HostState::Switching).await;
+    assert_eq!(waits.failure, None);
+    std::fs::remove_dir(&live).unwrap();
+    std::fs::rename(&aside, &live).unwrap();
+    let back = host.until_state(HostState::Committed, Some(one.id)).await;
+    assert_eq!(back.failure, None);
+    host.until_has("nothing lacks", |service| service.held.is_none()).await;
+    host.stop().await;
+    host.units.stop_all().await;
 }

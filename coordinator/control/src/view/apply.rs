@@ -349,7 +349,14 @@ impl View {
         let release = plan.release.id;
         let environment = plan.environment.as_ref();
         let found = self.releases.get_mut(&release).ok_or(Unfit::UnknownRelease(release))?;
-        *found.fate(environment).1 = true;
+        // What takes a service off speaks of no release.
+        if plan.off().is_none() {
+            let service = self.services.get(&plan.service);
+            let policy = service.and_then(|service| service.policy.as_ref());
+            let named = policy.into_iter().flat_map(PolicyRecord::environments);
+            let named = named.filter_map(|policy| policy.environment.as_ref());
+            found.roll(environment, named.take_while(|name| Some(*name) != environment));
+        }
         match &plan.back {
             Some(back) if back.off == Some(Off::Everyone) => self.unwanted(&plan.service),
             Some(back) => self.proven_again(&plan.service, (back, environment), at),
@@ -476,14 +483,12 @@ impl View {
         (back, environment): (&Back, Option<&Environment>),
         at: Timestamp,
     ) {
+        let all = self.environments(name);
         let Some(service) = self.services.get_mut(name) else { return };
         let Some((to, _)) = &back.to else { return };
-        let is_it =
-            |proven: &Proven| proven.release == *to && proven.environment.as_ref() == environment;
-        let found = service.proven.iter().position(is_it);
-        if let Some(found) = found {
-            let again = service.proven.remove(found);
-            service.proven.push(Proven { at: Some(at), ..again });
+        if let Some(again) = service.take_proven(*to, environment, &all) {
+            let environment = environment.cloned();
+            service.proven.push(Proven { environment, at: Some(at), ..again });
         }
         self.dirty.insert(Key::Service(name.clone()));
     }
@@ -494,8 +499,8 @@ impl View {
         service.proven.clear();
         service.held.clear();
         for id in &service.releases {
-            if let Some(release) = self.releases.get_mut(id).filter(|release| !release.rolled) {
-                release.rolled = true;
+            if let Some(release) = self.releases.get_mut(id) {
+                release.put_away();
                 self.dirty.insert(Key::Release(*id));
             }
         }
@@ -527,13 +532,14 @@ impl View {
         (release, environment): (ReleaseId, Option<Environment>),
         entry: &Entry,
     ) {
+        let all = self.environments(name);
         if let Some(found) = self.releases.get_mut(&release) {
             // A rollout that a person let finish has answered for its failures.
-            *found.fate(environment.as_ref()).0 = None;
+            found.absolve(environment.as_ref(), &all);
         }
         if let Some(service) = self.services.get_mut(name) {
             let here = |proven: &Proven| proven.environment == environment;
-            service.proven.retain(|proven| !(proven.release == release && here(proven)));
+            service.take_proven(release, environment.as_ref(), &all);
             let (seq, at) = (entry.seq, Some(entry.at));
             service.proven.push(Proven { release, environment: environment.clone(), seq, at });
             if service.proven.iter().filter(|proven| here(proven)).count() > PROVEN_MAX
@@ -553,13 +559,13 @@ impl View {
         (release, environment, why): (ReleaseId, Option<Environment>, String),
         seq: u64,
     ) {
+        let all = self.environments(name);
         if let Some(found) = self.releases.get_mut(&release) {
-            found.fate(environment.as_ref()).0.get_or_insert(why);
+            found.poison(environment.as_ref(), why);
             self.dirty.insert(Key::Release(release));
         }
         if let Some(service) = self.services.get_mut(name) {
-            let here = |proven: &Proven| proven.environment == environment;
-            service.proven.retain(|proven| !(proven.release == release && here(proven)));
+            service.take_proven(release, environment.as_ref(), &all);
         }
         self.touch(name, seq);
     }

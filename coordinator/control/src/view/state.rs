@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use groundswell_common::api::{OperatorRole, RolloutSummary};
 use groundswell_common::directive::{Action, ServiceWish};
-use groundswell_common::name::DEFAULT_ENVIRONMENT;
+use groundswell_common::name::{AGENT_SERVICE, DEFAULT_ENVIRONMENT};
 use groundswell_common::trust::{Envelope, PublicKey};
 use groundswell_common::wire::LEVEL_REMOVES;
 use groundswell_common::{
@@ -335,34 +335,85 @@ impl Release {
         self.rolled || self.lanes.get(environment).is_some_and(|fate| fate.rolled)
     }
 
-    /// Where what rollouts of an environment say of it is kept.
-    pub(super) fn fate(
+    /// It must not be rolled out in an environment; with `None`, in any.
+    pub(super) fn poison(&mut self, environment: Option<&Environment>, why: String) {
+        let poisoned = match environment {
+            None => &mut self.poisoned,
+            Some(name) => &mut self.lanes.entry(name.clone()).or_default().poisoned,
+        };
+        poisoned.get_or_insert(why);
+    }
+
+    /// It may be rolled out in an environment again, and stays poisoned in the others of `all`; with `None`, in all.
+    pub(super) fn absolve(
         &mut self,
         environment: Option<&Environment>,
-    ) -> (&mut Option<String>, &mut bool) {
-        match environment {
-            None => (&mut self.poisoned, &mut self.rolled),
-            Some(name) => {
-                let fate = self.lanes.entry(name.clone()).or_default();
-                (&mut fate.poisoned, &mut fate.rolled)
+        all: &BTreeSet<Environment>,
+    ) {
+        let everywhere = self.poisoned.take();
+        for name in all.iter().filter(|_| environment.is_some()) {
+            if let Some(why) = &everywhere {
+                self.poison(Some(name), why.clone());
             }
         }
+        for (_, fate) in self.lanes.iter_mut().filter(|(name, _)| speaks_for(environment, name)) {
+            fate.poisoned = None;
+        }
+    }
+
+    /// A rollout of it was planned in an environment, which comes after those in `before`. What was taken off
+    /// everywhere is news again in those behind it.
+    pub(super) fn roll<'a>(
+        &mut self,
+        environment: Option<&'a Environment>,
+        before: impl Iterator<Item = &'a Environment>,
+    ) {
+        let Some(environment) = environment else { return self.rolled = true };
+        let here = [environment].into_iter();
+        let rolled: Vec<&Environment> = match std::mem::take(&mut self.rolled) {
+            true => here.chain(before).collect(),
+            false => here.collect(),
+        };
+        for name in rolled {
+            self.lanes.entry(name.clone()).or_default().rolled = true;
+        }
+    }
+
+    /// Nothing brings it by itself any more, until a person starts it.
+    pub(super) fn put_away(&mut self) {
+        self.rolled = true;
+        self.lanes.values_mut().for_each(|fate| fate.rolled = false);
     }
 }
 
 impl Service {
-    /// What is proven in an environment, the newest last.
-    pub fn proven_in<'a>(
-        &'a self,
-        environment: &'a Environment,
-    ) -> impl DoubleEndedIterator<Item = &'a Proven> {
-        self.proven.iter().filter(|proven| speaks_for(proven.environment.as_ref(), environment))
-    }
-
-    /// The release that new hosts of an environment get.
-    #[must_use]
-    pub fn baseline(&self, environment: &Environment) -> Option<ReleaseId> {
-        self.proven_in(environment).next_back().map(|proven| proven.release)
+    /// Takes out what is proven of a release in an environment, or with `None` in all; the newest of that. What is
+    /// proven for all stays so for the others of `all`.
+    pub(super) fn take_proven(
+        &mut self,
+        release: ReleaseId,
+        environment: Option<&Environment>,
+        all: &BTreeSet<Environment>,
+    ) -> Option<Proven> {
+        let mut taken = None;
+        for proven in std::mem::take(&mut self.proven) {
+            let is_it = proven.release == release;
+            match (&proven.environment, environment) {
+                _ if !is_it => self.proven.push(proven),
+                (None, Some(_)) => {
+                    let others = all.iter().filter(|name| Some(*name) != environment);
+                    let each = others
+                        .map(|name| Proven { environment: Some(name.clone()), ..proven.clone() });
+                    self.proven.extend(each);
+                    taken = Some(proven);
+                }
+                (of, _) if environment.is_none() || of.as_ref() == environment => {
+                    taken = Some(proven);
+                }
+                _ => self.proven.push(proven),
+            }
+        }
+        taken
     }
 
     /// Its policy for hosts of an environment.
@@ -385,6 +436,33 @@ impl Service {
 }
 
 impl View {
+    /// What is proven of a service in an environment and not poisoned there, the newest last.
+    pub fn proven_in<'a>(
+        &'a self,
+        service: &'a Service,
+        environment: &'a Environment,
+    ) -> impl DoubleEndedIterator<Item = &'a Proven> {
+        let poisoned = |proven: &Proven| {
+            let found = self.releases.get(&proven.release);
+            found.is_some_and(|found| found.poisoned_in(environment).is_some())
+        };
+        let here = |proven: &&Proven| speaks_for(proven.environment.as_ref(), environment);
+        service.proven.iter().filter(here).filter(move |proven| !poisoned(proven))
+    }
+
+    /// The release that new hosts of an environment get.
+    #[must_use]
+    pub fn baseline(&self, service: &Service, environment: &Environment) -> Option<ReleaseId> {
+        self.proven_in(service, environment).next_back().map(|proven| proven.release)
+    }
+
+    /// The environments of a service's policy and of all hosts.
+    pub(super) fn environments(&self, service: &ServiceName) -> BTreeSet<Environment> {
+        let policy = self.services.get(service).and_then(|service| service.policy.as_ref());
+        let named = policy.into_iter().flat_map(PolicyRecord::environments).map(Policy::lane);
+        named.chain(self.hosts.values().map(|host| host.environment.clone())).collect()
+    }
+
     /// The machine of a rollout, where it is still kept.
     #[must_use]
     pub fn rollout(&self, id: &RolloutId) -> Option<&Rollout> {
@@ -498,13 +576,15 @@ impl View {
     /// leaves it out; then the barrier that it must run first, or nothing.
     fn unasked(&self, service: &Service, host: &Host, id: &HostId) -> Option<ReleaseId> {
         let here = &host.environment;
-        let Some(why) = self.left_out(service, host, id) else { return service.baseline(here) };
+        let Some(why) = self.left_out(service, host, id) else {
+            return self.baseline(service, here);
+        };
         match why {
             SkipReason::Barrier { version } => {
                 let is_it = |id: &ReleaseId| {
                     self.releases.get(id).is_some_and(|found| found.published.version == *version)
                 };
-                service.proven_in(here).map(|proven| proven.release).find(is_it)
+                self.proven_in(service, here).map(|proven| proven.release).find(is_it)
             }
             SkipReason::Quarantined { .. }
             | SkipReason::Newer { .. }
@@ -555,7 +635,7 @@ impl View {
         let record = self.hosts.get(host)?;
         if let Some((rollout, mut wish)) = self.governing(service, host) {
             let told = generation(rollout, host);
-            if wish.action == (Action::Remove {}) && record.level < LEVEL_REMOVES {
+            if wish.action == (Action::Remove {}) && !self.knows_remove((host, record), name) {
                 // An agent that does not know it would refuse the whole directive.
                 wish.action = Action::Hold {};
                 return Some((wish, told.max(record.seq)));
@@ -566,7 +646,8 @@ impl View {
         let policy = here.or_else(|| service.policy.as_ref()?.environments().last())?;
         let action = if self.is_taken_off(service, &record.environment) {
             let goes = record.runs.contains_key(name) && record.drained.is_none();
-            Some(Action::Remove {}).filter(|_| goes && record.level >= LEVEL_REMOVES)?
+            let goes = goes && self.knows_remove((host, record), name);
+            Some(Action::Remove {}).filter(|_| goes)?
         } else if service.targets(record) {
             self.unasked_action(service, (name, record), host)?
         } else {
@@ -585,6 +666,17 @@ impl View {
         let spoke = self.speaking(service, &record.environment).map(|r| generation(r, host));
         let told = spoke.max().unwrap_or(0);
         Some((wish, service.wish_seq.max(record.seq).max(told)))
+    }
+
+    /// Whether the agent of a host knows Remove, and the one that it may be taken back to now need not: it finds what
+    /// this one kept.
+    fn knows_remove(&self, (id, host): (&HostId, &Host), name: &ServiceName) -> bool {
+        let own = self.services.keys().find(|name| name.as_str() == AGENT_SERVICE);
+        let goes_back = |own: &ServiceName| {
+            let wish = self.wish(own, id).map(|(wish, _)| wish.action);
+            own != name && matches!(wish, Some(Action::Revert { .. }))
+        };
+        host.level >= LEVEL_REMOVES && !own.is_some_and(goes_back)
     }
 
     /// Everything that the host should be, by service, and the generation of that wish.

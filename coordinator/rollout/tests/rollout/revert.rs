@@ -4,8 +4,9 @@ use groundswell_common::Digest;
 use groundswell_common::directive::Action;
 use groundswell_common::report::FailedStep;
 use groundswell_rollout::{
-    Breach, HaltCause, HostFact, Input, KeepOrRevert, Outcome, Phase, PhaseName, Progress,
-    ProgressName, Refusal, Resumable, RevertCause, explain, plan,
+    Back, Breach, Busy, HaltCause, HostFact, HostFacts, Input, KeepOrRevert, Outcome, Phase,
+    PhaseName, Plan, Progress, ProgressName, Refusal, Resumable, RevertCause, explain, plan,
+    plan_back,
 };
 
 use crate::bed::{Bed, host, hosts, person, policy, reference, release};
@@ -215,4 +216,30 @@ fn a_host_in_flight_that_is_away_goes_back_when_it_returns() {
     assert_eq!(bed.action(switched), back());
     bed.fact(switched, HostFact::RevertDone { running: Some(release(1)) });
     assert_eq!(bed.progress(switched), Progress::Reverted);
+}
+
+/// A way back of its own for two hosts, one at a time.
+fn way_back() -> Plan {
+    let policy = policy("max_in_flight = 1\n[[wave]]\nrest = true");
+    let facts = hosts(2).into_iter().map(|host| HostFacts { running: Some(release(2)), ..host });
+    let facts: Vec<HostFacts> = facts.collect();
+    let to = Some((release(1), "1.0".parse().unwrap()));
+    let back = Back { to, by: person("ann"), why: "it leaks".to_owned(), off: None };
+    plan_back(&policy, &facts, &reference(false), back).unwrap()
+}
+
+#[test]
+fn a_host_that_the_rollout_before_left_in_flight_is_sent_back_at_once_by_the_slot_that_it_uses() {
+    let mut bed = Bed::of(way_back());
+    let [other, busy] = bed.wave(0)[..] else { panic!() };
+    let until = bed.at.now.plus_secs(80);
+    bed.apply(Input::Start { away: Vec::new(), busy: vec![Busy { host: busy, until }] });
+    assert_eq!(bed.action(busy), back(), "it need not finish what is left");
+    assert_ne!(bed.action(other), back(), "there is one slot");
+    bed.fact(busy, HostFact::RevertDone { running: Some(release(1)) });
+    assert_eq!(bed.action(other), back());
+    // Plans of before have been judged otherwise.
+    let mut bed = Bed::of(Plan { rules: 3, ..way_back() });
+    bed.apply(Input::Start { away: Vec::new(), busy: vec![Busy { host: busy, until }] });
+    assert_ne!(bed.action(busy), back());
 }
