@@ -149,7 +149,14 @@ impl Control {
             None => targets.last().copied(),
             Some(version) => {
                 let id = self.find_release(name, version.as_str())?;
+                // What was completed once and cleared since is as good as it was.
+                let good = |found: &&Release| {
+                    let here = found.poisoned_in(&lane.environment).is_none();
+                    here && found.was_completed_in(&lane.environment)
+                };
+                let known = || release(&id).filter(older).filter(good);
                 let found = targets.iter().copied().find(|found| found.published.release == id);
+                let found = found.or_else(known);
                 let why = self.no_target(&id, (lane, &leaving));
                 Some(found.ok_or(Refused::NoTarget { version: version.clone(), why })?)
             }

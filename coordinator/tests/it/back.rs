@@ -131,6 +131,30 @@ async fn a_revert_may_name_any_proven_release_and_what_every_host_would_refuse_i
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_was_completed_and_is_cleared_may_be_gone_back_to_though_newer_ones_run() {
+    let (place, _) = fleet();
+    let fake = Fake::start(&place.path().join("state"));
+    let (mut host, releases) = proven(&fake, 2).await;
+    revert(&fake, None).await.unwrap();
+    goes_back(&mut host, (releases[1], Some(releases[0]))).await;
+    let (newer, rollout) = fake.publish(3).await;
+    host.commits((newer, Some(releases[0]))).await;
+    fake.phase_is(&rollout, PhaseName::Done).await;
+    let refused = revert(&fake, Some("2.0")).await.unwrap_err().to_string();
+    assert!(refused.contains("it is poisoned; clear it first"), "{refused}");
+    let taken_back = releases[1];
+    let clear = fake.handle.change(move |desk| desk.clear(&ada(), &taken_back, "it was the disk"));
+    clear.await.unwrap().unwrap();
+    let rollout = revert(&fake, Some("2.0")).await.unwrap();
+    goes_back(&mut host, (newer, Some(releases[1]))).await;
+    fake.phase_is(&rollout, PhaseName::Done).await;
+    let id = fake.enrol("h2", 51).await;
+    let mut new = fake.arrive(id, 2).await;
+    new.wished(Action::Switch { release: releases[1] }).await;
+    fake.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_host_that_got_the_release_outside_the_plan_goes_back_too() {
     let (place, _) = fleet();
     let fake = Fake::start(&place.path().join("state"));

@@ -305,6 +305,7 @@ impl View {
             by: entry.by.clone(),
             poisoned: None,
             rolled: false,
+            completed: BTreeSet::new(),
             lanes: BTreeMap::new(),
             approvals: Vec::new(),
         };
@@ -359,7 +360,7 @@ impl View {
         }
         match &plan.back {
             Some(back) if back.off == Some(Off::Everyone) => self.unwanted(&plan.service),
-            Some(back) => self.proven_again(&plan.service, (back, environment), at),
+            Some(back) => self.proven_again(&plan.service, (back, environment), entry),
             None => {}
         }
         let body = RolloutBody::Live(Box::new(Rollout::new(id.clone(), plan.clone())));
@@ -481,15 +482,15 @@ impl View {
         &mut self,
         name: &ServiceName,
         (back, environment): (&Back, Option<&Environment>),
-        at: Timestamp,
+        entry: &Entry,
     ) {
         let all = self.environments(name);
         let Some(service) = self.services.get_mut(name) else { return };
         let Some((to, _)) = &back.to else { return };
-        if let Some(again) = service.take_proven(*to, environment, &all) {
-            let environment = environment.cloned();
-            service.proven.push(Proven { environment, at: Some(at), ..again });
-        }
+        // What was cleared is proven no more, but may be gone back to.
+        let seq = service.take_proven(*to, environment, &all).map_or(entry.seq, |again| again.seq);
+        let environment = environment.cloned();
+        service.proven.push(Proven { release: *to, environment, seq, at: Some(entry.at) });
         self.dirty.insert(Key::Service(name.clone()));
     }
 
@@ -536,6 +537,7 @@ impl View {
         if let Some(found) = self.releases.get_mut(&release) {
             // A rollout that a person let finish has answered for its failures.
             found.absolve(environment.as_ref(), &all);
+            found.completed.insert(environment.clone());
         }
         if let Some(service) = self.services.get_mut(name) {
             let here = |proven: &Proven| proven.environment == environment;

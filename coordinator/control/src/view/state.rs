@@ -220,6 +220,9 @@ pub struct Release {
     /// What became of it in each environment of a policy with sections.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub lanes: BTreeMap<Environment, Fate>,
+    /// Environments in which a rollout of it was completed, whatever became of it since; `None` for all of them.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub completed: BTreeSet<Option<Environment>>,
     /// Approvals that go to the hosts with it, the newest last.
     pub approvals: Vec<Envelope>,
 }
@@ -321,6 +324,11 @@ impl Release {
     pub fn poisoned_in(&self, environment: &Environment) -> Option<&String> {
         let here = || self.lanes.get(environment).and_then(|fate| fate.poisoned.as_ref());
         self.poisoned.as_ref().or_else(here)
+    }
+
+    /// Whether a rollout of it was completed in an environment.
+    pub(crate) fn was_completed_in(&self, environment: &Environment) -> bool {
+        self.completed.iter().any(|of| speaks_for(of.as_ref(), environment))
     }
 
     /// Whether it must not be rolled out in some environment.
