@@ -332,7 +332,11 @@ fn what_no_host_could_run_is_refused_before_anything_is_sent() {
 }
 
 /// A coordinator that has the version already: its release page, and what runs.
-fn again(state: &'static str, outcome: Option<&'static str>) -> impl Fn(&Asked) -> (u16, String) {
+fn again(
+    state: &'static str,
+    outcome: Option<&'static str>,
+    runs: &'static str,
+) -> impl Fn(&Asked) -> (u16, String) {
     let release = |version: &str, seq: u64| {
         let id = Digest::of(version.as_bytes());
         json!({"release": id, "service": "shop", "version": version, "seq": seq, "tree": id,
@@ -342,7 +346,7 @@ fn again(state: &'static str, outcome: Option<&'static str>) -> impl Fn(&Asked) 
     };
     let old = release("1.0.0", 1);
     let running =
-        json!([{"release": release("1.1.0", 2)["release"], "version": "1.1.0", "hosts": 2}]);
+        json!([{"release": Digest::of(runs.as_bytes()), "version": runs, "hosts": 2}]);
     let service = json!({"service": "shop", "has_policy": true, "newest": null, "proven": null,
         "rollout": "shop-2"});
     let service = json!({"service": service, "policy": null, "next_seq": 3, "running": running,
@@ -378,13 +382,19 @@ fn a_version_that_is_published_again_says_what_became_of_it() {
         ("proven", Some("completed"), 0, ""),
     ];
     for (state, outcome, want, text) in cases {
-        let server = Server::start(again(state, outcome));
+        let server = Server::start(again(state, outcome, "1.1.0"));
         let tree = tree(&server);
         let output = server.swell(&["publish", "--version", "1.0.0", &tree]);
         assert_eq!(code(&output), want, "{state}: {}", err(&output));
         assert!(err(&output).contains(text), "{state}: {}", err(&output));
         assert!(out(&output).starts_with("shop 1.0.0 was published before"), "{}", out(&output));
     }
+    // A job that runs again is done where its release runs.
+    let server = Server::start(again("available", None, "1.0.0"));
+    let tree = tree(&server);
+    let output = server.swell(&["publish", "--version", "1.0.0", "--wait", &tree]);
+    assert_eq!(code(&output), 0, "{}", err(&output));
+    assert!(err(&output).contains("shop 1.0.0 runs on 2 hosts already"), "{}", err(&output));
 }
 
 #[test]

@@ -16,7 +16,7 @@ use crate::client::{Client, ClientError, part};
 use crate::context::Context;
 use crate::exit::Exit;
 use crate::follow::{Until, exit_of};
-use crate::output::{clean, place};
+use crate::output::{clean, count, place};
 
 /// How often the coordinator is asked whether the release has gone on.
 const ASK: Duration = Duration::from_secs(2);
@@ -41,6 +41,9 @@ pub(super) async fn wait(
     (wait_for, within): (Option<&Environment>, Duration),
 ) -> anyhow::Result<Exit> {
     let Some(first) = &answer.rollout else {
+        if answer.existing {
+            return runs_already(context, client, answer).await;
+        }
         let why = answer.waiting.as_deref().unwrap_or("no rollout was planned");
         bail!("wait for {} {}: {why}", answer.service, answer.version);
     };
@@ -59,6 +62,32 @@ pub(super) async fn wait(
         }
         Some(wanted) => waiter.go_on(wanted, page).await,
     }
+}
+
+/// A release that was published before and is rolled out by nothing now: done where nothing else runs.
+async fn runs_already(
+    context: &Context,
+    client: &Client,
+    answer: &PublishAnswer,
+) -> anyhow::Result<Exit> {
+    let (name, version) = (&answer.service, &answer.version);
+    let page: ServicePage = client.get(&format!("/v1/services/{}", part(name.as_str()))).await?;
+    let runs = |its: bool| {
+        let of = page.running.iter().filter_map(|count| Some((count.release?, count.hosts)));
+        of.filter(|(release, _)| (*release == answer.release) == its).map(|(_, hosts)| hosts).sum()
+    };
+    let (here, elsewhere): (u64, u64) = (runs(true), runs(false));
+    if here > 0 && elsewhere == 0 {
+        context.out.note(format_args!("{name} {version} runs on {} already", count(here, "host")))?;
+        return Ok(Exit::Done);
+    }
+    context.out.note(format_args!(
+        "{name} {version} runs on {}, another release on {}; publishing it again rolls nothing out\n  to bring it: swell \
+         rollout start {name} {version}",
+        count(here, "host"),
+        count(elsewhere, "host")
+    ))?;
+    Ok(Exit::Ended)
 }
 
 struct Waiter<'a> {

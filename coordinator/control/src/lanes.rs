@@ -137,7 +137,10 @@ impl Control {
     fn next_in_turn(&self, name: &ServiceName, lane: &Lane) -> Result<Release, Waiting> {
         let Some(before) = lane.before.last() else {
             let (release, held) = self.newest_free(name, lane)?;
-            self.refuse_poisoned(name, (release, lane))?;
+            // What the newest one waits for is said before what is wrong with an older one.
+            if let Err(poisoned) = self.refuse_poisoned(name, (release, lane)) {
+                return Err(held.unwrap_or(poisoned.into()));
+            }
             if !lane.policy.auto {
                 return Err(held.unwrap_or(Waiting::ByHand));
             }

@@ -7,10 +7,11 @@ use groundswell_common::report::{FailedStep, Failure, HostState};
 use groundswell_common::wire::Deny;
 use groundswell_common::{ReleaseId, RolloutId};
 use groundswell_coordinator::driver::{Desk, Refused, Start, Verb};
+use groundswell_coordinator::entry::Published;
 use groundswell_rollout::{KeepOrRevert, PhaseName};
 
-use crate::bed::fleet;
-use crate::fake::{Fake, Fakehost, ada, web};
+use crate::bed::{fleet, now};
+use crate::fake::{Fake, Fakehost, ada, release, web};
 
 const POLICY: &str = "service = \"web\"\ntargets = \"*\"\nbake_secs = 0\nhost_bake_secs = 0\n\
     max_in_flight = 9\n[[wave]]\nname = \"all\"\nrest = true\n";
@@ -137,7 +138,11 @@ async fn what_was_completed_and_is_cleared_may_be_gone_back_to_though_newer_ones
     let (mut host, releases) = proven(&fake, 2).await;
     revert(&fake, None).await.unwrap();
     goes_back(&mut host, (releases[1], Some(releases[0]))).await;
-    let (newer, rollout) = fake.publish(3).await;
+    // What a newer one waits for is said, and not what became of the one before.
+    let later = Published { held_until: Some(now().plus_secs(600)), ..release(9) };
+    let says = fake.publish_as(later).await.waiting.unwrap();
+    assert!(says.contains("9.0 is held until "), "{says}");
+    let (newer, rollout) = fake.publish(10).await;
     host.commits((newer, Some(releases[0]))).await;
     fake.phase_is(&rollout, PhaseName::Done).await;
     let refused = revert(&fake, Some("2.0")).await.unwrap_err().to_string();
