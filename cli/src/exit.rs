@@ -2,6 +2,8 @@
 
 use std::process::ExitCode;
 
+use groundswell_common::ServiceName;
+
 use crate::client::ClientError;
 
 /// How a run ends.
@@ -84,6 +86,19 @@ pub(crate) enum Misuse {
     /// No service on the command line nor in the release's description.
     #[error("name the service: give --service NAME, or service = \"NAME\" in groundswell.toml")]
     NoService,
+    /// Another service than the release says itself.
+    #[error(
+        "publish: --service says {given}, the release's description {written}; a release is published under one name"
+    )]
+    OtherService {
+        /// On the command line.
+        given: ServiceName,
+        /// In the description.
+        written: ServiceName,
+    },
+    /// A tree that is not there.
+    #[error("publish {0}: there is no such directory; give the one that holds what the build made")]
+    NoTree(String),
     /// A word that is neither a rollout nor a service with one.
     #[error(
         "find {0:?}: no rollout has this id, and no service of this name has a rollout; see 'swell status'"

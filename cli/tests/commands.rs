@@ -345,8 +345,7 @@ fn again(
             "why": (state == "poisoned").then_some("1 host of wave 1 failed")})
     };
     let old = release("1.0.0", 1);
-    let running =
-        json!([{"release": Digest::of(runs.as_bytes()), "version": runs, "hosts": 2}]);
+    let running = json!([{"release": Digest::of(runs.as_bytes()), "version": runs, "hosts": 2}]);
     let service = json!({"service": "shop", "has_policy": true, "newest": null, "proven": null,
         "rollout": "shop-2"});
     let service = json!({"service": service, "policy": null, "next_seq": 3, "running": running,
@@ -395,6 +394,21 @@ fn a_version_that_is_published_again_says_what_became_of_it() {
     let output = server.swell(&["publish", "--version", "1.0.0", "--wait", &tree]);
     assert_eq!(code(&output), 0, "{}", err(&output));
     assert!(err(&output).contains("shop 1.0.0 runs on 2 hosts already"), "{}", err(&output));
+}
+
+#[test]
+fn a_slip_in_what_is_published_is_named() {
+    let server = Server::start(|_| refusal(404, "not_found"));
+    let tree = tree(&server);
+    for (args, want) in [
+        (["--service", "shopp", &tree], "--service says shopp, the release's description shop"),
+        (["--service", "shop", "./nodir"], "publish ./nodir: there is no such directory"),
+    ] {
+        let output = server.swell(&[&["publish", "--version", "1.0.0"], &args[..]].concat());
+        assert_eq!(code(&output), 2, "{}", err(&output));
+        assert!(err(&output).contains(want), "{}", err(&output));
+    }
+    assert_eq!(server.routes(), [""; 0]);
 }
 
 #[test]

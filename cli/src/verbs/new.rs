@@ -139,6 +139,8 @@ fn unfit(misuse: &Misuse) -> String {
         Misuse::Answer { given, want, .. } => format!("{given:?} does not fit: {want}"),
         Misuse::NeedsYes(_)
         | Misuse::NoService
+        | Misuse::OtherService { .. }
+        | Misuse::NoTree(_)
         | Misuse::NoRollout(_)
         | Misuse::WhichRollout(..)
         | Misuse::PolicyService(_)

@@ -78,7 +78,9 @@ async fn runs_already(
     };
     let (here, elsewhere): (u64, u64) = (runs(true), runs(false));
     if here > 0 && elsewhere == 0 {
-        context.out.note(format_args!("{name} {version} runs on {} already", count(here, "host")))?;
+        context
+            .out
+            .note(format_args!("{name} {version} runs on {} already", count(here, "host")))?;
         return Ok(Exit::Done);
     }
     context.out.note(format_args!(

@@ -45,7 +45,16 @@ struct Draft<'a> {
 
 /// Runs `swell publish`.
 pub(crate) async fn publish(context: &Context, args: &PublishArgs) -> anyhow::Result<Exit> {
+    if !args.tree.is_dir() {
+        return Err(Misuse::NoTree(args.tree.display().to_string()).into());
+    }
     let spec = Spec::load(&args.tree, args.spec.as_deref())?;
+    if let (Some(given), Some(written)) = (&args.service, &spec.release.service)
+        && given != written
+    {
+        let (given, written) = (given.clone(), written.clone());
+        return Err(Misuse::OtherService { given, written }.into());
+    }
     let service = args.service.clone().or_else(|| spec.release.service.clone());
     let service = service.ok_or(Misuse::NoService)?;
     let root = args.tree.clone();
