@@ -438,23 +438,29 @@ impl Control {
         self.ticked = now;
     }
 
-    /// Once after a start, when agents had time to come back: hosts that have not are away, and hosts whose key two
-    /// machines used before, as nobody remembers who, are asked again.
+    /// Once after a start, when agents had time to come back: hosts that have not are away. Nobody remembers whose key
+    /// two machines used, and that a drain is over may have become durable just before the end of the process, what
+    /// follows from it not: hosts that nothing keeps out any more go on.
     pub fn sweep(&mut self) {
-        let (mut away, mut alone) = (Vec::new(), BTreeSet::new());
+        let (mut away, mut let_in) = (Vec::new(), Vec::new());
         for rollout in self.view.live_rollouts() {
             for (_, host, entry) in rollout.hosts() {
                 if entry.away.is_none() && !self.is_connected(&host.id) {
                     away.push(host.id);
                 }
-                let twin = matches!(entry.progress, Progress::Held { lack: Lack::Twin, .. });
-                if twin && !self.twins.has(&host.id) {
-                    alone.insert(host.id);
+                let ours = matches!(
+                    entry.progress,
+                    Progress::Held { lack: Lack::Drained | Lack::Twin, .. }
+                );
+                if ours && rollout.successor().is_none() && self.kept_out(&host.id).is_none() {
+                    let_in.push((rollout.id().clone(), host.id));
                 }
             }
         }
-        for host in alone {
-            self.tell_rollouts(By::Coordinator, host, &HostFact::Freed);
+        for (rollout, host) in let_in {
+            let input = Input::Host { host, fact: HostFact::Freed };
+            self.submit_or_note(By::Coordinator, &rollout, input);
+            self.hear_again(host);
         }
         for host in away {
             self.link_changed(host, false);

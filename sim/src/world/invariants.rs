@@ -29,7 +29,7 @@ impl World {
         let by = site.and_then(Site::wished_by).cloned();
         let poisoned = self.office.view().releases.get(&release);
         let poisoned = poisoned.is_some_and(|found| found.poisoned.is_some());
-        let late = self.truth.of(service).offered_until.is_some_and(|until| self.now < until);
+        let late = self.truth.may_be_permitted(&release, self.now);
         if by.is_none() && poisoned && !late {
             return self.found(Finding::Offered { host: key, release });
         }

@@ -327,7 +327,7 @@ impl World {
     // ---- the coordinator dies ----
 
     /// What the ledger says.
-    fn replayed(&self) -> Option<View> {
+    pub(super) fn replayed(&self) -> Option<View> {
         let mut view = View::default();
         for (payload, seq) in self.office.ledger.iter().zip(1..) {
             let entry = Entry::from_payload(seq, payload).ok()?;

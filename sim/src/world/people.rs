@@ -172,6 +172,15 @@ impl World {
         };
         self.truth.turned.insert(id.clone());
         let left = self.office.view().rollout(&id).map(Rollout::release);
+        let any = |host: &Host| host.sites.get(service).is_some_and(|site| site.live == left);
+        if busy == Some(PhaseName::Done)
+            && runs.is_some()
+            && !self.hosts.values().any(any)
+            && !self.truth.restored
+        {
+            let why = format!("most hosts run {runs:?}, and it leaves {left:?}");
+            self.found(Finding::NoWayBack { service: service.clone(), why })?;
+        }
         // A person speaks against it.
         left.into_iter().for_each(|left| self.truth.speaks_against(left));
         self.settle()?;

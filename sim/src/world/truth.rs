@@ -40,8 +40,6 @@ pub(super) struct OfService {
     pub(super) halt: Option<Halt>,
     /// What a person went back from, until something newer is decided.
     pub(super) left: Option<ReleaseId>,
-    /// Until when a permit for what became poisoned may be under way.
-    pub(super) offered_until: Option<Timestamp>,
     /// How often a person let it go on, at the end.
     pub(super) asked: u64,
 }
@@ -57,7 +55,8 @@ pub(super) struct Truth {
     evidence: BTreeMap<ReleaseId, u64>,
     /// When a person last cleared it.
     cleared: BTreeMap<ReleaseId, u64>,
-    poisoned: BTreeSet<ReleaseId>,
+    /// What is poisoned, and since when.
+    poisoned: BTreeMap<ReleaseId, Timestamp>,
     /// What hosts have got permits for in their sessions.
     pub(super) granted: BTreeMap<HostId, BTreeSet<(ServiceName, ReleaseId)>>,
     /// Rollouts that a person turned round.
@@ -99,6 +98,12 @@ impl Truth {
     fn has_evidence(&self, release: &ReleaseId) -> bool {
         let cleared = self.cleared.get(release).copied().unwrap_or(0);
         self.evidence.get(release).is_some_and(|at| *at > cleared)
+    }
+
+    /// Whether a permit for the release, given before it became poisoned, may still be used.
+    pub(super) fn may_be_permitted(&self, release: &ReleaseId, now: Timestamp) -> bool {
+        let since = self.poisoned.get(release);
+        since.is_none_or(|since| now.millis_since(*since) < PERMIT_VALID_MS)
     }
 
     /// Nobody counts on the host any more.
@@ -172,11 +177,13 @@ impl World {
                 self.truth.poisoned.remove(&release);
                 continue;
             };
-            if !self.truth.poisoned.insert(release) || self.truth.restored {
+            if self.truth.poisoned.contains_key(&release) {
                 continue;
             }
-            let until = self.now.plus_millis(PERMIT_VALID_MS);
-            self.truth.of_mut(service).offered_until = Some(until);
+            self.truth.poisoned.insert(release, self.now);
+            if self.truth.restored {
+                continue;
+            }
             if !self.truth.has_evidence(&release) && !self.is_unproven_somewhere(service, release) {
                 let service = service.clone();
                 self.found(Finding::Poisoned { service, release, why })?;

@@ -150,6 +150,7 @@ impl View {
                     self.releases.get_mut(release).ok_or(Unfit::UnknownRelease(*release))?;
                 found.poisoned = None;
                 found.rolled = false;
+                found.taken_back.clear();
                 for fate in found.lanes.values_mut().filter(|fate| fate.poisoned.is_some()) {
                     *fate = Fate::default();
                 }
@@ -304,6 +305,7 @@ impl View {
             at: entry.at,
             by: entry.by.clone(),
             poisoned: None,
+            taken_back: BTreeSet::new(),
             rolled: false,
             lanes: BTreeMap::new(),
             approvals: Vec::new(),
@@ -422,6 +424,7 @@ impl View {
         // Poison is an event: what is cleared later stays cleared, whatever hosts say.
         let poison = poison(rollout, (&effects.transitions, input), (was_blamed, record.judged));
         record.judged |= poison.is_some();
+        let by_person = effects.transitions.iter().any(is_taken_back);
         // Hosts outside its plan follow a plan that takes the service off everyone.
         let turns_all = rollout.plan().off().is_some() && !effects.transitions.is_empty();
         let runs = told.and_then(|host| Some((host, runs_now(rollout, input)?)));
@@ -451,7 +454,15 @@ impl View {
             applied.all_hosts = true;
         }
         if let Some(why) = poison {
-            self.poison(&service, (release, environment, why), entry.seq);
+            self.poison(&service, (release, environment.clone(), why), entry.seq);
+            applied.all_hosts = true;
+        }
+        if by_person
+            && let Some(found) = self.releases.get_mut(&release)
+            && found.taken_back.insert(environment)
+        {
+            self.dirty.insert(Key::Release(release));
+            self.touch(&service, entry.seq);
             applied.all_hosts = true;
         }
         Ok(applied)
@@ -530,6 +541,7 @@ impl View {
         if let Some(found) = self.releases.get_mut(&release) {
             // A rollout that a person let finish has answered for its failures.
             *found.fate(environment.as_ref()).0 = None;
+            found.taken_back.remove(&environment);
         }
         if let Some(service) = self.services.get_mut(name) {
             let here = |proven: &Proven| proven.environment == environment;
@@ -612,6 +624,11 @@ fn poison(
     }
     let late = spoken && !judged && rollout.plan().rules >= RULES_SPOKEN;
     breach.filter(|_| late).map(|breach| format!("stopped: {breach}"))
+}
+
+/// Whether a person takes the release of a rollout that moves so back.
+fn is_taken_back(moved: &Transition) -> bool {
+    matches!(moved.to, Phase::Reverting { cause: RevertCause::Person { .. }, .. })
 }
 
 /// Why a rollout that moves so speaks against its release; that a stopped way back goes on is not said again.

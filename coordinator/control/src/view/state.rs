@@ -215,6 +215,9 @@ pub struct Release {
     pub by: By,
     /// Why it must not be rolled out anywhere, if so.
     pub poisoned: Option<String>,
+    /// Environments in which a person took it back; `None` for every one.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub taken_back: BTreeSet<Option<Environment>>,
     /// Whether a rollout of it was ever planned where the policy had no sections.
     pub rolled: bool,
     /// What became of it in each environment of a policy with sections.
@@ -321,6 +324,11 @@ impl Release {
     pub fn poisoned_in(&self, environment: &Environment) -> Option<&String> {
         let here = || self.lanes.get(environment).and_then(|fate| fate.poisoned.as_ref());
         self.poisoned.as_ref().or_else(here)
+    }
+
+    /// Whether a person took it back in an environment.
+    pub(crate) fn is_taken_back(&self, environment: &Environment) -> bool {
+        self.taken_back.iter().any(|of| speaks_for(of.as_ref(), environment))
     }
 
     /// Whether it must not be rolled out in some environment.
@@ -515,7 +523,7 @@ impl View {
     }
 
     /// What a host does that no rollout speaks for: it gets what new hosts get. Where it runs something newer that
-    /// was taken back everywhere else it goes back too, since only a revert goes down.
+    /// must not be rolled out it keeps that, since no rollout brought it; what a person took back it leaves too.
     fn unasked_action(
         &self,
         service: &Service,
@@ -536,16 +544,24 @@ impl View {
             let runs = from.filter(|from| record.runs.get(name) == Some(from));
             return runs.map(|from| Action::Revert { from, to: None });
         };
-        let seq = |id: &ReleaseId| self.releases.get(id).map(|found| found.published.seq);
-        let newer = record.runs.get(name).filter(|runs| seq(runs) > seq(&release));
-        let taken_back = |id: &&ReleaseId| {
-            let found = self.releases.get(*id);
-            found.is_some_and(|found| found.poisoned_in(&record.environment).is_some())
-        };
-        Some(match newer.filter(taken_back) {
-            Some(from) => Action::Revert { from: *from, to: Some(release) },
+        Some(match self.runs_poisoned((name, record), &release) {
+            Some(bad) if bad.is_taken_back(&record.environment) => {
+                Action::Revert { from: bad.published.release, to: Some(release) }
+            }
+            Some(_) => Action::Hold {},
             None => Action::Switch { release },
         })
+    }
+
+    /// What a host runs, where that is newer than what new hosts get and must not be rolled out.
+    pub(crate) fn runs_poisoned(
+        &self,
+        (name, record): (&ServiceName, &Host),
+        baseline: &ReleaseId,
+    ) -> Option<&Release> {
+        let found = self.releases.get(record.runs.get(name)?)?;
+        let newer = found.published.seq > self.releases.get(baseline)?.published.seq;
+        (newer && found.poisoned_in(&record.environment).is_some()).then_some(found)
     }
 
     /// What the host should do with one service, and the entry behind it. `None` to leave it alone.
