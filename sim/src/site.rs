@@ -5,7 +5,7 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use groundswell_common::condition::{Held, Lack, ServiceCondition, UnitCondition, UnitLoad};
-use groundswell_common::directive::ServiceWish;
+use groundswell_common::directive::{Action as Desired, ServiceWish};
 use groundswell_common::report::{FailedStep, Failure, Standing, Verdict};
 use groundswell_common::{ReleaseId, RolloutId, ServiceName, Timestamp, Version};
 use groundswell_machine::{Action, Again, Event, Known, Service, State, StuckCause, Wish};
@@ -727,7 +727,9 @@ impl Site {
 
     fn restore(&mut self, to: Option<Known>, now: Timestamp) {
         let (left, to) = (self.live, to.map(|to| to.id));
-        if let (Some(left), None) = (left, to) {
+        let told_off =
+            self.machine.wish.as_ref().map(|wish| wish.action) == Some(Desired::Remove {});
+        if let (Some(left), None, false) = (left, to, told_off) {
             // Something else ran here before what is left.
             if self.came_after.get(&left).is_some_and(Option::is_some) {
                 self.seen.push(Seen::Emptied(left));

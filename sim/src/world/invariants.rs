@@ -50,6 +50,9 @@ impl World {
         if ours && of.stopped_since.is_some_and(long) {
             return self.found(Finding::SwitchedWhileStopped(key));
         }
+        if self.is_off_everyone(service) && of.stopped_since.is_some_and(long) {
+            return self.found(Finding::Revived(service.clone()));
+        }
         if ours && count == Some(ProgressName::Reverted) {
             return self.found(Finding::GoneBack(key));
         }

@@ -418,3 +418,32 @@ fn what_a_new_host_got_as_proven_stays_until_a_person_takes_it_back() {
     world.holds();
     assert_eq!(runs(&world), [Some(0); 4]);
 }
+
+#[test]
+fn a_host_that_lost_what_was_left_over_and_is_a_target_again_keeps_what_it_is_given() {
+    let mut world = fleet(3);
+    let policy = strict().replace("targets = \"*\"", "targets = \"role=web\"");
+    drop(world.control().put_policy(&spelt("ann"), &shop(), &policy));
+    world.settle().unwrap();
+    let label = |world: &mut World, role: &str| {
+        let labels = spelt(&format!("rack=r1,role={role}"));
+        let name = crate::draw::host_name(1);
+        world.control().label_host(&spelt("ann"), &name, labels).unwrap();
+        world.settle().unwrap();
+    };
+    label(&mut world, "db");
+    world.take_off(&shop(), groundswell_rollout::Off::LeftOver).unwrap();
+    world.until_over();
+    assert_eq!(world.runs(1), None);
+    label(&mut world, "web");
+    world.for_secs(600);
+    assert_eq!(world.runs(1), Some(0));
+    let entries = world.office.ledger.len();
+    world.for_secs(600);
+    world.holds();
+    assert_eq!((world.runs(1), world.office.ledger.len()), (Some(0), entries));
+    // No target once more: it goes on until a person takes it off again.
+    label(&mut world, "db");
+    world.for_secs(600);
+    assert_eq!(world.runs(1), Some(0));
+}

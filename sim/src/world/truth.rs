@@ -10,7 +10,7 @@ use groundswell_common::report::Verdict;
 use groundswell_common::{HostId, ReleaseId, RolloutId, ServiceName, Timestamp};
 use groundswell_machine::State;
 use groundswell_rollout::{
-    Outcome as RolloutOutcome, Phase, Progress, ProgressName, Rollout, check, explain,
+    Off, Outcome as RolloutOutcome, Phase, Progress, ProgressName, Rollout, check, explain,
 };
 
 use super::{Number, World};
@@ -24,6 +24,18 @@ pub(super) struct Halt {
     pub(super) rollout: RolloutId,
     /// Whether the person was told that it is complete.
     pub(super) answered: bool,
+}
+
+/// A service that a person takes off its hosts.
+#[derive(Clone, Debug)]
+pub(super) struct Removal {
+    pub(super) off: Off,
+    /// Whether a person stopped it, or ended it.
+    pub(super) stopped: bool,
+    /// Hosts that were told to while it went on.
+    pub(super) told: BTreeSet<HostId>,
+    /// What persons had started before.
+    pub(super) started: u64,
 }
 
 /// What is true of one service.
@@ -40,6 +52,10 @@ pub(super) struct OfService {
     pub(super) halt: Option<Halt>,
     /// What a person went back from, until something newer is decided.
     pub(super) left: Option<ReleaseId>,
+    /// How often a person started something: a release, an older one, a way back.
+    pub(super) started: u64,
+    /// By which rollouts it is taken off, and how far.
+    pub(super) removals: BTreeMap<RolloutId, Removal>,
     /// How often a person let it go on, at the end.
     pub(super) asked: u64,
 }
@@ -130,7 +146,7 @@ impl World {
     /// After entries: what the rollouts are now, and what became poisoned.
     pub(super) fn decided(&mut self, services: &[ServiceName]) -> Result<(), Finding> {
         for service in services {
-            self.newest_changed(service);
+            self.newest_changed(service)?;
             let Some(rollout) = self.newest(service) else { continue };
             let (phase, sound) = (rollout.phase().clone(), check(rollout));
             self.out.phases.insert(phase.name());
@@ -154,17 +170,19 @@ impl World {
     }
 
     /// A new plan ends what was true of the one before.
-    fn newest_changed(&mut self, service: &ServiceName) {
+    fn newest_changed(&mut self, service: &ServiceName) -> Result<(), Finding> {
         let newest = self.newest(service).map(|rollout| rollout.id().clone());
         if self.truth.of(service).newest == newest {
-            return;
+            return Ok(());
         }
+        self.comes_back(service, newest.as_ref())?;
         self.carry(service);
         let of = self.truth.of_mut(service);
         of.newest = newest;
         of.stopped_since = None;
         of.halt = None;
         of.left = None;
+        Ok(())
     }
 
     fn poison(&mut self, service: &ServiceName) -> Result<(), Finding> {
@@ -271,7 +289,9 @@ impl World {
         let key = host.key;
         let site = host.sites.get(service);
         let by = site.and_then(Site::wished_by).cloned();
+        let taken_off = by.as_ref().is_some_and(|by| self.is_removal(service, by));
         let by_person = by.as_ref().is_some_and(|by| self.truth.turned.contains(by))
+            || taken_off
             || self.truth.left_by_person(service);
         // One that was on its way there already got a slot for it as well.
         let granted = by.as_ref().and_then(|by| self.office.view().rollout(by)?.host(&key));
@@ -407,6 +427,9 @@ impl World {
                 || entry == Some(ProgressName::Excluded)
         };
         let left = self.truth.of(service).left;
+        if live.is_some_and(|live| !named(live)) && self.is_off_everyone(service) {
+            return self.found(Finding::StillThere(key));
+        }
         if let Some(left) = left.filter(|left| live == Some(*left) && !named(*left)) {
             return self.found(Finding::LeftBehind { host: key, release: left });
         }

@@ -12,7 +12,8 @@ use groundswell_common::{
     ServiceName, Timestamp,
 };
 use groundswell_rollout::{
-    Off, Outcome, Phase, Policy, Progress, Rollout, SkipReason, Skipped, desired, generation,
+    HostEntry, Off, Outcome, Phase, Policy, Progress, Rollout, SkipReason, Skipped, desired,
+    generation,
 };
 use serde::{Deserialize, Serialize};
 
@@ -449,8 +450,8 @@ impl View {
         let environment = &self.hosts.get(host)?.environment;
         for rollout in self.speaking(service, environment) {
             if let Some(wish) = desired(rollout, host) {
-                let again = self.is_wanted_again(service, rollout, host);
-                return Some((rollout, wish)).filter(|_| !again);
+                let over = self.has_let_go(service, rollout, host);
+                return Some((rollout, wish)).filter(|_| !over);
             }
             // Of a service that is taken off everyone nothing before that speaks any more.
             if rollout.plan().off() == Some(Off::Everyone) {
@@ -460,11 +461,28 @@ impl View {
         None
     }
 
-    /// Whether a host that was left over, and that the service was taken off, is one of its targets again.
-    fn is_wanted_again(&self, service: &Service, rollout: &Rollout, host: &HostId) -> bool {
-        let off = rollout.plan().off() == Some(Off::LeftOver);
-        off && self.hosts.get(host).is_some_and(|host| service.targets(host))
-            && rollout.host(host).is_some_and(|entry| entry.progress == Progress::Reverted)
+    /// Whether a rollout that takes the service off hosts which are no targets has nothing to say of this one any more:
+    /// it lost the service and is a target again, or was let go then.
+    pub(crate) fn has_let_go(&self, service: &Service, rollout: &Rollout, host: &HostId) -> bool {
+        let target = || self.hosts.get(host).is_some_and(|host| service.targets(host));
+        let done = |entry: &HostEntry| match entry.progress {
+            Progress::Excluded { gone, .. } => gone,
+            Progress::Reverted => target(),
+            Progress::Pending
+            | Progress::Staging
+            | Progress::Staged
+            | Progress::Granted { .. }
+            | Progress::Probing { .. }
+            | Progress::Baking { .. }
+            | Progress::Committed
+            | Progress::Failed { .. }
+            | Progress::Lost
+            | Progress::Absent
+            | Progress::Held { .. }
+            | Progress::Reverting { .. }
+            | Progress::Overdue => false,
+        };
+        rollout.plan().off() == Some(Off::LeftOver) && rollout.host(host).is_some_and(done)
     }
 
     /// Whether a person takes the service off every host, has neither stopped nor ended that, and nothing newer came
