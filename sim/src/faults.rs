@@ -119,7 +119,7 @@ pub const FAULTS: [Fault; 47] = [
         "HaltCause::NoProgress { .. } => Some(format!(\"halted: {cause}\")),\n\
          HaltCause::Person { .. } | HaltCause::Gate { .. } => {")),
     fault("a clear clears nothing", FOLD, (
-        "found.poisoned = None;\n                found.rolled = false;", "found.rolled = false;")),
+        "found.poisoned = None;\n                found.rolled = off;", "found.rolled = off;")),
     fault("what is poisoned is offered to new hosts", FOLD, (
         "service.proven.retain(|proven| !(proven.release == release && here(proven)));\n        }",
         "let _ = (&service.proven, here);\n        }")),

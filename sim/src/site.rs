@@ -278,6 +278,11 @@ impl Site {
         self.machine.wish.as_ref().and_then(|wish| wish.rollout.as_ref())
     }
 
+    /// Whether its newest wish is that nothing of the service is here.
+    pub(crate) fn is_told_off(&self) -> bool {
+        self.machine.wish.as_ref().map(|wish| wish.action) == Some(Desired::Remove {})
+    }
+
     /// Whether the release is live here and has proved itself.
     pub(crate) fn has_committed(&self, release: ReleaseId) -> bool {
         self.live == Some(release) && matches!(self.machine.state, State::Committed {})
@@ -727,8 +732,7 @@ impl Site {
 
     fn restore(&mut self, to: Option<Known>, now: Timestamp) {
         let (left, to) = (self.live, to.map(|to| to.id));
-        let told_off =
-            self.machine.wish.as_ref().map(|wish| wish.action) == Some(Desired::Remove {});
+        let told_off = self.is_told_off();
         if let (Some(left), None, false) = (left, to, told_off) {
             // Something else ran here before what is left.
             if self.came_after.get(&left).is_some_and(Option::is_some) {

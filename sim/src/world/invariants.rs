@@ -43,7 +43,10 @@ impl World {
             let proven = of.proven.iter().map(|proven| proven.release);
             live.map(Rollout::release).chain(proven).any(|known| known == release)
         };
-        if !view.services.get(service).is_some_and(known) && !self.truth.restored {
+        // A permit may be on its way while one rollout after the other takes over.
+        let lately = |at: &Timestamp| self.now.millis_since(*at) <= PERMIT_VALID_MS;
+        let permitted = of.taken_over.get(&release).is_some_and(lately);
+        if !permitted && !view.services.get(service).is_some_and(known) && !self.truth.restored {
             return self.found(Finding::SwitchedAway(key, release));
         }
         let long = |since: Timestamp| self.now.millis_since(since) > PERMIT_VALID_MS;

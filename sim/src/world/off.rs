@@ -31,13 +31,12 @@ impl World {
         let Some(removal) = self.truth.of_mut(service).removals.get_mut(id) else { return };
         match verb {
             Verb::Halt | Verb::Pause | Verb::Abort(KeepOrRevert::Keep) => removal.stopped = true,
-            Verb::Resume => removal.stopped = false,
-            Verb::Revert | Verb::Abort(KeepOrRevert::Revert) | Verb::Steer(_) => {}
+            // To take everything back is what it does.
+            Verb::Resume | Verb::Revert | Verb::Abort(KeepOrRevert::Revert) => {
+                removal.stopped = false;
+            }
+            Verb::Steer(_) => {}
         }
-    }
-
-    pub(super) fn is_removal(&self, service: &ServiceName, id: &RolloutId) -> bool {
-        self.truth.of(service).removals.contains_key(id)
     }
 
     /// Whether the newest that a person decided is that everyone loses it, and that was not stopped.

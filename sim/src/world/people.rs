@@ -380,6 +380,9 @@ impl World {
                 }
             }
             // The backup ends between its plan and its start: a person begins anew.
+            Phase::Planned if rollout.plan().off().is_some() => {
+                self.tell(service, Verb::Abort(KeepOrRevert::Keep))
+            }
             Phase::Planned => {
                 let number = (0..=self.truth.of(service).releases)
                     .find(|number| release(service, *number).0 == rollout.release());

@@ -447,3 +447,21 @@ fn a_host_that_lost_what_was_left_over_and_is_a_target_again_keeps_what_it_is_gi
     world.for_secs(600);
     assert_eq!(world.runs(1), Some(0));
 }
+
+#[test]
+fn a_service_that_was_taken_off_does_not_come_back_for_a_clear() {
+    let mut world = fleet(3);
+    world.brings(Nature::DeadAtSwitch);
+    let bad = crate::draw::release(&shop(), 1).0;
+    world.take_off(&shop(), groundswell_rollout::Off::Everyone).unwrap();
+    world.until_over();
+    assert_eq!([world.runs(0), world.runs(1), world.runs(2)], [None; 3]);
+    world.control().clear(&spelt("ann"), &bad, "the port was taken").unwrap();
+    world.settle().unwrap();
+    world.for_secs(600);
+    world.holds();
+    assert_eq!([world.runs(0), world.runs(1), world.runs(2)], [None; 3]);
+    world.start_by_hand(&shop(), 0).unwrap();
+    world.until_over();
+    assert_eq!([world.runs(0), world.runs(1), world.runs(2)], [Some(0); 3]);
+}

@@ -52,6 +52,8 @@ pub(super) struct OfService {
     pub(super) halt: Option<Halt>,
     /// What a person went back from, until something newer is decided.
     pub(super) left: Option<ReleaseId>,
+    /// Releases whose rollouts another one took over from, and when last.
+    pub(super) taken_over: BTreeMap<ReleaseId, Timestamp>,
     /// How often a person started something: a release, an older one, a way back.
     pub(super) started: u64,
     /// By which rollouts it is taken off, and how far.
@@ -177,7 +179,11 @@ impl World {
         }
         self.comes_back(service, newest.as_ref())?;
         self.carry(service);
+        let before = self.truth.of(service).newest.as_ref();
+        let before = before.and_then(|before| self.office.view().rollout(before));
+        let (before, now) = (before.map(Rollout::release), self.now);
         let of = self.truth.of_mut(service);
+        of.taken_over.extend(before.map(|before| (before, now)));
         of.newest = newest;
         of.stopped_since = None;
         of.halt = None;
@@ -289,7 +295,8 @@ impl World {
         let key = host.key;
         let site = host.sites.get(service);
         let by = site.and_then(Site::wished_by).cloned();
-        let taken_off = by.as_ref().is_some_and(|by| self.is_removal(service, by));
+        // Whether it may be told to was looked at when it was.
+        let taken_off = site.is_some_and(Site::is_told_off);
         let by_person = by.as_ref().is_some_and(|by| self.truth.turned.contains(by))
             || taken_off
             || self.truth.left_by_person(service);

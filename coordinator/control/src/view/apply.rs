@@ -146,16 +146,20 @@ impl View {
             }
             What::ReleasePublished(published) => self.publish(published, entry),
             What::ReleaseCleared { release, .. } => {
+                let found = self.releases.get(release).ok_or(Unfit::UnknownRelease(*release))?;
+                let service = found.published.service.clone();
+                // A service that was taken off everyone comes back where a person starts something, not by this.
+                let newest = self.newest_rollout(&service);
+                let off = newest.is_some_and(|newest| newest.plan().off() == Some(Off::Everyone));
                 let found =
                     self.releases.get_mut(release).ok_or(Unfit::UnknownRelease(*release))?;
                 found.poisoned = None;
-                found.rolled = false;
+                found.rolled = off;
                 found.taken_back.clear();
                 for fate in found.lanes.values_mut().filter(|fate| fate.poisoned.is_some()) {
-                    *fate = Fate::default();
+                    *fate = Fate { poisoned: None, rolled: off };
                 }
                 self.dirty.insert(Key::Release(*release));
-                let service = found.published.service.clone();
                 self.judge(release);
                 self.forgive(&service, release);
                 self.touch(&service, entry.seq);
@@ -620,7 +624,8 @@ fn poison(
     let spoken = fact.is_some_and(failed);
     let breach = rollout.phase().breach();
     if let Some(why) = moved.iter().rev().find_map(turned) {
-        return Some(why).filter(|_| breach.is_none() || blamed || spoken);
+        // What was said before it was cleared says nothing now.
+        return Some(why).filter(|_| breach.is_none() || (blamed && !judged) || spoken);
     }
     let late = spoken && !judged && rollout.plan().rules >= RULES_SPOKEN;
     breach.filter(|_| late).map(|breach| format!("stopped: {breach}"))
