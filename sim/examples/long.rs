@@ -1,6 +1,6 @@
 //! A long hunt: `cargo run --release -p groundswell-sim --example long -- SEEDS [FIRST [all]]`. With `all` no
-//! finding ends it: how many seeds show each, and the first of them, are told at the end. With the name of a
-//! property in its place only that one ends it.
+//! finding ends it: each is told as it is found, and how many seeds show each at the end. With the name of a
+//! property in its place only that one ends it. It uses the cores that it may (`taskset`).
 
 use std::collections::BTreeMap;
 use std::io::Write;
@@ -12,7 +12,6 @@ type Failure = Box<dyn std::error::Error + Send + Sync>;
 
 /// Seeds between two lines of progress.
 const LINE_EVERY: u64 = 50_000;
-const THREADS: u64 = 2;
 
 #[derive(Default)]
 struct Sum {
@@ -39,7 +38,7 @@ impl Sum {
     }
 }
 
-fn hunt(first: u64, end: u64, tolerated: &[Property]) -> Result<Sum, Failure> {
+fn hunt((first, end, step): (u64, u64, u64), tolerated: &[Property]) -> Result<Sum, Failure> {
     let (mut sum, begin) = (Sum::default(), Instant::now());
     let mut seed = first;
     while seed < end {
@@ -49,13 +48,16 @@ fn hunt(first: u64, end: u64, tolerated: &[Property]) -> Result<Sum, Failure> {
         }
         // Every world begins at 1,000,000 s.
         let millis = outcome.millis - 1_000_000_000;
+        for what in outcome.not_held.values() {
+            writeln!(std::io::stderr(), "seed {seed}: {:?}: {what}", what.property())?;
+        }
         let not_held = outcome.not_held.into_iter();
         let not_held = not_held.map(|(p, what)| (p, (1, seed, what.to_string()))).collect();
         sum.add(&Sum { faults: outcome.faults, events: outcome.events, millis, not_held });
         if seed.is_multiple_of(LINE_EVERY) {
             writeln!(std::io::stderr(), "seed {seed} after {:?}", begin.elapsed())?;
         }
-        seed += THREADS;
+        seed += step;
     }
     Ok(sum)
 }
@@ -75,9 +77,11 @@ fn main() -> Result<(), Failure> {
     let tolerated = tolerated.as_slice();
     let begin = Instant::now();
     let mut sum = Sum::default();
+    let cores = u64::try_from(std::thread::available_parallelism()?.get())?;
     std::thread::scope(|scope| -> Result<(), Failure> {
-        let threads: Vec<_> = (0..THREADS)
-            .map(|at| scope.spawn(move || hunt(first + at, first + seeds, tolerated)))
+        let threads: Vec<_> = (0..cores)
+            .map(|at| (first + at, first + seeds, cores))
+            .map(|seeds| scope.spawn(move || hunt(seeds, tolerated)))
             .collect();
         for thread in threads {
             sum.add(&thread.join().map_err(|_| "a thread panicked")??);

@@ -151,6 +151,15 @@ pub enum Finding {
         /// What it waits for.
         release: ReleaseId,
     },
+    /// A host was told to take a service off though no removal that goes on has it.
+    #[error("host {0} is told to take the service off, and no removal has its turn there")]
+    TakenOff(HostId),
+    /// A service that was taken off everyone comes back, and nobody started anything.
+    #[error("{0} was taken off and comes back by itself")]
+    Revived(ServiceName),
+    /// A service was taken off everyone, and a host still runs it, without a word.
+    #[error("host {0} still runs the service that was taken off")]
+    StillThere(HostId),
     /// A switch of a service that its owner has paused.
     #[error("host {0} began to switch though its owner has paused it")]
     SwitchedWhilePaused(HostId),
@@ -243,6 +252,12 @@ pub enum Property {
     HeldForNothing,
     /// See [`Finding::Hung`].
     Hung,
+    /// See [`Finding::TakenOff`].
+    TakenOff,
+    /// See [`Finding::Revived`].
+    Revived,
+    /// See [`Finding::StillThere`].
+    StillThere,
 }
 
 /// What the code does not hold yet: counted, and not a failure. Empty in the end.
@@ -250,7 +265,7 @@ pub const NOT_HELD_YET: &[Property] = &[];
 
 impl Property {
     /// All of them.
-    pub const ALL: [Self; 30] = [
+    pub const ALL: [Self; 33] = [
         Self::Core,
         Self::Replay,
         Self::Incomplete,
@@ -281,6 +296,9 @@ impl Property {
         Self::NotCleared,
         Self::HeldForNothing,
         Self::Hung,
+        Self::TakenOff,
+        Self::Revived,
+        Self::StillThere,
     ];
 }
 
@@ -319,6 +337,9 @@ impl Finding {
             Self::NotCleared(_) => Property::NotCleared,
             Self::HeldForNothing(_) => Property::HeldForNothing,
             Self::Hung { .. } => Property::Hung,
+            Self::TakenOff(_) => Property::TakenOff,
+            Self::Revived(_) => Property::Revived,
+            Self::StillThere(_) => Property::StillThere,
         }
     }
 }

@@ -41,7 +41,7 @@ const CONTACT: &str = "agent/machine/src/contact.rs";
 
 /// All of them.
 #[rustfmt::skip]
-pub const FAULTS: [Fault; 46] = [
+pub const FAULTS: [Fault; 47] = [
     fault("slots forget what the rollout before left in flight", STEP, (
         "rollout.edit(step, ordinal, |entry| entry.busy = Some(until));",
         "rollout.edit(step, ordinal, |entry| entry.busy = None.filter(|_| until > now));")),
@@ -119,7 +119,7 @@ pub const FAULTS: [Fault; 46] = [
         "HaltCause::NoProgress { .. } => Some(format!(\"halted: {cause}\")),\n\
          HaltCause::Person { .. } | HaltCause::Gate { .. } => {")),
     fault("a clear clears nothing", FOLD, (
-        "found.poisoned = None;\n                found.rolled = false;", "found.rolled = false;")),
+        "found.poisoned = None;\n                found.rolled = off;", "found.rolled = off;")),
     fault("what is poisoned is offered to new hosts", FOLD, (
         "            service.take_proven(release, environment.as_ref(), &all);\n        }",
         "            let _ = (&service.proven, all);\n        }")),
@@ -133,8 +133,9 @@ pub const FAULTS: [Fault; 46] = [
     fault("new hosts get the newest release", VIEW, (
         "            return self.baseline(service, here);", "            return service.newest();")),
     fault("a host outside of rollouts keeps what was taken back", VIEW, (
-        "Some(from) => Action::Revert { from: *from, to: Some(release) },",
-        "Some(_) => Action::Switch { release },")),
+        "Action::Revert { from: bad.published.release, to: Some(release) }", "Action::Switch { release }")),
+    fault("who was let in again before a restart stays out", CONTROL, (
+        "Progress::Held { lack: Lack::Drained | Lack::Twin, .. }", "Progress::Held { lack: Lack::Twin, .. }")),
     fault("a way back leaves out hosts at rest", BACK, (
         "if runs == Some(left) || works_on_it || unheard {", "if works_on_it || unheard {")),
     fault("a way back goes forward", BACK, (

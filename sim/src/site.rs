@@ -5,7 +5,7 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use groundswell_common::condition::{Held, Lack, ServiceCondition, UnitCondition, UnitLoad};
-use groundswell_common::directive::ServiceWish;
+use groundswell_common::directive::{Action as Desired, ServiceWish};
 use groundswell_common::report::{FailedStep, Failure, Standing, Verdict};
 use groundswell_common::{ReleaseId, RolloutId, ServiceName, Timestamp, Version};
 use groundswell_machine::{Action, Again, Event, Known, Service, State, StuckCause, Wish};
@@ -276,6 +276,11 @@ impl Site {
     #[must_use]
     pub(crate) fn wished_by(&self) -> Option<&RolloutId> {
         self.machine.wish.as_ref().and_then(|wish| wish.rollout.as_ref())
+    }
+
+    /// Whether its newest wish is that nothing of the service is here.
+    pub(crate) fn is_told_off(&self) -> bool {
+        self.machine.wish.as_ref().map(|wish| wish.action) == Some(Desired::Remove {})
     }
 
     /// Whether the release is live here and has proved itself.
@@ -727,7 +732,8 @@ impl Site {
 
     fn restore(&mut self, to: Option<Known>, now: Timestamp) {
         let (left, to) = (self.live, to.map(|to| to.id));
-        if let (Some(left), None) = (left, to) {
+        let told_off = self.is_told_off();
+        if let (Some(left), None, false) = (left, to, told_off) {
             // Something else ran here before what is left.
             if self.came_after.get(&left).is_some_and(Option::is_some) {
                 self.seen.push(Seen::Emptied(left));

@@ -3,6 +3,7 @@
 
 mod contact;
 mod invariants;
+mod off;
 mod office;
 mod people;
 #[cfg(test)]
@@ -35,7 +36,7 @@ const EVENTS_MAX: usize = 500;
 const CALM_EVENTS_MAX: usize = 1_000_000;
 
 /// Kinds of faults, as counted.
-pub const FAULTS: [&str; 37] = [
+pub const FAULTS: [&str; 38] = [
     "agents that died",
     "connections cut",
     "messages twice",
@@ -72,6 +73,7 @@ pub const FAULTS: [&str; 37] = [
     "hosts drained",
     "hosts labelled",
     "policies changed",
+    "services taken off",
     "lies",
 ];
 

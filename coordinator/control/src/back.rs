@@ -99,20 +99,32 @@ impl Control {
                 self.planned_way(lane, None, to)
             }
             // An older rollout brought the same release elsewhere: this one undoes only what it did.
-            Some((rollout, Ok(true))) if self.runs_beyond(lane, rollout) => {
+            Some((rollout, Ok(true))) if self.runs_beyond(lane, rollout, rollout.goes_back()) => {
                 self.planned_way(lane, Some(rollout.release()), to)
             }
             Some((rollout, Ok(true))) if to.is_none() => Ok(Way::Turn(rollout.id().clone())),
             Some((rollout, Ok(true))) => Err(Refused::UnderWay(rollout.id().clone())),
             Some((_, Err(refusal))) => Err(Refused::Step(refusal)),
-            Some((_, Ok(false))) | None => self.planned_way(lane, None, to),
+            Some((rollout, Ok(false))) => {
+                let from = self.still_runs(lane, rollout).then(|| rollout.release());
+                self.planned_way(lane, from, to)
+            }
+            None => self.planned_way(lane, None, to),
         }
     }
 
-    /// Whether hosts run the release that the rollout would not take back.
-    fn runs_beyond(&self, lane: &Lane, rollout: &Rollout) -> bool {
+    /// Whether hosts run the release of a rollout that is over, such as one that failed too often after its end; but
+    /// for those that go back by it once they can.
+    fn still_runs(&self, lane: &Lane, rollout: &Rollout) -> bool {
+        let back = matches!(rollout.phase(), Phase::Done { outcome: Outcome::Reverted { .. }, .. });
+        let reached = if back { rollout.goes_back() } else { Vec::new() };
+        rollout.plan().off().is_none() && self.runs_beyond(lane, rollout, reached)
+    }
+
+    /// Whether other hosts than these run the release of a rollout.
+    fn runs_beyond(&self, lane: &Lane, rollout: &Rollout, reached: Vec<HostId>) -> bool {
         let (release, service) = (rollout.release(), &lane.policy.service);
-        let reached: BTreeSet<HostId> = rollout.goes_back().into_iter().collect();
+        let reached: BTreeSet<HostId> = reached.into_iter().collect();
         let mut hosts = self.view.hosts.iter().filter(|(_, host)| lane.has(host));
         hosts.any(|host| self.runs(host, service) == Some(release) && !reached.contains(host.0))
     }

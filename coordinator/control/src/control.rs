@@ -8,7 +8,7 @@ use groundswell_common::report::{Report, Standing};
 use groundswell_common::trust::RawTold;
 use groundswell_common::wire::{LEVEL_REMOVES, ReleaseProof};
 use groundswell_common::{Environment, HostId, ReleaseId, RolloutId, ServiceName, Timestamp};
-use groundswell_rollout::{HostFact, Input, Progress, Transition, due, next_deadline};
+use groundswell_rollout::{HostEntry, HostFact, Input, Progress, Transition, due, next_deadline};
 
 use crate::entry::{By, Entry, PAYLOAD_MAX_BYTES, What};
 use crate::refused::Refused;
@@ -388,6 +388,7 @@ impl Control {
 
     fn facts_of(&mut self, host: HostId, report: &Report) {
         for standing in &report.services {
+            self.let_go(host, &standing.service);
             for _ in 0..FACTS_PER_STANDING_MAX {
                 let found = self.live_of(&host, &standing.service).into_iter().find_map(|id| {
                     let rollout = self.view.rollout(&id)?;
@@ -403,12 +404,30 @@ impl Control {
         }
     }
 
+    /// What takes a service off hosts that are no targets has nothing to say any more of one that is a target again:
+    /// it is let go, or it would lose again what it is given.
+    fn let_go(&mut self, host: HostId, name: &ServiceName) {
+        let wanted = |id: &RolloutId| {
+            let found = self.view.services.get(name).zip(self.view.rollout(id));
+            found.is_some_and(|(service, rollout)| {
+                let reverted = |entry: &HostEntry| entry.progress == Progress::Reverted;
+                self.view.has_let_go(service, rollout, &host)
+                    && rollout.host(&host).is_some_and(reverted)
+            })
+        };
+        let live = self.view.services.get(name).map(|service| service.live.clone());
+        for rollout in live.into_iter().flatten().filter(wanted).collect::<Vec<_>>() {
+            self.submit_or_note(By::Coordinator, &rollout, Input::Removed { host });
+        }
+    }
+
     /// Rollouts of a service that speak for a host's environment, the newest first.
     fn live_of(&self, host: &HostId, service: &ServiceName) -> Vec<RolloutId> {
         let known = self.view.hosts.get(host).zip(self.view.services.get(service));
-        let speaking = known
-            .into_iter()
-            .flat_map(|(host, service)| self.view.speaking(service, &host.environment));
+        let speaking = known.into_iter().flat_map(|(record, service)| {
+            let speaking = self.view.speaking(service, &record.environment);
+            speaking.filter(|rollout| !self.view.has_let_go(service, rollout, host))
+        });
         speaking.map(|rollout| rollout.id().clone()).collect()
     }
 
@@ -440,23 +459,29 @@ impl Control {
         self.ticked = now;
     }
 
-    /// Once after a start, when agents had time to come back: hosts that have not are away, and hosts whose key two
-    /// machines used before, as nobody remembers who, are asked again.
+    /// Once after a start, when agents had time to come back: hosts that have not are away. Nobody remembers whose key
+    /// two machines used, and that a drain is over may have become durable just before the end of the process, what
+    /// follows from it not: hosts that nothing keeps out any more go on.
     pub fn sweep(&mut self) {
-        let (mut away, mut alone) = (Vec::new(), BTreeSet::new());
+        let (mut away, mut let_in) = (Vec::new(), Vec::new());
         for rollout in self.view.live_rollouts() {
             for (_, host, entry) in rollout.hosts() {
                 if entry.away.is_none() && !self.is_connected(&host.id) {
                     away.push(host.id);
                 }
-                let twin = matches!(entry.progress, Progress::Held { lack: Lack::Twin, .. });
-                if twin && !self.twins.has(&host.id) {
-                    alone.insert(host.id);
+                let ours = matches!(
+                    entry.progress,
+                    Progress::Held { lack: Lack::Drained | Lack::Twin, .. }
+                );
+                if ours && rollout.successor().is_none() && self.kept_out(&host.id).is_none() {
+                    let_in.push((rollout.id().clone(), host.id));
                 }
             }
         }
-        for host in alone {
-            self.tell_rollouts(By::Coordinator, host, &HostFact::Freed);
+        for (rollout, host) in let_in {
+            let input = Input::Host { host, fact: HostFact::Freed };
+            self.submit_or_note(By::Coordinator, &rollout, input);
+            self.hear_again(host);
         }
         for host in away {
             self.link_changed(host, false);

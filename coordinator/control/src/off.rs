@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use groundswell_common::api::{RemovalPreview, RemovalRuns, RevertOther};
 use groundswell_common::condition::Lack;
+use groundswell_common::directive::Action;
 use groundswell_common::wire::LEVEL_REMOVES;
 use groundswell_common::{HostId, OperatorName, ReleaseId, RolloutId, ServiceName, Version};
 use groundswell_rollout::{Back, HostFacts, Input, Off, PhaseName, PlannedHold, plan_off};
@@ -151,7 +152,10 @@ impl Control {
             // Of one that has not spoken since a restart nobody knows what it has; the coordinator will take that
             // off, where it is to be off everyone already.
             let unheard = standing.is_none() && runs.is_none() && targeted && !taken_off;
-            let has_some = runs.is_some() || !rests || unheard;
+            // It may be on its way to a release, with a permit that nobody has heard of again.
+            let wished = self.view.wish(name, id).map(|(wish, _)| wish.action);
+            let may_switch = matches!(wished, Some(Action::Switch { .. }));
+            let has_some = runs.is_some() || !rests || unheard || may_switch;
             if !has_some || (off == Off::LeftOver && targeted) {
                 continue;
             }

@@ -182,7 +182,18 @@ impl Control {
                 (Rank::Waits, format!("the host's labels do not match targets = \"{targets}\""))
             }
             (Some(_), true, None) => (Rank::Waits, "no release has been proven yet".to_owned()),
-            (Some(_), true, Some(release)) => self.by_baseline(standing, &release),
+            (Some(_), true, Some(release)) => match self.view.runs_poisoned((name, host), &release)
+            {
+                Some(bad) if !bad.is_taken_back(&host.environment) => {
+                    let version = &bad.published.version;
+                    let next = format!("'swell revert {name}' takes it back");
+                    let text = format!(
+                        "it keeps {version}, which is poisoned: no rollout brought it here; {next}"
+                    );
+                    (Rank::Wrong, text)
+                }
+                Some(_) | None => self.by_baseline(standing, &release),
+            },
         };
         why.push((rank, format!("{name}: {text}")));
     }

@@ -29,7 +29,7 @@ impl World {
         let by = site.and_then(Site::wished_by).cloned();
         let poisoned = self.office.view().releases.get(&release);
         let poisoned = poisoned.is_some_and(|found| found.poisoned.is_some());
-        let late = self.truth.of(service).offered_until.is_some_and(|until| self.now < until);
+        let late = self.truth.may_be_permitted(&release, self.now);
         if by.is_none() && poisoned && !late {
             return self.found(Finding::Offered { host: key, release });
         }
@@ -43,12 +43,18 @@ impl World {
             let proven = of.proven.iter().map(|proven| proven.release);
             live.map(Rollout::release).chain(proven).any(|known| known == release)
         };
-        if !view.services.get(service).is_some_and(known) && !self.truth.restored {
+        // A permit may be on its way while one rollout after the other takes over.
+        let lately = |at: &Timestamp| self.now.millis_since(*at) <= PERMIT_VALID_MS;
+        let permitted = of.taken_over.get(&release).is_some_and(lately);
+        if !permitted && !view.services.get(service).is_some_and(known) && !self.truth.restored {
             return self.found(Finding::SwitchedAway(key, release));
         }
         let long = |since: Timestamp| self.now.millis_since(since) > PERMIT_VALID_MS;
         if ours && of.stopped_since.is_some_and(long) {
             return self.found(Finding::SwitchedWhileStopped(key));
+        }
+        if self.is_off_everyone(service) && of.stopped_since.is_some_and(long) {
+            return self.found(Finding::Revived(service.clone()));
         }
         if ours && count == Some(ProgressName::Reverted) {
             return self.found(Finding::GoneBack(key));

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use groundswell_common::directive::ServiceWish;
 use groundswell_common::limits::PERMIT_COUNTED_MS;
 use groundswell_common::report::Report;
-use groundswell_common::wire::{Deny, LEVEL_CONDITIONS, PermitRequest};
+use groundswell_common::wire::{Deny, LEVEL_REMOVES, PermitRequest};
 use groundswell_common::{HostId, OperatorName, ReleaseId, ServiceName, Timestamp};
 use groundswell_control::Control;
 use groundswell_control::entry::{By, Entry, Published};
@@ -168,6 +168,7 @@ impl World {
         let Some(wished) = self.office.control.wish(&key) else { return Ok(()) };
         let Some((number, _)) = self.office.seats.get(&key).copied() else { return Ok(()) };
         let (generation, wishes) = (wished.generation, wished.services);
+        self.told_off(key, &wishes)?;
         let before = self.office.sent.insert(key, (generation, wishes.clone()));
         let before = before.map_or(0, |(generation, _)| generation);
         if generation < before {
@@ -242,7 +243,7 @@ impl World {
             self.post(other, wait, Mail::Reconnect);
         }
         self.reported.remove(&number);
-        self.control().arrive(key, (version, LEVEL_CONDITIONS));
+        self.control().arrive(key, (version, LEVEL_REMOVES));
         self.settle()?;
         self.host(number, Host::linked)
     }
@@ -327,7 +328,7 @@ impl World {
     // ---- the coordinator dies ----
 
     /// What the ledger says.
-    fn replayed(&self) -> Option<View> {
+    pub(super) fn replayed(&self) -> Option<View> {
         let mut view = View::default();
         for (payload, seq) in self.office.ledger.iter().zip(1..) {
             let entry = Entry::from_payload(seq, payload).ok()?;

@@ -52,6 +52,7 @@ impl World {
     ) -> Result<(), Finding> {
         let of = self.truth.of_mut(service);
         of.releases += 1;
+        of.started += 1;
         let number = of.releases;
         let (id, version) = release(service, number);
         for host in self.hosts.values_mut() {
@@ -72,6 +73,7 @@ impl World {
     ) -> Result<(), Finding> {
         let (_, version) = release(service, number);
         let start = Start { release: version.as_str(), ..Start::default() };
+        self.truth.of_mut(service).started += 1;
         drop(self.control().start(&ann(), (service, None), start));
         self.settle()
     }
@@ -107,8 +109,13 @@ impl World {
     fn tell(&mut self, service: &ServiceName, verb: Verb) -> Result<bool, Finding> {
         let Ok(id) = self.control().newest_rollout_id((service, None)) else { return Ok(false) };
         let release = self.newest(service).map(Rollout::release);
+        let off = self.truth.of(service).removals.contains_key(&id);
         if self.control().verb(&ann(), &id, (verb, "a person")).is_err() {
             return Ok(false);
+        }
+        if off {
+            self.steers_removal((service, &id), verb);
+            return self.settle().map(|()| true);
         }
         match verb {
             Verb::Halt => {
@@ -159,6 +166,7 @@ impl World {
     pub(super) fn go_back(&mut self, service: &ServiceName) -> Result<(), Finding> {
         let runs = self.runs_mostly(service);
         let busy = self.newest(service).map(|rollout| rollout.phase().name());
+        self.truth.of_mut(service).started += 1;
         let id = match self.control().revert(&ann(), (service, None), (None, "a person")) {
             Ok(id) => id,
             Err(refused) => {
@@ -172,6 +180,12 @@ impl World {
         };
         self.truth.turned.insert(id.clone());
         let left = self.office.view().rollout(&id).map(Rollout::release);
+        let number = |id: &ReleaseId| Some(self.office.view().releases.get(id)?.published.seq);
+        let newer = runs.zip(left).is_some_and(|(runs, left)| number(&runs) > number(&left));
+        if newer && busy == Some(PhaseName::Done) && !self.truth.restored {
+            let why = format!("most hosts run {runs:?}, and it leaves the older {left:?}");
+            self.found(Finding::NoWayBack { service: service.clone(), why })?;
+        }
         // A person speaks against it.
         left.into_iter().for_each(|left| self.truth.speaks_against(left));
         self.settle()?;
@@ -366,6 +380,9 @@ impl World {
                 }
             }
             // The backup ends between its plan and its start: a person begins anew.
+            Phase::Planned if rollout.plan().off().is_some() => {
+                self.tell(service, Verb::Abort(KeepOrRevert::Keep))
+            }
             Phase::Planned => {
                 let number = (0..=self.truth.of(service).releases)
                     .find(|number| release(service, *number).0 == rollout.release());

@@ -1,8 +1,8 @@
 //! What people met, each as the shortest story that showed it: no chance and no other fault, so that what is
 //! drawn may change and the story stays.
 
-use groundswell_common::ServiceName;
 use groundswell_common::report::Verdict;
+use groundswell_common::{ServiceName, Timestamp};
 
 use super::{Number, World};
 use crate::check::Property;
@@ -336,4 +336,132 @@ fn a_key_of_two_machines_is_let_go_after_a_restart_too() {
     world.finish();
     world.holds();
     assert_eq!([world.runs(0), world.runs(1)], [Some(1); 2]);
+}
+
+impl World {
+    /// The coordinator starts again; only the entry that lets a host in or out became durable, not what follows.
+    fn starts_again_after_a_drain(&mut self) {
+        let drained = |payload: &Vec<u8>| String::from_utf8_lossy(payload).contains("host-drained");
+        let last = self.office.ledger.iter().rposition(drained).unwrap();
+        self.office.ledger.truncate(last + 1);
+        let view = self.replayed().unwrap();
+        self.start_office(view).unwrap();
+        let numbers: Vec<Number> = self.hosts.keys().copied().collect();
+        for number in numbers {
+            self.link(number).unwrap();
+        }
+    }
+}
+
+#[test]
+fn a_host_that_was_let_in_again_just_before_a_restart_goes_on() {
+    let mut world = fleet(2);
+    world.drain(1, false).unwrap();
+    world.bring(&shop(), |_| Nature::Good).unwrap();
+    world.for_secs(3_600);
+    world.drain(1, true).unwrap();
+    world.starts_again_after_a_drain();
+    world.finish();
+    world.holds();
+    assert_eq!([world.runs(0), world.runs(1)], [Some(1); 2]);
+}
+
+#[test]
+fn a_host_that_was_drained_just_before_a_restart_stays_as_it_is() {
+    let mut world = fleet(2);
+    world.bring(&shop(), |_| Nature::Good).unwrap();
+    let key = world.newest(&shop()).unwrap().plan().waves[1].hosts[0].id;
+    let late = *world.hosts.iter().find(|(_, host)| host.key == key).unwrap().0;
+    let staged = |world: &World| {
+        matches!(
+            world.hosts[&late].sites[&shop()].state(),
+            groundswell_machine::State::Fetching { .. }
+        )
+    };
+    while !staged(&world) {
+        assert!(world.event().unwrap());
+    }
+    world.drain(late, false).unwrap();
+    world.starts_again_after_a_drain();
+    world.for_secs(3_600);
+    assert_eq!(world.runs(late), Some(0));
+    world.drain(late, true).unwrap();
+    world.finish();
+    world.holds();
+    assert_eq!(world.runs(late), Some(1));
+}
+
+#[test]
+fn what_a_new_host_got_as_proven_stays_until_a_person_takes_it_back() {
+    let mut world = fleet(3);
+    let (bad, version) = crate::draw::release(&shop(), 1);
+    let site = |world: &mut World, act: &dyn Fn(&mut crate::site::Site, Timestamp)| {
+        world.host(2, |host, now| act(host.sites.get_mut(&shop()).unwrap(), now)).unwrap();
+    };
+    site(&mut world, &|site, now| {
+        site.meet(bad, Nature::DeadAtSwitch, (2, version.clone()));
+        site.pause(Some("new memory"), now);
+    });
+    world.brings(Nature::Good);
+    world.start_by_hand(&shop(), 1).unwrap();
+    let new = world.new_host().unwrap();
+    world.link(new).unwrap();
+    // It fails on the one that was late: it goes to nobody any more.
+    site(&mut world, &|site, now| site.pause(None, now));
+    world.for_secs(600);
+    let runs = |world: &World| [0, 1, 2, new].map(|number| world.runs(number));
+    assert!(world.office.view().releases[&bad].poisoned.is_some());
+    assert_eq!(runs(&world), [1, 1, 0, 1].map(Some));
+    world.go_back(&shop()).unwrap();
+    world.until_over();
+    world.for_secs(60);
+    world.holds();
+    assert_eq!(runs(&world), [Some(0); 4]);
+}
+
+#[test]
+fn a_host_that_lost_what_was_left_over_and_is_a_target_again_keeps_what_it_is_given() {
+    let mut world = fleet(3);
+    let policy = strict().replace("targets = \"*\"", "targets = \"role=web\"");
+    drop(world.control().put_policy(&spelt("ann"), &shop(), &policy));
+    world.settle().unwrap();
+    let label = |world: &mut World, role: &str| {
+        let labels = spelt(&format!("rack=r1,role={role}"));
+        let name = crate::draw::host_name(1);
+        world.control().label_host(&spelt("ann"), &name, labels).unwrap();
+        world.settle().unwrap();
+    };
+    label(&mut world, "db");
+    world.take_off(&shop(), groundswell_rollout::Off::LeftOver).unwrap();
+    world.until_over();
+    assert_eq!(world.runs(1), None);
+    label(&mut world, "web");
+    world.for_secs(600);
+    assert_eq!(world.runs(1), Some(0));
+    let entries = world.office.ledger.len();
+    world.for_secs(600);
+    world.holds();
+    assert_eq!((world.runs(1), world.office.ledger.len()), (Some(0), entries));
+    // No target once more: it goes on until a person takes it off again.
+    label(&mut world, "db");
+    world.for_secs(600);
+    assert_eq!(world.runs(1), Some(0));
+}
+
+#[test]
+fn a_service_that_was_taken_off_does_not_come_back_for_a_clear() {
+    let mut world = fleet(3);
+    world.brings(Nature::DeadAtSwitch);
+    let bad = crate::draw::release(&shop(), 1).0;
+    world.take_off(&shop(), groundswell_rollout::Off::Everyone).unwrap();
+    world.until_over();
+    assert_eq!([world.runs(0), world.runs(1), world.runs(2)], [None; 3]);
+    world.control().clear(&spelt("ann"), &bad, "the port was taken").unwrap();
+    world.settle().unwrap();
+    world.for_secs(600);
+    world.holds();
+    assert_eq!([world.runs(0), world.runs(1), world.runs(2)], [None; 3]);
+    world.start_by_hand(&shop(), 0).unwrap();
+    world.until_over();
+    assert_eq!([world.runs(0), world.runs(1), world.runs(2)], [Some(0); 3]);
 }

@@ -10,7 +10,7 @@ use groundswell_common::report::Verdict;
 use groundswell_common::{HostId, ReleaseId, RolloutId, ServiceName, Timestamp};
 use groundswell_machine::State;
 use groundswell_rollout::{
-    Outcome as RolloutOutcome, Phase, Progress, ProgressName, Rollout, check, explain,
+    Off, Outcome as RolloutOutcome, Phase, Progress, ProgressName, Rollout, check, explain,
 };
 
 use super::{Number, World};
@@ -24,6 +24,18 @@ pub(super) struct Halt {
     pub(super) rollout: RolloutId,
     /// Whether the person was told that it is complete.
     pub(super) answered: bool,
+}
+
+/// A service that a person takes off its hosts.
+#[derive(Clone, Debug)]
+pub(super) struct Removal {
+    pub(super) off: Off,
+    /// Whether a person stopped it, or ended it.
+    pub(super) stopped: bool,
+    /// Hosts that were told to while it went on.
+    pub(super) told: BTreeSet<HostId>,
+    /// What persons had started before.
+    pub(super) started: u64,
 }
 
 /// What is true of one service.
@@ -40,8 +52,12 @@ pub(super) struct OfService {
     pub(super) halt: Option<Halt>,
     /// What a person went back from, until something newer is decided.
     pub(super) left: Option<ReleaseId>,
-    /// Until when a permit for what became poisoned may be under way.
-    pub(super) offered_until: Option<Timestamp>,
+    /// Releases whose rollouts another one took over from, and when last.
+    pub(super) taken_over: BTreeMap<ReleaseId, Timestamp>,
+    /// How often a person started something: a release, an older one, a way back.
+    pub(super) started: u64,
+    /// By which rollouts it is taken off, and how far.
+    pub(super) removals: BTreeMap<RolloutId, Removal>,
     /// How often a person let it go on, at the end.
     pub(super) asked: u64,
 }
@@ -57,7 +73,8 @@ pub(super) struct Truth {
     evidence: BTreeMap<ReleaseId, u64>,
     /// When a person last cleared it.
     cleared: BTreeMap<ReleaseId, u64>,
-    poisoned: BTreeSet<ReleaseId>,
+    /// What is poisoned, and since when.
+    poisoned: BTreeMap<ReleaseId, Timestamp>,
     /// What hosts have got permits for in their sessions.
     pub(super) granted: BTreeMap<HostId, BTreeSet<(ServiceName, ReleaseId)>>,
     /// Rollouts that a person turned round.
@@ -101,6 +118,12 @@ impl Truth {
         self.evidence.get(release).is_some_and(|at| *at > cleared)
     }
 
+    /// Whether a permit for the release, given before it became poisoned, may still be used.
+    pub(super) fn may_be_permitted(&self, release: &ReleaseId, now: Timestamp) -> bool {
+        let since = self.poisoned.get(release);
+        since.is_none_or(|since| now.millis_since(*since) < PERMIT_VALID_MS)
+    }
+
     /// Nobody counts on the host any more.
     pub(super) fn forget(&mut self, key: &HostId) {
         for service in self.services.values_mut() {
@@ -125,7 +148,7 @@ impl World {
     /// After entries: what the rollouts are now, and what became poisoned.
     pub(super) fn decided(&mut self, services: &[ServiceName]) -> Result<(), Finding> {
         for service in services {
-            self.newest_changed(service);
+            self.newest_changed(service)?;
             let Some(rollout) = self.newest(service) else { continue };
             let (phase, sound) = (rollout.phase().clone(), check(rollout));
             self.out.phases.insert(phase.name());
@@ -149,17 +172,23 @@ impl World {
     }
 
     /// A new plan ends what was true of the one before.
-    fn newest_changed(&mut self, service: &ServiceName) {
+    fn newest_changed(&mut self, service: &ServiceName) -> Result<(), Finding> {
         let newest = self.newest(service).map(|rollout| rollout.id().clone());
         if self.truth.of(service).newest == newest {
-            return;
+            return Ok(());
         }
+        self.comes_back(service, newest.as_ref())?;
         self.carry(service);
+        let before = self.truth.of(service).newest.as_ref();
+        let before = before.and_then(|before| self.office.view().rollout(before));
+        let (before, now) = (before.map(Rollout::release), self.now);
         let of = self.truth.of_mut(service);
+        of.taken_over.extend(before.map(|before| (before, now)));
         of.newest = newest;
         of.stopped_since = None;
         of.halt = None;
         of.left = None;
+        Ok(())
     }
 
     fn poison(&mut self, service: &ServiceName) -> Result<(), Finding> {
@@ -172,11 +201,13 @@ impl World {
                 self.truth.poisoned.remove(&release);
                 continue;
             };
-            if !self.truth.poisoned.insert(release) || self.truth.restored {
+            if self.truth.poisoned.contains_key(&release) {
                 continue;
             }
-            let until = self.now.plus_millis(PERMIT_VALID_MS);
-            self.truth.of_mut(service).offered_until = Some(until);
+            self.truth.poisoned.insert(release, self.now);
+            if self.truth.restored {
+                continue;
+            }
             if !self.truth.has_evidence(&release) && !self.is_unproven_somewhere(service, release) {
                 let service = service.clone();
                 self.found(Finding::Poisoned { service, release, why })?;
@@ -264,7 +295,10 @@ impl World {
         let key = host.key;
         let site = host.sites.get(service);
         let by = site.and_then(Site::wished_by).cloned();
+        // Whether it may be told to was looked at when it was.
+        let taken_off = site.is_some_and(Site::is_told_off);
         let by_person = by.as_ref().is_some_and(|by| self.truth.turned.contains(by))
+            || taken_off
             || self.truth.left_by_person(service);
         // One that was on its way there already got a slot for it as well.
         let granted = by.as_ref().and_then(|by| self.office.view().rollout(by)?.host(&key));
@@ -400,6 +434,9 @@ impl World {
                 || entry == Some(ProgressName::Excluded)
         };
         let left = self.truth.of(service).left;
+        if live.is_some_and(|live| !named(live)) && self.is_off_everyone(service) {
+            return self.found(Finding::StillThere(key));
+        }
         if let Some(left) = left.filter(|left| live == Some(*left) && !named(*left)) {
             return self.found(Finding::LeftBehind { host: key, release: left });
         }

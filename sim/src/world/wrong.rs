@@ -3,6 +3,7 @@
 use groundswell_common::ServiceName;
 use groundswell_common::report::{FailedStep, Failure, HostState, Report, Verdict};
 use groundswell_machine::State;
+use groundswell_rollout::Off;
 
 use super::{Mail, Number, World};
 use crate::check::Finding;
@@ -11,7 +12,7 @@ use crate::host::Host;
 use crate::site::{Lot, Site};
 
 /// Draws of [`World::fault`]; a kind that has more of them is drawn more often.
-pub(super) const KINDS: u64 = 42;
+pub(super) const KINDS: u64 = 43;
 
 impl World {
     pub(super) fn fault(&mut self) -> Result<(), Finding> {
@@ -30,7 +31,7 @@ impl World {
         match kind {
             0..=13 => self.old_fault(kind, (number, service)),
             14..=26 => self.unkind_fault(kind, (number, service)),
-            27..=35 => self.typed(kind, (number, service)),
+            27..=36 => self.typed(kind, (number, service)),
             _ => self.button(service),
         }
     }
@@ -259,6 +260,10 @@ impl World {
                 self.drain(number, lift)
             }
             35 => self.relabel(number),
+            36 if self.random.one_in(3) => {
+                let off = if self.random.one_in(2) { Off::Everyone } else { Off::LeftOver };
+                self.take_off(service, off)
+            }
             _ => self.clear(service),
         }
     }

@@ -146,15 +146,20 @@ impl View {
             }
             What::ReleasePublished(published) => self.publish(published, entry),
             What::ReleaseCleared { release, .. } => {
+                let found = self.releases.get(release).ok_or(Unfit::UnknownRelease(*release))?;
+                let service = found.published.service.clone();
+                // A service that was taken off everyone comes back where a person starts something, not by this.
+                let newest = self.newest_rollout(&service);
+                let off = newest.is_some_and(|newest| newest.plan().off() == Some(Off::Everyone));
                 let found =
                     self.releases.get_mut(release).ok_or(Unfit::UnknownRelease(*release))?;
                 found.poisoned = None;
-                found.rolled = false;
+                found.rolled = off;
+                found.taken_back.clear();
                 for fate in found.lanes.values_mut().filter(|fate| fate.poisoned.is_some()) {
-                    *fate = Fate::default();
+                    *fate = Fate { poisoned: None, rolled: off };
                 }
                 self.dirty.insert(Key::Release(*release));
-                let service = found.published.service.clone();
                 self.judge(release);
                 self.forgive(&service, release);
                 self.touch(&service, entry.seq);
@@ -304,6 +309,7 @@ impl View {
             at: entry.at,
             by: entry.by.clone(),
             poisoned: None,
+            taken_back: BTreeSet::new(),
             rolled: false,
             completed: BTreeSet::new(),
             lanes: BTreeMap::new(),
@@ -430,6 +436,7 @@ impl View {
         // Poison is an event: what is cleared later stays cleared, whatever hosts say.
         let poison = poison(rollout, (&effects.transitions, input), (was_blamed, record.judged));
         record.judged |= poison.is_some();
+        let by_person = effects.transitions.iter().any(is_taken_back);
         // Hosts outside its plan follow a plan that takes the service off everyone.
         let turns_all = rollout.plan().off().is_some() && !effects.transitions.is_empty();
         let runs = told.and_then(|host| Some((host, runs_now(rollout, input)?)));
@@ -459,7 +466,15 @@ impl View {
             applied.all_hosts = true;
         }
         if let Some(why) = poison {
-            self.poison(&service, (release, environment, why), entry.seq);
+            self.poison(&service, (release, environment.clone(), why), entry.seq);
+            applied.all_hosts = true;
+        }
+        if by_person
+            && let Some(found) = self.releases.get_mut(&release)
+            && found.taken_back.insert(environment)
+        {
+            self.dirty.insert(Key::Release(release));
+            self.touch(&service, entry.seq);
             applied.all_hosts = true;
         }
         Ok(applied)
@@ -616,10 +631,16 @@ fn poison(
     let spoken = fact.is_some_and(failed);
     let breach = rollout.phase().breach();
     if let Some(why) = moved.iter().rev().find_map(turned) {
-        return Some(why).filter(|_| breach.is_none() || blamed || spoken);
+        // What was said before it was cleared says nothing now.
+        return Some(why).filter(|_| breach.is_none() || (blamed && !judged) || spoken);
     }
     let late = spoken && !judged && rollout.plan().rules >= RULES_SPOKEN;
     breach.filter(|_| late).map(|breach| format!("stopped: {breach}"))
+}
+
+/// Whether a person takes the release of a rollout that moves so back.
+fn is_taken_back(moved: &Transition) -> bool {
+    matches!(moved.to, Phase::Reverting { cause: RevertCause::Person { .. }, .. })
 }
 
 /// Why a rollout that moves so speaks against its release; that a stopped way back goes on is not said again.

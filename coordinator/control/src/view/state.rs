@@ -12,7 +12,8 @@ use groundswell_common::{
     ServiceName, Timestamp,
 };
 use groundswell_rollout::{
-    Off, Outcome, Phase, Policy, Progress, Rollout, SkipReason, Skipped, desired, generation,
+    HostEntry, Off, Outcome, Phase, Policy, Progress, Rollout, SkipReason, Skipped, desired,
+    generation,
 };
 use serde::{Deserialize, Serialize};
 
@@ -215,6 +216,9 @@ pub struct Release {
     pub by: By,
     /// Why it must not be rolled out anywhere, if so.
     pub poisoned: Option<String>,
+    /// Environments in which a person took it back; `None` for every one.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub taken_back: BTreeSet<Option<Environment>>,
     /// Whether a rollout of it was ever planned where the policy had no sections.
     pub rolled: bool,
     /// What became of it in each environment of a policy with sections.
@@ -331,6 +335,11 @@ impl Release {
         self.completed.iter().any(|of| speaks_for(of.as_ref(), environment))
     }
 
+    /// Whether a person took it back in an environment.
+    pub(crate) fn is_taken_back(&self, environment: &Environment) -> bool {
+        self.taken_back.iter().any(|of| speaks_for(of.as_ref(), environment))
+    }
+
     /// Whether it must not be rolled out in some environment.
     #[must_use]
     pub fn is_poisoned(&self) -> bool {
@@ -367,6 +376,12 @@ impl Release {
         for (_, fate) in self.lanes.iter_mut().filter(|(name, _)| speaks_for(environment, name)) {
             fate.poisoned = None;
         }
+        let all_taken_back = self.taken_back.remove(&None);
+        let Some(here) = environment else { return self.taken_back.clear() };
+        if all_taken_back {
+            self.taken_back.extend(all.iter().cloned().map(Some));
+        }
+        self.taken_back.remove(&Some(here.clone()));
     }
 
     /// A rollout of it was planned in an environment, which comes after those in `before`. What was taken off
@@ -527,8 +542,8 @@ impl View {
         let environment = &self.hosts.get(host)?.environment;
         for rollout in self.speaking(service, environment) {
             if let Some(wish) = desired(rollout, host) {
-                let again = self.is_wanted_again(service, rollout, host);
-                return Some((rollout, wish)).filter(|_| !again);
+                let over = self.has_let_go(service, rollout, host);
+                return Some((rollout, wish)).filter(|_| !over);
             }
             // Of a service that is taken off everyone nothing before that speaks any more.
             if rollout.plan().off() == Some(Off::Everyone) {
@@ -538,11 +553,28 @@ impl View {
         None
     }
 
-    /// Whether a host that was left over, and that the service was taken off, is one of its targets again.
-    fn is_wanted_again(&self, service: &Service, rollout: &Rollout, host: &HostId) -> bool {
-        let off = rollout.plan().off() == Some(Off::LeftOver);
-        off && self.hosts.get(host).is_some_and(|host| service.targets(host))
-            && rollout.host(host).is_some_and(|entry| entry.progress == Progress::Reverted)
+    /// Whether a rollout that takes the service off hosts which are no targets has nothing to say of this one any more:
+    /// it lost the service and is a target again, or was let go then.
+    pub(crate) fn has_let_go(&self, service: &Service, rollout: &Rollout, host: &HostId) -> bool {
+        let target = || self.hosts.get(host).is_some_and(|host| service.targets(host));
+        let done = |entry: &HostEntry| match entry.progress {
+            Progress::Excluded { gone, .. } => gone,
+            Progress::Reverted => target(),
+            Progress::Pending
+            | Progress::Staging
+            | Progress::Staged
+            | Progress::Granted { .. }
+            | Progress::Probing { .. }
+            | Progress::Baking { .. }
+            | Progress::Committed
+            | Progress::Failed { .. }
+            | Progress::Lost
+            | Progress::Absent
+            | Progress::Held { .. }
+            | Progress::Reverting { .. }
+            | Progress::Overdue => false,
+        };
+        rollout.plan().off() == Some(Off::LeftOver) && rollout.host(host).is_some_and(done)
     }
 
     /// Whether a person takes the service off every host, has neither stopped nor ended that, and nothing newer came
@@ -603,7 +635,7 @@ impl View {
     }
 
     /// What a host does that no rollout speaks for: it gets what new hosts get. Where it runs something newer that
-    /// was taken back everywhere else it goes back too, since only a revert goes down.
+    /// must not be rolled out it keeps that, since no rollout brought it; what a person took back it leaves too.
     fn unasked_action(
         &self,
         service: &Service,
@@ -624,16 +656,24 @@ impl View {
             let runs = from.filter(|from| record.runs.get(name) == Some(from));
             return runs.map(|from| Action::Revert { from, to: None });
         };
-        let seq = |id: &ReleaseId| self.releases.get(id).map(|found| found.published.seq);
-        let newer = record.runs.get(name).filter(|runs| seq(runs) > seq(&release));
-        let taken_back = |id: &&ReleaseId| {
-            let found = self.releases.get(*id);
-            found.is_some_and(|found| found.poisoned_in(&record.environment).is_some())
-        };
-        Some(match newer.filter(taken_back) {
-            Some(from) => Action::Revert { from: *from, to: Some(release) },
+        Some(match self.runs_poisoned((name, record), &release) {
+            Some(bad) if bad.is_taken_back(&record.environment) => {
+                Action::Revert { from: bad.published.release, to: Some(release) }
+            }
+            Some(_) => Action::Hold {},
             None => Action::Switch { release },
         })
+    }
+
+    /// What a host runs, where that is newer than what new hosts get and must not be rolled out.
+    pub(crate) fn runs_poisoned(
+        &self,
+        (name, record): (&ServiceName, &Host),
+        baseline: &ReleaseId,
+    ) -> Option<&Release> {
+        let found = self.releases.get(record.runs.get(name)?)?;
+        let newer = found.published.seq > self.releases.get(baseline)?.published.seq;
+        (newer && found.poisoned_in(&record.environment).is_some()).then_some(found)
     }
 
     /// What the host should do with one service, and the entry behind it. `None` to leave it alone.
