@@ -140,6 +140,17 @@ fn make(bed: &mut Bed, policy: &str, unit: &str, prepare: impl FnOnce(&Host)) ->
     (fleet, host)
 }
 
+/// A host that runs this unit, booted and enrolled.
+///
+/// # Panics
+/// When a step fails.
+pub fn booted(bed: &mut Bed, name: &str, unit: &str, token: &str) -> Host {
+    install_agent(bed);
+    let host = boot(bed, name, unit);
+    enrol(&host, token);
+    host
+}
+
 /// One more host, booted and not enrolled.
 ///
 /// # Panics
