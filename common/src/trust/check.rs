@@ -30,6 +30,8 @@ pub struct DirectiveFloor {
     pub generation: u64,
     /// The digest of its payload.
     pub digest: Option<Digest>,
+    /// The root that it was made under: under a newer one the same wishes are other bytes.
+    pub root_version: u64,
 }
 
 /// The question that a permit must answer.
@@ -174,7 +176,9 @@ pub fn check_directive(
     if got < have {
         return Err(Refusal::OldGeneration { got, have });
     }
-    if got == have && floor.digest.is_some_and(|digest| digest != directive.digest()) {
+    let under_the_same = directive.root_version <= floor.root_version;
+    let other = floor.digest.is_some_and(|digest| digest != directive.digest());
+    if got == have && other && under_the_same {
         return Err(Refusal::Equivocation(got));
     }
     if directive.root_version < root.version {

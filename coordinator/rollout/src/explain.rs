@@ -554,8 +554,8 @@ impl fmt::Display for Why {
                 write!(f, "{} is finished and bakes until {until} ({left} s left)", Wave(*wave))
             }
             Self::Approval { wave, have, needed, plan } => {
-                write!(f, "{} waits for approval: {have} of {needed} persons approved plan {}",
-                    Wave(*wave), plan.short())
+                write!(f, "{} waits for approval: {have} of {needed} persons approved plan {}; \
+                    'swell approve'", Wave(*wave), plan.short())
             }
             Self::Manual { wave } => {
                 write!(f, "{} waits for a person to open it: 'swell rollout promote'", Wave(*wave))
@@ -581,13 +581,14 @@ impl fmt::Display for Why {
             }
             Self::Frozen { until, why } => write!(f, "a freeze holds it until {until}: {why}"),
             Self::Slowed { max_in_flight } => {
-                write!(f, "a person slowed it down to {} in flight", Hosts(*max_in_flight))
+                write!(f, "a person slowed it down to {} in flight; 'swell rollout slow' without a \
+                    number ends that", Hosts(*max_in_flight))
             }
             Self::Paused { cause, resume } => {
-                write!(f, "{cause}; a resume goes on {resume}")
+                write!(f, "{cause}; 'swell resume' goes on {resume}")
             }
             Self::Halted { cause, resume } => {
-                write!(f, "{cause}; resume (goes on {resume}), revert or abort it")
+                write!(f, "{cause}; 'swell resume' goes on {resume}, 'swell revert' takes it back")
             }
             Self::Reverting { cause, wave, left } => {
                 write!(f, "it goes back, now in {}, {} left that are connected: {cause}",
@@ -657,7 +658,10 @@ impl fmt::Display for Why {
             Self::HostCommitted => write!(f, "it runs the release"),
             Self::HostFailed { step, why, reverted } => {
                 let after = match (step, reverted) {
-                    (_, true) => "the release before it is live again",
+                    (_, true) => {
+                        "the release before it is live again; mend the cause, then 'swell rollout \
+                         retry', or publish a corrected release"
+                    }
                     (FailedStep::Stage, false) => "the live tree was not touched",
                     (FailedStep::Revert, false) => "a person must look at it",
                     (FailedStep::Switch | FailedStep::Probe | FailedStep::Bake, false) => {
@@ -756,9 +760,15 @@ impl fmt::Display for SkipReason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Quarantined { failures } => {
-                write!(f, "it failed {failures} times in a row and is in quarantine")
+                write!(
+                    f,
+                    "it failed {failures} times in a row and is in quarantine; 'swell host \
+                    clear' takes it in again"
+                )
             }
-            Self::FailedBefore => write!(f, "this release failed on it before"),
+            Self::FailedBefore => {
+                write!(f, "this release failed on it before; 'swell release clear' offers it again")
+            }
             Self::Unmet { requires } => write!(f, "the release requires {requires}"),
             Self::Barrier { version } => write!(f, "it must run {version} first"),
             Self::Newer { version } => {

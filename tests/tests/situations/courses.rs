@@ -30,7 +30,7 @@ pub(crate) const ROWS: &[Row] = &[
                 "wave 2 waits for approval: 0 of 1 persons approved",
                 "swell approve {id}",
             ),
-            Says(&[Status], "wave 2 waits for approval", "{id}"),
+            Says(&[Status], "! {id} is gated: wave 2 waits for approval", "'swell approve'"),
         ],
         cure: &[Step::Typed("swell approve {id} --yes")],
         well: Well::New,
@@ -40,7 +40,11 @@ pub(crate) const ROWS: &[Row] = &[
         make: |world| second_wave(world, "gate = \"manual\"\n"),
         says: &[
             Says(&[Show], "wave 2 waits for a person to open it", "'swell rollout promote'"),
-            Says(&[Status], "wave 2 waits for a person to open it", "{id}"),
+            Says(
+                &[Status],
+                "! {id} is gated: wave 2 waits for a person to open it",
+                "'swell rollout promote'",
+            ),
         ],
         cure: &[Step::Typed("swell rollout promote {id}")],
         well: Well::New,
@@ -96,8 +100,8 @@ pub(crate) const ROWS: &[Row] = &[
             world.wait_phase(PhaseName::Gated);
         },
         says: &[
-            Says(&[Show], "wave 2 waits for its webhook, which cannot say yet", "127.0.0.1:9911"),
-            Says(&[Log], "127.0.0.1:9911", "refused"),
+            Says(&[Show, Status], "wave 2 waits for its webhook", "which cannot say yet"),
+            Says(&[Audit], "inconclusive", "connect to it"),
         ],
         cure: &[Step::Hand("waits for its webhook", |_| answer_once("pass", "tests are green"))],
         well: Well::New,
@@ -119,11 +123,11 @@ pub(crate) const ROWS: &[Row] = &[
                 "the webhook says that wave 2 must not open: orders are down",
                 "{id}",
             ),
-            Says(&[Show], "orders are down", "'swell resume {id}'"),
+            Says(&[Show], "orders are down", "'swell resume' goes on before wave 2"),
         ],
         cure: &[
             Step::Hand("orders are down", |_| answer_once("pass", "orders are up")),
-            Step::Typed("swell resume {id}"),
+            Step::Typed("swell resume shop"),
         ],
         well: Well::New,
     },
@@ -175,11 +179,12 @@ pub(crate) const ROWS: &[Row] = &[
         },
         says: &[
             Says(&[Answer], "is halted", "in force after"),
-            Says(&[Show, Status], "ann halted it: orders fail", "'swell resume {id}'"),
+            Says(&[Show], "ann halted it: orders fail", "'swell resume' goes on before wave 2"),
+            Says(&[Status], "is halted: ann halted it: orders fail", "swell resume {id} goes on"),
             Says(&[Audit], "halt", "orders fail"),
         ],
         cure: &[
-            Step::Typed("swell resume {id}"),
+            Step::Typed("swell resume shop"),
             Step::Hand("orders fail", |world| {
                 world.type_in("swell promote {id}");
             }),
@@ -192,7 +197,10 @@ pub(crate) const ROWS: &[Row] = &[
             second_wave(world, "gate = \"manual\"\n");
             world.type_in("swell pause shop --why lunch");
         },
-        says: &[Says(&[Show, Status], "ann paused it: lunch", "'swell resume {id}'")],
+        says: &[
+            Says(&[Show], "ann paused it: lunch", "'swell resume' goes on before wave 2"),
+            Says(&[Status], "is paused: ann paused it: lunch", "swell resume {id} goes on"),
+        ],
         cure: &[Step::Hand("resume", |world| {
             world.type_in("swell rollout abort shop --yes --why 'never mind'");
         })],
@@ -208,9 +216,9 @@ pub(crate) const ROWS: &[Row] = &[
         says: &[Says(
             &[Show],
             "a person slowed it down to 1 host in flight",
-            "'swell rollout slow {id}'",
+            "'swell rollout slow' without a number ends that",
         )],
-        cure: &[Step::Typed("swell rollout slow {id}")],
+        cure: &[Step::Typed("swell rollout slow shop")],
         well: Well::New,
     },
     Row {
@@ -222,8 +230,8 @@ pub(crate) const ROWS: &[Row] = &[
             world.type_in("swell rollout exclude shop --host web-2 --why 'under the knife'");
             world.type_in("swell promote shop");
         },
-        says: &[Says(&[Show], "a person left it out", "'swell rollout retry {id} --host web-2'")],
-        cure: &[Step::Typed("swell rollout retry {id} --host web-2")],
+        says: &[Says(&[Show], "a person left it out", "'swell rollout retry' takes it in again")],
+        cure: &[Step::Typed("swell rollout retry shop --host web-2")],
         well: Well::New,
     },
     Row {
@@ -266,18 +274,18 @@ pub(crate) const ROWS: &[Row] = &[
         says: &[Says(
             &[Why],
             "it failed 1 times in a row and is in quarantine",
-            "'swell host clear web-1 --why ...'",
+            "'swell host clear' takes it in again",
         )],
         cure: &[
             Step::Typed("swell host clear web-1 --why 'a new disk'"),
-            Step::Told("swell rollout start", "swell rollout start shop {new}"),
+            Step::Told("takes it in again", "swell rollout start shop {new}"),
         ],
         well: Well::New,
     },
     Row {
         name: "a release needs one that a host does not run",
         make: |world| {
-            let tree = world.tree(&world.new, "requires = \">=9\"\n");
+            let tree = world.tree(&world.new, "requires = \"seq>=9000\"\n");
             world.fleet.publish("shop", &world.new, &tree);
             world.ask("swell rollout start shop {new}");
         },

@@ -9,6 +9,10 @@ use crate::table::Surface::{Answer, Plan, Service, Show, Status};
 use crate::table::{Row, Says, Step, Well};
 use crate::world::{POLICY, World};
 
+fn approve(world: &mut World) {
+    world.type_in("swell approve {id} --yes");
+}
+
 const GATED: &str = "[[wave]]\nname = \"canary\"\ncount = 1\n\n[[wave]]\nname = \"everyone\"\n\
                      rest = true\ngate = \"approval\"\n";
 
@@ -119,7 +123,7 @@ pub(crate) const ROWS: &[Row] = &[
         make: |world| {
             world.policy_of_cart("role=web", "");
             world.publish_cart();
-            world.ask("script --quiet --return --command 'swell revert cart' /dev/null");
+            world.ask_at_a_terminal("swell revert cart");
         },
         says: &[Says(
             &[Answer],
@@ -149,9 +153,9 @@ pub(crate) const ROWS: &[Row] = &[
         },
         says: &[
             Says(&[Answer], "is halted already", "no host is in the middle of a switch"),
-            Says(&[Show], "ann halted it: orders fail", "'swell resume {id}'"),
+            Says(&[Show], "ann halted it: orders fail", "'swell resume' goes on before wave 2"),
         ],
-        cure: &[Step::Typed("swell resume {id}"), Step::Typed("swell approve {id} --yes")],
+        cure: &[Step::Typed("swell resume shop"), Step::Hand("goes on before wave 2", approve)],
         well: Well::New,
     },
     Row {
@@ -165,9 +169,9 @@ pub(crate) const ROWS: &[Row] = &[
         },
         says: &[
             Says(&[Answer], "is paused already", "no host is in the middle of a switch"),
-            Says(&[Show], "ann paused it: lunch", "'swell resume {id}'"),
+            Says(&[Show], "ann paused it: lunch", "'swell resume' goes on before wave 2"),
         ],
-        cure: &[Step::Typed("swell resume {id}"), Step::Typed("swell approve {id} --yes")],
+        cure: &[Step::Typed("swell resume shop"), Step::Hand("goes on before wave 2", approve)],
         well: Well::New,
     },
     Row {
@@ -373,8 +377,12 @@ pub(crate) const ROWS: &[Row] = &[
             world.tree(&world.new, "command = [\"bin/rnu\"]\n");
             world.ask("swell publish --service shop --version {new} {dir}/tree-{new}");
         },
-        says: &[Says(&[Answer], "\"bin/rnu\": it is no file of the tree", "bin/run")],
-        cure: &[Step::Hand("bin/run", World::publish)],
+        says: &[Says(
+            &[Answer],
+            "\"bin/rnu\": it is no file of the tree",
+            "paths are relative to the directory",
+        )],
+        cure: &[Step::Hand("paths are relative", World::publish)],
         well: Well::New,
     },
     Row {
@@ -466,16 +474,13 @@ pub(crate) const ROWS: &[Row] = &[
             let tree = world.tree(&world.new, "");
             let tree = tree.display();
             world.ask(&format!(
-                "swell publish --service shop --version {{new}} --at 2035-12-01T22:00+01:00 {tree}"
+                "swell publish --service shop --version {{new}} --at {} {tree}",
+                in_a_month()
             ));
         },
         says: &[
-            Says(&[Answer], "2035-12-01T21:00", "swell release cancel shop@{new}"),
-            Says(
-                &[Status, Service],
-                "{new} is held back until 2035-12-01T21:00",
-                "swell release cancel shop@{new}",
-            ),
+            Says(&[Answer], "shop {new}", "held back until"),
+            Says(&[Status, Service], "{new} is held back until", "swell release cancel shop@{new}"),
         ],
         cure: &[
             Step::Typed("swell release cancel shop@{new} --why 'it is wanted now'"),
@@ -508,3 +513,10 @@ pub(crate) const ROWS: &[Row] = &[
         well: Well::Old,
     },
 ];
+
+/// A moment that `swell` takes.
+fn in_a_month() -> String {
+    let mut date = std::process::Command::new("date");
+    date.args(["--utc", "--date", "+30 days", "+%Y-%m-%dT22:00Z"]);
+    groundswell_tests::fleet::succeed(&mut date).trim().to_owned()
+}

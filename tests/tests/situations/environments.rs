@@ -62,7 +62,7 @@ pub(crate) const ROWS: &[Row] = &[
         says: &[Says(
             &[Status, Service],
             "production: the policy says auto = false",
-            "'swell rollout start' starts it",
+            "start it with 'swell rollout start'",
         )],
         cure: &[Step::Typed("swell rollout start shop {new} --environment production")],
         well: Well::New,
@@ -84,7 +84,11 @@ pub(crate) const ROWS: &[Row] = &[
                 "shop {new} is poisoned: in staging: ",
                 "'swell release clear shop@{new} --why ...'",
             ),
-            Says(&[Status], "web-1 is ill", "{id}"),
+            Says(
+                &[Status],
+                "! shop {new} is poisoned: in staging: ",
+                "swell release clear shop@{new} --why ...",
+            ),
         ],
         cure: &[
             Step::Typed("swell release clear shop@{new} --why 'the disk was full' --yes"),
@@ -151,7 +155,11 @@ pub(crate) const ROWS: &[Row] = &[
             world.ask(&format!("swell service apply {file}"));
         },
         says: &[
-            Says(&[Answer], "web-1", "staging"),
+            Says(
+                &[Answer],
+                "1 host in environment staging would fit, and the policy does not name it",
+                "add [[environment]] name = \"staging\"",
+            ),
             Says(
                 &[Why],
                 "its environment is staging, which the policy does not name, so it gets nothing",
@@ -171,12 +179,13 @@ pub(crate) const ROWS: &[Row] = &[
             world.policy(&policy);
             world.ask("swell rollout start shop {old} --environment edge --skip --why now");
         },
-        says: &[
-            Says(&[Answer], "none of 2 hosts in environment edge matches", "'swell host ls'"),
-            Says(&[Plan], "edge", "no host"),
-        ],
+        says: &[Says(
+            &[Answer],
+            "no host is in environment edge",
+            "'swell host enroll-token --environment edge' makes tokens",
+        )],
         cure: &[
-            Step::Typed("swell host ls"),
+            Step::Typed("swell host enroll-token --environment edge"),
             Step::Hand("edge", |world| {
                 let base = world.base.clone();
                 world.policy(&base);

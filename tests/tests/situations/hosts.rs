@@ -23,9 +23,15 @@ pub(crate) const ROWS: &[Row] = &[
         },
         says: &[
             Says(
-                &[Why, Status, Show],
+                &[Why],
                 "its owner paused it: replacing RAM",
                 "'groundswell-agent resume shop' there ends a pause of it alone",
+            ),
+            Says(&[Status, Show, Ls], "a person has paused it: replacing RAM", ""),
+            Says(
+                &[Status],
+                "a person has paused it: replacing RAM",
+                "'groundswell-agent why' there says what ends that",
             ),
             Says(
                 &[AgentWhy],
@@ -37,7 +43,6 @@ pub(crate) const ROWS: &[Row] = &[
                 "shop is paused on this host: replacing RAM",
                 "groundswell-agent resume shop",
             ),
-            Says(&[Ls], "its owner paused it: replacing RAM", "'groundsw"),
         ],
         cure: &[Step::Typed("groundswell-agent resume shop")],
         well: Well::New,

@@ -8,7 +8,8 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use groundswell_common::api::{HostsAnswer, OutcomeName, PhaseName};
-use groundswell_tests::fleet::{Agent, Fleet, ROLLOUT_BOUND, describe};
+use groundswell_tests::bins::bin;
+use groundswell_tests::fleet::{Agent, Fleet, describe};
 use groundswell_tests::hosts::Host;
 use groundswell_tests::must::Must as _;
 use groundswell_tests::wait::within;
@@ -37,6 +38,9 @@ rest = true
 /// Hosts come back at once, and webhooks are asked again soon.
 pub(crate) const SETTINGS: &str = "backoff_base_ms = 100\nbackoff_cap_ms = 400\nheartbeat_secs = 1\n\
                         webhook_again_secs = 10\n";
+
+/// How long anything may take that makes a situation.
+const PATIENCE: Duration = Duration::from_secs(30);
 
 /// One fleet, and where it stands.
 pub(crate) struct World {
@@ -105,6 +109,17 @@ impl World {
     pub(crate) fn begin(&mut self) {
         self.answer.clear();
         self.heal();
+        for agent in &mut self.agents {
+            if agent.has_ended() {
+                agent.run();
+            }
+        }
+        // A newer release waits behind a rollout that a person has stopped.
+        let stopped = self.fleet.try_newest_rollout("shop");
+        if stopped.is_some_and(|page| page.rollout.phase == PhaseName::Paused) {
+            self.fleet.swell_ok(&["rollout", "abort", "shop", "--yes"]);
+            self.wait_phase(PhaseName::Done);
+        }
         self.policy(&self.base());
         let runs = self.runs();
         let same = runs.iter().all(|version| !version.is_empty() && *version == runs[0]);
@@ -127,6 +142,10 @@ impl World {
         let runs = self.runs();
         if runs.iter().all(|version| *version == self.new) {
             self.before = std::mem::replace(&mut self.old, self.new.clone());
+        } else if runs.iter().any(|version| *version != self.old) {
+            // What is proven now is not what was: the next row makes it anew.
+            self.old.clear();
+            self.before.clear();
         }
     }
 
@@ -140,7 +159,7 @@ impl World {
         self.next_version();
         self.publish();
         self.wait_completed(&self.new.clone());
-        self.wait_runs(&self.new.clone(), ROLLOUT_BOUND);
+        self.wait_runs(&self.new.clone(), PATIENCE);
         self.before = std::mem::replace(&mut self.old, self.new.clone());
         self.next_version();
     }
@@ -233,6 +252,16 @@ impl World {
         assert!(output.status.success(), "{line:?} failed: {}\n{}", describe(&output), self.all());
     }
 
+    /// Types a line at a terminal, where a person is asked, and answers nothing.
+    pub(crate) fn ask_at_a_terminal(&mut self, line: &str) {
+        let words = self.words(line);
+        let line = format!("{:?}", self.command(&words)).replace('"', "");
+        let mut script = Command::new("script");
+        script.args(["--quiet", "--return", "--command", &line, "/dev/null"]);
+        script.stdin(Stdio::null());
+        self.answer = describe(&script.output().must(format_args!("run {line}")));
+    }
+
     fn words(&self, line: &str) -> Vec<String> {
         let mut words = Vec::new();
         for (at, part) in self.fill(line).split('\'').enumerate() {
@@ -250,6 +279,11 @@ impl World {
         let (program, rest) = words.split_first().must("find what to type");
         let words: Vec<&str> = words.iter().map(String::as_str).collect();
         let mut command = match (program.as_str(), self.hosts.first()) {
+            ("swell", _) if words.get(1) == Some(&"--profile") => {
+                let mut command = Command::new(bin("swell"));
+                command.args(rest);
+                command
+            }
             ("swell", _) => self.fleet.swell(&words[1..]),
             (_, Some(host)) => host.command(&words),
             ("groundswell-agent", None) => self.agents[0].command(&words[1..]),
@@ -361,7 +395,7 @@ impl World {
 
     /// Waits until the rollout of this version has completed.
     pub(crate) fn wait_completed(&self, version: &str) {
-        let page = self.wait(&format!("the end of {version}"), ROLLOUT_BOUND, || {
+        let page = self.wait(&format!("the end of {version}"), PATIENCE, || {
             let page = self.fleet.newest_rollout("shop");
             let own = page.rollout.version.as_str() == version;
             (own && page.rollout.phase == PhaseName::Done).then_some(page)
@@ -371,14 +405,14 @@ impl World {
 
     /// Waits until the newest rollout of the service stands so.
     pub(crate) fn wait_phase(&self, phase: PhaseName) {
-        self.wait(&format!("a rollout that is {phase:?}"), ROLLOUT_BOUND, || {
+        self.wait(&format!("a rollout that is {phase:?}"), PATIENCE, || {
             (self.fleet.newest_rollout("shop").rollout.phase == phase).then_some(())
         });
     }
 
     /// Waits until a host stands so in the newest rollout.
     pub(crate) fn wait_progress(&self, host: &str, progress: &str) {
-        self.wait(&format!("{host} {progress}"), ROLLOUT_BOUND, || {
+        self.wait(&format!("{host} {progress}"), PATIENCE, || {
             let page = self.fleet.newest_rollout("shop");
             page.hosts
                 .iter()
@@ -389,7 +423,7 @@ impl World {
 
     /// Waits until so many hosts are away.
     pub(crate) fn wait_away(&self, count: usize) {
-        self.wait(&format!("{count} hosts away"), ROLLOUT_BOUND, || {
+        self.wait(&format!("{count} hosts away"), PATIENCE, || {
             let answer: HostsAnswer = self.fleet.swell_json(&["host", "ls"]);
             (answer.hosts.iter().filter(|host| !host.connected).count() == count).then_some(())
         });

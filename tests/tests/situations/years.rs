@@ -45,7 +45,7 @@ fn remount(world: &World, options: &str) {
 pub(crate) const ROWS: &[Row] = &[
     Row {
         name: "the root ends soon",
-        make: |world| next_root(world, |root| root.expires = now() + 12 * 86_400),
+        make: |world| next_root(world, |root| root.expires = now() + 12 * 86_400 + 43_200),
         says: &[
             Says(&[Status], "ends in 12 days", "groundswell-coordinator root renew"),
             Says(
@@ -71,7 +71,7 @@ pub(crate) const ROWS: &[Row] = &[
                 "'groundswell-coordinator root renew' with the root key makes the next one",
             ),
             Says(&[Status], "root", "groundswell-coordinator root renew"),
-            Says(&[Show], "root", "ended"),
+            Says(&[Show], "web-1     everyone  held", "verify the root: it ended at"),
             Says(&[AgentWhy], "held: ", "root"),
             Says(
                 &[Doctor],

@@ -33,7 +33,7 @@ fn each_phase_says_what_it_waits_for() {
         "wave 1 is finished and bakes until 1970-01-12T13:47:40.000Z (60 s left)"
     );
     bed.apply(Input::Pause { by: person("ann"), why: "lunch".to_owned() });
-    let paused = "ann paused it: lunch; a resume goes on in the bake of wave 1 (60 s left)";
+    let paused = "ann paused it: lunch; 'swell resume' goes on in the bake of wave 1 (60 s left)";
     assert_eq!(whole(&bed), paused);
     bed.resume();
     bed.pass(60);
