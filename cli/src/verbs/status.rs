@@ -18,7 +18,7 @@ use crate::output::{Table, cause, clean, count, cut, now, or_empty, when};
 /// Characters of what runs, where hosts run many versions.
 const RUNS_MAX_CHARS: usize = 40;
 /// Characters of what a host lacks, with its next step.
-const HELD_MAX_CHARS: usize = 300;
+const HELD_MAX_CHARS: usize = 400;
 /// Hosts that are named behind what is wrong with them.
 const NAMES_SHOWN: usize = 5;
 

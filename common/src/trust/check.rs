@@ -92,7 +92,9 @@ pub enum Refusal {
     #[error("accept the release: it is of service {0}")]
     WrongService(ServiceName),
     /// A manifest for another platform.
-    #[error("accept the release: it is for {0}, which this host is not")]
+    #[error(
+        "accept the release: it is for {0}, which this host is not; 'swell rollout exclude' leaves it out"
+    )]
     WrongPlatform(String),
     /// A release below the floor.
     #[error("accept the release: seq {seq} is below the floor {floor}; publish a newer release")]
@@ -114,7 +116,8 @@ pub enum Refusal {
     },
     /// Too few approvals.
     #[error(
-        "accept the release: {good} of {needed} approvals for it in this environment; 'swell approve' gives one"
+        "accept the release: {good} of {needed} approvals for it in this environment; 'swell approve' gives one, at \
+         a wave that has gate = \"approval\" in the policy"
     )]
     Approvals {
         /// Distinct approvers.

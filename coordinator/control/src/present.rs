@@ -7,6 +7,7 @@ use groundswell_common::api::{
     ReleaseIn, ReleaseState, ReleaseSummary, RolloutHost, RolloutPage, RolloutSummary, ServiceIn,
     ServiceSummary, WavePage,
 };
+use groundswell_common::condition::Lack;
 use groundswell_common::{Environment, HostId, HostName, OperatorName, Timestamp, name_of};
 use groundswell_rollout::{
     Outcome, Phase, Plan, PlannedHost, Progress, ProgressName, Rollout, Tally, Why, explain,
@@ -112,11 +113,12 @@ pub fn rollout_page(
                 wave,
                 progress: progress(entry.progress.name()).to_owned(),
                 why: match &entry.progress {
-                    Progress::Failed { why, .. } | Progress::Held { why, .. } => Some(why.clone()),
-                    Progress::Lost
+                    Progress::Held { lack: Lack::Drained | Lack::Stage, .. }
+                    | Progress::Lost
                     | Progress::Absent
                     | Progress::Overdue
                     | Progress::Excluded { .. } => standing(rollout, &host.id, now),
+                    Progress::Failed { why, .. } | Progress::Held { why, .. } => Some(why.clone()),
                     Progress::Pending
                     | Progress::Staging
                     | Progress::Staged

@@ -1,10 +1,10 @@
 //! Why a host is not what it should be: the cause first, then what is so. The one answer for every surface that
 //! speaks of a host.
 
-use groundswell_common::HostId;
 use groundswell_common::condition::Lack;
 use groundswell_common::report::{HostState, Standing, Verdict};
 use groundswell_common::{Environment, HostName, ReleaseId, ServiceName};
+use groundswell_common::{HostId, name_of};
 use groundswell_rollout::{Rollout, Why, earliest, explain};
 
 use crate::control::Control;
@@ -167,12 +167,35 @@ impl Control {
             if held || matches!(&reason, Why::HostAway { .. }) {
                 continue;
             }
-            let rank = rank_of(&reason);
+            let failed =
+                self.failed_before(id, (name, rollout)).filter(|_| reason == Why::HostReverted);
+            let (rank, reason) = match failed {
+                Some(failed) => (Rank::Wrong, failed),
+                None => (rank_of(&reason), reason.to_string()),
+            };
             why.push((rank, format!("{name} {version}: {reason}")));
         }
         let at = earliest(rollout, id, now).filter(|at| *at > now);
         let at = at.map(|at| format!("{name} {version}: it may switch at {at} at the earliest"));
         why.extend(at.map(|at| (Rank::Waits, at)));
+    }
+
+    /// Why a host went back that failed itself.
+    fn failed_before(
+        &self,
+        id: &HostId,
+        (name, rollout): (&ServiceName, &Rollout),
+    ) -> Option<String> {
+        let standing = self.words.get(id)?.standing(name)?;
+        let failure = standing.failure.as_ref()?;
+        let ours = failure.release == rollout.release() && failure.reverted;
+        ours.then(|| {
+            let (step, why) = (name_of(&failure.step), first_line(&failure.why));
+            format!(
+                "the release failed on it ({step}): {why}; the release before it is live again; publish a corrected \
+                 release"
+            )
+        })
     }
 
     /// Whether a lack is in the host's own words already, or in what is said of the host as a whole.
@@ -238,7 +261,7 @@ impl Control {
 }
 
 /// Why a host gets nothing whose environment the policy does not name.
-fn not_named(environment: &Environment, record: &PolicyRecord) -> String {
+pub(crate) fn not_named(environment: &Environment, record: &PolicyRecord) -> String {
     let names = record.environments().map(|policy| policy.lane().to_string());
     let names = names.collect::<Vec<_>>().join(", ");
     format!(

@@ -769,7 +769,9 @@ impl fmt::Display for SkipReason {
             Self::FailedBefore => {
                 write!(f, "this release failed on it before; 'swell release clear' offers it again")
             }
-            Self::Unmet { requires } => write!(f, "the release requires {requires}"),
+            Self::Unmet { requires } => {
+                write!(f, "the release requires {requires}; 'swell host label' gives it labels")
+            }
             Self::Barrier { version } => write!(f, "it must run {version} first"),
             Self::Newer { version } => {
                 write!(f, "it runs {version}, which is newer; only a revert goes down")

@@ -8,7 +8,7 @@ use std::thread;
 use groundswell_common::api::PhaseName;
 use groundswell_tests::must::Must as _;
 
-use crate::table::Surface::{Answer, Audit, Doctor, Host, Log, Show, Status, Why};
+use crate::table::Surface::{Answer, Audit, Doctor, Host, Show, Status, Why};
 use crate::table::{Row, Says, Step, Well};
 use crate::world::World;
 
@@ -244,8 +244,12 @@ pub(crate) const ROWS: &[Row] = &[
             world.heal();
         },
         says: &[
-            Says(&[Show, Why], "web-1 is ill", "'swell rollout retry {id} --host web-1'"),
-            Says(&[Why], "the release failed on it (probe)", "the release before it is live again"),
+            Says(&[Show], "web-1 is ill", "swell rollout retry {id} --host NAME"),
+            Says(
+                &[Why],
+                "the release failed on it (probe): probes did not pass",
+                "mend the cause, then 'swell rollout retry'",
+            ),
             Says(&[Status], "failed before", "{id}"),
             Says(
                 &[Doctor],
@@ -285,15 +289,19 @@ pub(crate) const ROWS: &[Row] = &[
     Row {
         name: "a release needs one that a host does not run",
         make: |world| {
-            let tree = world.tree(&world.new, "requires = \"seq>=9000\"\n");
+            let tree = world.tree(&world.new, "requires = \"disk=nvme\"\n");
             world.fleet.publish("shop", &world.new, &tree);
             world.ask("swell rollout start shop {new}");
         },
-        says: &[Says(&[Answer], "all 2 hosts are left out", "the release requires")],
-        cure: &[Step::Hand("the release requires", |world| {
-            world.new = format!("{}.1", world.new);
-            world.publish();
-        })],
+        says: &[Says(
+            &[Answer],
+            "all 2 hosts are left out; the first since the release requires disk=nvme",
+            "'swell host label' gives it labels",
+        )],
+        cure: &[
+            Step::Typed("swell host label web-1 role=web,canary=yes,disk=nvme"),
+            Step::Typed("swell host label web-2 role=web,disk=nvme"),
+        ],
         well: Well::New,
     },
     Row {
@@ -343,7 +351,7 @@ pub(crate) const ROWS: &[Row] = &[
         },
         says: &[
             Says(&[Show], "it was away when its turn came", "it is staged when it is back"),
-            Says(&[Status], "! away: web-1", "1 absent"),
+            Says(&[Status], "! away: web-1", "1 away"),
             Says(&[Doctor], "the agent does not run", "systemctl start groundswell-agent"),
         ],
         cure: &[Step::Hand("systemctl start groundswell-agent", |world| world.agents[0].run())],

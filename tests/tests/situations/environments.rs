@@ -4,7 +4,7 @@ use std::path::Path;
 
 use groundswell_common::api::PhaseName;
 
-use crate::table::Surface::{Answer, Plan, Service, Status, Why};
+use crate::table::Surface::{Answer, Service, Status, Why};
 use crate::table::{Row, Says, Step, Well};
 use crate::world::{POLICY, World, quick_fleet};
 

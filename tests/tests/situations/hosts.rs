@@ -112,7 +112,7 @@ pub(crate) const ROWS: &[Row] = &[
                 "version of the live release was changed",
                 "put the file back as it was released",
             ),
-            Says(&[Ls], "version of the live release was changed", "held"),
+            Says(&[Ls], "services", "fetching"),
         ],
         cure: &[Step::Hand("restore it", |world| {
             let file = live(world, "version");
@@ -138,7 +138,7 @@ pub(crate) const ROWS: &[Row] = &[
                 "bytes are free, and staging must leave 9000000000000",
                 "or lower keep_free_bytes",
             ),
-            Says(&[Ls], "bytes are needed and", "held"),
+            Says(&[Ls], "bytes are needed and", "fetching"),
         ],
         cure: &[Step::Hand("lower keep_free_bytes", |world| {
             edit_settings(world, |text| {
@@ -154,10 +154,11 @@ pub(crate) const ROWS: &[Row] = &[
         },
         says: &[
             Says(
-                &[Why, Status, Ls],
+                &[Why, Status],
                 "its agent.toml cannot be read, so it goes on with the settings before",
                 "unknown field",
             ),
+            Says(&[Ls], "its agent.toml cannot be read", "web-1"),
             Says(
                 &[Doctor],
                 "is not in force",
@@ -180,11 +181,11 @@ pub(crate) const ROWS: &[Row] = &[
             Says(
                 &[Why, Status, Show, AgentWhy],
                 "the depot answered 404",
-                "publish the release again",
+                "'swell publish' of the same files brings it back",
             ),
             Says(&[Doctor], "shop is held: ", "it is tried again by itself"),
         ],
-        cure: &[Step::Hand("tried again by itself", |world| move_blobs(world, "away", "blobs"))],
+        cure: &[Step::Typed("swell publish --service shop --version {new} {dir}/tree-{new}")],
         well: Well::New,
     },
     Row {
@@ -218,14 +219,18 @@ pub(crate) const ROWS: &[Row] = &[
             world.fleet.publish("shop", &world.new, &tree);
         },
         says: &[
-            Says(&[Why, Status, Show], "linux-riscv64", "leave it out"),
+            Says(
+                &[Why, Status, Show, AgentWhy],
+                "it is for linux-riscv64, which this host is not",
+                "'swell rollout exclude' leaves it out",
+            ),
             Says(
                 &[Plan],
                 "held: web-1, it is linux-x86_64 and the release is for linux-riscv64",
                 "leave it out",
             ),
         ],
-        cure: &[Step::Hand("leave it out", |world| {
+        cure: &[Step::Hand("'swell rollout exclude' leaves it out", |world| {
             world.type_in("swell rollout exclude {id} --host web-1");
             world.type_in("swell rollout exclude {id} --host web-2");
             world.new = format!("{}.1", world.new);
@@ -241,7 +246,7 @@ pub(crate) const ROWS: &[Row] = &[
         says: &[
             Says(
                 &[Why],
-                "shop runs on there, and its policy does not target the host",
+                "runs here though the policy's targets do not match it any more",
                 "swell service remove shop --left-over",
             ),
             Says(

@@ -6,7 +6,7 @@ use groundswell_tests::hosts::{Bed, Host};
 use groundswell_tests::must::Must as _;
 use groundswell_tests::shop::booted;
 
-use crate::table::Surface::{AgentStatus, AgentWhy, Doctor, Host as Page, Ls, Show, Status, Why};
+use crate::table::Surface::{AgentWhy, Doctor, Host as Page, Ls, Show, Status, Why};
 use crate::table::{Row, Says, Step, Well};
 use crate::world::{World, program, quick_fleet};
 
@@ -60,6 +60,11 @@ impl World {
         host.install_file(path, text.replace(from, to).as_bytes(), 0o644);
     }
 
+    /// The agent looks at units each minute, and when it starts.
+    fn look_again(&self) {
+        self.web().exec_ok(&["systemctl", "restart", "groundswell-apply"]);
+    }
+
     fn reload(&self) {
         self.web().exec_ok(&["systemctl", "daemon-reload"]);
     }
@@ -77,7 +82,7 @@ pub(crate) const ROWS: &[Row] = &[
         name: "a unit that its owner does not allow",
         make: |world| world.publish_units("\"shop.service\", \"other.service\"", READY),
         says: &[
-            Says(&[Why, Show, Status, Ls], "unit other.service is not allowed", "add it to "),
+            Says(&[Why, Show, Status], "unit other.service is not allowed", "add it to "),
             Says(&[Why, Show, Status, AgentWhy], "unit other.service is not allowed", "[services."),
             Says(&[Doctor], "shop is held: ", "it is tried again by itself"),
         ],
@@ -175,7 +180,10 @@ pub(crate) const ROWS: &[Row] = &[
     },
     Row {
         name: "a daemon-reload was forgotten",
-        make: |world| world.edit(SHOP, "[Service]", "[Service]\nNice=1"),
+        make: |world| {
+            world.edit(SHOP, "[Service]", "[Service]\nNice=1");
+            world.look_again();
+        },
         says: &[
             Says(
                 &[Why, Page],
@@ -188,7 +196,10 @@ pub(crate) const ROWS: &[Row] = &[
                 "systemctl daemon-reload",
             ),
         ],
-        cure: &[Step::Typed("systemctl daemon-reload")],
+        cure: &[
+            Step::Typed("systemctl daemon-reload"),
+            Step::Hand("systemctl daemon-reload", |world| world.look_again()),
+        ],
         well: Well::Old,
     },
     Row {
@@ -203,7 +214,6 @@ pub(crate) const ROWS: &[Row] = &[
                 "'systemctl start shop.service' ends that",
             ),
             Says(&[Ls], "inconclusive", "shop.service was stopped"),
-            Says(&[AgentStatus], "inconclusive", "shop"),
             Says(&[Doctor], "shop.service was stopped", "systemctl start shop.service"),
         ],
         cure: &[Step::Typed("systemctl start shop.service")],
@@ -252,9 +262,9 @@ pub(crate) const ROWS: &[Row] = &[
         },
         says: &[
             Says(&[AgentWhy], "what is live is being started, until", "at most"),
-            Says(&[Show], "switching", "web-1"),
+            Says(&[Show], "1 in flight", "probing"),
         ],
-        cure: &[Step::Told("web-1", "swell revert shop --yes --wait")],
+        cure: &[Step::Told("1 in flight", "swell revert shop --yes --wait")],
         well: Well::Old,
     },
     Row {
@@ -348,7 +358,7 @@ pub(crate) const ROWS: &[Row] = &[
             world.wait_activating();
             world.web().exec_ok(&["systemctl", "restart", "dbus.service"]);
         },
-        says: &[Says(&[AgentWhy], "shop", "")],
+        says: &[Says(&[AgentWhy], "what is live is being started, until", "at most")],
         cure: &[],
         well: Well::New,
     },

@@ -350,6 +350,8 @@ impl World {
             Surface::AgentWhy,
             Surface::Doctor,
             Surface::AgentStatus,
+            Surface::Audit,
+            Surface::AgentLog,
         ];
         let one = |surface: &Surface| format!("== {surface:?}\n{}\n", self.read(*surface));
         surfaces.iter().map(one).collect()

@@ -14,7 +14,7 @@ use groundswell_tests::bins::bin;
 use groundswell_tests::fleet::{Fleet, describe, succeed};
 use groundswell_tests::must::Must as _;
 
-use crate::table::Surface::{AgentWhy, Answer, Doctor, Log, Show, Status, Why};
+use crate::table::Surface::{AgentWhy, Answer, Doctor, Log, Ls, Show, Status, Why};
 use crate::table::{Row, Says, Step, Well};
 use crate::world::{SETTINGS, World};
 
@@ -66,13 +66,12 @@ pub(crate) const ROWS: &[Row] = &[
         },
         says: &[
             Says(
-                &[Why],
-                "the root that it trusts has ended, so it takes no release",
-                "'groundswell-coordinator root renew' with the root key makes the next one",
+                &[Why, Show, AgentWhy],
+                "verify the root: it ended at",
+                "'groundswell-coordinator root renew' makes the next one",
             ),
             Says(&[Status], "root", "groundswell-coordinator root renew"),
-            Says(&[Show], "web-1     everyone  held", "verify the root: it ended at"),
-            Says(&[AgentWhy], "held: ", "root"),
+            Says(&[Ls], "verify the root: it ended at", "web-1"),
             Says(
                 &[Doctor],
                 "nothing switches, what runs goes on",
@@ -103,9 +102,15 @@ pub(crate) const ROWS: &[Row] = &[
         says: &[Says(
             &[Why, Show, AgentWhy, Status],
             "0 of 1 approvals for it in this environment",
-            "'swell approve' gives one",
+            "'swell approve' gives one, at a wave that has gate = \"approval\" in the policy",
         )],
-        cure: &[Step::Typed("swell approve {id} --yes")],
+        cure: &[
+            Step::Hand("gate = \"approval\" in the policy", |world| {
+                world.policy_with("", "[[wave]]\nrest = true\ngate = \"approval\"\n");
+                world.type_in("swell rollout start shop {new}");
+            }),
+            Step::Typed("swell approve {id} --yes"),
+        ],
         well: Well::By(|world| {
             let new = world.new.clone();
             world.wait_runs(&new, Duration::from_secs(60));
