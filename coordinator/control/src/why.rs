@@ -284,6 +284,11 @@ fn refused(code: &str) -> Option<String> {
              'groundswell-coordinator root renew' with the root key makes the next one"
                 .to_owned(),
         ),
+        ("old_generation" | "equivocation", _) => Some(
+            "the host refuses what it is told, since it accepted something newer: was the ledger put back from a \
+             backup? then 'swell audit lift --why TEXT'"
+                .to_owned(),
+        ),
         (code, _) => Some(format!("the host refuses its directive: {code}; see docs/trust.md")),
     }
 }

@@ -301,6 +301,7 @@ pub(crate) const ROWS: &[Row] = &[
         cure: &[
             Step::Typed("swell host label web-1 role=web,canary=yes,disk=nvme"),
             Step::Typed("swell host label web-2 role=web,disk=nvme"),
+            Step::Told("all 2 hosts are left out", "swell rollout start shop {new}"),
         ],
         well: Well::New,
     },

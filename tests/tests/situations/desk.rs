@@ -258,7 +258,11 @@ pub(crate) const ROWS: &[Row] = &[
         },
         says: &[
             Says(&[Answer], "wave canary: no host has canary=yse", "did you mean canary=yes?"),
-            Says(&[Answer], "no host is in wave canary", "optional = true"),
+            Says(
+                &[Answer],
+                "nothing is rolled out by it: plan shop: no host is in wave canary",
+                "did you mean canary=yes?",
+            ),
         ],
         cure: &[Step::Hand("did you mean canary=yes?", |world| {
             world.policy_with(
@@ -479,12 +483,16 @@ pub(crate) const ROWS: &[Row] = &[
             ));
         },
         says: &[
-            Says(&[Answer], "shop {new}", "held back until"),
-            Says(&[Status, Service], "{new} is held back until", "swell release cancel shop@{new}"),
+            Says(
+                &[Answer],
+                "no rollout yet: {new} is held until",
+                "'swell release cancel shop@{new} --why ...' takes that back",
+            ),
+            Says(&[Status, Service], "{new} is held until", "swell release cancel shop@{new}"),
         ],
         cure: &[
             Step::Typed("swell release cancel shop@{new} --why 'it is wanted now'"),
-            Step::Told("swell rollout start", "swell rollout start shop {new} --wait"),
+            Step::Told("takes that back", "swell rollout start shop {new} --wait"),
         ],
         well: Well::New,
     },

@@ -6,10 +6,11 @@ use std::process::Command;
 
 use groundswell_tests::fleet::{Agent, succeed};
 use groundswell_tests::must::Must as _;
+use groundswell_tests::wait::within;
 
 use crate::courses::live;
 use crate::table::Surface::{
-    AgentStatus, AgentWhy, Answer, Doctor, Ls, Plan, Service, Show, Status, Why,
+    AgentStatus, AgentWhy, Answer, Audit, Doctor, Ls, Plan, Show, Status, Why,
 };
 use crate::table::{Row, Says, Step, Well};
 use crate::world::{POLICY, World};
@@ -328,39 +329,11 @@ pub(crate) const ROWS: &[Row] = &[
             fs::rename(&copy, &state).must("put a copy back");
             world.agents[0].run();
         },
-        says: &[Says(&[Service], "{new}", "RUNS")],
+        says: &[Says(&[Audit], "host fact gone running=", "rollout={id}")],
         cure: &[],
         well: Well::By(|world| {
             let new = world.new.clone();
             world.wait_runs(&new, std::time::Duration::from_secs(60));
-        }),
-    },
-    Row {
-        name: "a state directory that is used twice",
-        make: |world| {
-            let copy = world.dir.join("agents/web-1/copy");
-            let _ = fs::remove_dir_all(&copy);
-            world.agents[0].kill();
-            copy_tree(&world.agents[0].state(), &copy);
-            world.agents[0].run();
-            world.twin(&copy);
-        },
-        says: &[
-            Says(&[Why, Status, Ls], "two machines use the key of this host", "enrol"),
-            Says(
-                &[Why, Status],
-                "two machines use the key of this host",
-                "'groundswell-agent enroll --again --name NAME TOKEN'",
-            ),
-        ],
-        cure: &[Step::Hand("enroll --again --name NAME TOKEN", World::enrol_twin)],
-        well: Well::By(|world| {
-            world.wait(
-                "the copy under a name of its own",
-                std::time::Duration::from_secs(60),
-                || world.read(Ls).contains("web-7").then_some(()),
-            );
-            world.end_twin();
         }),
     },
     Row {
@@ -375,8 +348,7 @@ pub(crate) const ROWS: &[Row] = &[
             Says(&[AgentWhy], "not connected to the coordinator since", "enrol"),
         ],
         cure: &[Step::Hand("swell host enroll-token", |world| {
-            let token = world.fleet.token("role=web,canary=yes");
-            world.type_in(&format!("groundswell-agent enroll --again {token}"));
+            world.enrol_again();
         })],
         well: Well::Old,
     },
@@ -393,8 +365,7 @@ pub(crate) const ROWS: &[Row] = &[
         )],
         cure: &[Step::Hand("groundswell-agent enroll --again TOKEN", |world| {
             world.type_in("swell host remove web-1 --yes");
-            let token = world.fleet.token("role=web,canary=yes");
-            world.type_in(&format!("groundswell-agent enroll --again {token}"));
+            world.enrol_again();
         })],
         well: Well::Old,
     },
@@ -407,8 +378,7 @@ pub(crate) const ROWS: &[Row] = &[
         says: &[Says(&[Answer], "it is damaged", "paste the whole line again")],
         cure: &[Step::Hand("paste the whole line again", |world| {
             world.type_in("swell host remove web-1 --yes");
-            let token = world.fleet.token("role=web,canary=yes");
-            world.type_in(&format!("groundswell-agent enroll --again {token}"));
+            world.enrol_again();
         })],
         well: Well::Old,
     },
@@ -418,6 +388,7 @@ pub(crate) const ROWS: &[Row] = &[
             let token = world.fleet.token("role=web");
             world.type_in("swell host remove web-1 --yes");
             world.type_in(&format!("groundswell-agent enroll --again {token}"));
+            world.taken_up(0);
             world.type_in("swell host label web-1 role=web,canary=yes");
             world.ask_of(1, &format!("groundswell-agent enroll --again {token}"));
         },
@@ -430,6 +401,7 @@ pub(crate) const ROWS: &[Row] = &[
             world.type_in("swell host remove web-2 --yes");
             let token = world.fleet.token("role=web");
             world.ask_of(1, &format!("groundswell-agent enroll --again {token}"));
+            world.taken_up(1);
         })],
         well: Well::Old,
     },
@@ -448,6 +420,7 @@ pub(crate) const ROWS: &[Row] = &[
             world.type_in("swell host remove web-1 --yes");
             let token = world.fleet.token("role=web,canary=yes");
             world.type_in(&format!("groundswell-agent enroll --again --name web-1 {token}"));
+            world.taken_up(0);
         })],
         well: Well::Old,
     },
@@ -486,6 +459,34 @@ pub(crate) const ROWS: &[Row] = &[
             assert!(!said.contains("BAD"), "{said}");
             let said = world.read(Status);
             assert!(!said.contains('!'), "{said}");
+        }),
+    },
+    Row {
+        name: "a state directory that is used twice",
+        make: |world| {
+            let copy = world.dir.join("agents/web-1/copy");
+            let _ = fs::remove_dir_all(&copy);
+            world.agents[0].kill();
+            copy_tree(&world.agents[0].state(), &copy);
+            world.agents[0].run();
+            world.twin(&copy);
+        },
+        says: &[
+            Says(&[Ls], "two machines use the key of this host", "web-1"),
+            Says(
+                &[Why, Status],
+                "two machines use the key of this host",
+                "'groundswell-agent enroll --again --name NAME TOKEN'",
+            ),
+        ],
+        cure: &[Step::Hand("enroll --again --name NAME TOKEN", World::enrol_twin)],
+        well: Well::Lasting(|world| {
+            world.wait(
+                "the copy under a name of its own",
+                std::time::Duration::from_secs(60),
+                || world.read(Ls).contains("web-7").then_some(()),
+            );
+            world.end_twin();
         }),
     },
 ];
@@ -549,6 +550,21 @@ fn copy_tree(from: &Path, to: &Path) {
 }
 
 impl World {
+    /// Enrols the first host anew in its place.
+    fn enrol_again(&mut self) {
+        let token = self.fleet.token("role=web,canary=yes");
+        self.type_in(&format!("groundswell-agent enroll --again {token}"));
+        self.taken_up(0);
+    }
+
+    /// An agent that was enrolled anew ends; who supervises it starts it again.
+    fn taken_up(&mut self, host: usize) {
+        let agent = &mut self.agents[host];
+        let ended = within(std::time::Duration::from_secs(10), || agent.has_ended().then_some(()));
+        assert!(ended.is_some(), "the agent of {} goes on as if nothing were new", agent.name());
+        agent.run();
+    }
+
     /// A second machine with this state directory.
     fn twin(&mut self, state: &Path) {
         self.copy = Some(Agent::over(&self.agents[0], "web-7", state));

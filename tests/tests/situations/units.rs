@@ -214,7 +214,11 @@ pub(crate) const ROWS: &[Row] = &[
                 "'systemctl start shop.service' ends that",
             ),
             Says(&[Ls], "inconclusive", "shop.service was stopped"),
-            Says(&[Doctor], "shop.service was stopped", "systemctl start shop.service"),
+            Says(
+                &[Doctor],
+                "shop.service of shop was stopped on this host and stays so until it boots",
+                "systemctl start shop.service",
+            ),
         ],
         cure: &[Step::Typed("systemctl start shop.service")],
         well: Well::Old,

@@ -42,6 +42,11 @@ fn remount(world: &World, options: &str) {
     succeed(Command::new("mount").args(["-o", &format!("remount,{options}")]).arg(at));
 }
 
+fn mount_again(world: &World, how: &str) {
+    let again = format!("remount,bind,{how}");
+    succeed(Command::new("mount").args(["-o", &again]).arg(world.agents[0].state()));
+}
+
 pub(crate) const ROWS: &[Row] = &[
     Row {
         name: "the root ends soon",
@@ -139,7 +144,11 @@ pub(crate) const ROWS: &[Row] = &[
                 "was the coordinator's ledger put back from a backup?",
                 "'swell audit lift --why TEXT'",
             ),
-            Says(&[Why], "the host refuses its directive: ", "swell audit lift"),
+            Says(
+                &[Why],
+                "the host refuses what it is told, since it accepted something newer",
+                "'swell audit lift --why TEXT'",
+            ),
         ],
         cure: &[Step::Typed("swell audit lift --why 'the disk burnt' --yes")],
         well: Well::By(World::advance),
@@ -168,20 +177,6 @@ pub(crate) const ROWS: &[Row] = &[
             put_back(&ledger, &kept);
             world.fleet.serve();
         })],
-        well: Well::Old,
-    },
-    Row {
-        name: "the view is damaged",
-        make: |world| {
-            world.fleet.kill_coordinator();
-            let view = world.fleet.state().join("view");
-            for path in files(&view).into_keys() {
-                fs::write(path, b"damaged").must("damage the view");
-            }
-            world.fleet.serve();
-        },
-        says: &[Says(&[Log], "view.damaged-", "nothing is lost")],
-        cure: &[],
         well: Well::Old,
     },
     Row {
@@ -215,7 +210,7 @@ pub(crate) const ROWS: &[Row] = &[
     Row {
         name: "the coordinator's disk is full",
         make: |world| {
-            fill(&world.dir.join("coordinator/full"), 70 << 20);
+            fill(&world.dir.join("coordinator/full"), 40 << 20);
             world.tree(&world.new, "");
             world.ask("swell publish --service shop --version {new} {dir}/tree-{new}");
         },
@@ -232,7 +227,7 @@ pub(crate) const ROWS: &[Row] = &[
             fill(&world.dir.join("agents/web-1/full"), 0);
             world.publish();
         },
-        says: &[Says(&[Why, Show, Status, AgentWhy], "bytes are needed and", "make room")],
+        says: &[Says(&[Why, Show, Status, AgentWhy], "No space left on device", "make room")],
         cure: &[Step::Hand("make room", |world| {
             fs::remove_file(world.dir.join("agents/web-1/full")).must("make room");
         })],
@@ -255,7 +250,10 @@ pub(crate) const ROWS: &[Row] = &[
     Row {
         name: "the disk of a host is mounted read-only",
         make: |world| {
-            remount(world, "ro");
+            // A mount of its own, since what runs there has files open.
+            let state = world.agents[0].state();
+            succeed(Command::new("mount").arg("--bind").arg(&state).arg(&state));
+            mount_again(world, "ro");
             world.publish();
         },
         says: &[
@@ -271,7 +269,7 @@ pub(crate) const ROWS: &[Row] = &[
             ),
             Says(&[Doctor], "is mounted read-only: what runs goes on", "'mount -o remount,rw' it"),
         ],
-        cure: &[Step::Hand("mount -o remount,rw", |world| remount(world, "rw"))],
+        cure: &[Step::Hand("mount -o remount,rw", |world| mount_again(world, "rw"))],
         well: Well::New,
     },
     Row {
