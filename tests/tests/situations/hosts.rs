@@ -6,7 +6,6 @@ use std::process::Command;
 
 use groundswell_tests::fleet::{Agent, succeed};
 use groundswell_tests::must::Must as _;
-use groundswell_tests::wait::within;
 
 use crate::courses::live;
 use crate::table::Surface::{
@@ -388,7 +387,7 @@ pub(crate) const ROWS: &[Row] = &[
             let token = world.fleet.token("role=web");
             world.type_in("swell host remove web-1 --yes");
             world.type_in(&format!("groundswell-agent enroll --again {token}"));
-            world.taken_up(0);
+            world.restarted(0);
             world.type_in("swell host label web-1 role=web,canary=yes");
             world.ask_of(1, &format!("groundswell-agent enroll --again {token}"));
         },
@@ -401,7 +400,7 @@ pub(crate) const ROWS: &[Row] = &[
             world.type_in("swell host remove web-2 --yes");
             let token = world.fleet.token("role=web");
             world.ask_of(1, &format!("groundswell-agent enroll --again {token}"));
-            world.taken_up(1);
+            world.restarted(1);
         })],
         well: Well::Old,
     },
@@ -420,7 +419,7 @@ pub(crate) const ROWS: &[Row] = &[
             world.type_in("swell host remove web-1 --yes");
             let token = world.fleet.token("role=web,canary=yes");
             world.type_in(&format!("groundswell-agent enroll --again --name web-1 {token}"));
-            world.taken_up(0);
+            world.restarted(0);
         })],
         well: Well::Old,
     },
@@ -553,15 +552,15 @@ impl World {
     /// Enrols the first host anew in its place.
     fn enrol_again(&mut self) {
         let token = self.fleet.token("role=web,canary=yes");
-        self.type_in(&format!("groundswell-agent enroll --again {token}"));
-        self.taken_up(0);
+        self.ask(&format!("groundswell-agent enroll --again {token}"));
+        assert!(self.answer.contains("next: restart the agent"), "{}", self.answer);
+        self.restarted(0);
     }
 
-    /// An agent that was enrolled anew ends; who supervises it starts it again.
-    fn taken_up(&mut self, host: usize) {
+    /// What an enrolment in place asks for: "restart the agent".
+    fn restarted(&mut self, host: usize) {
         let agent = &mut self.agents[host];
-        let ended = within(std::time::Duration::from_secs(10), || agent.has_ended().then_some(()));
-        assert!(ended.is_some(), "the agent of {} goes on as if nothing were new", agent.name());
+        agent.kill();
         agent.run();
     }
 
@@ -574,6 +573,8 @@ impl World {
         let token = self.fleet.token("role=other");
         let copy = self.copy.as_mut().must("find the copy");
         succeed(copy.command(&["enroll", "--again", "--name", "web-7"]).arg(token));
+        copy.kill();
+        copy.run();
     }
 
     fn end_twin(&mut self) {
