@@ -2,9 +2,9 @@
 
 use std::fs;
 use std::path::Path;
-use std::process::Command;
 
 use groundswell_tests::fleet::{Agent, succeed};
+use groundswell_tests::kept::copy_tree;
 use groundswell_tests::must::Must as _;
 
 use crate::courses::live;
@@ -389,6 +389,7 @@ pub(crate) const ROWS: &[Row] = &[
             world.type_in(&format!("groundswell-agent enroll --again {token}"));
             world.restarted(0);
             world.type_in("swell host label web-1 role=web,canary=yes");
+            world.type_in("swell host remove web-2 --yes");
             world.ask_of(1, &format!("groundswell-agent enroll --again {token}"));
         },
         says: &[Says(
@@ -397,7 +398,6 @@ pub(crate) const ROWS: &[Row] = &[
             "ask for a new token",
         )],
         cure: &[Step::Hand("ask for a new token", |world| {
-            world.type_in("swell host remove web-2 --yes");
             let token = world.fleet.token("role=web");
             world.ask_of(1, &format!("groundswell-agent enroll --again {token}"));
             world.restarted(1);
@@ -453,7 +453,7 @@ pub(crate) const ROWS: &[Row] = &[
             Says(&[AgentStatus], "{new}", "committed"),
         ],
         cure: &[],
-        well: Well::By(|world| {
+        well: Well::Lasting(|world| {
             let said = world.read(Doctor);
             assert!(!said.contains("BAD"), "{said}");
             let said = world.read(Status);
@@ -542,10 +542,6 @@ fn break_the_way_back(world: &World) {
     let plain = std::os::unix::fs::PermissionsExt::from_mode(0o644);
     fs::set_permissions(&run, plain).must("break a program");
     edit_settings(world, |text| format!("{text}\n[services.shop]\nallow_drift = true\n"));
-}
-
-fn copy_tree(from: &Path, to: &Path) {
-    succeed(Command::new("cp").arg("--archive").arg(from).arg(to));
 }
 
 impl World {

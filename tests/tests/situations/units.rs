@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use groundswell_tests::hosts::{Bed, Host};
 use groundswell_tests::must::Must as _;
-use groundswell_tests::shop::booted;
+use groundswell_tests::shop::{NEVER_READY, READY, STAYS, booted};
 
 use crate::table::Surface::{AgentWhy, Doctor, Host as Page, Ls, Show, Status, Why};
 use crate::table::{Row, Says, Step, Well};
@@ -29,9 +29,6 @@ WantedBy=multi-user.target
 ";
 const PLAIN: &str =
     "[Service]\nExecStart=/bin/sleep inf\nDynamicUser=yes\n[Install]\nWantedBy=multi-user.target\n";
-pub(crate) const READY: &str = "#!/bin/sh\nsystemd-notify --ready\nexec sleep inf\n";
-const NEVER_READY: &str = "#!/bin/sh\necho the lock is taken\nexec sleep inf\n";
-const STAYS: &str = "#!/bin/sh\ntrap '' TERM\nsystemd-notify --ready\nwhile :; do sleep 1; done\n";
 
 /// One booted host.
 pub(crate) fn world(bed: &mut Bed) -> World {

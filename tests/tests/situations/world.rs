@@ -12,10 +12,10 @@ use groundswell_tests::bins::bin;
 use groundswell_tests::fleet::{Agent, Fleet, describe};
 use groundswell_tests::hosts::Host;
 use groundswell_tests::must::Must as _;
+use groundswell_tests::shop::READY;
 use groundswell_tests::wait::within;
 
 use crate::table::Surface;
-use crate::units::READY;
 
 /// What is in force where a row says nothing else.
 pub(crate) const POLICY: &str = r#"

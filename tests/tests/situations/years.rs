@@ -1,9 +1,8 @@
 //! What becomes of a fleet over the years: roots that end, books that are put back, profiles that are lost, disks.
 
-use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -12,6 +11,7 @@ use groundswell_common::trust::{
 };
 use groundswell_tests::bins::bin;
 use groundswell_tests::fleet::{Fleet, describe, succeed};
+use groundswell_tests::kept::{files, put_back};
 use groundswell_tests::must::Must as _;
 
 use crate::table::Surface::{AgentWhy, Answer, Doctor, Log, Ls, Show, Status, Why};
@@ -399,26 +399,4 @@ fn fill(file: &Path, leave_bytes: u64) {
 fn inodes(at: &Path) -> u64 {
     let found = rustix::fs::statvfs(at).must("look at a disk");
     found.f_files - found.f_ffree
-}
-
-/// All files below a folder, by their path.
-fn files(dir: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
-    let mut found = BTreeMap::new();
-    for entry in fs::read_dir(dir).must("look at a folder").flatten() {
-        let path = entry.path();
-        if path.is_dir() {
-            found.extend(files(&path));
-        } else {
-            found.insert(path.clone(), fs::read(&path).must("read a file"));
-        }
-    }
-    found
-}
-
-fn put_back(dir: &Path, files: &BTreeMap<PathBuf, Vec<u8>>) {
-    fs::remove_dir_all(dir).must("remove what is to be put back");
-    for (path, bytes) in files {
-        fs::create_dir_all(path.parent().must("find a folder")).must("make a folder");
-        fs::write(path, bytes).must("put a file back");
-    }
 }
