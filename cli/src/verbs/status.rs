@@ -372,6 +372,33 @@ mod tests {
     }
 
     #[test]
+    fn a_rollout_that_waits_for_a_person_is_named_with_the_step() {
+        let mut status = status();
+        let mut rollout = crate::follow::tests::page().rollout;
+        rollout.why = Some("ann halted it: smoke".to_owned());
+        for (phase, last) in [
+            (
+                PhaseName::Halted,
+                "! shop-2 is halted: ann halted it: smoke; swell resume shop-2 goes on, swell revert \
+                 shop takes it back",
+            ),
+            (
+                PhaseName::Paused,
+                "! shop-2 is paused: ann halted it: smoke; swell resume shop-2 goes on",
+            ),
+            (PhaseName::Gated, "! shop-2 is gated: ann halted it: smoke"),
+        ] {
+            rollout.phase = phase;
+            status.rollouts = vec![rollout.clone()];
+            let text = show(&status, &[host("web-1", true, json!({}))]);
+            assert!(text.ends_with(&format!("\n{last}")), "{text}");
+        }
+        rollout.phase = PhaseName::Running;
+        status.rollouts = vec![rollout];
+        assert!(!show(&status, &[]).contains('!'));
+    }
+
+    #[test]
     fn a_service_has_a_line_for_each_of_its_environments_and_says_what_waits() {
         let mut status = status();
         let place = |name: &str, rollout: &str| json!({"environment": name, "proven": null, "rollout": rollout});

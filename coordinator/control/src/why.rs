@@ -5,7 +5,7 @@ use groundswell_common::condition::Lack;
 use groundswell_common::report::{HostState, Standing, Verdict};
 use groundswell_common::{Environment, HostName, ReleaseId, ServiceName};
 use groundswell_common::{HostId, name_of};
-use groundswell_rollout::{Rollout, Why, earliest, explain};
+use groundswell_rollout::{Outcome, Phase, PhaseName, Rollout, Why, earliest, explain};
 
 use crate::control::Control;
 use crate::preflight;
@@ -169,15 +169,31 @@ impl Control {
             }
             let failed =
                 self.failed_before(id, (name, rollout)).filter(|_| reason == Why::HostReverted);
-            let (rank, reason) = match failed {
-                Some(failed) => (Rank::Wrong, failed),
-                None => (rank_of(&reason), reason.to_string()),
+            let (rank, reason) = match (failed, &reason) {
+                (Some(failed), _) => (Rank::Wrong, failed),
+                (None, Why::HostFailed { reverted: true, .. }) => {
+                    (Rank::Wrong, format!("{reason}; {}", self.after_failure(id, rollout)))
+                }
+                (None, reason) => (rank_of(reason), reason.to_string()),
             };
             why.push((rank, format!("{name} {version}: {reason}")));
         }
         let at = earliest(rollout, id, now).filter(|at| *at > now);
         let at = at.map(|at| format!("{name} {version}: it may switch at {at} at the earliest"));
         why.extend(at.map(|at| (Rank::Waits, at)));
+    }
+
+    /// What a person does about a host on which the release failed and the one before is back.
+    fn after_failure(&self, id: &HostId, rollout: &Rollout) -> String {
+        let over = matches!(rollout.phase(), Phase::Done { outcome, .. } if *outcome != Outcome::Completed);
+        let host = self.view.hosts.get(id).map(|host| host.name.as_str()).unwrap_or("NAME");
+        if over || rollout.phase().name() == PhaseName::Reverting {
+            return "publish a corrected release".to_owned();
+        }
+        format!(
+            "mend the cause, then 'swell rollout retry {} --host {host}', or publish a corrected release",
+            rollout.id()
+        )
     }
 
     /// Why a host went back that failed itself.

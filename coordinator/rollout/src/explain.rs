@@ -658,10 +658,7 @@ impl fmt::Display for Why {
             Self::HostCommitted => write!(f, "it runs the release"),
             Self::HostFailed { step, why, reverted } => {
                 let after = match (step, reverted) {
-                    (_, true) => {
-                        "the release before it is live again; mend the cause, then 'swell rollout \
-                         retry', or publish a corrected release"
-                    }
+                    (_, true) => "the release before it is live again",
                     (FailedStep::Stage, false) => "the live tree was not touched",
                     (FailedStep::Revert, false) => "a person must look at it",
                     (FailedStep::Switch | FailedStep::Probe | FailedStep::Bake, false) => {

@@ -12,7 +12,8 @@ use crate::table::Surface::{Answer, Audit, Doctor, Host, Show, Status, Why};
 use crate::table::{Row, Says, Step, Well};
 use crate::world::World;
 
-const TWO: &str = "[[wave]]\nname = \"canary\"\nselector = \"canary=yes\"\n\n[[wave]]\nname = \"everyone\"\nrest = true\n";
+const TWO: &str = "[[wave]]\nname = \"canary\"\nselector = \"canary=yes\"\n\n\
+                   [[wave]]\nname = \"everyone\"\nrest = true\n";
 
 fn second_wave(world: &mut World, lines: &str) {
     world.policy_with("", &format!("{TWO}{lines}"));
@@ -155,7 +156,8 @@ pub(crate) const ROWS: &[Row] = &[
         make: |world| {
             world.policy_with(
                 "",
-                "[[freeze]]\nfrom = \"2020-01-01T00:00Z\"\nuntil = \"2035-01-01T00:00Z\"\nwhy = \"the books are closed\"\n\n\
+                "[[freeze]]\nfrom = \"2020-01-01T00:00Z\"\nuntil = \"2035-01-01T00:00Z\"\n\
+                 why = \"the books are closed\"\n\n\
                  [[wave]]\nname = \"everyone\"\nrest = true\n",
             );
             world.publish();
@@ -248,7 +250,7 @@ pub(crate) const ROWS: &[Row] = &[
             Says(
                 &[Why],
                 "the release failed on it (probe): probes did not pass",
-                "mend the cause, then 'swell rollout retry'",
+                "mend the cause, then 'swell rollout retry {id} --host web-1'",
             ),
             Says(&[Status], "failed before", "{id}"),
             Says(
@@ -466,9 +468,9 @@ pub(crate) const ROWS: &[Row] = &[
 
 /// A window that is not open in the next hours, whatever the time is.
 fn never() -> String {
-    let hour =
+    let now =
         std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).must("read the clock");
-    let start = (hour.as_secs() / 3600 + 12) % 24;
+    let start = (now.as_secs() / 3600 + 12) % 24;
     format!("[[window]]\nstart = \"{start:02}:00\"\nminutes = 60\n\n")
 }
 

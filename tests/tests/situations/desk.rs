@@ -121,7 +121,7 @@ pub(crate) const ROWS: &[Row] = &[
     Row {
         name: "the first release of a service is reverted at a terminal",
         make: |world| {
-            world.policy_of_cart("role=web", "");
+            world.policy_of_cart();
             world.publish_cart();
             world.ask_at_a_terminal("swell revert cart");
         },
@@ -461,7 +461,7 @@ pub(crate) const ROWS: &[Row] = &[
     Row {
         name: "a service that runs nowhere is taken off",
         make: |world| {
-            world.policy_of_cart("role=web", "");
+            world.policy_of_cart();
             world.ask("swell service remove cart --yes");
         },
         says: &[Says(

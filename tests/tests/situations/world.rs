@@ -445,6 +445,17 @@ impl World {
         self.answer = describe(&output.must(format_args!("run {line}")));
     }
 
+    /// A second service on the same hosts.
+    pub(crate) fn policy_of_cart(&mut self) {
+        self.fleet.apply(&POLICY.replace("\"shop\"", "\"cart\""));
+    }
+
+    pub(crate) fn publish_cart(&mut self) {
+        let tree = self.tree(&self.new, "");
+        self.fleet.publish("cart", &self.new, &tree);
+        self.fleet.wait_end("cart", &self.new);
+    }
+
     /// Publishes a release that fails on a host, and waits until it is taken back.
     pub(crate) fn fail(&mut self, host: &str) {
         self.make_ill(&self.new.clone(), host);
@@ -458,18 +469,4 @@ pub(crate) fn program(tree: &Path, name: &str, text: &str) {
     let path = tree.join("bin").join(name);
     fs::write(&path, text).must("write a program");
     fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).must("make it executable");
-}
-
-/// A second service on the same hosts, new in each row that has one.
-impl World {
-    pub(crate) fn policy_of_cart(&mut self, targets: &str, lines: &str) {
-        let policy = POLICY.replace("\"shop\"", "\"cart\"").replace("role=web", targets);
-        self.fleet.apply(&policy.replace("\n\n[[wave]]", &format!("\n{lines}\n\n[[wave]]")));
-    }
-
-    pub(crate) fn publish_cart(&mut self) {
-        let tree = self.tree(&self.new, "");
-        self.fleet.publish("cart", &self.new, &tree);
-        self.fleet.wait_end("cart", &self.new);
-    }
 }
