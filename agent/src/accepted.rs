@@ -56,7 +56,8 @@ impl Accepted {
 
     pub(crate) fn floor(&self) -> DirectiveFloor {
         let digest = Some(self.message.envelope.digest());
-        DirectiveFloor { generation: self.directive.generation, digest }
+        let (generation, root_version) = (self.directive.generation, self.directive.root_version);
+        DirectiveFloor { generation, digest, root_version }
     }
 
     pub(crate) fn proof(&self, release: &ReleaseId) -> Option<ReleaseProof> {

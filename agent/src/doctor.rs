@@ -475,6 +475,12 @@ impl Diagnosis {
                 "mend what it names; it is tried again by itself",
             );
         }
+        if let Some(unit) = &machine.stopped {
+            self.warn(
+                format!("{unit} of {service} was stopped on this host and stays so until it boots"),
+                &format!("systemctl start {unit}"),
+            );
+        }
         let state = name_of(&standing.state);
         match (standing.health, &standing.failure) {
             (Verdict::Fail, failure) => self.bad(

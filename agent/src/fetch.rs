@@ -61,7 +61,7 @@ pub(crate) enum FetchError {
         source: hyper::Error,
     },
     /// An answer that is neither the blob nor the rest of it.
-    #[error("fetch {digest}: the depot answered {status}")]
+    #[error("fetch {digest}: the depot answered {status}{}", unanswered(*.status))]
     Status { digest: Digest, status: StatusCode },
     /// Too slow, or silent.
     #[error("fetch {0}: under 16 KiB in 30 s")]
@@ -81,6 +81,15 @@ pub(crate) enum FetchError {
     /// The work is no longer wanted.
     #[error("fetch a blob: no longer wanted")]
     Cancelled,
+}
+
+/// What a person does about an answer that has no bytes.
+fn unanswered(status: StatusCode) -> &'static str {
+    if status == StatusCode::NOT_FOUND {
+        "; 'swell publish' of the same files brings it back"
+    } else {
+        "; is a proxy in the way?"
+    }
 }
 
 impl FetchError {

@@ -375,6 +375,29 @@ impl Agent {
         &self.name
     }
 
+    /// Its configuration.
+    pub fn config(&self) -> &Path {
+        &self.config
+    }
+
+    /// A second machine with a copy of its state, started: it has the same key.
+    ///
+    /// # Panics
+    /// When a step fails.
+    #[track_caller]
+    pub fn over(&self, name: &str, state: &Path) -> Self {
+        let dir = self.dir.with_file_name(name);
+        fs::create_dir_all(&dir).must("make the agent's folder");
+        let config = dir.join("agent.toml");
+        let text = fs::read_to_string(&self.config).must("read the agent's configuration");
+        let (old, new) = (self.state.display().to_string(), state.display().to_string());
+        fs::write(&config, text.replace(&old, &new)).must("write the agent's configuration");
+        let (program, state) = (self.program.clone(), state.to_owned());
+        let mut agent = Self { name: name.to_owned(), program, dir, state, config, child: None };
+        agent.run();
+        agent
+    }
+
     /// The agent's state folder.
     pub fn state(&self) -> PathBuf {
         self.state.clone()

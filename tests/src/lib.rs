@@ -10,6 +10,7 @@ pub mod busy;
 pub mod cutdisk;
 pub mod fleet;
 pub mod hosts;
+pub mod kept;
 mod mounts;
 pub mod must;
 pub mod private;

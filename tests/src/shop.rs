@@ -31,6 +31,14 @@ RestartSec=200ms
 TimeoutStopSec=5
 ";
 
+/// Programs of a unit of `Type=notify`: one that is ready, one that never is, one that ignores its stop.
+pub const READY: &str = "#!/bin/sh\nsystemd-notify --ready\nexec sleep inf\n";
+/// See [`READY`].
+pub const NEVER_READY: &str = "#!/bin/sh\necho the lock is taken\nexec sleep inf\n";
+/// See [`READY`].
+pub const STAYS: &str =
+    "#!/bin/sh\ntrap '' TERM\nsystemd-notify --ready\nwhile :; do sleep 1; done\n";
+
 const AGENT_CONFIG: &str = r#"
 state_dir = "/var/lib/groundswell"
 net_dir = "/var/lib/groundswell-agent"
@@ -138,6 +146,17 @@ fn make(bed: &mut Bed, policy: &str, unit: &str, prepare: impl FnOnce(&Host)) ->
     prepare(&host);
     enrol(&host, &fleet.token("role=web"));
     (fleet, host)
+}
+
+/// A host that runs this unit, booted and enrolled.
+///
+/// # Panics
+/// When a step fails.
+pub fn booted(bed: &mut Bed, name: &str, unit: &str, token: &str) -> Host {
+    install_agent(bed);
+    let host = boot(bed, name, unit);
+    enrol(&host, token);
+    host
 }
 
 /// One more host, booted and not enrolled.

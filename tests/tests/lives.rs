@@ -3,14 +3,14 @@
 
 #![expect(clippy::unwrap_used, reason = "tests")]
 
-use std::collections::BTreeMap;
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Command;
 
 use groundswell_common::api::{HostsAnswer, OutcomeName, StatusAnswer};
 use groundswell_tests::bins::bin;
 use groundswell_tests::fleet::{Agent, Fleet, ROLLOUT_BOUND, describe, sleeper_tree, succeed};
+use groundswell_tests::kept::{files, put_back};
 use groundswell_tests::private::{Private, inside};
 use groundswell_tests::wait::until;
 
@@ -246,20 +246,6 @@ fn a_root_is_renewed_and_an_admin_without_a_profile_gets_one() {
     });
 }
 
-/// All files below a folder, by their path.
-fn files(dir: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
-    let mut found = BTreeMap::new();
-    for entry in fs::read_dir(dir).unwrap() {
-        let path = entry.unwrap().path();
-        if path.is_dir() {
-            found.extend(files(&path));
-        } else {
-            found.insert(path.clone(), fs::read(&path).unwrap());
-        }
-    }
-    found
-}
-
 #[test]
 fn a_ledger_put_back_from_a_backup_is_said_and_lifted() {
     inside("a_ledger_put_back_from_a_backup_is_said_and_lifted", |private| {
@@ -275,11 +261,7 @@ fn a_ledger_put_back_from_a_backup_is_said_and_lifted() {
         bring(&fleet, private.dir(), "1.1.0");
         bring(&fleet, private.dir(), "1.2.0");
         fleet.kill_coordinator();
-        fs::remove_dir_all(&ledger).unwrap();
-        for (path, bytes) in backup {
-            fs::create_dir_all(path.parent().unwrap()).unwrap();
-            fs::write(path, bytes).unwrap();
-        }
+        put_back(&ledger, &backup);
         fs::remove_dir_all(fleet.state().join("view")).unwrap();
         fleet.serve();
         connected(&fleet, 2);

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use groundswell_common::api::{HostsAnswer, OutcomeName, WhyAnswer};
 use groundswell_tests::fleet::{Fleet, ROLLOUT_BOUND, describe};
 use groundswell_tests::hosts::{Host, bed};
+use groundswell_tests::kept::copy_tree;
 use groundswell_tests::shop::{Log, Shop, another_host, answer, one_host};
 use groundswell_tests::wait::{until, within};
 
@@ -136,14 +137,7 @@ fn a_copied_machine_is_found_out_gets_nothing_and_is_cured_by_an_enrolment_of_it
         let copy = another_host(bed, "web-2");
         let sides = ["groundswell-agent", "groundswell-apply"];
         for dir in ["/var/lib/groundswell", "/var/lib/groundswell-agent"] {
-            let (from, to) = (host.outside_path(dir), copy.outside_path(dir));
-            let (from, to) = (format!("{}/.", from.display()), to.display().to_string());
-            std::fs::create_dir_all(&to).unwrap();
-            groundswell_tests::fleet::succeed(std::process::Command::new("cp").args([
-                "--archive",
-                &from,
-                &to,
-            ]));
+            copy_tree(&host.outside_path(dir), &copy.outside_path(dir));
         }
         copy.exec_ok(&["systemctl", "start", sides[0], sides[1]]);
 

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use groundswell_common::api::{OutcomeName, RolloutPage};
 use groundswell_tests::fleet::{Fleet, ROLLOUT_BOUND};
 use groundswell_tests::hosts::{Host, bed};
-use groundswell_tests::shop::{Log, one_host_with};
+use groundswell_tests::shop::{Log, NEVER_READY, READY, STAYS, one_host_with};
 use groundswell_tests::wait::until;
 
 /// Nobody but the agent ends a job of this unit.
@@ -26,10 +26,7 @@ TimeoutStopSec=infinity
 ExecStart=/var/lib/groundswell/services/shop/current/tree/run
 DynamicUser=yes
 ";
-const READY: &str = "#!/bin/sh\nsystemd-notify --ready\nexec sleep inf\n";
 const SLOW: &str = "#!/bin/sh\nsleep 5\nsystemd-notify --ready\nexec sleep inf\n";
-const NEVER_READY: &str = "#!/bin/sh\nexec sleep inf\n";
-const STAYS: &str = "#!/bin/sh\ntrap '' TERM\nsystemd-notify --ready\nwhile :; do sleep 1; done\n";
 /// Longer than any test waits: what ends before did not wait for it.
 const LONG_SECS: u64 = 3_000;
 

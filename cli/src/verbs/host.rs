@@ -13,7 +13,7 @@ use crate::args::{HostVerb, TokenArgs};
 use crate::client::part;
 use crate::context::Context;
 use crate::exit::Exit;
-use crate::output::{Table, bytes, clean, confirm, may_ask, now, or_empty, when};
+use crate::output::{Table, bytes, cause_cell, clean, confirm, may_ask, now, or_empty, when};
 
 /// Runs `swell host …`.
 pub(crate) async fn host(context: &Context, verb: &HostVerb) -> anyhow::Result<Exit> {
@@ -136,27 +136,30 @@ fn once(given: &[Labels]) -> anyhow::Result<Labels> {
 fn hosts_table(hosts: &[HostSummary]) -> Table {
     let several = hosts.windows(2).any(|two| two[0].environment != two[1].environment);
     let heads = ["HOST"].into_iter().chain(several.then_some("ENVIRONMENT"));
-    let heads = heads.chain(["LINK", "SERVICE", "RUNS", "STATE", "HEALTH", "LABELS"]);
+    let heads = heads.chain(["LINK", "SERVICE", "RUNS", "STATE", "HEALTH", "LABELS", "WHY"]);
     let mut table = Table::new(&heads.collect::<Vec<_>>());
     for host in hosts {
         let link = if host.connected { "up" } else { "away" };
-        let mut row = |service: [String; 4]| {
+        let mut row = |service: [String; 4], why: Option<&String>| {
             let [name, runs, state, health] = service;
+            let why = host.notes.first().or(why).map(|why| cause_cell(why)).unwrap_or_default();
             let (host_name, labels) = (host.name.to_string(), host.labels.to_string());
             let place = several.then(|| host.environment.to_string());
-            let cells = [link.to_owned(), name, runs, state, health, labels];
+            let cells = [link.to_owned(), name, runs, state, health, labels, why];
             table.row([host_name].into_iter().chain(place).chain(cells));
         };
         if host.services.is_empty() {
-            row([const { String::new() }; 4]);
+            row([const { String::new() }; 4], None);
         }
         for service in &host.services {
-            row([
+            let cells = [
                 service.service.to_string(),
                 runs(service),
                 service.state.map(|state| name_of(&state)).unwrap_or_default(),
                 service.health.map(|health| name_of(&health)).unwrap_or_default(),
-            ]);
+            ];
+            let failure = service.failure.as_ref().map(|failure| &failure.why);
+            row(cells, service.held.as_ref().or(failure).or(service.notes.first()));
         }
     }
     table
@@ -247,8 +250,8 @@ mod tests {
         .expect("hosts");
         assert_eq!(
             hosts_table(&hosts).to_string(),
-            "HOST   LINK  SERVICE  RUNS  STATE  HEALTH  LABELS\n\
-             web-1  up    -        -     -      -       role=web\n"
+            "HOST   LINK  SERVICE  RUNS  STATE  HEALTH  LABELS    WHY\n\
+             web-1  up    -        -     -      -       role=web  -\n"
         );
     }
 

@@ -341,7 +341,9 @@ fn page_text(page: &RolloutPage) -> String {
     if let Some(skip) = &rollout.skip {
         let _ = writeln!(text, "  it skips the environments before: {}", clean(skip));
     }
-    for why in rollout.why.iter().chain(&page.why) {
+    // The page says the same with more, mostly.
+    let said = |why: &&String| page.why.iter().any(|more| more.contains(why.as_str()));
+    for why in rollout.why.iter().filter(|why| !said(why)).chain(&page.why) {
         let _ = writeln!(text, "  {}", clean(why));
     }
     for wave in &page.waves {
@@ -360,6 +362,14 @@ fn page_text(page: &RolloutPage) -> String {
         table.row([host.name.to_string(), wave, done(page, host).to_owned(), why]);
     }
     let _ = write!(text, "\n{table}");
+    let over = rollout.outcome.is_some_and(|outcome| outcome != OutcomeName::Completed);
+    if !over && page.hosts.iter().any(|host| host.progress == "failed") {
+        let id = &rollout.rollout;
+        let _ = writeln!(
+            text,
+            "\na host that failed is tried again by: swell rollout retry {id} --host NAME"
+        );
+    }
     for host in &page.hosts {
         if let Some(why) = host.why.as_ref().filter(|why| cause_cell(why) != **why) {
             let _ = writeln!(text, "\n{} {}:", host.name, clean(&host.progress));

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
 use groundswell_common::api::{
-    HostService, HostSummary, HostsAnswer, PutBack, ReleaseState, ServiceIn, ServiceSummary,
-    StatusAnswer,
+    HostService, HostSummary, HostsAnswer, PhaseName, PutBack, ReleaseState, RolloutSummary,
+    ServiceIn, ServiceSummary, StatusAnswer,
 };
 use groundswell_common::report::{HostState, Verdict};
 use groundswell_common::{Environment, ServiceName, name_of};
@@ -13,12 +13,12 @@ use groundswell_common::{Environment, ServiceName, name_of};
 use super::rollout::rollouts_table;
 use crate::context::Context;
 use crate::exit::Exit;
-use crate::output::{Table, clean, count, cut, now, or_empty, when};
+use crate::output::{Table, cause, clean, count, cut, now, or_empty, when};
 
 /// Characters of what runs, where hosts run many versions.
 const RUNS_MAX_CHARS: usize = 40;
 /// Characters of what a host lacks, with its next step.
-const HELD_MAX_CHARS: usize = 300;
+const HELD_MAX_CHARS: usize = 400;
 /// Hosts that are named behind what is wrong with them.
 const NAMES_SHOWN: usize = 5;
 
@@ -62,11 +62,43 @@ fn show(status: &StatusAnswer, hosts: &[HostSummary]) -> String {
     if !status.rollouts.is_empty() {
         let _ = write!(text, "\n{}", rollouts_table(&status.rollouts));
     }
-    let troubles = troubles(hosts);
+    let poisoned = status.services.iter().filter_map(poisoned);
+    let stopped = status.rollouts.iter().filter_map(waits_for_a_person);
+    let troubles: Vec<String> = poisoned.chain(stopped).chain(troubles(hosts)).collect();
     if !troubles.is_empty() {
         let _ = write!(text, "\n{}", troubles.join("\n"));
     }
     text
+}
+
+/// That the newest release of a service goes nowhere any more, why, and the ways out.
+fn poisoned(service: &ServiceSummary) -> Option<String> {
+    let newest = service.newest.as_ref().filter(|r| r.state == ReleaseState::Poisoned)?;
+    let (name, version) = (&service.service, &newest.version);
+    let why = newest.why.as_deref().map(cause).unwrap_or_default();
+    Some(format!(
+        "! {name} {version} is poisoned: {why}; publish a corrected release, or swell release clear \
+         {name}@{version} --why ..."
+    ))
+}
+
+/// Why a rollout does not go on by itself, and what a person does about it.
+fn waits_for_a_person(rollout: &RolloutSummary) -> Option<String> {
+    let RolloutSummary { rollout: id, service, .. } = rollout;
+    let next = match rollout.phase {
+        PhaseName::Paused => format!("; swell resume {id} goes on"),
+        PhaseName::Halted => {
+            format!("; swell resume {id} goes on, swell revert {service} takes it back")
+        }
+        PhaseName::Gated => String::new(),
+        PhaseName::Queued
+        | PhaseName::Running
+        | PhaseName::Baking
+        | PhaseName::Reverting
+        | PhaseName::Done => return None,
+    };
+    let why = rollout.why.as_deref().map(clean).unwrap_or_default();
+    Some(format!("! {id} is {}: {why}{next}", name_of(&rollout.phase)))
 }
 
 /// That the ledger is behind what hosts accepted, and what ends that.
@@ -337,6 +369,33 @@ mod tests {
         let last = "! shop runs on web-1, which its policy does not target; swell service remove shop \
                     --left-over takes it off";
         assert!(text.ends_with(last), "{text}");
+    }
+
+    #[test]
+    fn a_rollout_that_waits_for_a_person_is_named_with_the_step() {
+        let mut status = status();
+        let mut rollout = crate::follow::tests::page().rollout;
+        rollout.why = Some("ann halted it: smoke".to_owned());
+        for (phase, last) in [
+            (
+                PhaseName::Halted,
+                "! shop-2 is halted: ann halted it: smoke; swell resume shop-2 goes on, swell revert \
+                 shop takes it back",
+            ),
+            (
+                PhaseName::Paused,
+                "! shop-2 is paused: ann halted it: smoke; swell resume shop-2 goes on",
+            ),
+            (PhaseName::Gated, "! shop-2 is gated: ann halted it: smoke"),
+        ] {
+            rollout.phase = phase;
+            status.rollouts = vec![rollout.clone()];
+            let text = show(&status, &[host("web-1", true, json!({}))]);
+            assert!(text.ends_with(&format!("\n{last}")), "{text}");
+        }
+        rollout.phase = PhaseName::Running;
+        status.rollouts = vec![rollout];
+        assert!(!show(&status, &[]).contains('!'));
     }
 
     #[test]

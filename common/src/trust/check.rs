@@ -30,6 +30,8 @@ pub struct DirectiveFloor {
     pub generation: u64,
     /// The digest of its payload.
     pub digest: Option<Digest>,
+    /// The root that it was made under: under a newer one the same wishes are other bytes.
+    pub root_version: u64,
 }
 
 /// The question that a permit must answer.
@@ -90,7 +92,9 @@ pub enum Refusal {
     #[error("accept the release: it is of service {0}")]
     WrongService(ServiceName),
     /// A manifest for another platform.
-    #[error("accept the release: it is for {0}, which this host is not")]
+    #[error(
+        "accept the release: it is for {0}, which this host is not; 'swell rollout exclude' leaves it out"
+    )]
     WrongPlatform(String),
     /// A release below the floor.
     #[error("accept the release: seq {seq} is below the floor {floor}; publish a newer release")]
@@ -112,7 +116,8 @@ pub enum Refusal {
     },
     /// Too few approvals.
     #[error(
-        "accept the release: {good} of {needed} approvals for it in this environment; 'swell approve' gives one"
+        "accept the release: {good} of {needed} approvals for it in this environment; 'swell approve' gives one, at \
+         a wave that has gate = \"approval\" in the policy"
     )]
     Approvals {
         /// Distinct approvers.
@@ -174,7 +179,9 @@ pub fn check_directive(
     if got < have {
         return Err(Refusal::OldGeneration { got, have });
     }
-    if got == have && floor.digest.is_some_and(|digest| digest != directive.digest()) {
+    let under_the_same = directive.root_version <= floor.root_version;
+    let other = floor.digest.is_some_and(|digest| digest != directive.digest());
+    if got == have && other && under_the_same {
         return Err(Refusal::Equivocation(got));
     }
     if directive.root_version < root.version {

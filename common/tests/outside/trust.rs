@@ -391,7 +391,8 @@ fn what_a_host_is_told_is_signed_by_the_director_for_it_and_not_older() {
 
 #[test]
 fn directive_old_generation() {
-    let floor = DirectiveFloor { generation: 13, digest: Some(Digest::of(b"newer")) };
+    let floor =
+        DirectiveFloor { generation: 13, digest: Some(Digest::of(b"newer")), root_version: 1 };
     let got = directive_under(&samples::directive(), &floor, &samples::root());
     let refusal = refused(got, "old_generation");
     assert!(matches!(refusal, Refusal::OldGeneration { got: 12, have: 13 }), "{refusal:?}");
@@ -400,12 +401,19 @@ fn directive_old_generation() {
 #[test]
 fn directive_equivocation() {
     let first = directive(|_| {}).unwrap();
-    let floor = DirectiveFloor { generation: 12, digest: Some(first.digest()) };
+    let floor = DirectiveFloor {
+        generation: 12,
+        digest: Some(first.digest()),
+        root_version: first.root_version,
+    };
     directive_under(&samples::directive(), &floor, &samples::root()).unwrap();
     let mut other = samples::directive();
     other.services.pop();
     let refusal = refused(directive_under(&other, &floor, &samples::root()), "equivocation");
     assert!(matches!(refusal, Refusal::Equivocation(12)), "{refusal:?}");
+    // A coordinator that starts with the next root says the same under the same number in other bytes.
+    other.root_version += 1;
+    directive_under(&other, &floor, &samples::root()).unwrap();
 }
 
 #[test]

@@ -16,6 +16,7 @@ use crate::lanes::Lane;
 use crate::refused::Refused;
 use crate::twins;
 use crate::view::{Host, Release, Service};
+use crate::why::not_named;
 
 /// Hosts that a service is taken off, and those that it stays on for now.
 struct Who {
@@ -195,6 +196,13 @@ impl Control {
         let left = self.view.is_left_over(name, id, true);
         left.then(|| {
             let version = self.version(&runs).map(|version| format!(" {version}")).unwrap_or_default();
+            let service = self.view.services.get(name);
+            let record = service.and_then(|service| service.policy.as_ref());
+            let named = service.and_then(|service| service.policy_of(&host.environment)).is_some();
+            if let Some(record) = record.filter(|_| !named) {
+                let not_named = not_named(&host.environment, record);
+                return format!("{name}{version} runs on here, but {not_named}");
+            }
             format!(
                 "{name}{version} runs here though the policy's targets do not match it any more; 'swell service \
                  remove {name} --left-over' takes it off, or 'swell host label' makes it a target again"

@@ -7,9 +7,10 @@ use groundswell_common::api::{
     ReleaseIn, ReleaseState, ReleaseSummary, RolloutHost, RolloutPage, RolloutSummary, ServiceIn,
     ServiceSummary, WavePage,
 };
-use groundswell_common::{Environment, HostName, OperatorName, Timestamp, name_of};
+use groundswell_common::condition::Lack;
+use groundswell_common::{Environment, HostId, HostName, OperatorName, Timestamp, name_of};
 use groundswell_rollout::{
-    Outcome, Phase, Plan, PlannedHost, Progress, ProgressName, Rollout, Tally, explain,
+    Outcome, Phase, Plan, PlannedHost, Progress, ProgressName, Rollout, Tally, Why, explain,
 };
 
 use crate::view::{
@@ -25,6 +26,7 @@ pub fn summary(record: &RolloutRecord, rollout: &Rollout) -> RolloutSummary {
         add(&mut counts, &rollout.tally(wave).unwrap_or_default());
     }
     let (phase, outcome, why) = phase(rollout.phase());
+    let why = why.or_else(|| waits(rollout, record.changed));
     RolloutSummary {
         rollout: rollout.id().clone(),
         service: plan.service.clone(),
@@ -41,6 +43,25 @@ pub fn summary(record: &RolloutRecord, rollout: &Rollout) -> RolloutSummary {
         wave: rollout.wave().unwrap_or(0),
         counts,
     }
+}
+
+/// What a rollout on its way waits for beside its own hosts; the moment is of no matter for that.
+fn waits(rollout: &Rollout, at: Timestamp) -> Option<String> {
+    let outside = |why: &Why| {
+        matches!(
+            why,
+            Why::Approval { .. }
+                | Why::Manual { .. }
+                | Why::Webhook { .. }
+                | Why::WaveAway { .. }
+                | Why::WaveHeld { .. }
+                | Why::Shut { .. }
+                | Why::Frozen { .. }
+        )
+    };
+    let on_its_way = rollout.phase().name() != groundswell_rollout::PhaseName::Done;
+    let mut why = explain(rollout, None, at).into_iter();
+    why.find(|why| on_its_way && outside(why)).map(|why| why.to_string())
 }
 
 /// The summary of a rollout, live or archived.
@@ -92,6 +113,11 @@ pub fn rollout_page(
                 wave,
                 progress: progress(entry.progress.name()).to_owned(),
                 why: match &entry.progress {
+                    Progress::Held { lack: Lack::Drained | Lack::Stage, .. }
+                    | Progress::Lost
+                    | Progress::Absent
+                    | Progress::Overdue
+                    | Progress::Excluded { .. } => standing(rollout, &host.id, now),
                     Progress::Failed { why, .. } | Progress::Held { why, .. } => Some(why.clone()),
                     Progress::Pending
                     | Progress::Staging
@@ -100,23 +126,30 @@ pub fn rollout_page(
                     | Progress::Probing { .. }
                     | Progress::Baking { .. }
                     | Progress::Committed
-                    | Progress::Lost
-                    | Progress::Absent
                     | Progress::Reverting { .. }
-                    | Progress::Overdue
-                    | Progress::Reverted
-                    | Progress::Excluded { .. } => None,
+                    | Progress::Reverted => None,
                 },
             })
             .collect(),
     };
+    let why = explain(rollout, None, now).into_iter().map(|why| why.to_string());
+    let empty = rollout.plan().empty_waves.iter().map(|wave| {
+        format!("wave {wave} of the policy has no host and is left out, its gate with it")
+    });
     RolloutPage {
         rollout: summary(record, rollout),
         waves: waves.collect(),
-        why: explain(rollout, None, now).iter().map(ToString::to_string).collect(),
+        why: why.chain(empty).collect(),
         ask: ask(view, rollout),
         hosts,
     }
+}
+
+/// Why a host that is left behind is so; that it is away is no reason of its own.
+fn standing(rollout: &Rollout, host: &HostId, now: Timestamp) -> Option<String> {
+    let mut why = explain(rollout, Some(host), now).into_iter();
+    let why = why.find(|why| !matches!(why, Why::HostAway { .. } | Why::Superseded { .. }));
+    why.map(|why| why.to_string())
 }
 
 /// What people call a host of a plan now.
@@ -137,7 +170,7 @@ pub fn ask(view: &View, rollout: &Rollout) -> Option<ApprovalAsk> {
         .filter(|approval| counts(&approval.wave))
         .map(|approval| approval.by.clone())
         .collect();
-    Some(ApprovalAsk {
+    (planned.gate.approvals > 0).then(|| ApprovalAsk {
         release: plan.release.id,
         service: plan.service.clone(),
         plan: rollout.plan_hash(),

@@ -135,12 +135,19 @@ impl Control {
             let what = What::PolicyPut { service, text, separates: true };
             self.submit(By::Operator(by.clone()), what)?;
         }
-        let plan = self.preview((service, None), (None, None)).ok();
-        let plan = plan.as_ref().map(present::plan_preview);
+        let plan = self.preview((service, None), (None, None));
+        let refused = match &plan {
+            Err(refused @ Refused::Plan(_)) => {
+                Some(format!("nothing is rolled out by it: {refused}"))
+            }
+            Ok(_) | Err(_) => None,
+        };
+        let plan = plan.ok().as_ref().map(present::plan_preview);
         let rollout = self.plan_newest(service).ok();
         self.waiting.insert(service.clone());
         let mut notes = self.misfits(&record);
         notes.extend(kept);
+        notes.extend(refused);
         Ok(PolicyAnswer { service: service.clone(), changed, plan, rollout, notes })
     }
 

@@ -1,12 +1,12 @@
 //! Why a host is not what it should be: the cause first, then what is so. The one answer for every surface that
 //! speaks of a host.
 
-use groundswell_common::HostId;
 use groundswell_common::condition::Lack;
 use groundswell_common::directive::Action;
 use groundswell_common::report::{HostState, Standing, Verdict};
 use groundswell_common::{Environment, HostName, ReleaseId, ServiceName};
-use groundswell_rollout::{Progress, Rollout, Why, earliest, explain};
+use groundswell_common::{HostId, name_of};
+use groundswell_rollout::{Outcome, Phase, PhaseName, Progress, Rollout, Why, earliest, explain};
 
 use crate::control::Control;
 use crate::preflight;
@@ -213,12 +213,51 @@ impl Control {
             if held || matches!(&reason, Why::HostAway { .. }) {
                 continue;
             }
-            let rank = rank_of(&reason);
+            let failed =
+                self.failed_before(id, (name, rollout)).filter(|_| reason == Why::HostReverted);
+            let (rank, reason) = match (failed, &reason) {
+                (Some(failed), _) => (Rank::Wrong, failed),
+                (None, Why::HostFailed { reverted: true, .. }) => {
+                    (Rank::Wrong, format!("{reason}; {}", self.after_failure(id, rollout)))
+                }
+                (None, reason) => (rank_of(reason), reason.to_string()),
+            };
             why.push((rank, format!("{name} {version}: {reason}")));
         }
         let at = earliest(rollout, id, now).filter(|at| *at > now);
         let at = at.map(|at| format!("{name} {version}: it may switch at {at} at the earliest"));
         why.extend(at.map(|at| (Rank::Waits, at)));
+    }
+
+    /// What a person does about a host on which the release failed and the one before is back.
+    fn after_failure(&self, id: &HostId, rollout: &Rollout) -> String {
+        let over = matches!(rollout.phase(), Phase::Done { outcome, .. } if *outcome != Outcome::Completed);
+        let host = self.view.hosts.get(id).map(|host| host.name.as_str()).unwrap_or("NAME");
+        if over || rollout.phase().name() == PhaseName::Reverting {
+            return "publish a corrected release".to_owned();
+        }
+        format!(
+            "mend the cause, then 'swell rollout retry {} --host {host}', or publish a corrected release",
+            rollout.id()
+        )
+    }
+
+    /// Why a host went back that failed itself.
+    fn failed_before(
+        &self,
+        id: &HostId,
+        (name, rollout): (&ServiceName, &Rollout),
+    ) -> Option<String> {
+        let standing = self.words.get(id)?.standing(name)?;
+        let failure = standing.failure.as_ref()?;
+        let ours = failure.release == rollout.release() && failure.reverted;
+        ours.then(|| {
+            let (step, why) = (name_of(&failure.step), first_line(&failure.why));
+            format!(
+                "the release failed on it ({step}): {why}; the release before it is live again; publish a corrected \
+                 release"
+            )
+        })
     }
 
     /// Whether a lack is in the host's own words already, or in what is said of the host as a whole.
@@ -284,7 +323,7 @@ impl Control {
 }
 
 /// Why a host gets nothing whose environment the policy does not name.
-fn not_named(environment: &Environment, record: &PolicyRecord) -> String {
+pub(crate) fn not_named(environment: &Environment, record: &PolicyRecord) -> String {
     let names = record.environments().map(|policy| policy.lane().to_string());
     let names = names.collect::<Vec<_>>().join(", ");
     format!(
@@ -305,6 +344,11 @@ fn refused(code: &str) -> Option<String> {
         ("root_expired", _) => Some(
             "the root that it trusts has ended, so it takes no release; on the coordinator's machine \
              'groundswell-coordinator root renew' with the root key makes the next one"
+                .to_owned(),
+        ),
+        ("old_generation" | "equivocation", _) => Some(
+            "the host refuses what it is told, since it accepted something newer: was the ledger put back from a \
+             backup? then 'swell audit lift --why TEXT'"
                 .to_owned(),
         ),
         (code, _) => Some(format!("the host refuses its directive: {code}; see docs/trust.md")),

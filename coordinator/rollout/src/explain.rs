@@ -567,8 +567,8 @@ impl fmt::Display for Why {
                 write!(f, "{} is finished and bakes until {until} ({left} s left)", Wave(*wave))
             }
             Self::Approval { wave, have, needed, plan } => {
-                write!(f, "{} waits for approval: {have} of {needed} persons approved plan {}",
-                    Wave(*wave), plan.short())
+                write!(f, "{} waits for approval: {have} of {needed} persons approved plan {}; \
+                    'swell approve'", Wave(*wave), plan.short())
             }
             Self::Manual { wave } => {
                 write!(f, "{} waits for a person to open it: 'swell rollout promote'", Wave(*wave))
@@ -594,13 +594,14 @@ impl fmt::Display for Why {
             }
             Self::Frozen { until, why } => write!(f, "a freeze holds it until {until}: {why}"),
             Self::Slowed { max_in_flight } => {
-                write!(f, "a person slowed it down to {} in flight", Hosts(*max_in_flight))
+                write!(f, "a person slowed it down to {} in flight; 'swell rollout slow' without a \
+                    number ends that", Hosts(*max_in_flight))
             }
             Self::Paused { cause, resume } => {
-                write!(f, "{cause}; a resume goes on {resume}")
+                write!(f, "{cause}; 'swell resume' goes on {resume}")
             }
             Self::Halted { cause, resume } => {
-                write!(f, "{cause}; resume (goes on {resume}), revert or abort it")
+                write!(f, "{cause}; 'swell resume' goes on {resume}, 'swell revert' takes it back")
             }
             Self::Reverting { cause, wave, left } => {
                 write!(f, "it goes back, now in {}, {} left that are connected: {cause}",
@@ -769,10 +770,18 @@ impl fmt::Display for SkipReason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Quarantined { failures } => {
-                write!(f, "it failed {failures} times in a row and is in quarantine")
+                write!(
+                    f,
+                    "it failed {failures} times in a row and is in quarantine; 'swell host \
+                    clear' takes it in again"
+                )
             }
-            Self::FailedBefore => write!(f, "this release failed on it before"),
-            Self::Unmet { requires } => write!(f, "the release requires {requires}"),
+            Self::FailedBefore => {
+                write!(f, "this release failed on it before; 'swell release clear' offers it again")
+            }
+            Self::Unmet { requires } => {
+                write!(f, "the release requires {requires}; 'swell host label' gives it labels")
+            }
             Self::Barrier { version } => write!(f, "it must run {version} first"),
             Self::Newer { version } => {
                 write!(f, "it runs {version}, which is newer; only a revert goes down")

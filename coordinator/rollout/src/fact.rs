@@ -48,11 +48,19 @@ pub fn fact(
     let listens = !busy || gave_up_a_slot;
     let news = observe(rollout, entry, standing, accepted)
         .filter(|_| listens)
+        .filter(|seen| *seen != HostFact::Staged || !waits_staged(entry))
         .filter(|seen| next_progress(rollout, entry, seen, Timestamp::from_millis(0)).is_some());
     if busy {
         return news.or_else(|| rested(standing));
     }
     news.or_else(|| health(rollout, entry, standing))
+}
+
+/// Whether the host stands staged and says what it lacks to ask for a permit: that it is staged is no news then, and
+/// a slot would be lost on it. It says when it lacks that no longer.
+fn waits_staged(entry: &HostEntry) -> bool {
+    let waits = |lack: &Lack| matches!(lack, Lack::Approval | Lack::Root | Lack::StepDown);
+    matches!(&entry.progress, Progress::Held { lack, .. } if waits(lack))
 }
 
 /// What `condition` says that the rollout does not know: that the host lacks something for the release, lacks it

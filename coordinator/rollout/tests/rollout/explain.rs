@@ -33,12 +33,13 @@ fn each_phase_says_what_it_waits_for() {
         "wave 1 is finished and bakes until 1970-01-12T13:47:40.000Z (60 s left)"
     );
     bed.apply(Input::Pause { by: person("ann"), why: "lunch".to_owned() });
-    let paused = "ann paused it: lunch; a resume goes on in the bake of wave 1 (60 s left)";
+    let paused = "ann paused it: lunch; 'swell resume' goes on in the bake of wave 1 (60 s left)";
     assert_eq!(whole(&bed), paused);
     bed.resume();
     bed.pass(60);
     let plan = bed.rollout.plan_hash().short();
-    let waits = format!("wave 2 waits for approval: 0 of 1 persons approved plan {plan}");
+    let waits =
+        format!("wave 2 waits for approval: 0 of 1 persons approved plan {plan}; 'swell approve'");
     assert_eq!(whole(&bed), waits);
     let (by, why) = (person("ann"), "slow".to_owned());
     bed.apply(Input::Revert { by, why });

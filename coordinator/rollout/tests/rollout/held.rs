@@ -126,6 +126,26 @@ fn a_held_host_gives_its_slot_back_and_keeps_its_place_until_it_is_at_rest() {
 }
 
 #[test]
+fn a_host_that_may_not_ask_for_a_permit_gets_no_slot_for_being_staged() {
+    for lacks in [Lack::Root, Lack::Approval, Lack::StepDown] {
+        let mut bed = Bed::start("[[wave]]\nrest = true", 1);
+        let id = bed.wave(0)[0];
+        let standing = bed.standing(id);
+        (standing.state, standing.target) = (HostState::Staged, Some(release(2)));
+        assert!(bed.report(id));
+        assert_eq!(name(&bed, 0, 0), ProgressName::Granted);
+        assert!(says(&mut bed, id, Some(lacks)));
+        // Its next report has the same staged release, and it says again what it lacks, which is no news.
+        bed.report(id);
+        bed.report(id);
+        assert_eq!(name(&bed, 0, 0), ProgressName::Held, "{lacks:?}");
+        assert!(says(&mut bed, id, None));
+        assert!(bed.report(id));
+        assert_eq!(name(&bed, 0, 0), ProgressName::Granted);
+    }
+}
+
+#[test]
 fn a_host_that_said_that_it_switches_and_has_not_gives_its_slot_back() {
     for (state, then) in
         [(HostState::Staged, ProgressName::Granted), (HostState::Fetching, ProgressName::Staging)]

@@ -219,7 +219,7 @@ fn a_plan_that_leaves_everyone_out_is_refused() {
     facts.iter_mut().for_each(|facts| facts.failed_before = true);
     let error = made("", &facts).unwrap_err();
     let says = "plan shop: all 2 hosts are left out; the first since this release failed on it \
-        before";
+        before; 'swell release clear' offers it again";
     assert_eq!(error.to_string(), says);
 }
 

@@ -84,7 +84,10 @@ fn nothing_is_granted_while_stopped_and_all_goes_on_after() {
     assert_eq!(bed.phase(), PhaseName::Halted);
     assert_eq!(bed.rollout.tally(0).unwrap().granted, 1, "it keeps its slot through the stop");
     let why = explain(&bed.rollout, None, bed.at.now)[0].to_string();
-    assert_eq!(why, "ann halted it: smoke; resume (goes on in wave 1), revert or abort it");
+    assert_eq!(
+        why,
+        "ann halted it: smoke; 'swell resume' goes on in wave 1, 'swell revert' takes it back"
+    );
     bed.resume();
     assert_eq!(bed.rollout.tally(0).unwrap().granted, 3);
     bed.pass(99);
