@@ -130,7 +130,7 @@ pub(crate) const ROWS: &[Row] = &[
             "revert cart {new}, its first release: it stops on 2 hosts",
             "nothing of it runs there then? [y/N]",
         )],
-        cure: &[Step::Told("[y/N]", "swell revert cart --yes --wait")],
+        cure: &[Step::Told("[y/N]", "swell revert cart --stop --yes --wait")],
         well: Well::By(|world| {
             assert!(world.fleet.swell_ok(&["service", "show", "cart"]).contains("nothing  2"));
         }),
@@ -219,8 +219,12 @@ pub(crate) const ROWS: &[Row] = &[
     Row {
         name: "a resume of what is not stopped",
         make: |world| world.ask("swell resume shop"),
-        says: &[Says(&[Answer], "the rollout is over", "start a new one")],
-        cure: &[Step::Hand("start a new one", World::publish)],
+        says: &[Says(
+            &[Answer],
+            "the rollout is over",
+            "'swell rollout start SERVICE VERSION' starts another",
+        )],
+        cure: &[Step::Hand("starts another", World::publish)],
         well: Well::New,
     },
     Row {
@@ -304,7 +308,7 @@ pub(crate) const ROWS: &[Row] = &[
         name: "a policy whose targets match nobody",
         make: |world| {
             let file = world.policy_file(&POLICY.replace("role=web", "role=wbe"));
-            world.ask(&format!("swell service apply {file}"));
+            world.ask(&format!("swell service apply {file} --yes"));
         },
         says: &[
             Says(&[Answer], "targets: no host has role=wbe", "did you mean role=web?"),

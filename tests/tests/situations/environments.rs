@@ -152,7 +152,7 @@ pub(crate) const ROWS: &[Row] = &[
         name: "a host whose environment the policy does not name",
         make: |world| {
             let file = world.policy_file(POLICY);
-            world.ask(&format!("swell service apply {file}"));
+            world.ask(&format!("swell service apply {file} --yes"));
         },
         says: &[
             Says(
