@@ -84,8 +84,8 @@ async fn runs_already(
         return Ok(Exit::Done);
     }
     context.out.note(format_args!(
-        "{name} {version} runs on {}, another release on {}; publishing it again rolls nothing out\n  to bring it: swell \
-         rollout start {name} {version}",
+        "{name} {version} runs on {}, another release on {}; publishing it again rolls nothing out\n  to bring it: \
+         swell rollout start {name} {version}",
         count(here, "host"),
         count(elsewhere, "host")
     ))?;

@@ -102,7 +102,7 @@ pub struct Control {
     all_stale: bool,
     transitions: Vec<(RolloutId, Transition)>,
     /// What was refused of the control's own decisions, with what they were about.
-    refusals: Vec<(String, Refused)>,
+    pub(crate) refusals: Vec<(String, Refused)>,
     /// Changes of what a host runs that were kept lately: since when, and how many.
     noted: BTreeMap<HostId, (Timestamp, u32)>,
     pub(crate) twins: Twins,
@@ -486,6 +486,7 @@ impl Control {
         for host in away {
             self.link_changed(host, false);
         }
+        self.start_planned();
         // A release may have become durable just before the end of the process, its plan not.
         self.waiting.extend(self.view.services.keys().cloned());
     }

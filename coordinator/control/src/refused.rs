@@ -391,7 +391,8 @@ mod tests {
 
     #[test]
     fn a_fault_of_a_policy_is_said_once() {
-        let text = "service = \"web\"\ntargets = \"*\"\nmax_in_flight = \"many\"\n[[wave]]\nname = \"all\"\nrest = true\n";
+        let text = "service = \"web\"\ntargets = \"*\"\nmax_in_flight = \"many\"\n\
+                    [[wave]]\nname = \"all\"\nrest = true\n";
         let fault = groundswell_rollout::Policy::from_toml(text).unwrap_err();
         let text = Refused::Policy(fault).to_string();
         let want = "read the policy, line 3: max_in_flight must be a count such as 4 or a percent such as \"25%\" \

@@ -384,7 +384,12 @@ impl Control {
     ///
     /// # Errors
     /// [`Refused::Busy`]: what speaks for every environment is not ended by what comes to one of several.
-    fn before(&self, service: &ServiceName, plan: &Plan) -> Result<Vec<&Rollout>, Refused> {
+    fn before(
+        &self,
+        service: &ServiceName,
+        plan: &Plan,
+        id: Option<&RolloutId>,
+    ) -> Result<Vec<&Rollout>, Refused> {
         let all = self.lanes(service).unwrap_or_default();
         let one_of_several = plan.environment.is_some() && all.len() > 1;
         let lanes = match plan.off() {
@@ -392,13 +397,15 @@ impl Control {
             Some(Off::Everyone) => all.into_iter().map(|lane| lane.environment).collect(),
             Some(Off::LeftOver) => Vec::new(),
         };
-        let newest = lanes.iter().filter_map(|lane| self.view.newest_in(service, lane));
+        let newest = lanes.iter().filter_map(|lane| self.view.newest_but(service, lane, id));
         let mut before: Vec<&Rollout> = Vec::new();
         for rollout in newest {
             match one_of_several && rollout.plan().environment.is_none() {
                 true if rollout.is_over() => {}
                 true => return Err(Refused::Busy(rollout.id().clone())),
-                false if rollout.successor().is_none() => before.push(rollout),
+                false if rollout.successor().is_none_or(|by| Some(by) == id) => {
+                    before.push(rollout)
+                }
                 false => {}
             }
         }
@@ -413,35 +420,52 @@ impl Control {
         plan: Plan,
         skip: Option<&str>,
     ) -> Result<RolloutId, Refused> {
-        let service = plan.service.clone();
-        let before = self.before(&service, &plan)?;
-        let now = self.now;
-        let mut busy: Vec<Busy> = before.iter().flat_map(|rollout| busy(rollout, now)).collect();
-        let before: Vec<RolloutId> = before.iter().map(|rollout| rollout.id().clone()).collect();
-        let id = rollout_id(&service, self.view.rollouts_planned + 1)?;
-        let away = plan
-            .waves
-            .iter()
-            .flat_map(|wave| &wave.hosts)
-            .map(|host| host.id)
-            .filter(|host| !self.is_connected(host))
-            .collect();
-        let planned: BTreeSet<HostId> =
-            plan.waves.iter().flat_map(|wave| &wave.hosts).map(|host| host.id).collect();
-        busy.retain(|busy| planned.contains(&busy.host));
+        self.before(&plan.service, &plan, None)?;
+        let id = rollout_id(&plan.service, self.view.rollouts_planned + 1)?;
         let what = What::RolloutPlanned {
             rollout: id.clone(),
-            plan: Box::new(plan),
+            plan: Box::new(plan.clone()),
             skip: skip.map(ToOwned::to_owned),
         };
         self.submit(by, what)?;
-        for before in before {
+        self.set_off(&id, &plan)?;
+        Ok(id)
+    }
+
+    /// Starts a rollout that is planned, in place of those before it.
+    fn set_off(&mut self, id: &RolloutId, plan: &Plan) -> Result<(), Refused> {
+        let before = self.before(&plan.service, plan, Some(id))?;
+        let now = self.now;
+        let hosts = || plan.waves.iter().flat_map(|wave| &wave.hosts).map(|host| host.id);
+        let planned: BTreeSet<HostId> = hosts().collect();
+        let busy = before.iter().flat_map(|rollout| busy(rollout, now));
+        let busy: Vec<Busy> = busy.filter(|busy| planned.contains(&busy.host)).collect();
+        let away = hosts().filter(|host| !self.is_connected(host)).collect();
+        let stands = before.into_iter().filter(|rollout| rollout.successor().is_none());
+        let stands: Vec<RolloutId> = stands.map(|rollout| rollout.id().clone()).collect();
+        for before in stands {
             let input = Input::Supersede { by: id.clone() };
             self.submit_or_note(By::Coordinator, &before, input);
         }
-        self.rollout_input(By::Coordinator, &id, Input::Start { away, busy })?;
-        self.facts_known(&id);
-        Ok(id)
+        self.rollout_input(By::Coordinator, id, Input::Start { away, busy })?;
+        self.facts_known(id);
+        Ok(())
+    }
+
+    /// Starts what was planned just before the end of the process, of which nothing more became durable.
+    pub(crate) fn start_planned(&mut self) {
+        let planned = self.view.live_rollouts().filter(|rollout| {
+            rollout.phase().name() == PhaseName::Planned && rollout.successor().is_none()
+        });
+        let planned: Vec<RolloutId> = planned.map(|rollout| rollout.id().clone()).collect();
+        for id in planned {
+            let Some(plan) = self.view.rollout(&id).map(|rollout| rollout.plan().clone()) else {
+                continue;
+            };
+            if let Err(refused) = self.set_off(&id, &plan) {
+                self.refusals.push((id.to_string(), refused));
+            }
+        }
     }
 
     /// Feeds a new rollout what its hosts have said already.

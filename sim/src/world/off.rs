@@ -3,7 +3,7 @@
 use groundswell_common::directive::{Action, ServiceWish};
 use groundswell_common::{HostId, RolloutId, ServiceName};
 use groundswell_control::Verb;
-use groundswell_rollout::{KeepOrRevert, Off};
+use groundswell_rollout::{KeepOrRevert, Off, ProgressName};
 
 use super::World;
 use super::office::ann;
@@ -28,15 +28,30 @@ impl World {
 
     /// A person stops a removal, lets it go on, or ends it.
     pub(super) fn steers_removal(&mut self, (service, id): (&ServiceName, &RolloutId), verb: Verb) {
+        let turned = self.turn_came(id);
         let Some(removal) = self.truth.of_mut(service).removals.get_mut(id) else { return };
         match verb {
-            Verb::Halt | Verb::Pause | Verb::Abort(KeepOrRevert::Keep) => removal.stopped = true,
+            Verb::Halt | Verb::Pause | Verb::Abort(KeepOrRevert::Keep) => {
+                removal.stopped = true;
+                removal.told.extend(turned);
+            }
             // To take everything back is what it does.
             Verb::Resume | Verb::Revert | Verb::Abort(KeepOrRevert::Revert) => {
                 removal.stopped = false;
             }
             Verb::Steer(_) => {}
         }
+    }
+
+    /// Hosts of a removal whose turn has come: they may be in the middle of it, also where nobody hears of them.
+    fn turn_came(&self, id: &RolloutId) -> Vec<HostId> {
+        let Some(rollout) = self.office.view().rollout(id) else { return Vec::new() };
+        let hosts = rollout.plan().waves.iter().flat_map(|wave| &wave.hosts).map(|host| host.id);
+        let came = |host: &HostId| {
+            let progress = rollout.host(host).map(|entry| entry.progress.name());
+            matches!(progress, Some(ProgressName::Reverting | ProgressName::Overdue))
+        };
+        hosts.filter(came).collect()
     }
 
     /// Whether the newest that a person decided is that everyone loses it, and that was not stopped.
@@ -49,7 +64,7 @@ impl World {
     }
 
     /// A host is told to take a service off only by a removal that goes on: one that has it in its plan, or that is
-    /// about everyone. One that was told before it was stopped may come to an end with it.
+    /// about everyone. One whose turn had come before it was stopped may come to an end with it.
     pub(super) fn told_off(&mut self, key: HostId, wishes: &[ServiceWish]) -> Result<(), Finding> {
         if !self.is_plain(&key) || self.truth.restored {
             return Ok(());

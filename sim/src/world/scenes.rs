@@ -339,10 +339,10 @@ fn a_key_of_two_machines_is_let_go_after_a_restart_too() {
 }
 
 impl World {
-    /// The coordinator starts again; only the entry that lets a host in or out became durable, not what follows.
-    fn starts_again_after_a_drain(&mut self) {
-        let drained = |payload: &Vec<u8>| String::from_utf8_lossy(payload).contains("host-drained");
-        let last = self.office.ledger.iter().rposition(drained).unwrap();
+    /// The coordinator starts again; the newest entry of this kind became durable, what follows it did not.
+    fn starts_again_after(&mut self, kind: &str) {
+        let of_the_kind = |payload: &Vec<u8>| String::from_utf8_lossy(payload).contains(kind);
+        let last = self.office.ledger.iter().rposition(of_the_kind).unwrap();
         self.office.ledger.truncate(last + 1);
         let view = self.replayed().unwrap();
         self.start_office(view).unwrap();
@@ -360,10 +360,23 @@ fn a_host_that_was_let_in_again_just_before_a_restart_goes_on() {
     world.bring(&shop(), |_| Nature::Good).unwrap();
     world.for_secs(3_600);
     world.drain(1, true).unwrap();
-    world.starts_again_after_a_drain();
+    world.starts_again_after("host-drained");
     world.finish();
     world.holds();
     assert_eq!([world.runs(0), world.runs(1)], [Some(1); 2]);
+}
+
+#[test]
+fn a_rollout_that_was_planned_just_before_a_restart_starts() {
+    let mut world = fleet(2);
+    world.bring(&shop(), |_| Nature::Good).unwrap();
+    world.for_secs(2);
+    world.bring(&shop(), |_| Nature::Good).unwrap();
+    world.starts_again_after("rollout-planned");
+    // Nobody has to do anything for it.
+    world.for_secs(3_600);
+    world.holds();
+    assert_eq!([world.runs(0), world.runs(1)], [Some(2); 2]);
 }
 
 #[test]
@@ -382,7 +395,7 @@ fn a_host_that_was_drained_just_before_a_restart_stays_as_it_is() {
         assert!(world.event().unwrap());
     }
     world.drain(late, false).unwrap();
-    world.starts_again_after_a_drain();
+    world.starts_again_after("host-drained");
     world.for_secs(3_600);
     assert_eq!(world.runs(late), Some(0));
     world.drain(late, true).unwrap();

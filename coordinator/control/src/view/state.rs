@@ -505,6 +505,18 @@ impl View {
         self.newest_of(self.services.get(service)?, environment)
     }
 
+    /// As [`View::newest_in`], beside one that is planned.
+    pub(crate) fn newest_but(
+        &self,
+        service: &ServiceName,
+        environment: &Environment,
+        planned: Option<&RolloutId>,
+    ) -> Option<&Rollout> {
+        let mut speaking = self.speaking(self.services.get(service)?, environment);
+        let left_over = |rollout: &Rollout| rollout.plan().off() == Some(Off::LeftOver);
+        speaking.find(|rollout| !left_over(rollout) && Some(rollout.id()) != planned)
+    }
+
     fn newest_of(&self, service: &Service, environment: &Environment) -> Option<&Rollout> {
         let mut speaking = self.speaking(service, environment);
         speaking.find(|rollout| rollout.plan().off() != Some(Off::LeftOver))
