@@ -95,6 +95,11 @@ impl Control {
     fn removal(&self, name: &ServiceName, off: Off) -> Result<(Lane, Release, Who), Refused> {
         let service = self.view.services.get(name);
         let service = service.ok_or_else(|| Refused::UnknownService(name.clone()))?;
+        let none = || Refused::NothingRuns(name.clone());
+        let runs = || self.view.hosts.values().any(|host| host.runs.contains_key(name));
+        if service.policy.is_none() && !runs() {
+            return Err(none());
+        }
         let mut lanes = self.lanes(name)?;
         let newest = lanes.iter().filter_map(|lane| self.view.newest_in(name, &lane.environment));
         for current in newest.chain(self.view.newest_rollout(name)) {
@@ -111,7 +116,6 @@ impl Control {
                 return Err(Refused::Busy(current.id().clone()));
             }
         }
-        let none = || Refused::NothingRuns(name.clone());
         let last = lanes.pop().ok_or_else(|| Refused::NoPolicy(name.clone()))?;
         let leaving = self.stands_for_all(service, &last).ok_or_else(none)?.clone();
         let who = self.who_loses(name, &leaving, off);

@@ -177,6 +177,8 @@ impl Control {
             _ if self.view.is_taken_off(service, &host.environment) => {
                 self.by_removal(id, host, name)
             }
+            // A slip in a name, or what is yet to be set up, is no matter of a host that has nothing of it.
+            (None, _, _) if standing.is_none() && self.view.has_policies() => return,
             (None, _, _) => (Rank::Waits, "the service has no policy".to_owned()),
             (Some(targets), false, _) => {
                 (Rank::Waits, format!("the host's labels do not match targets = \"{targets}\""))

@@ -243,6 +243,13 @@ async fn a_host_that_is_no_target_any_more_is_named_and_cleaned_alone() {
     let fake = Fake::start(&place.path().join("state"));
     let (mut hosts, release) = running(&fake, 2).await;
     assert!(matches!(remove(&fake, Off::LeftOver).await, Err(Refused::NothingRuns(_))));
+    // What was published under a name by a slip is no matter of the hosts, and nothing is there to take off.
+    let slip: ServiceName = "wbe".parse().unwrap();
+    fake.publish_as(Published { service: slip.clone(), ..crate::fake::release(9) }).await;
+    assert!(!why(&fake, "h1").await.contains("wbe"));
+    let asked = move |desk: &Desk| desk.removal_preview(&slip, Off::Everyone);
+    let refused = fake.handle.query(asked).await.unwrap();
+    assert!(matches!(refused, Err(Refused::NothingRuns(_))), "{refused:?}");
     label(&fake, "h1", "role=db").await;
     let said = why(&fake, "h1").await;
     assert!(said.contains("'swell service remove web --left-over'"), "{said}");

@@ -542,6 +542,11 @@ impl View {
         })
     }
 
+    /// Whether any service has a policy.
+    pub(crate) fn has_policies(&self) -> bool {
+        self.services.values().any(|service| service.policy.is_some())
+    }
+
     /// Rollouts that are kept whole.
     pub fn live_rollouts(&self) -> impl Iterator<Item = &Rollout> {
         let services = self.services.values();
