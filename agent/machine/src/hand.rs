@@ -8,7 +8,7 @@ use super::state::{Cause, Known, Service, State};
 use super::step::Action;
 
 /// What the reason of a person begins with in reports.
-const BY_HAND: &str = "put back by a person on the host: ";
+pub(crate) const BY_HAND: &str = "put back by a person on the host: ";
 
 impl Service {
     /// Whether a revert by hand can be taken up now.
