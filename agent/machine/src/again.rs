@@ -8,6 +8,9 @@ use super::contact::Contact;
 use super::state::{Cause, Service, State, StuckCause};
 use super::step::Action;
 
+/// What the cause begins with where going back failed.
+pub(crate) const BACK_FAILED: &str = "going back failed: ";
+
 impl Service {
     /// Whether what is live counts as unproven, and is started again by itself once nothing of it runs. A pause
     /// keeps it as it is.
@@ -30,6 +33,13 @@ impl Service {
     /// Whether what is live could not be put back, and was not seen to run since.
     pub fn is_unproven(&self) -> bool {
         self.running.as_ref().is_some_and(|known| self.unproven == Some(known.id))
+    }
+
+    /// What made a service stuck, with the cause of now where what is live was tried again and failed again.
+    pub(crate) fn told_on(&self, failure: Failure, why: &str) -> Option<Failure> {
+        let (before, _) = failure.why.split_once(BACK_FAILED)?;
+        let same = self.is_unproven() && failure.step == FailedStep::Revert;
+        same.then(|| Failure { why: format!("{before}{BACK_FAILED}{why}"), ..failure })
     }
 
     /// Nothing runs of what is live and unproven.
@@ -86,14 +96,19 @@ impl Service {
         match self.state.clone() {
             State::Reverting { from, to: Some(to), cause } => {
                 let release = from.id;
-                let asked = match cause {
-                    Cause::Failed { why, .. } => {
+                let why = match cause {
+                    Cause::Failed { why: asked, .. } => {
                         self.failed.retain(|failed| failed.release != release);
-                        format!("{why}, and it stays: ")
+                        format!(
+                            "{asked}, and it stays: {why}; put it back as it was released, or 'swell revert' brings \
+                             it anew"
+                        )
                     }
-                    Cause::Told {} => "going back is held: ".to_owned(),
+                    Cause::Told {} => {
+                        format!("going back is held: {why}; the release is brought here anew")
+                    }
                 };
-                let (step, why) = (FailedStep::Revert, asked + why);
+                let step = FailedStep::Revert;
                 self.failure = Some(Failure { release, step, why, reverted: false });
                 self.health = Verdict::Pass;
                 self.damaged = Some(to.id);

@@ -27,7 +27,7 @@ impl Service {
     }
 
     /// Why the release before cannot be put back.
-    fn no_way_back(&self) -> Option<&'static str> {
+    pub fn no_way_back(&self) -> Option<&'static str> {
         let running = self.running.as_ref()?;
         match &self.previous {
             _ if running.one_way => Some("the running release is one-way; publish a newer one"),

@@ -361,6 +361,8 @@ impl Service {
             self.refuses(release) && self.running.as_ref().map(|known| known.id) != Some(*release)
         });
         let known = self.failure.as_ref().map(|failure| failure.release);
+        // Why it is stuck is what a person must know.
+        let wished = wished.filter(|_| self.state.seen() != HostState::Stuck);
         match wished.filter(|release| known != Some(*release)) {
             Some(release) => {
                 let why = "it failed here before, and the reason is not kept any more".to_owned();

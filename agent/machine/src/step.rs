@@ -3,8 +3,9 @@
 use groundswell_common::condition::{Held, Lack};
 use groundswell_common::directive::Action as Desired;
 use groundswell_common::report::{FailedStep, Failure, SwitchTimes, Verdict};
-use groundswell_common::{ReleaseId, RolloutId, Timestamp, name_of};
+use groundswell_common::{ReleaseId, RolloutId, Timestamp, name_of, one_line};
 
+use super::again::BACK_FAILED;
 use super::contact::Contact;
 use super::state::{
     Cause, FAILED_MAX, Failed, Known, RESUMES_MAX, Service, State, StuckCause, Wish,
@@ -701,7 +702,9 @@ impl Service {
         self.health = Verdict::Fail;
         self.remember(target.id, self.switched_for.clone());
         let release = target.id;
-        self.failure = Some(Failure { release, step, why: why.clone(), reverted: false });
+        let failure = Failure { release, step, why: why.clone(), reverted: false };
+        self.failure =
+            Some(self.failure.take().and_then(|f| self.told_on(f, &why)).unwrap_or(failure));
         // Better what is bad than nothing: it is here because going back from another release failed.
         if self.unproven == Some(target.id) {
             let mut actions = self.stick(StuckCause::Revert);
@@ -785,14 +788,14 @@ impl Service {
             State::Reverting { from, to, cause } => {
                 let before = match cause {
                     Cause::Failed { step, why } => {
-                        format!("{} failed: {why}; then ", name_of(&step))
+                        format!("{} failed: {}; then ", name_of(&step), one_line(&why))
                     }
                     Cause::Told {} => String::new(),
                 };
                 self.failure = Some(Failure {
                     release: from.id,
                     step: FailedStep::Revert,
-                    why: format!("{before}going back failed: {why}"),
+                    why: format!("{before}{BACK_FAILED}{why}"),
                     reverted: false,
                 });
                 self.health = Verdict::Fail;

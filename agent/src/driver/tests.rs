@@ -17,6 +17,7 @@ use crate::probe::RealProbes;
 use crate::units::ProcessUnits;
 use crate::units::simulated::SimulatedUnits;
 
+mod again;
 mod contact;
 mod disks;
 mod drifts;
