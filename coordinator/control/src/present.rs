@@ -7,6 +7,7 @@ use groundswell_common::api::{
     ReleaseIn, ReleaseState, ReleaseSummary, RolloutHost, RolloutPage, RolloutSummary, ServiceIn,
     ServiceSummary, WavePage,
 };
+use groundswell_common::report::FailedStep;
 use groundswell_common::{Environment, HostName, OperatorName, Timestamp, name_of};
 use groundswell_rollout::{
     Outcome, Phase, Plan, PlannedHost, Progress, ProgressName, Rollout, Tally, explain,
@@ -91,6 +92,7 @@ pub fn rollout_page(
                 name: name_now(view, host),
                 wave,
                 progress: progress(entry.progress.name()).to_owned(),
+                stays: stays(&entry.progress),
                 why: match &entry.progress {
                     Progress::Failed { why, .. } | Progress::Held { why, .. } => Some(why.clone()),
                     Progress::Pending
@@ -337,6 +339,27 @@ fn add(counts: &mut HostCounts, tally: &Tally) {
     counts.held += u64::from(tally.held);
     counts.absent += u64::from(tally.absent);
     counts.excluded += u64::from(tally.excluded);
+}
+
+/// Whether a host has a release that failed there, or is stuck on the way back from it.
+fn stays(progress: &Progress) -> bool {
+    match progress {
+        Progress::Failed { step, reverted, .. } => *step != FailedStep::Stage && !reverted,
+        Progress::Lost => true,
+        Progress::Pending
+        | Progress::Staging
+        | Progress::Staged
+        | Progress::Granted { .. }
+        | Progress::Probing { .. }
+        | Progress::Baking { .. }
+        | Progress::Committed
+        | Progress::Absent
+        | Progress::Reverting { .. }
+        | Progress::Overdue
+        | Progress::Reverted
+        | Progress::Held { .. }
+        | Progress::Excluded { .. } => false,
+    }
 }
 
 fn progress(name: ProgressName) -> &'static str {

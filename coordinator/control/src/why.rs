@@ -4,7 +4,7 @@
 use groundswell_common::HostId;
 use groundswell_common::condition::Lack;
 use groundswell_common::report::{HostState, Standing, Verdict};
-use groundswell_common::{Environment, HostName, ReleaseId, ServiceName};
+use groundswell_common::{Environment, HostName, ReleaseId, ServiceName, one_line};
 use groundswell_rollout::{Rollout, Why, earliest, explain};
 
 use crate::control::Control;
@@ -89,18 +89,21 @@ impl Control {
             why.extend(notes);
         }
         let Some(standing) = word.standing(name) else { return };
-        let cause = standing.failure.as_ref().map(|failure| first_line(&failure.why));
+        let cause = standing.failure.as_ref().map(|failure| one_line(&failure.why));
         let cause = cause.filter(|cause| !cause.is_empty());
         let cause = cause.map(|cause| format!(": {cause}")).unwrap_or_default();
         let runs = self.version_text(standing.running.as_ref());
         match (standing.state, standing.health) {
             (HostState::Stuck, _) => {
-                let next = format!("look at 'groundswell-agent doctor' and 'why {name}' there");
-                let text = format!("{name}: a person must look at it{cause}; {next}");
-                why.push((Rank::Wrong, text));
+                let next = format!(
+                    "mend that, then 'groundswell-agent retry {name}' there starts and probes what is live"
+                );
+                why.push((Rank::Wrong, format!("{name}: it is stuck with {runs}{cause}; {next}")));
             }
             (_, Verdict::Fail) => {
-                let next = format!("'swell revert {name}' takes the release back");
+                let next = format!(
+                    "'groundswell-agent doctor' there says more, 'swell revert {name}' takes the release back everywhere"
+                );
                 why.push((Rank::Wrong, format!("{name}: {runs} fails its probes{cause}; {next}")));
             }
             (
@@ -164,7 +167,9 @@ impl Control {
             // What the host says itself, or is said of the host as a whole, is said once.
             let held =
                 matches!(&reason, Why::HostHeld { lack, .. } if self.is_told(id, name, *lack));
-            if held || matches!(&reason, Why::HostAway { .. }) {
+            // What is stuck fetches nothing.
+            let stuck = matches!(&reason, Why::HostStaging { .. }) && self.is_stuck(id, name);
+            if held || stuck || matches!(&reason, Why::HostAway { .. }) {
                 continue;
             }
             let rank = rank_of(&reason);
@@ -173,6 +178,11 @@ impl Control {
         let at = earliest(rollout, id, now).filter(|at| *at > now);
         let at = at.map(|at| format!("{name} {version}: it may switch at {at} at the earliest"));
         why.extend(at.map(|at| (Rank::Waits, at)));
+    }
+
+    fn is_stuck(&self, id: &HostId, name: &ServiceName) -> bool {
+        let standing = self.words.get(id).and_then(|word| word.standing(name));
+        standing.is_some_and(|standing| standing.state == HostState::Stuck)
     }
 
     /// Whether a lack is in the host's own words already, or in what is said of the host as a whole.
@@ -220,7 +230,7 @@ impl Control {
         }
         let failed = standing.and_then(|standing| standing.failure.as_ref());
         if let Some(failure) = failed.filter(|failure| failure.release == *release) {
-            let why = first_line(&failure.why);
+            let why = one_line(&failure.why);
             let next = "'swell host clear' and 'swell rollout start' try it again";
             return (Rank::Wrong, format!("{version} failed on it: {why}; {next}"));
         }
@@ -245,10 +255,6 @@ fn not_named(environment: &Environment, record: &PolicyRecord) -> String {
         "its environment is {environment}, which the policy does not name, so it gets nothing; the policy has {names}: \
          add [[environment]] name = \"{environment}\", or enrol the host again with a token for one of them"
     )
-}
-
-fn first_line(text: &str) -> &str {
-    text.lines().next().unwrap_or_default().trim()
 }
 
 /// What the code of a refused directive means, and what to do; `None` for codes that a condition says better.
