@@ -735,6 +735,17 @@ impl Service {
     /// Goes back from what has just been made live to what ran before.
     pub(crate) fn revert(&mut self, from: Known, cause: Cause) -> Vec<Action> {
         let to = self.previous.clone().filter(|_| !self.is_unwanted());
+        let told = self.wish.as_ref().map(|wish| wish.action);
+        if let (None, Cause::Told {}, Some(Desired::Revert { from: left, to: Some(to) })) =
+            (&to, &cause, told)
+            && left == from.id
+        {
+            // What the order names is not here: it is brought first, and what is live stays so long.
+            self.enter(self.rest());
+            let mut actions = vec![Action::Cancel];
+            actions.extend(self.go_back(left, Some(to)));
+            return actions;
+        }
         self.enter_reverting(from, to, cause)
     }
 

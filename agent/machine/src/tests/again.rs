@@ -134,3 +134,24 @@ fn what_a_person_must_look_at_is_held_with_its_cause() {
     assert_eq!((held.release, held.lack), (id("new"), Lack::Journal));
     assert!(held.why.contains("names older") && held.why.contains("unstick"), "{held:?}");
 }
+
+#[test]
+fn an_order_to_go_back_to_what_is_not_here_never_leads_to_nothing() {
+    // Stuck, it has nothing before what is live; the order names what must be fetched.
+    let told = Event::Wish(wish(6, revert("old", Some("gone"))));
+    let (fetching, _) = after(stuck(), [told.clone()]);
+    assert!(fetching.state.name() == "fetching" && fetching.revives(), "{fetching:?}");
+    let stage = Action::Stage { release: id("gone"), back: true };
+    let (started, actions) = after(fetching, [Event::Down, Event::Switched]);
+    assert!(actions.contains(&stage), "{actions:?}");
+    assert_eq!((started.state.name(), started.running), ("fetching", Some(known("old"))));
+    // And where it comes while what is live is started.
+    let start = Event::Wish(wish(6, switch("old")));
+    let late = Event::Wish(wish(7, revert("old", Some("gone"))));
+    for passed in [vec![], vec![Event::Switched], vec![Event::Switched, Event::Passed]] {
+        let events = [vec![start.clone()], passed, vec![late.clone()]].concat();
+        let (fetching, actions) = after(stuck(), events);
+        assert!(actions.contains(&stage), "{actions:?}");
+        assert_eq!(fetching.running, Some(known("old")));
+    }
+}
