@@ -15,7 +15,7 @@ const HASHED_WITHIN: Duration = Duration::from_secs(20);
 
 impl Job {
     /// Waits until nothing runs of what is live that should, and nobody stopped it; looks after each pause.
-    pub(crate) async fn is_down(self, release: ReleaseId, pause: Duration) {
+    pub(crate) async fn until_down(self, release: ReleaseId, pause: Duration) {
         loop {
             sleep(pause).await;
             let Some((id, manifest)) = self.reopened(&release) else { continue };

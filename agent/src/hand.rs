@@ -211,14 +211,12 @@ pub fn retry(settings: &Settings, service: &ServiceName) -> Result<Taken, HandEr
     exists(&layout, service)?;
     let stray = |_| HandError::Unstick(service.clone());
     let machine = journal::load(&layout, service).map_err(stray)?.unwrap_or_default();
-    match &machine.state {
-        State::Stuck { cause: StuckCause::Journal | StuckCause::Tree, .. } => {
-            return Err(HandError::Unstick(service.clone()));
-        }
-        state if !machine.takes_retry_by_hand() => {
-            return Err(HandError::NotStuck { service: service.clone(), state: state.name() });
-        }
-        _ => {}
+    if let State::Stuck { cause: StuckCause::Journal | StuckCause::Tree, .. } = machine.state {
+        return Err(HandError::Unstick(service.clone()));
+    }
+    if !machine.takes_retry_by_hand() {
+        let (service, state) = (service.clone(), machine.state.name());
+        return Err(HandError::NotStuck { service, state });
     }
     let file = layout.retry(service);
     durable::write(&file, b"", Access::All).map_err(state)?;

@@ -141,8 +141,8 @@ fn stands(service: &ServiceName, machine: &Service) -> Option<String> {
 /// What ends that a service is stuck.
 pub(crate) fn after_mending(service: &ServiceName) -> String {
     format!(
-        "mend that, then 'groundswell-agent retry {service}' here starts and probes what is live; the agent tries it by \
-         itself while nothing of it runs"
+        "mend that, then 'groundswell-agent retry {service}' here starts and probes what is live; the agent tries \
+         it by itself while nothing of it runs"
     )
 }
 

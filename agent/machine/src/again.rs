@@ -144,8 +144,8 @@ impl Service {
 
     fn name_of(&self, release: Option<ReleaseId>) -> String {
         let Some(release) = release else { return "nothing".to_owned() };
-        let known = [&self.running, &self.previous].into_iter().flatten();
-        let version = known.filter(|known| known.id == release).map(|known| known.version.clone());
-        version.last().map_or_else(|| release.digest().short(), |version| version.to_string())
+        let mut known = [&self.running, &self.previous].into_iter().flatten();
+        let known = known.find(|known| known.id == release);
+        known.map_or_else(|| release.digest().short(), |known| known.version.to_string())
     }
 }

@@ -62,7 +62,7 @@ impl Driver {
         let cancel = job.cancel.clone();
         tokio::spawn(async move {
             tokio::select! {
-                () = job.is_down(running, pause) => {
+                () = job.until_down(running, pause) => {
                     drop(back.send(Back::Down { service, number }).await);
                 }
                 () = cancel.cancelled() => {}

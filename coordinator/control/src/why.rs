@@ -102,7 +102,8 @@ impl Control {
             }
             (_, Verdict::Fail) => {
                 let next = format!(
-                    "'groundswell-agent doctor' there says more, 'swell revert {name}' takes the release back everywhere"
+                    "'groundswell-agent doctor' there says more, 'swell revert {name}' takes the release back \
+                     everywhere"
                 );
                 why.push((Rank::Wrong, format!("{name}: {runs} fails its probes{cause}; {next}")));
             }

@@ -284,11 +284,10 @@ pub fn explain(rollout: &Rollout, host: Option<&HostId>, now: Timestamp) -> Vec<
         return vec![why.unwrap_or(Why::NotPlanned { host: *host })];
     };
     let away = entry.away.map(|since| Why::HostAway { since });
-    let own = match host_why(rollout, ordinal, entry) {
-        // It does nothing before it is back.
-        Why::HostStaging { .. } if entry.away.is_some() => None,
-        own => Some(own),
-    };
+    let own = Some(host_why(rollout, ordinal, entry));
+    // It does nothing before it is back.
+    let idle = |own: &Why| entry.away.is_some() && matches!(own, Why::HostStaging { .. });
+    let own = own.filter(|own| !idle(own));
     let held = parked_why(rollout, ordinal, entry);
     let still_on = own == Some(Why::HostStillOn);
     let mut why: Vec<Why> = newer.chain(away).chain(own).chain(held).collect();
