@@ -73,18 +73,27 @@ pub fn why(settings: &Settings, only: Option<&ServiceName>) -> Result<Vec<Reason
                 });
                 why.extend(refusal.as_ref().map(|refusal| format!("held: {}", chain(refusal))));
                 why.extend(stands(&service, &machine));
-                why.push(match (&wishes, wish) {
-                    (None, _) => {
+                let runs = machine.running.as_ref().map(|known| known.id);
+                let wishes_more =
+                    |wish: &Wish| wish.names().is_some_and(|named| Some(named) != runs);
+                why.extend(match (&wishes, wish) {
+                    // What is to be done about it has been said.
+                    (Some(_), Some((_, wish)))
+                        if machine.state.seen() == HostState::Stuck && !wishes_more(wish) =>
+                    {
+                        None
+                    }
+                    (None, _) => Some(
                         "no directive was ever accepted: it comes with the first connection; 'groundswell-agent \
-                         doctor' says what that lacks".to_owned()
-                    }
+                         doctor' says what that lacks".to_owned(),
+                    ),
                     (Some(_), None) => {
-                        "the directive says nothing of it: it is left alone".to_owned()
+                        Some("the directive says nothing of it: it is left alone".to_owned())
                     }
-                    (Some(_), Some(_)) if refusal.is_some() => {
-                        "the wished release is staged; a permit is asked for once it has that".to_owned()
-                    }
-                    (Some(_), Some((_, wish))) => wished(&machine, wish),
+                    (Some(_), Some(_)) if refusal.is_some() => Some(
+                        "the wished release is staged; a permit is asked for once it has that".to_owned(),
+                    ),
+                    (Some(_), Some((_, wish))) => Some(wished(&machine, wish)),
                 });
             }
         }

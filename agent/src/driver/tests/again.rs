@@ -60,6 +60,13 @@ async fn a_person_tries_again_what_is_stuck_and_nothing_else() {
     let told = why::to_text(&why::why(&own, None).unwrap());
     assert!(told.contains("'groundswell-agent retry shop'"), "{told}");
     assert!(told.contains("the last line"), "the cause is named: {told}");
+    // No step is printed beside it that a desk would refuse.
+    host.direct(3, Desired::Hold {}, &[]).await;
+    let report = &mut host.running().said;
+    let heard = |said: &Option<Said>| said.as_ref().is_some_and(|s| s.report.generation == 3);
+    timeout(SOON, report.wait_for(heard)).await.unwrap().unwrap();
+    let told = why::to_text(&why::why(&own, None).unwrap());
+    assert!(!told.contains("swell "), "{told}");
     units.broken.lock().unwrap().clear();
     hand::retry(&own, &shop()).unwrap();
     host.settings.nudge();
