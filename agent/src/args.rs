@@ -67,6 +67,11 @@ pub(crate) enum Verb {
         #[arg(long)]
         reason: String,
     },
+    /// Starts and probes what is live of a stuck service, once its cause is mended; needs no coordinator.
+    Retry {
+        /// The service.
+        service: ServiceName,
+    },
     /// Starts no switch on this host, or of one service, until "resume"; what is live goes on baking or reverting.
     Pause {
         /// One service only.

@@ -211,6 +211,8 @@ impl Job {
         let proof = bring.proof.clone().ok_or(BringError::NoProof)?;
         let layout = &self.outside.layout;
         match stage::open(layout, &self.service, &proof, &bring.trustee) {
+            // What goes back was here for long: only what is as released counts as brought.
+            Ok(Some(_)) if bring.back && self.changed(&proof.release).await.is_some() => {}
             Ok(Some(staged)) => {
                 self.admit(staged.manifest(), &bring)?;
                 self.admit_units(&staged).await?;

@@ -10,7 +10,7 @@ use groundswell_common::condition::UnitLoad;
 use groundswell_common::ends::ends_soon;
 use groundswell_common::report::{FailedStep, Failure, RefusalNote, Verdict};
 use groundswell_common::trust::Root;
-use groundswell_common::{ServiceName, Timestamp, chain, name_of};
+use groundswell_common::{ServiceName, Timestamp, chain, name_of, one_line};
 use groundswell_machine::{Service, State, StuckCause};
 use groundswell_net::Validity;
 use serde::Serialize;
@@ -31,6 +31,7 @@ use crate::layout::Layout;
 use crate::stage;
 use crate::switch;
 use crate::text::span;
+use crate::why;
 
 /// What to do about a clock.
 const CLOCK: &str = "set the clock: 'timedatectl' shows it, 'timedatectl set-ntp true' lets the network set it. \
@@ -450,15 +451,14 @@ impl Diagnosis {
         let standing = machine.standing(service);
         let why = standing.failure.as_ref().map(|failure| failure.why.as_str());
         let unknown = "no reason is known";
+        let cause = why.map_or_else(|| unknown.to_owned(), one_line);
         match &machine.state {
             State::Stuck { cause: StuckCause::Journal | StuckCause::Tree, .. } => {
-                return self.unreadable(service, why.unwrap_or(unknown));
+                return self.unreadable(service, &cause);
             }
             State::Stuck { cause: StuckCause::Revert | StuckCause::Loop, .. } => {
-                return self.bad(
-                    format!("{service} is stuck, going back failed: {}", why.unwrap_or(unknown)),
-                    "repair what it names, then publish a newer release, or 'swell revert' the one that runs",
-                );
+                return self
+                    .bad(format!("{service} is stuck: {cause}"), &why::after_mending(service));
             }
             State::Idle {}
             | State::Fetching { .. }
@@ -480,6 +480,11 @@ impl Diagnosis {
                 format!("{unit} of {service} was stopped on this host and stays so until it boots"),
                 &format!("systemctl start {unit}"),
             );
+        }
+        // It waits for another release, and what it has may not run meanwhile.
+        if machine.is_unproven() {
+            let what = format!("{service} was not seen to run since it could not go back: {cause}");
+            return self.bad(what, &why::after_mending(service));
         }
         let state = name_of(&standing.state);
         match (standing.health, &standing.failure) {

@@ -5,6 +5,7 @@ mod conditions;
 mod drifts;
 pub(crate) mod permits;
 mod requests;
+mod revivals;
 mod unkept;
 mod updates;
 
@@ -19,7 +20,7 @@ use groundswell_common::trust::{
     DirectiveFloor, Envelope, PermitAsk, Refusal, check_directive, check_told,
 };
 use groundswell_common::wire::{DirectiveMessage, ReleaseProof, Welcome};
-use groundswell_common::{Digest, ReleaseId, ServiceName};
+use groundswell_common::{Digest, ReleaseId, ServiceName, Timestamp};
 use tokio::sync::{mpsc, watch};
 use tokio::task::{JoinHandle, yield_now};
 use tokio::time::{Interval, MissedTickBehavior, interval, sleep};
@@ -37,7 +38,7 @@ use crate::text::failure;
 use crate::told::Places;
 use crate::trustee::{Trustee, walk};
 use crate::work::{Job, Outside};
-use crate::{prune, switch};
+use crate::{prune, stage, switch};
 use groundswell_common::chain;
 use groundswell_machine::{Action, Again, Event, Service, State, StuckCause, Wish};
 use unkept::{Input, Unkept};
@@ -62,6 +63,8 @@ pub(crate) enum Back {
     Retry { service: ServiceName, number: u64 },
     /// It is time to ask for a permit again.
     Timer { service: ServiceName, number: u64 },
+    /// Nothing runs of what is live and unproven.
+    Down { service: ServiceName, number: u64 },
     /// How the units stand that the owner allows.
     Units(Vec<ServiceCondition>),
     /// What is live was compared with what was released.
@@ -92,6 +95,8 @@ struct Slot {
     /// Whoever keeps an eye on what is live, beside the work.
     eye: Option<Canceller>,
     eyes: u64,
+    /// Whoever waits to start again what is stuck and down.
+    reviver: revivals::Reviver,
     timer: u64,
     /// The newest wait for another try of what is held, and tries so far.
     retry: u64,
@@ -224,12 +229,13 @@ impl Driver {
             (Ok(_), Err(error)) => Err((StuckCause::Journal, chain(&error))),
         };
         let live = live.ok().flatten();
+        let now = self.outside.clock.now();
         let (machine, actions, frozen) = match loaded {
             Ok(mut machine) => {
                 if enrolled_anew {
                     machine.enrolled_anew();
                 }
-                let (machine, actions) = machine.resume(live, self.outside.clock.now());
+                let (machine, actions) = machine.resume(live, now);
                 (machine, actions, false)
             }
             Err((cause, why)) => {
@@ -248,14 +254,14 @@ impl Driver {
         if let Err(error) = self.save(service) {
             // What is live runs whatever the disk takes; all else waits for it.
             if first {
-                self.act(service, vec![Action::Ensure])?;
+                self.act(service, vec![Action::Ensure], now)?;
             }
             return Err(error);
         }
         if let Some(slot) = self.slots.get_mut(service) {
             slot.resumed = true;
         }
-        self.act(service, actions)
+        self.act(service, actions, now)
     }
 
     /// Gives every machine its wish of the directive on disk.
@@ -329,7 +335,7 @@ impl Driver {
                     }
                     self.take(Input::Look)?;
                 }
-                _ = drifts.tick() => self.look_for_drift(),
+                _ = drifts.tick() => self.look_for_drift(None),
                 _ = units.tick() => self.look_at_units(),
                 () = &mut stop => return Ok(()),
                 () = &mut trial, if self.is_on_trial() => return Err(DriverError::Unproven),
@@ -510,6 +516,10 @@ impl Driver {
                 let due = self.slots.get(&service).is_some_and(|slot| slot.timer == number);
                 if due { self.step(&service, Event::AskAgain) } else { Ok(()) }
             }
+            Back::Down { service, number } => {
+                let due = self.slots.get(&service).is_some_and(|slot| slot.reviver.is(number));
+                if due { self.step(&service, Event::Down) } else { Ok(()) }
+            }
             Back::Units(units) => {
                 self.units = units;
                 Ok(())
@@ -561,10 +571,16 @@ impl Driver {
             if next.watched() != slot.machine.watched() {
                 slot.close_eye();
             }
+            slot.reviver.settle(&next);
+            let went_back = from != to && matches!(slot.machine.state, State::Reverting { .. });
             slot.machine = next;
+            // What had to go back may not have been looked at before.
+            if went_back {
+                self.look_for_drift(Some(service));
+            }
         }
         let taken = actions.iter().position(mine).map(|at| actions.remove(at));
-        self.act(service, actions)?;
+        self.act(service, actions, now)?;
         Ok(taken)
     }
 
@@ -577,17 +593,30 @@ impl Driver {
         }
     }
 
-    fn act(&mut self, service: &ServiceName, actions: Vec<Action>) -> Result<(), DriverError> {
+    /// Does what was decided `at` that time.
+    fn act(
+        &mut self,
+        service: &ServiceName,
+        actions: Vec<Action>,
+        at: Timestamp,
+    ) -> Result<(), DriverError> {
         for action in actions {
-            self.act_one(service, action)?;
+            self.act_one(service, action, at)?;
         }
         Ok(())
     }
 
-    fn act_one(&mut self, service: &ServiceName, action: Action) -> Result<(), DriverError> {
+    fn act_one(
+        &mut self,
+        service: &ServiceName,
+        action: Action,
+        at: Timestamp,
+    ) -> Result<(), DriverError> {
         let Some(slot) = self.slots.get_mut(service) else { return Ok(()) };
         let running = slot.machine.running.clone();
         let secs = Duration::from_secs;
+        // What a time is ahead counts from when the work begins: the disk may be slow, or the host stand still.
+        let left = |until: Timestamp| Duration::from_millis(until.millis_since(at));
         match action {
             Action::Cancel => slot.cancel(),
             Action::Stage { release, back } => {
@@ -595,6 +624,9 @@ impl Driver {
                 self.outside.settings.reread();
                 let floor = slot.machine.floor;
                 let (proof, trustee) = (self.proof(&release), self.trustee.clone());
+                // What was here before was proven here; what it must satisfy now is looked at again.
+                let kept = || stage::kept_proof(&self.outside.layout, service, &release);
+                let proof = proof.or_else(|| kept().filter(|_| back));
                 let bring = Bring { release, proof, trustee, floor, running, back };
                 if let Some(slot) = self.slots.get_mut(service) {
                     slot.retry += 1;
@@ -609,18 +641,20 @@ impl Driver {
             Action::Start { deadline } => {
                 if let Some(release) = slot.machine.target() {
                     let before = slot.machine.previous.as_ref().map(|known| known.id);
-                    self.launch(service, |job| job.start(release, before, deadline));
+                    self.launch(service, |job| job.start(release, before, left(deadline)));
                 }
             }
             Action::Interrupt => self.launch(service, Job::interrupted),
             Action::Probe { deadline, interval_secs } => {
                 if let Some(release) = slot.machine.target() {
-                    self.launch(service, |job| job.probe(release, deadline, secs(interval_secs)));
+                    let left = left(deadline);
+                    self.launch(service, |job| job.probe(release, left, secs(interval_secs)));
                 }
             }
             Action::Watch { until, interval_secs } => {
                 if let Some(release) = slot.machine.target() {
-                    self.launch(service, |job| job.watch(release, until, secs(interval_secs)));
+                    let left = left(until);
+                    self.launch(service, |job| job.watch(release, left, secs(interval_secs)));
                 }
             }
             Action::Guard { until, interval_secs, known } => {
@@ -635,6 +669,7 @@ impl Driver {
                     self.launch(service, |job| job.restore((from, cause), to, times));
                 }
             }
+            Action::Revive => self.revive(service),
             Action::Ensure => {
                 if let Some(known) = running {
                     let job = self.job(service).1;
@@ -807,6 +842,7 @@ impl Slot {
             number,
             eye: None,
             eyes: 0,
+            reviver: revivals::Reviver::default(),
             timer,
             retry: 0,
             tries: 0,

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use groundswell_common::digest::hex;
 use groundswell_common::limits::SERVICES_PER_HOST_MAX;
 use groundswell_common::{ReleaseId, ServiceName, chain};
-use groundswell_machine::State;
+use groundswell_machine::{State, StuckCause};
 use rustix::fs::FlockOperation;
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 use serde::{Deserialize, Serialize};
@@ -46,6 +46,30 @@ pub enum HandError {
     /// Nothing is live.
     #[error("note the request: nothing of {0} is live")]
     Nothing(ServiceName),
+    /// There is nothing to try again.
+    #[error(
+        "note the request: it is {state}, not stuck; 'groundswell-agent why {service}' says what holds it"
+    )]
+    NotStuck {
+        /// Of which service.
+        service: ServiceName,
+        /// Where it stands.
+        state: &'static str,
+    },
+    /// A person must look first.
+    #[error(
+        "note the request: {0} is stuck on its journal or its live link; see that what is live is what should run, \
+         stop the agent, run 'groundswell-agent unstick {0}' and start it"
+    )]
+    Unstick(ServiceName),
+    /// It is stuck, and goes nowhere.
+    #[error(
+        "note the request: it is stuck; 'groundswell-agent retry {0}' starts and probes what is live"
+    )]
+    Stuck(ServiceName),
+    /// Nothing is to go back to.
+    #[error("note the request: it stays: {0}")]
+    Stays(&'static str),
     /// The system has no random bytes.
     #[error("note the request: no random bytes from the system")]
     Random(#[source] getrandom::Error),
@@ -165,9 +189,37 @@ pub fn revert(
     exists(&layout, service)?;
     let live = switch::live(&layout, service).map_err(state)?;
     let release = live.ok_or_else(|| HandError::Nothing(service.clone()))?;
+    if let Some(machine) = journal::load(&layout, service).ok().flatten() {
+        let not = machine.no_way_back().filter(|_| machine.state.seen().is_at_rest());
+        not.map_or(Ok(()), |not| Err(HandError::Stays(not)))?;
+        if let State::Stuck { .. } = machine.state {
+            return Err(HandError::Stuck(service.clone()));
+        }
+    }
     let json = serde_json::to_vec(&Leave { release, why }).map_err(state)?;
     let file = layout.leave(service);
     durable::write(&file, &json, Access::All).map_err(state)?;
+    Ok(wait(&layout, || !file.exists()))
+}
+
+/// Asks for a start and probes of what is live and stuck.
+///
+/// # Errors
+/// [`HandError`].
+pub fn retry(settings: &Settings, service: &ServiceName) -> Result<Taken, HandError> {
+    let layout = settings.layout();
+    exists(&layout, service)?;
+    let stray = |_| HandError::Unstick(service.clone());
+    let machine = journal::load(&layout, service).map_err(stray)?.unwrap_or_default();
+    if let State::Stuck { cause: StuckCause::Journal | StuckCause::Tree, .. } = machine.state {
+        return Err(HandError::Unstick(service.clone()));
+    }
+    if !machine.takes_retry_by_hand() {
+        let (service, state) = (service.clone(), machine.state.name());
+        return Err(HandError::NotStuck { service, state });
+    }
+    let file = layout.retry(service);
+    durable::write(&file, b"", Access::All).map_err(state)?;
     Ok(wait(&layout, || !file.exists()))
 }
 
@@ -328,6 +380,11 @@ pub(crate) fn asked(layout: &Layout, service: &ServiceName) -> Option<Leave> {
             None
         }
     }
+}
+
+/// The request to try again was taken up.
+pub(crate) fn retried(layout: &Layout, service: &ServiceName) -> Result<(), Fault> {
+    durable::forget(&layout.retry(service))
 }
 
 /// The request was taken up.

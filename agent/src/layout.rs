@@ -152,6 +152,11 @@ impl Layout {
         self.service(service).join("revert.json")
     }
 
+    /// A person's request to try again what is stuck.
+    pub(crate) fn retry(&self, service: &ServiceName) -> PathBuf {
+        self.service(service).join("retry")
+    }
+
     pub(crate) fn process(&self, service: &ServiceName) -> PathBuf {
         self.service(service).join("process.json")
     }

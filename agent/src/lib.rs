@@ -5,6 +5,7 @@
 mod accepted;
 mod access;
 pub mod app;
+mod back;
 mod boot;
 mod bring;
 mod cancel;

@@ -103,6 +103,11 @@ fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
             let taken = hand::revert(&settings, &service, &reason)?;
             return said(&taken, &format!("{service} goes back"));
         }
+        Verb::Retry { service } => {
+            let taken = hand::retry(&settings, &service)?;
+            let next = format!("'groundswell-agent why {service}' says how it goes");
+            return said(&taken, &format!("{service} is started and probed; {next}"));
+        }
         Verb::Pause { service, reason } => {
             let taken = hand::pause(&settings, service.as_ref(), &reason)?;
             let what = service.map_or("this host".to_owned(), |service| service.to_string());

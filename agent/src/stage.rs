@@ -428,5 +428,16 @@ pub(crate) fn save_proof(
     Ok(durable::write(&path, &json, Access::All)?)
 }
 
+/// The proof that was stored beside a release, also of one whose files were changed since.
+pub(crate) fn kept_proof(
+    layout: &Layout,
+    service: &ServiceName,
+    release: &ReleaseId,
+) -> Option<ReleaseProof> {
+    let path = layout.release(service, release).join("proof.json");
+    let bytes = durable::read(&path, PROOF_MAX_BYTES).ok()??;
+    serde_json::from_slice(&bytes).ok().filter(|proof: &ReleaseProof| proof.release == *release)
+}
+
 #[cfg(test)]
 mod tests;

@@ -1,7 +1,8 @@
 //! What holds a service of this host now: from its journal and the accepted directive, offline.
 
 use groundswell_common::directive::Action as Desired;
-use groundswell_common::{ReleaseId, ServiceName, chain};
+use groundswell_common::report::HostState;
+use groundswell_common::{ReleaseId, ServiceName, chain, one_line};
 use groundswell_machine::{Service, State, StuckCause, Wish};
 use serde::Serialize;
 
@@ -69,25 +70,35 @@ pub fn why(settings: &Settings, only: Option<&ServiceName>) -> Result<Vec<Reason
             Err(error) => why.push(format!("stuck: {}", chain(&error))),
             Ok(machine) => {
                 let machine = machine.unwrap_or_default();
-                why.extend(machine.held().map(|held| format!("held: {}", held.why)));
+                let held = machine.held().filter(|_| machine.state.seen() != HostState::Stuck);
+                why.extend(held.map(|held| format!("held: {}", held.why)));
                 let refusal = staged(&machine).and_then(|release| {
                     let proof = accepted.as_ref()?.proof(&release);
                     may_ask(trustee.as_ref()?, (&service, &machine), &release, proof.as_ref()).err()
                 });
                 why.extend(refusal.as_ref().map(|refusal| format!("held: {}", chain(refusal))));
-                why.extend(stands(&machine));
-                why.push(match (&wishes, wish) {
-                    (None, _) => {
+                why.extend(stands(&service, &machine));
+                let runs = machine.running.as_ref().map(|known| known.id);
+                let wishes_more =
+                    |wish: &Wish| wish.names().is_some_and(|named| Some(named) != runs);
+                why.extend(match (&wishes, wish) {
+                    // What is to be done about it has been said.
+                    (Some(_), Some((_, wish)))
+                        if machine.state.seen() == HostState::Stuck && !wishes_more(wish) =>
+                    {
+                        None
+                    }
+                    (None, _) => Some(
                         "no directive was ever accepted: it comes with the first connection; 'groundswell-agent \
-                         doctor' says what that lacks".to_owned()
-                    }
+                         doctor' says what that lacks".to_owned(),
+                    ),
                     (Some(_), None) => {
-                        "the directive says nothing of it: it is left alone".to_owned()
+                        Some("the directive says nothing of it: it is left alone".to_owned())
                     }
-                    (Some(_), Some(_)) if refusal.is_some() => {
-                        "the wished release is staged; a permit is asked for once it has that".to_owned()
-                    }
-                    (Some(_), Some((_, wish))) => wished(&machine, wish),
+                    (Some(_), Some(_)) if refusal.is_some() => Some(
+                        "the wished release is staged; a permit is asked for once it has that".to_owned(),
+                    ),
+                    (Some(_), Some((_, wish))) => Some(wished(&machine, wish)),
                 });
             }
         }
@@ -106,7 +117,7 @@ fn staged(machine: &Service) -> Option<ReleaseId> {
 }
 
 /// What the machine is doing by itself.
-fn stands(machine: &Service) -> Option<String> {
+fn stands(service: &ServiceName, machine: &Service) -> Option<String> {
     match &machine.state {
         State::Idle {} | State::Committed {} | State::Staged { .. } => None,
         State::Fetching { held: Some(_), .. } => {
@@ -125,19 +136,28 @@ fn stands(machine: &Service) -> Option<String> {
         }
         State::Baking { until, .. } => Some(format!("what is live bakes until {until}")),
         State::Reverting { .. } => Some("it goes back to the release before".to_owned()),
-        State::Stuck { cause, .. } => Some(
-            match cause {
-                StuckCause::Journal | StuckCause::Tree => {
-                    "stuck: look at what is live, stop the agent, run 'groundswell-agent unstick'"
-                }
+        State::Stuck { cause: stuck, .. } => {
+            let known = machine.failure.as_ref().map(|failure| one_line(&failure.why));
+            let cause = known.unwrap_or_else(|| "no reason is known".to_owned());
+            Some(match stuck {
+                StuckCause::Journal | StuckCause::Tree => format!(
+                    "stuck: {cause}; see that what is live is what should run, stop the agent, run \
+                     'groundswell-agent unstick {service}' and start it"
+                ),
                 StuckCause::Revert | StuckCause::Loop => {
-                    "stuck: going back failed; repair it here, then publish another release or start \
-                     a rollout of what is live: it is started and probed"
+                    format!("stuck: {cause}; {}", after_mending(service))
                 }
-            }
-            .to_owned(),
-        ),
+            })
+        }
     }
+}
+
+/// What ends that a service is stuck.
+pub(crate) fn after_mending(service: &ServiceName) -> String {
+    format!(
+        "mend that, then 'groundswell-agent retry {service}' here starts and probes what is live; the agent tries \
+         it by itself while nothing of it runs"
+    )
 }
 
 /// What the wish means for it now.

@@ -197,8 +197,9 @@ impl Job {
         self,
         release: ReleaseId,
         before: Option<ReleaseId>,
-        deadline: Timestamp,
+        left: Duration,
     ) -> Event {
+        let deadline = self.ends_in(left);
         let manifest = match stage::reopen(&self.outside.layout, &self.service, &release) {
             Ok(manifest) => manifest,
             Err(error) => return Event::SwitchFailed { why: failure(&chain(&error), "") },
@@ -360,9 +361,10 @@ impl Job {
     pub(crate) async fn probe(
         self,
         release: ReleaseId,
-        deadline: Timestamp,
+        left: Duration,
         interval: Duration,
     ) -> Event {
+        let deadline = self.ends_in(left);
         let (spec, manifest) = match self.running(&release, deadline).await {
             Ok(found) => found,
             Err(why) => return Event::Failed { why },
@@ -394,6 +396,9 @@ impl Job {
                 Ok(crashes) => since = Some(crashes),
                 Err(_) => since = None,
             }
+            if overslept(began, Duration::ZERO, probes) {
+                return Err(NotPassed::Overslept);
+            }
             let left = deadline.millis_since(self.outside.clock.now());
             let last = !blind && (matches!(tried, Err(RoundError::Hopeless)) || left == 0);
             match tried {
@@ -415,7 +420,7 @@ impl Job {
     pub(crate) async fn watch(
         self,
         release: ReleaseId,
-        until: Timestamp,
+        left: Duration,
         interval: Duration,
     ) -> Event {
         let by = self.outside.clock.now().plus_secs(UNASKED_SECS);
@@ -423,10 +428,13 @@ impl Job {
             Ok(found) => found,
             Err(why) => return Event::Failed { why },
         };
-        let mut crashes = None;
+        let (until, mut crashes) = (self.ends_in(left), None);
         loop {
             let began = SinceBoot::now();
             let tried = self.twice(&spec, &manifest.probes, crashes).await;
+            if overslept(began, Duration::ZERO, &manifest.probes) {
+                return Event::Overslept;
+            }
             let blind = tried.as_ref().is_err_and(RoundError::is_blind);
             match tried {
                 Ok(alive) => crashes = crashes.or(Some(alive.crashes)),
@@ -561,6 +569,17 @@ impl Job {
         Ok(alive)
     }
 
+    /// The time at which something ends that lasts so long from now.
+    fn ends_in(&self, left: Duration) -> Timestamp {
+        let millis = u64::try_from(left.as_millis()).unwrap_or(u64::MAX);
+        self.outside.clock.now().plus_millis(millis)
+    }
+
+    /// Whether what is live passes its probes now.
+    pub(crate) async fn passes(&self, live: (&ReleaseId, &Manifest)) -> bool {
+        self.twice(&self.spec(live), &live.1.probes, None).await.is_ok()
+    }
+
     /// Makes the release before live again, or nothing; restarts and probes it. Needs nobody.
     pub(crate) async fn restore(
         self,
@@ -569,6 +588,11 @@ impl Job {
         (probe, interval): (Duration, Duration),
     ) -> Event {
         let failed = |why: &str, back| Event::RestoreFailed { why: failure(why, ""), back };
+        if let Some(to) = to.as_ref().filter(|_| cause.is_asked_for())
+            && let Some(why) = self.keeps(&from.id, &to.id).await
+        {
+            return Event::BackHeld { why };
+        }
         let has_failed = matches!(cause, Cause::Failed { .. });
         if let (true, Some((id, manifest))) = (has_failed, self.reopened(&from.id)) {
             self.try_hook(HookPoint::Failed, (&id, &manifest)).await;
@@ -583,7 +607,15 @@ impl Job {
                     tries += 1;
                     sleep(PUT_BACK_WAIT).await;
                 }
-                Err((error, back)) => return failed(&chain(&error), back),
+                Err((error, back)) => {
+                    let of = to.as_ref().filter(|_| back).map(|to| to.id);
+                    let why = chain(&error);
+                    let output = match of.and_then(|to| self.live_spec(&to).ok()) {
+                        Some(spec) => self.outside.units.last_output(&spec).await,
+                        None => String::new(),
+                    };
+                    return Event::RestoreFailed { why: failure(&why, &output), back };
+                }
             }
         };
         let (Some((spec, manifest)), Some(to)) = (put_back, to) else { return Event::Restored };

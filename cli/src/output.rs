@@ -5,7 +5,7 @@ use std::fmt;
 use std::io::{self, IsTerminal as _, Write as _};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use groundswell_common::{Environment, Timestamp};
+use groundswell_common::{Environment, Timestamp, reason, telling_line};
 use serde::Serialize;
 
 use crate::exit::Misuse;
@@ -69,15 +69,12 @@ pub(crate) fn clean(text: &str) -> String {
     text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
 }
 
-/// What stands between the cause of a failure and what the service printed before it.
-const LAST_OUTPUT: &str = "; its last output:";
 /// Characters of a cause in a table; `show` has the whole text.
 const CAUSE_MAX_CHARS: usize = 60;
 
 /// The cause of a failure in one line, without what the service printed.
 pub(crate) fn cause(text: &str) -> String {
-    let line = text.lines().next().unwrap_or_default();
-    clean(line.strip_suffix(LAST_OUTPUT).unwrap_or(line).trim_end())
+    clean(reason(text))
 }
 
 /// The cause as a cell of a table.
@@ -85,10 +82,9 @@ pub(crate) fn cause_cell(text: &str) -> String {
     cut(&cause(text), CAUSE_MAX_CHARS)
 }
 
-/// The last line that a service printed before it failed, where a failure's text has any.
+/// The line that tells most of what a service printed before it failed, where a failure's text has any.
 pub(crate) fn last_words(text: &str) -> Option<String> {
-    let (_, output) = text.split_once('\n')?;
-    output.lines().rev().map(str::trim).find(|line| !line.is_empty()).map(clean)
+    telling_line(text).map(clean)
 }
 
 /// The present by this machine's clock; one before 1970 reads as 1970.

@@ -653,6 +653,9 @@ pub struct RolloutHost {
     pub progress: String,
     /// Why, where it failed.
     pub why: Option<String>,
+    /// Whether it failed and did not go back.
+    #[serde(default)]
+    pub stays: bool,
 }
 
 /// `POST /v1/rollouts/{id}/{pause|resume|halt|abort|revert}` and

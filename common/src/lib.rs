@@ -18,6 +18,7 @@ mod name_of;
 pub mod path;
 pub mod report;
 pub mod selector;
+mod telling;
 pub mod time;
 pub mod token;
 pub mod trust;
@@ -30,4 +31,5 @@ pub use name::{
     ServiceName, Version,
 };
 pub use name_of::name_of;
+pub use telling::{one_line, reason, telling_line};
 pub use time::{Clock, Timestamp};

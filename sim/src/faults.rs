@@ -162,8 +162,9 @@ pub const FAULTS: [Fault; 47] = [
         "self.paused.is_none()\n                && wish.generation == generation",
         "wish.generation == generation")),
     fault("what is stuck is committed by a wish", SWITCHING, (
-        "Desired::Switch { release } if runs(release) => self.prove(now),",
-        "Desired::Switch { release } if runs(release) => {\n\
+        "Desired::Stage { release } | Desired::Switch { release } if runs(release) => {\n                \
+         self.prove(now)\n            }",
+        "Desired::Stage { release } | Desired::Switch { release } if runs(release) => {\n\
          self.unproven = None;\n self.enter(State::Committed {});\n Vec::new()\n }")),
     fault("what is held is a failure", STAGING, (
         "let (target, lack) = (held.release, held.lack);",

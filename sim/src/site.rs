@@ -624,7 +624,8 @@ impl Site {
             Action::Watch { until, .. } => self.watch(self.world(until), now),
             Action::Guard { until, known, .. } => self.guard(self.world(until), known, now),
             Action::Restore { to, .. } => self.restore(to, now),
-            Action::Ensure => {}
+            // What is stuck is started again here by whoever wishes for it.
+            Action::Revive | Action::Ensure => {}
             Action::Prune => {
                 let kept = self.machine.kept();
                 self.disk

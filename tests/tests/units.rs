@@ -243,6 +243,80 @@ fn a_user_that_is_missing_holds_the_host_and_useradd_is_enough_to_cure_it() {
 }
 
 #[test]
+fn a_program_that_is_missing_holds_the_host_before_what_runs_is_stopped() {
+    bed("a_program_that_is_missing_holds_the_host_before_what_runs_is_stopped", |bed| {
+        let (fleet, host) = one_host_with(bed, &policy(20), UNIT);
+        let _log = Log(&host);
+        completes(&fleet, bed.dir(), "1.0", READY);
+        let before = invocation(&host);
+        let run = "/var/lib/groundswell/services/shop/current/tree/run";
+        let own = UNIT.replace(run, &format!("/opt/wrapper {run}"));
+        host.install_file("/etc/systemd/system/shop.service", own.as_bytes(), 0o644);
+        host.exec_ok(&["systemctl", "daemon-reload"]);
+        publish(&fleet, bed.dir(), "2.0", READY);
+        until("the cause", ROLLOUT_BOUND, || {
+            let why = host.exec_ok(&["groundswell-agent", "why", "shop"]);
+            why.contains("starts /opt/wrapper, which is not on this host").then_some(())
+        });
+        assert_eq!(invocation(&host), before, "what runs is not touched");
+        host.install_file("/opt/wrapper", b"#!/bin/sh\nexec \"$@\"\n", 0o755);
+        let page = fleet.wait_end("shop", "2.0");
+        assert_eq!(page.rollout.outcome, Some(OutcomeName::Completed), "{page:?}");
+        runs(&host, "2.0");
+    });
+}
+
+#[test]
+fn what_cannot_go_back_says_why_and_comes_back_by_itself_or_by_hand_once_it_can() {
+    let name = "what_cannot_go_back_says_why_and_comes_back_by_itself_or_by_hand_once_it_can";
+    bed(name, |bed| {
+        let may = "/etc/may-start";
+        let start = "ExecStart=";
+        let gated = UNIT.replace(start, &format!("ExecStartPre=/usr/bin/test -e {may}\n{start}"));
+        let (fleet, host) = one_host_with(bed, &policy(20), &gated);
+        let _log = Log(&host);
+        host.exec_ok(&["touch", may]);
+        for version in ["1.0", "2.0", "3.0"] {
+            completes(&fleet, bed.dir(), version, READY);
+        }
+        let is_stuck = || {
+            until("stuck", ROLLOUT_BOUND, || {
+                let why = host.exec_ok(&["groundswell-agent", "why", "shop"]);
+                why.contains("stuck: going back failed: ").then_some(why)
+            })
+        };
+        // Nobody but the agent brings it back.
+        host.exec_ok(&["rm", may]);
+        let back = fleet.swell(&["revert", "shop", "--yes", "--wait"]).output().unwrap();
+        let said = String::from_utf8_lossy(&back.stderr).into_owned();
+        assert_eq!(back.status.code(), Some(3), "{said}");
+        assert!(said.contains("1 host did not go back: web-1"), "{said}");
+        let why = is_stuck();
+        assert!(why.contains("'groundswell-agent retry shop'"), "{why}");
+        let desk = fleet.swell_ok(&["host", "why", "web-1"]);
+        assert!(desk.contains("'groundswell-agent retry shop' there"), "{desk}");
+        host.exec_ok(&["touch", may]);
+        runs(&host, "2.0");
+        until("at rest", ROLLOUT_BOUND, || {
+            let status = host.exec_ok(&["groundswell-agent", "status"]);
+            status.contains("shop  2.0  committed").then_some(())
+        });
+        // In a pause a person does.
+        host.exec_ok(&["rm", may]);
+        fleet.swell_ok(&["revert", "shop", "--yes"]);
+        is_stuck();
+        host.exec_ok(&["groundswell-agent", "pause", "shop", "--reason", "a look"]);
+        host.exec_ok(&["touch", may]);
+        host.exec_ok(&["groundswell-agent", "retry", "shop"]);
+        runs(&host, "1.0");
+        until("nothing to tell", ROLLOUT_BOUND, || {
+            let desk = fleet.swell_ok(&["host", "why", "web-1"]);
+            (!desk.contains("stuck")).then_some(())
+        });
+    });
+}
+
+#[test]
 fn timers_sockets_and_instances_of_templates_are_switched_as_people_have_them() {
     let name = "timers_sockets_and_instances_of_templates_are_switched_as_people_have_them";
     bed(name, |bed| {

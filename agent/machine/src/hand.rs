@@ -8,7 +8,7 @@ use super::state::{Cause, Known, Service, State};
 use super::step::Action;
 
 /// What the reason of a person begins with in reports.
-const BY_HAND: &str = "put back by a person on the host: ";
+pub(crate) const BY_HAND: &str = "put back by a person on the host: ";
 
 impl Service {
     /// Whether a revert by hand can be taken up now.
@@ -27,7 +27,7 @@ impl Service {
     }
 
     /// Why the release before cannot be put back.
-    fn no_way_back(&self) -> Option<&'static str> {
+    pub fn no_way_back(&self) -> Option<&'static str> {
         let running = self.running.as_ref()?;
         match &self.previous {
             _ if running.one_way => Some("the running release is one-way; publish a newer one"),

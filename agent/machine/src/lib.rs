@@ -1,6 +1,7 @@
 //! The machine of one service on one host: pure. Takes events and the time as values, returns the next
 //! state and what is to be done. Must never do IO, read a clock or name a port.
 
+mod again;
 mod contact;
 mod hand;
 mod staging;

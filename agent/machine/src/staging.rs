@@ -11,6 +11,7 @@ impl Service {
     pub(crate) fn on_staged(&mut self, known: Known) -> Vec<Action> {
         match &self.state {
             State::Fetching { target, .. } if *target == known.id => {
+                self.damaged = self.damaged.filter(|damaged| *damaged != known.id);
                 self.enter(State::Staged { target: known });
                 let mut actions = vec![Action::Prune];
                 actions.extend(self.pursue());

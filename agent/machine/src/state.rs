@@ -7,11 +7,15 @@ use groundswell_common::{ReleaseId, RolloutId, ServiceName, Timestamp, Version};
 use serde::{Deserialize, Serialize};
 
 use super::contact::Contact;
+use super::hand::BY_HAND;
 
 /// Times that the agent may start again inside one state before it gives that state up.
 pub(crate) const RESUMES_MAX: u32 = 8;
 /// Failed releases that are remembered; the oldest is forgotten first.
 pub(crate) const FAILED_MAX: usize = 16;
+/// What is said of a service that is stuck for a reason that is not kept, and the characters of one that is.
+const STUCK: &str = "its journal is not what is live";
+const STUCK_MAX_CHARS: usize = 200;
 
 /// What is remembered of a release that was verified on this host.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -168,6 +172,16 @@ pub enum Cause {
     Told {},
 }
 
+impl Cause {
+    /// Whether what is left may well work: somebody wants it gone, and it has not failed by itself.
+    pub fn is_asked_for(&self) -> bool {
+        match self {
+            Self::Told {} => true,
+            Self::Failed { why, .. } => why.starts_with(BY_HAND),
+        }
+    }
+}
+
 /// Why a service is stuck.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -234,6 +248,9 @@ pub struct Service {
     /// What runs since going back failed, until it has passed its probes again.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub unproven: Option<ReleaseId>,
+    /// The release before, where its files were found changed: it is brought here anew before it goes back.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub damaged: Option<ReleaseId>,
     /// Restarts of the agent inside the present state.
     pub resumes: u32,
 }
@@ -262,6 +279,7 @@ impl Service {
             health: Verdict::Inconclusive,
             stopped: None,
             unproven: None,
+            damaged: None,
             resumes: 0,
         }
     }
@@ -343,6 +361,8 @@ impl Service {
             self.refuses(release) && self.running.as_ref().map(|known| known.id) != Some(*release)
         });
         let known = self.failure.as_ref().map(|failure| failure.release);
+        // Why it is stuck is what a person must know.
+        let wished = wished.filter(|_| self.state.seen() != HostState::Stuck);
         match wished.filter(|release| known != Some(*release)) {
             Some(release) => {
                 let why = "it failed here before, and the reason is not kept any more".to_owned();
@@ -356,6 +376,19 @@ impl Service {
     pub fn held(&self) -> Option<Held> {
         match (&self.state, &self.wish) {
             (State::Fetching { held, .. }, _) => held.clone(),
+            (
+                State::Stuck { cause: StuckCause::Journal | StuckCause::Tree, .. },
+                Some(Wish {
+                    action: Desired::Stage { release } | Desired::Switch { release }, ..
+                }),
+            ) => {
+                let why = self.failure.as_ref().map_or(STUCK, |failure| failure.why.as_str());
+                let why: String = why.chars().take(STUCK_MAX_CHARS).collect();
+                let next = "see that what is live is what should run, stop the agent, run 'groundswell-agent unstick' \
+                            and start it";
+                let (release, lack) = (*release, Lack::Journal);
+                Some(Held { release, lack, why: format!("it is stuck: {why}; {next}") })
+            }
             // Also while it is not its turn: a host that is held is told to stage, and lacks the same then.
             (
                 State::Staged { target },

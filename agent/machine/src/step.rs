@@ -3,8 +3,9 @@
 use groundswell_common::condition::{Held, Lack};
 use groundswell_common::directive::Action as Desired;
 use groundswell_common::report::{FailedStep, Failure, SwitchTimes, Verdict};
-use groundswell_common::{ReleaseId, RolloutId, Timestamp, name_of};
+use groundswell_common::{ReleaseId, RolloutId, Timestamp, name_of, one_line};
 
+use super::again::BACK_FAILED;
 use super::contact::Contact;
 use super::state::{
     Cause, FAILED_MAX, Failed, Known, RESUMES_MAX, Service, State, StuckCause, Wish,
@@ -68,6 +69,10 @@ pub enum Event {
     Contact,
     /// A person on the host wants the release before back, for this reason.
     RevertByHand(String),
+    /// A person on the host wants what is stuck tried again.
+    RetryByHand,
+    /// Nothing runs of what is live and unproven.
+    Down,
     /// A person on the host pauses it for this reason, or lets it go on.
     Paused(Option<String>),
     /// Probes failed.
@@ -96,6 +101,11 @@ pub enum Event {
     },
     /// The release before is live again and passes its probes, or nothing is live as before.
     Restored,
+    /// The files of the release before were changed, while what runs passes its probes: nothing was touched.
+    BackHeld {
+        /// What was changed.
+        why: String,
+    },
     /// Going back failed; `back` says whether the live link is back.
     RestoreFailed {
         /// What happened, at most 4 KiB.
@@ -126,6 +136,8 @@ impl Event {
             Self::Passed => "passed",
             Self::Contact => "contact",
             Self::RevertByHand(_) => "revert by hand",
+            Self::RetryByHand => "retry by hand",
+            Self::Down => "down",
             Self::Paused(Some(_)) => "paused by hand",
             Self::Paused(None) => "resumed by hand",
             Self::Failed { .. } => "failed",
@@ -135,6 +147,7 @@ impl Event {
             Self::Overslept => "overslept",
             Self::TakenBack { .. } => "taken back",
             Self::Restored => "restored",
+            Self::BackHeld { .. } => "going back is held",
             Self::RestoreFailed { .. } => "going back failed",
         }
     }
@@ -217,6 +230,9 @@ pub enum Action {
         /// Seconds between two looks.
         interval_secs: u64,
     },
+    /// Look, with pauses that grow, whether nothing runs of what is live and unproven, beside all other work, for as
+    /// long as [`Service::revives`]; deliver [`Event::Down`] then.
+    Revive,
     /// See to it that what is live runs (after a start of the agent).
     Ensure,
     /// Remove what is no longer kept.
@@ -229,7 +245,7 @@ const DEFAULT_INTERVAL_SECS: u64 = 1;
 impl Service {
     /// Takes one event; returns the next state of the service and what to do once it is durable.
     pub fn step(mut self, event: Event, now: Timestamp) -> (Self, Vec<Action>) {
-        let before = self.watched();
+        let (before, revived) = (self.watched(), self.revives());
         let mut actions = match event {
             Event::Wish(wish) => self.on_wish(wish, now),
             Event::Linked => self.on_linked(),
@@ -248,6 +264,8 @@ impl Service {
             Event::Passed => self.on_passed(now),
             Event::Contact => self.on_contact(now),
             Event::RevertByHand(why) => self.on_revert_by_hand(&why),
+            Event::RetryByHand => self.on_retry_by_hand(now),
+            Event::Down => self.on_down(now),
             Event::Paused(why) => self.on_paused(why),
             Event::Failed { why } => self.on_failed(why, false),
             Event::Ill { why } => self.on_health(Verdict::Fail, Some(why), now),
@@ -256,10 +274,14 @@ impl Service {
             Event::Overslept => self.on_overslept(now),
             Event::TakenBack { why } => self.on_taken_back(why),
             Event::Restored => self.on_restored(),
+            Event::BackHeld { why } => self.on_back_held(&why),
             Event::RestoreFailed { why, back } => self.on_restore_failed(&why, back),
         };
         if self.watched() != before {
             actions.extend(self.guard(now));
+        }
+        if self.revives() && !revived {
+            actions.push(Action::Revive);
         }
         (self, actions)
     }
@@ -276,7 +298,7 @@ impl Service {
             self.stopped = None;
         }
         let mut actions = match self.state.clone() {
-            State::Stuck { .. } => return (self, Vec::new()),
+            State::Stuck { .. } => Vec::new(),
             State::Idle {} | State::Committed {} if live == ran => self.resume_at_rest(),
             State::Staged { .. } if live == ran => self.resume_at_rest(),
             State::Fetching { target, .. } if live == ran && worn_out => {
@@ -332,9 +354,10 @@ impl Service {
             | State::Fetching { .. }
             | State::Switching { .. }
             | State::Probing { .. }
-            | State::Baking { .. } => self.stick(StuckCause::Tree),
+            | State::Baking { .. } => self.stray(live),
         };
         actions.extend(self.guard(now));
+        actions.extend(self.revives().then_some(Action::Revive));
         (self, actions)
     }
 
@@ -429,7 +452,7 @@ impl Service {
         self.failed.iter().any(|failed| failed.release == *release && !decided(failed))
     }
 
-    fn failed_here(&self, release: &ReleaseId) -> bool {
+    pub(crate) fn failed_here(&self, release: &ReleaseId) -> bool {
         self.failed.iter().any(|failed| failed.release == *release)
     }
 
@@ -515,6 +538,7 @@ impl Service {
             (Some(known), _) if known.seq < self.floor => {
                 self.refuse_back(from, "below_floor: the release before is below the floor")
             }
+            (Some(known), _) if self.damaged == Some(known.id) => self.obtain(known.id),
             (Some(known), _) => self.enter_reverting(running, Some(known), Cause::Told {}),
             // Better what is bad than nothing: a person must say.
             (None, None) if asked.is_some() => self
@@ -678,9 +702,20 @@ impl Service {
         self.health = Verdict::Fail;
         self.remember(target.id, self.switched_for.clone());
         let release = target.id;
-        self.failure = Some(Failure { release, step, why: why.clone(), reverted: false });
+        let failure = Failure { release, step, why: why.clone(), reverted: false };
+        self.failure =
+            Some(self.failure.take().and_then(|f| self.told_on(f, &why)).unwrap_or(failure));
         // Better what is bad than nothing: it is here because going back from another release failed.
-        if target.one_way || self.unproven == Some(target.id) {
+        if self.unproven == Some(target.id) {
+            let mut actions = self.stick(StuckCause::Revert);
+            let wished = self.wish.as_ref().and_then(Wish::names);
+            // Another release may be what helps.
+            if wished.is_some_and(|wished| wished != target.id && !self.refuses(&wished)) {
+                actions.extend(self.pursue());
+            }
+            return actions;
+        }
+        if target.one_way {
             return self.stick(StuckCause::Revert);
         }
         self.revert(target, Cause::Failed { step, why })
@@ -700,6 +735,17 @@ impl Service {
     /// Goes back from what has just been made live to what ran before.
     pub(crate) fn revert(&mut self, from: Known, cause: Cause) -> Vec<Action> {
         let to = self.previous.clone().filter(|_| !self.is_unwanted());
+        let told = self.wish.as_ref().map(|wish| wish.action);
+        if let (None, Cause::Told {}, Some(Desired::Revert { from: left, to: Some(to) })) =
+            (&to, &cause, told)
+            && left == from.id
+        {
+            // What the order names is not here: it is brought first, and what is live stays so long.
+            self.enter(self.rest());
+            let mut actions = vec![Action::Cancel];
+            actions.extend(self.go_back(left, Some(to)));
+            return actions;
+        }
         self.enter_reverting(from, to, cause)
     }
 
@@ -725,7 +771,12 @@ impl Service {
                         let release = from.id;
                         self.failure = Some(Failure { release, step, why, reverted: true });
                     }
-                    Cause::Told {} => {}
+                    Cause::Told {} => {
+                        let left = self.failure.as_mut().filter(|f| f.release == from.id);
+                        if let Some(failure) = left.filter(|f| f.step == FailedStep::Revert) {
+                            failure.reverted = true;
+                        }
+                    }
                 }
                 self.enter(self.rest());
                 let mut actions = vec![Action::Prune];
@@ -748,14 +799,14 @@ impl Service {
             State::Reverting { from, to, cause } => {
                 let before = match cause {
                     Cause::Failed { step, why } => {
-                        format!("{} failed: {why}; then ", name_of(&step))
+                        format!("{} failed: {}; then ", name_of(&step), one_line(&why))
                     }
                     Cause::Told {} => String::new(),
                 };
                 self.failure = Some(Failure {
                     release: from.id,
                     step: FailedStep::Revert,
-                    why: format!("{before}going back failed: {why}"),
+                    why: format!("{before}{BACK_FAILED}{why}"),
                     reverted: false,
                 });
                 self.health = Verdict::Fail;

@@ -22,9 +22,10 @@ impl Service {
             Desired::Stage { release } | Desired::Switch { release } if self.refuses(&release) => {
                 Vec::new()
             }
-            // There already, and what shall run is not asked for yet.
-            Desired::Stage { release } if runs(release) => Vec::new(),
-            Desired::Switch { release } if runs(release) => self.prove(now),
+            // There already, and down or unproven: to start it takes nothing from anybody, so it needs no slot.
+            Desired::Stage { release } | Desired::Switch { release } if runs(release) => {
+                self.prove(now)
+            }
             Desired::Revert { from, .. } if !runs(from) && running.is_some() => self.prove(now),
             Desired::Stage { .. }
             | Desired::Switch { .. }
@@ -64,11 +65,16 @@ impl Service {
     pub(crate) fn prove(&mut self, now: Timestamp) -> Vec<Action> {
         let Some(target) = self.running.clone() else { return Vec::new() };
         self.failure = None;
+        self.switched_for = self.wished_for();
+        self.contact = Contact::since_switch(self.wish.as_ref());
+        self.start_anew(target, now)
+    }
+
+    /// The start itself, whoever asked for it.
+    pub(crate) fn start_anew(&mut self, target: Known, now: Timestamp) -> Vec<Action> {
         self.health = Verdict::Inconclusive;
         self.unproven = Some(target.id);
         self.switched = Some(SwitchTimes { started: now, passed: None });
-        self.switched_for = self.wished_for();
-        self.contact = Contact::since_switch(self.wish.as_ref());
         let deadline = now.plus_secs(self.probe_secs());
         self.enter(State::Switching { target, deadline: Some(deadline) });
         vec![Action::Start { deadline }]

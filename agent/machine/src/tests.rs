@@ -6,6 +6,7 @@ use groundswell_common::{Digest, ReleaseId, Timestamp};
 use super::state::{Cause, FAILED_MAX, Failed, RESUMES_MAX};
 use super::*;
 
+mod again;
 mod contact;
 mod hand;
 mod off;
@@ -128,6 +129,9 @@ fn events() -> Vec<(&'static str, Event)> {
         ("overslept", Event::Overslept),
         ("restored", Event::Restored),
         ("restore failed", Event::RestoreFailed { why: "no".to_owned(), back: true }),
+        ("retry by hand", Event::RetryByHand),
+        ("down", Event::Down),
+        ("back held", Event::BackHeld { why: "no".to_owned() }),
     ]
 }
 
@@ -139,56 +143,67 @@ const TABLE: &[(&str, &[&str])] = &[
         "idle", "fetching", "idle", "idle", "-", "-", "-", "-", "-", "-",
         "-", "-", "-", "-", "-", "-", "-", "-", "-",
         "-", "-", "-", "-", "-", "-", "-", "-", "-",
+        "-", "-", "-",
     ]),
     ("fetching", &[
         "committed", "fetching", "committed", "reverting", "-", "-", "-", "staged", "committed", "fetching",
         "-", "-", "-", "-", "-", "-", "-", "-", "-",
         "fetching", "fetching", "-", "-", "-", "fetching", "-", "-", "-",
+        "-", "-", "-",
     ]),
     ("held", &[
         "committed", "fetching", "committed", "reverting", "-", "fetching", "-", "staged", "committed", "fetching",
         "fetching", "-", "-", "-", "-", "-", "-", "-", "-",
         "fetching", "fetching", "-", "-", "-", "fetching", "-", "-", "-",
+        "-", "-", "-",
     ]),
     ("staged", &[
         "staged", "fetching", "committed", "reverting", "-", "asks", "asks", "-", "-", "-",
         "-", "switching", "-", "waits", "-", "-", "-", "-", "-",
         "staged", "staged", "-", "-", "-", "staged", "-", "-", "-",
+        "-", "-", "-",
     ]),
     ("switching", &[
         "switching", "switching", "switching", "switching", "-", "-", "-", "-", "committed", "fetching",
         "-", "-", "-", "-", "staged", "probing", "reverting", "-", "reverting",
         "-", "-", "switching", "reverting", "staged", "-", "-", "-", "-",
+        "-", "-", "-",
     ]),
     ("starting", &[
         "switching", "switching", "reverting", "reverting", "-", "-", "-", "-", "-", "-",
         "-", "-", "-", "-", "-", "probing", "reverting", "-", "reverting",
         "-", "-", "-", "-", "-", "-", "-", "-", "-",
+        "-", "-", "-",
     ]),
     ("probing", &[
         "probing", "probing", "reverting", "reverting", "-", "-", "-", "-", "-", "-",
         "-", "-", "-", "-", "-", "-", "-", "baking", "reverting",
         "-", "-", "-", "-", "-", "-", "probing", "-", "-",
+        "-", "-", "-",
     ]),
     ("baking", &[
         "baking", "baking", "reverting", "reverting", "-", "-", "-", "-", "-", "-",
         "-", "-", "-", "-", "-", "-", "-", "committed", "reverting",
         "-", "-", "-", "-", "-", "-", "baking", "-", "-",
+        "-", "-", "-",
     ]),
     ("committed", &[
         "committed", "fetching", "committed", "reverting", "-", "-", "-", "-", "-", "-",
         "-", "-", "-", "-", "-", "-", "-", "-", "-",
         "committed", "committed", "-", "-", "-", "committed", "-", "-", "-",
+        "-", "-", "-",
     ]),
     ("reverting", &[
         "reverting", "reverting", "reverting", "reverting", "-", "-", "-", "-", "-", "-",
         "-", "-", "-", "-", "-", "-", "-", "-", "-",
         "-", "-", "-", "-", "-", "-", "-", "fetching", "stuck",
+        "-", "-", "committed",
     ]),
     ("stuck", &[
         "stuck", "fetching", "switching", "reverting", "-", "-", "-", "-", "-", "-",
         "-", "-", "-", "-", "-", "-", "-", "-", "-",
         "-", "-", "-", "-", "-", "-", "-", "-", "-",
+        "switching", "-", "-",
     ]),
 ];
 
@@ -682,7 +697,11 @@ fn stuck_is_left_only_by_a_start_and_probes_of_what_should_run() {
     };
     assert_eq!((stuck().state.name(), stuck().running), ("stuck", Some(known("old"))));
     // The same release: started and probed, and then only at rest.
-    let again = [of(6, switch("old"), "shop-2"), of(6, revert("new", Some("old")), "shop-2")];
+    let again = [
+        of(6, Desired::Stage { release: id("old") }, "shop-2"),
+        of(6, switch("old"), "shop-2"),
+        of(6, revert("new", Some("old")), "shop-2"),
+    ];
     for event in again {
         let (proving, actions) = after(stuck(), [event]);
         assert_eq!(actions, [Action::Start { deadline: NOW.plus_secs(30) }]);
@@ -690,7 +709,8 @@ fn stuck_is_left_only_by_a_start_and_probes_of_what_should_run() {
         let (well, _) = after(proving.clone(), [Event::Switched, Event::Passed, Event::Passed]);
         assert_eq!((well.state.name(), well.health), ("committed", Verdict::Pass));
         let (ill, actions) = after(proving, [Event::SwitchFailed { why: "no".to_owned() }]);
-        assert_eq!((ill.state.name(), actions), ("stuck", vec![]), "nothing is better");
+        let wants = ("stuck", vec![Action::Revive]);
+        assert_eq!((ill.state.name(), actions), wants, "nothing is better");
         assert_eq!(ill.running, Some(known("old")));
     }
     // Another one is brought here meanwhile; where it is let go, what runs is as little proven as before.
@@ -698,9 +718,8 @@ fn stuck_is_left_only_by_a_start_and_probes_of_what_should_run() {
     assert_eq!((fetching.state.name(), fetching.failure.clone()), ("fetching", None));
     let (held, _) = after(fetching, [of(7, Desired::Hold {}, "shop-2")]);
     assert_eq!(held.state, State::Stuck { cause: StuckCause::Revert, generation: 7 });
-    for action in [Desired::Hold {}, Desired::Stage { release: id("old") }] {
-        assert_eq!(after(stuck(), [of(6, action, "shop-2")]).0.state.name(), "stuck");
-    }
+    let hold = of(6, Desired::Hold {}, "shop-2");
+    assert_eq!(after(stuck(), [hold]).0.state.name(), "stuck");
     // A person's word is no look either.
     let mut told = stuck();
     told.suspect();

@@ -21,12 +21,14 @@ pub(crate) struct Looked {
 }
 
 impl Driver {
-    /// Looks at each service that is at rest, one after the other, beside everything else.
-    pub(super) fn look_for_drift(&self) {
+    /// Looks at each service that is at rest, or at the one named that has just gone back, one after the other,
+    /// beside everything else.
+    pub(super) fn look_for_drift(&self, only: Option<&ServiceName>) {
         let of = |(service, slot): (&ServiceName, &super::Slot)| {
             let running = slot.machine.running.as_ref().map(|known| known.id)?;
             let rests = slot.machine.state.seen().is_at_rest();
-            let asked = rests && !self.outside.settings.now().allow_drift.contains(service);
+            let wanted = only.map_or(rests, |only| only == service);
+            let asked = wanted && !self.outside.settings.now().allow_drift.contains(service);
             asked.then(|| (service.clone(), running))
         };
         let live: Vec<(ServiceName, ReleaseId)> = self.slots.iter().filter_map(of).collect();

@@ -124,6 +124,7 @@ impl Driver {
             | Action::Watch { .. }
             | Action::Guard { .. }
             | Action::Restore { .. }
+            | Action::Revive
             | Action::Ensure
             | Action::Prune => None,
         });

@@ -52,6 +52,10 @@ impl Driver {
         if self.slots.get(service).is_some_and(|slot| slot.machine.paused != paused) {
             self.step(service, Event::Paused(paused))?;
         }
+        if layout.retry(service).exists() {
+            self.step(service, Event::RetryByHand)?;
+            hand::retried(&layout, service)?;
+        }
         let Some(leave) = hand::asked(&layout, service) else { return Ok(()) };
         let Some(slot) = self.slots.get(service) else { return Ok(()) };
         if !slot.machine.takes_revert_by_hand() {

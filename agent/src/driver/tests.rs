@@ -1,5 +1,6 @@
 use std::time::Duration;
 
+use groundswell_common::Clock;
 use groundswell_common::condition::{Held, Lack, ServiceCondition};
 use groundswell_common::directive::Action as Desired;
 use groundswell_common::report::{HostState, Standing, Verdict};
@@ -12,14 +13,16 @@ use crate::config::Settings;
 use crate::fixture::{self, Made, MemoryDepot, directive, release, shop};
 use crate::layout::Layout;
 use crate::live::Live;
-use crate::ports::Units;
+use crate::ports::{Probes, Units};
 use crate::probe::RealProbes;
 use crate::units::ProcessUnits;
 use crate::units::simulated::SimulatedUnits;
 
+mod again;
 mod contact;
 mod disks;
 mod drifts;
+mod frozen;
 mod hand;
 mod held;
 mod hooks;
@@ -33,6 +36,8 @@ struct Host {
     depot: Arc<MemoryDepot>,
     units: Arc<dyn Units>,
     settings: Live,
+    probes: Arc<dyn Probes>,
+    clock: Arc<dyn Clock>,
     running: Option<Running>,
 }
 
@@ -51,7 +56,9 @@ impl Host {
         let dir = tempfile::tempdir().unwrap();
         let units = units(Layout::new(dir.path()));
         let depot = Arc::new(MemoryDepot::default());
-        Self { dir, depot, units, settings: Live::fixed(fixture::settings()), running: None }
+        let settings = Live::fixed(fixture::settings());
+        let (probes, clock) = (Arc::new(RealProbes), Arc::new(SteadyClock::start()));
+        Self { dir, depot, units, settings, probes, clock, running: None }
     }
 
     fn simulated() -> (Self, Arc<SimulatedUnits>) {
@@ -69,9 +76,9 @@ impl Host {
         let outside = Outside {
             layout: self.layout(),
             units: self.units.clone(),
-            probes: Arc::new(RealProbes),
+            probes: self.probes.clone(),
             depot: self.depot.clone(),
-            clock: Arc::new(SteadyClock::start()),
+            clock: self.clock.clone(),
             settings: self.settings.clone(),
             program: None,
         };

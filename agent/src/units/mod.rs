@@ -4,6 +4,7 @@
 mod log;
 mod proc_table;
 mod process;
+mod program;
 mod shipped;
 #[cfg(test)]
 pub(crate) mod simulated;

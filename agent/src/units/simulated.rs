@@ -29,6 +29,8 @@ pub(crate) struct SimulatedUnits {
     pub(crate) lacking: Mutex<Option<(String, Lacking)>>,
     /// A unit that somebody stopped.
     pub(crate) stopped: Mutex<Option<String>>,
+    /// Whether the newest start failed.
+    down: Mutex<bool>,
 }
 
 impl SimulatedUnits {
@@ -45,7 +47,9 @@ impl SimulatedUnits {
     fn told(&self, verb: &str, spec: &RunSpec) -> Result<(), UnitError> {
         let units: String = spec.units.iter().map(|unit| format!(" {unit}")).collect();
         self.calls.lock().unwrap().push(format!("{verb} {}{units}", spec.version));
-        if self.broken.lock().unwrap().contains(spec.version.as_str()) {
+        let broken = self.broken.lock().unwrap().contains(spec.version.as_str());
+        *self.down.lock().unwrap() = broken;
+        if broken {
             let (unit, result) = (spec.service.to_string(), "failed".to_owned());
             return Err(UnitError::Job { verb: "start", unit, result });
         }
@@ -93,8 +97,9 @@ impl Units for SimulatedUnits {
     fn alive<'a>(&'a self, _spec: &'a RunSpec) -> Work<'a, Result<Alive, UnitError>> {
         let (crashes, stopped) =
             (*self.crashes.lock().unwrap(), self.stopped.lock().unwrap().clone());
-        let running = stopped.is_none();
-        let alive = Alive { running, crashes, hopeless: false, stopped };
+        let hopeless = *self.down.lock().unwrap();
+        let running = stopped.is_none() && !hopeless;
+        let alive = Alive { running, crashes, hopeless, stopped };
         let silent =
             UnitError::Silent { verb: "look at", unit: "shop.service".to_owned(), secs: 0 };
         Box::pin(std::future::ready(if *self.away.borrow() { Err(silent) } else { Ok(alive) }))

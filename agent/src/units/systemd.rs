@@ -22,6 +22,7 @@ use zbus::{MatchRule, MessageStream, ObjectPath, OwnedObjectPath};
 
 use self::bus::{Bus, MANAGER, SYSTEMD, Unit};
 use super::log::{Run, last_lines};
+use super::program::is_missing;
 use super::{HOPELESS_CRASHES, ShippedError, UnitError, load_of, named, shipped};
 use crate::clock::wall;
 use crate::hooks::{HookError, Order};
@@ -397,10 +398,16 @@ async fn load(unit: &Unit<'_>) -> Result<UnitLoad, UnitError> {
 }
 
 /// What the host lacks to start the unit.
-async fn lacks(unit: &Unit<'_>) -> Result<Option<Lacking>, UnitError> {
+async fn lacks(unit: &Unit<'_>, state: &Path) -> Result<Option<Lacking>, UnitError> {
     let name = unit.name;
     let why = match load(unit).await? {
-        UnitLoad::Loaded | UnitLoad::NeedsReload => return missing_user(unit).await,
+        UnitLoad::Loaded | UnitLoad::NeedsReload => {
+            let lacking = missing_user(unit).await?;
+            return match lacking {
+                None => missing_program(unit, state).await,
+                lacking => Ok(lacking),
+            };
+        }
         UnitLoad::NotFound => {
             format!("unit {name} is not on this host; install it, then 'systemctl daemon-reload'")
         }
@@ -432,6 +439,49 @@ async fn missing_user(unit: &Unit<'_>) -> Result<Option<Lacking>, UnitError> {
     let name = unit.name;
     let why = format!("user {user} of unit {name} is not on this host; 'useradd --system {user}'");
     Ok(unknown.then_some(Lacking { lack: Lack::User, why }))
+}
+
+/// A command of a unit, as systemd tells it: the program, its arguments, whether its end is ignored, and how it ran
+/// last.
+type Command = (String, Vec<String>, bool, u64, u64, u64, u64, u32, i32, i32);
+/// A path that a unit sees another place at.
+type Bound = (String, String, bool, u64);
+
+/// A program that the unit starts and that is neither on the host nor brought by a release.
+async fn missing_program(unit: &Unit<'_>, state: &Path) -> Result<Option<Lacking>, UnitError> {
+    if !is_service(unit.name) {
+        return Ok(None);
+    }
+    // What cannot be read says nothing.
+    let Ok(commands) = unit.of_service::<Vec<Command>>("ExecStart").await else { return Ok(None) };
+    let missing = commands
+        .into_iter()
+        .find(|(program, _, ignored, ..)| !ignored && is_missing(Path::new(program), state));
+    let Some((program, ..)) = missing else { return Ok(None) };
+    if !sees_the_host(unit).await {
+        return Ok(None);
+    }
+    let name = unit.name;
+    let why = format!(
+        "unit {name} starts {program}, which is not on this host; install it, or mend ExecStart= and \
+         'systemctl daemon-reload'"
+    );
+    Ok(Some(Lacking { lack: Lack::UnitNotLoaded, why }))
+}
+
+/// Whether what the unit finds at a path is what the host has there.
+async fn sees_the_host(unit: &Unit<'_>) -> bool {
+    for root in ["RootDirectory", "RootImage"] {
+        if !unit.of_service::<String>(root).await.is_ok_and(|root| root.is_empty()) {
+            return false;
+        }
+    }
+    for bound in ["BindPaths", "BindReadOnlyPaths"] {
+        if !unit.of_service::<Vec<Bound>>(bound).await.is_ok_and(|bound| bound.is_empty()) {
+            return false;
+        }
+    }
+    true
 }
 
 /// Whether the unit is one that runs to its end and is over well: it is not started again.
@@ -579,7 +629,9 @@ impl Units for SystemdUnits {
             }
             for name in &spec.units {
                 let unit = self.bus.unit(name).await?;
-                if let Some(lacking) = self.bus.heed(lacks(&unit).await).await? {
+                if let Some(lacking) =
+                    self.bus.heed(lacks(&unit, &self.settings.now().state_dir).await).await?
+                {
                     return Ok(Some(lacking));
                 }
             }

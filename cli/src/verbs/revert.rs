@@ -4,7 +4,8 @@
 use std::time::Duration;
 
 use groundswell_common::api::{
-    OutcomeName, PhaseName, RevertAnswer, RevertOther, RevertPreview, RevertRequest, RolloutSummary,
+    OutcomeName, PhaseName, RevertAnswer, RevertOther, RevertPreview, RevertRequest, RolloutHost,
+    RolloutPage, RolloutSummary,
 };
 
 use super::rollout::why;
@@ -50,7 +51,35 @@ pub(crate) async fn revert(context: &Context, args: &RevertArgs) -> anyhow::Resu
     let within = (Until::DoneOrHalted, Duration::from_secs(args.wait.timeout));
     let id = &answer.rollout.rollout;
     let end = watch_to_the_end(context, &client, id, within).await?;
-    Ok(end.map_or(Exit::TimedOut, |page| gone_back(&page.rollout)))
+    let Some(end) = end else { return Ok(Exit::TimedOut) };
+    let exit = gone_back(&end.rollout);
+    if exit != Exit::Done || end.rollout.counts.failed == 0 {
+        return Ok(exit);
+    }
+    let page: RolloutPage = client.get(&format!("/v1/rollouts/{}", part(id.as_str()))).await?;
+    Ok(match not_back(&page.hosts) {
+        Some(text) => {
+            context.out.note(text)?;
+            Exit::Ended
+        }
+        None => exit,
+    })
+}
+
+/// Which hosts did not go back, and what to do about the first; `None` where all did.
+fn not_back(hosts: &[RolloutHost]) -> Option<String> {
+    let stay: Vec<&str> =
+        hosts.iter().filter(|host| host.stays).map(|host| host.name.as_str()).collect();
+    let first = stay.first()?;
+    let shown = stay.iter().take(OTHERS_SHOWN).copied().collect::<Vec<_>>().join(", ");
+    let more = match stay.len().saturating_sub(OTHERS_SHOWN) {
+        0 => String::new(),
+        more => format!(" and {more} more"),
+    };
+    let hosts = count(stay.len() as u64, "host");
+    Some(format!(
+        "{hosts} did not go back: {shown}{more}; 'swell host why {first}' says what to do"
+    ))
 }
 
 async fn preview(client: &Client, path: &str, args: &RevertArgs) -> anyhow::Result<RevertPreview> {
@@ -140,6 +169,22 @@ mod tests {
             question(&first),
             "revert shop 1.0.0, its first release: it stops on 3 hosts, and nothing of it runs there then"
         );
+    }
+
+    #[test]
+    fn hosts_that_did_not_go_back_are_named() {
+        let host = |name: &str, progress: &str, stays: bool| RolloutHost {
+            name: name.parse().expect("a name"),
+            wave: 0,
+            progress: progress.into(),
+            why: None,
+            stays,
+        };
+        let mut hosts = vec![host("web-1", "reverted", false), host("web-3", "failed", false)];
+        assert_eq!(not_back(&hosts), None, "what failed and is back is back");
+        hosts.push(host("web-2", "failed", true));
+        let want = "1 host did not go back: web-2; 'swell host why web-2' says what to do";
+        assert_eq!(not_back(&hosts).as_deref(), Some(want));
     }
 
     #[test]

@@ -250,7 +250,7 @@ fn troubles(hosts: &[HostSummary]) -> Vec<String> {
         lines.extend(by_service.into_iter().map(|(service, names)| {
             let first = names.first().copied().unwrap_or_default();
             let word = trouble.word();
-            format!("! {service} is {word} on {}; swell host show {first} says why", named(&names))
+            format!("! {service} is {word} on {}; swell host why {first} says why", named(&names))
         }));
     }
     lines.extend(held(hosts));
@@ -346,8 +346,8 @@ mod tests {
         assert!(text.starts_with("fleet main: 4 of 5 hosts connected; "), "{text}");
         assert!(text.contains("1.0.0 on 4, 1.1.0 on 1, nothing on 1"), "{text}");
         assert!(text.contains("  6, 1 stuck, 1 ill, 1 held, 1 away  shop-2\n"), "{text}");
-        let last = "\n! shop is stuck on web-4; swell host show web-4 says why\n\
-                    ! shop is ill on web-2; swell host show web-2 says why\n\
+        let last = "\n! shop is stuck on web-4; swell host why web-4 says why\n\
+                    ! shop is ill on web-2; swell host why web-2 says why\n\
                     ! shop: 9 bytes are needed and 1 is free; make room (held on web-6)\n\
                     ! web-3: two machines use the key of this host\n! away: web-3";
         assert!(text.ends_with(last), "{text}");

@@ -91,6 +91,7 @@ mod tests {
             wave: 0,
             progress: "reverted".into(),
             why: Some(why.into()),
+            stays: false,
         };
         let text = failure(&host(
             "probe http://127.0.0.1:4222: refused; its last output:\nup\nno config\n",

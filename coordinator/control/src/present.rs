@@ -8,6 +8,7 @@ use groundswell_common::api::{
     ServiceSummary, WavePage,
 };
 use groundswell_common::condition::Lack;
+use groundswell_common::report::FailedStep;
 use groundswell_common::{Environment, HostId, HostName, OperatorName, Timestamp, name_of};
 use groundswell_rollout::{
     Outcome, Phase, Plan, PlannedHost, Progress, ProgressName, Rollout, Tally, Why, explain,
@@ -112,6 +113,7 @@ pub fn rollout_page(
                 name: name_now(view, host),
                 wave,
                 progress: progress(entry.progress.name()).to_owned(),
+                stays: stays(&entry.progress),
                 why: match &entry.progress {
                     Progress::Held { lack: Lack::Drained | Lack::Stage, .. }
                     | Progress::Lost
@@ -370,6 +372,27 @@ fn add(counts: &mut HostCounts, tally: &Tally) {
     counts.held += u64::from(tally.held);
     counts.absent += u64::from(tally.absent);
     counts.excluded += u64::from(tally.excluded);
+}
+
+/// Whether a host has a release that failed there, or is stuck on the way back from it.
+fn stays(progress: &Progress) -> bool {
+    match progress {
+        Progress::Failed { step, reverted, .. } => *step != FailedStep::Stage && !reverted,
+        Progress::Lost => true,
+        Progress::Pending
+        | Progress::Staging
+        | Progress::Staged
+        | Progress::Granted { .. }
+        | Progress::Probing { .. }
+        | Progress::Baking { .. }
+        | Progress::Committed
+        | Progress::Absent
+        | Progress::Reverting { .. }
+        | Progress::Overdue
+        | Progress::Reverted
+        | Progress::Held { .. }
+        | Progress::Excluded { .. } => false,
+    }
 }
 
 fn progress(name: ProgressName) -> &'static str {

@@ -4,7 +4,7 @@
 use groundswell_common::condition::Lack;
 use groundswell_common::directive::Action;
 use groundswell_common::report::{HostState, Standing, Verdict};
-use groundswell_common::{Environment, HostName, ReleaseId, ServiceName};
+use groundswell_common::{Environment, HostName, ReleaseId, ServiceName, one_line};
 use groundswell_common::{HostId, name_of};
 use groundswell_rollout::{Outcome, Phase, PhaseName, Progress, Rollout, Why, earliest, explain};
 
@@ -124,18 +124,22 @@ impl Control {
             why.extend(notes);
         }
         let Some(standing) = word.standing(name) else { return };
-        let cause = standing.failure.as_ref().map(|failure| first_line(&failure.why));
+        let cause = standing.failure.as_ref().map(|failure| one_line(&failure.why));
         let cause = cause.filter(|cause| !cause.is_empty());
         let cause = cause.map(|cause| format!(": {cause}")).unwrap_or_default();
         let runs = self.version_text(standing.running.as_ref());
         match (standing.state, standing.health) {
             (HostState::Stuck, _) => {
-                let next = format!("look at 'groundswell-agent doctor' and 'why {name}' there");
-                let text = format!("{name}: a person must look at it{cause}; {next}");
-                why.push((Rank::Wrong, text));
+                let next = format!(
+                    "mend that, then 'groundswell-agent retry {name}' there starts and probes what is live"
+                );
+                why.push((Rank::Wrong, format!("{name}: it is stuck with {runs}{cause}; {next}")));
             }
             (_, Verdict::Fail) => {
-                let next = format!("'swell revert {name}' takes the release back");
+                let next = format!(
+                    "'groundswell-agent doctor' there says more, 'swell revert {name}' takes the release back \
+                     everywhere"
+                );
                 why.push((Rank::Wrong, format!("{name}: {runs} fails its probes{cause}; {next}")));
             }
             (
@@ -212,7 +216,9 @@ impl Control {
             // What the host says itself, or is said of the host as a whole, is said once.
             let held =
                 matches!(&reason, Why::HostHeld { lack, .. } if self.is_told(id, name, *lack));
-            if held || matches!(&reason, Why::HostAway { .. }) {
+            // What is stuck fetches nothing.
+            let stuck = matches!(&reason, Why::HostStaging { .. }) && self.is_stuck(id, name);
+            if held || stuck || matches!(&reason, Why::HostAway { .. }) {
                 continue;
             }
             let failed =
@@ -254,12 +260,17 @@ impl Control {
         let failure = standing.failure.as_ref()?;
         let ours = failure.release == rollout.release() && failure.reverted;
         ours.then(|| {
-            let (step, why) = (name_of(&failure.step), first_line(&failure.why));
+            let (step, why) = (name_of(&failure.step), one_line(&failure.why));
             format!(
                 "the release failed on it ({step}): {why}; the release before it is live again; publish a corrected \
                  release"
             )
         })
+    }
+
+    fn is_stuck(&self, id: &HostId, name: &ServiceName) -> bool {
+        let standing = self.words.get(id).and_then(|word| word.standing(name));
+        standing.is_some_and(|standing| standing.state == HostState::Stuck)
     }
 
     /// Whether a lack is in the host's own words already, or in what is said of the host as a whole.
@@ -307,7 +318,7 @@ impl Control {
         }
         let failed = standing.and_then(|standing| standing.failure.as_ref());
         if let Some(failure) = failed.filter(|failure| failure.release == *release) {
-            let why = first_line(&failure.why);
+            let why = one_line(&failure.why);
             let next = "'swell host clear' and 'swell rollout start' try it again";
             return (Rank::Wrong, format!("{version} failed on it: {why}; {next}"));
         }
@@ -332,10 +343,6 @@ pub(crate) fn not_named(environment: &Environment, record: &PolicyRecord) -> Str
         "its environment is {environment}, which the policy does not name, so it gets nothing; the policy has {names}: \
          add [[environment]] name = \"{environment}\", or enrol the host again with a token for one of them"
     )
-}
-
-fn first_line(text: &str) -> &str {
-    text.lines().next().unwrap_or_default().trim()
 }
 
 /// What the code of a refused directive means, and what to do; `None` for codes that a condition says better.

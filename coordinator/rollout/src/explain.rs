@@ -5,7 +5,7 @@ use std::fmt;
 
 use groundswell_common::condition::Lack;
 use groundswell_common::report::{FailedStep, Verdict};
-use groundswell_common::{Digest, HostId, HostName, RolloutId, Timestamp, name_of};
+use groundswell_common::{Digest, HostId, HostName, RolloutId, Timestamp, name_of, one_line};
 use serde::{Deserialize, Serialize};
 
 use crate::calendar::Opening;
@@ -284,10 +284,13 @@ pub fn explain(rollout: &Rollout, host: Option<&HostId>, now: Timestamp) -> Vec<
         return vec![why.unwrap_or(Why::NotPlanned { host: *host })];
     };
     let away = entry.away.map(|since| Why::HostAway { since });
-    let own = host_why(rollout, ordinal, entry);
+    let own = Some(host_why(rollout, ordinal, entry));
+    // It does nothing before it is back.
+    let idle = |own: &Why| entry.away.is_some() && matches!(own, Why::HostStaging { .. });
+    let own = own.filter(|own| !idle(own));
     let held = parked_why(rollout, ordinal, entry);
-    let still_on = own == Why::HostStillOn;
-    let mut why: Vec<Why> = newer.chain(away).chain([own]).chain(held).collect();
+    let still_on = own == Some(Why::HostStillOn);
+    let mut why: Vec<Why> = newer.chain(away).chain(own).chain(held).collect();
     if waits_for_rollout(&entry.progress) || still_on {
         why.push(phase_why(rollout, now));
         why.extend(bounds_why(rollout));
@@ -673,11 +676,14 @@ impl fmt::Display for Why {
                 let after = match (step, reverted) {
                     (_, true) => "the release before it is live again",
                     (FailedStep::Stage, false) => "the live tree was not touched",
-                    (FailedStep::Revert, false) => "a person must look at it",
+                    (FailedStep::Revert, false) => {
+                        "once that is mended, 'groundswell-agent retry' there starts and probes what is live"
+                    }
                     (FailedStep::Switch | FailedStep::Probe | FailedStep::Bake, false) => {
                         "it has not said that it went back"
                     }
                 };
+                let why = one_line(why);
                 write!(f, "the release failed on it ({}): {why}; {after}", name_of(step))
             }
             Self::HostLost => {

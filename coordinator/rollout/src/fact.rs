@@ -6,7 +6,7 @@ use groundswell_common::limits::FAILURE_TEXT_MAX_BYTES;
 use groundswell_common::report::{FailedStep, HostState, Standing, Verdict};
 use groundswell_common::{HostId, ReleaseId, Timestamp};
 
-use crate::desired::generation;
+use crate::desired::{Want, generation, want};
 use crate::input::HostFact;
 use crate::phase::{Course, Phase};
 use crate::plan::{RULES_HELD, RULES_SPOKEN};
@@ -135,7 +135,9 @@ fn rested(standing: &Standing) -> Option<HostFact> {
 
 /// What the report says of the release before, where that is news.
 fn health(rollout: &Rollout, entry: &HostEntry, standing: &Standing) -> Option<HostFact> {
-    let before = standing.running.is_some_and(|running| running != rollout.release());
+    // Nor is a host that is stuck with this very release ill by this rollout.
+    let before = standing.state == HostState::Stuck
+        || standing.running.is_some_and(|running| running != rollout.release());
     let seen = match standing.health {
         Verdict::Fail if before => HostFact::Ill,
         Verdict::Pass if before => HostFact::Well,
@@ -231,6 +233,7 @@ fn observe(
         HostState::Reverting => failed(rollout, standing),
         // What it was stuck with before it was told to take the service off is an old story.
         HostState::Stuck if rollout.plan.off().is_some() && !is_told(entry, accepted) => None,
+        HostState::Stuck if is_old_story(rollout, entry, accepted) => None,
         HostState::Stuck => stuck(rollout, standing),
         HostState::Idle | HostState::Committed if runs => {
             let refused = refused_back(rollout, entry, standing, accepted);
@@ -251,6 +254,28 @@ fn observe(
 fn is_told(entry: &HostEntry, accepted: u64) -> bool {
     let goes = matches!(entry.progress, Progress::Reverting { .. } | Progress::Overdue);
     goes && accepted >= entry.generation
+}
+
+/// Whether what a host is stuck with is from before it was asked for anything by this rollout: asked for what it
+/// runs, it starts and probes that, and says how it went.
+fn is_old_story(rollout: &Rollout, entry: &HostEntry, accepted: u64) -> bool {
+    let told = accepted >= rollout.started.map_or(0, |started| started.max(entry.generation));
+    match &entry.progress {
+        Progress::Pending
+        | Progress::Staging
+        | Progress::Staged
+        | Progress::Absent
+        | Progress::Held { .. } => !told || want(rollout, entry) == Want::Hold,
+        Progress::Reverting { .. } | Progress::Overdue => !told,
+        Progress::Granted { .. }
+        | Progress::Probing { .. }
+        | Progress::Baking { .. }
+        | Progress::Committed
+        | Progress::Failed { .. }
+        | Progress::Lost
+        | Progress::Reverted
+        | Progress::Excluded { .. } => false,
+    }
 }
 
 /// That the host was told to go back and has nothing to go back to.

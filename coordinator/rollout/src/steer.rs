@@ -132,7 +132,10 @@ fn exclude(rollout: &mut Rollout, step: &mut Step, host: &HostId) -> Result<(), 
 fn retry(rollout: &mut Rollout, step: &mut Step, host: &HostId) -> Result<(), Refusal> {
     let (ordinal, entry) = rollout.found(host).ok_or(Refusal::UnknownHost(*host))?;
     let again = match &entry.progress {
-        Progress::Failed { step, reverted, .. } => *reverted || *step == FailedStep::Stage,
+        // One that could not go back is stuck; what is live there is started and probed again.
+        Progress::Failed { step, reverted, .. } => {
+            *reverted || matches!(step, FailedStep::Stage | FailedStep::Revert)
+        }
         Progress::Excluded { ran, gone } => !ran && !gone,
         // Who says what it lacks tries again by itself.
         Progress::Held { lack, .. } => *lack == Lack::Stage,

@@ -3,7 +3,7 @@
 use groundswell_common::api::RevertPreview;
 use groundswell_common::condition::{Condition, ServiceCondition};
 use groundswell_common::directive::Action;
-use groundswell_common::report::{FailedStep, Failure, HostState};
+use groundswell_common::report::{FailedStep, Failure, HostState, Verdict};
 use groundswell_common::wire::Deny;
 use groundswell_common::{ReleaseId, RolloutId};
 use groundswell_coordinator::driver::{Desk, Refused, Start, Verb};
@@ -370,5 +370,44 @@ async fn a_host_in_the_middle_of_a_switch_goes_back_at_once_by_a_plan_of_its_own
     revert(&fake, None).await.unwrap();
     // On a slow disk it would be long before it has finished what it is to leave.
     goes_back(&mut new, (releases[1], Some(releases[0]))).await;
+    fake.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_stuck_host_is_named_with_its_cause_and_a_rollout_of_what_is_live_brings_it_back() {
+    let (place, _) = fleet();
+    let fake = Fake::start(&place.path().join("state"));
+    let (mut host, releases) = proven(&fake, 2).await;
+    let (newer, _) = fake.publish(3).await;
+    let generation = host.granted((newer, Some(releases[1]))).await;
+    host.report((HostState::Probing, Some(newer)), (newer, generation)).await;
+    let why = "switch failed: no; then going back failed: the job ended as \"failed\"; its last output:\n\
+        web.service: Failed to run 'start' task: No space left on device\n\
+        web.service: Failed with result 'resources'.\nweb.service: resources, status 0\n";
+    let (release, step, why) = (newer, FailedStep::Revert, why.to_owned());
+    host.failure = Some(Failure { release, step, why, reverted: false });
+    host.health = Verdict::Fail;
+    host.report((HostState::Stuck, Some(releases[1])), (newer, generation)).await;
+    let ask = async || {
+        let why = fake.handle.query(|desk| desk.host_why(&"h1".parse().unwrap())).await.unwrap();
+        why.unwrap().join("\n")
+    };
+    let said = ask().await;
+    assert!(said.contains("No space left on device; mend that, then"), "{said}");
+    assert!(said.contains("'groundswell-agent retry web' there starts and probes"), "{said}");
+    // Mended, what is live is rolled out again: what the host said before is not said of this rollout.
+    let again = fake.handle.change(|desk| {
+        desk.start(&ada(), (&web(), None), Start { release: "2.0", ..Start::default() })
+    });
+    let rollout = again.await.unwrap().unwrap();
+    let generation = host.wished(Action::Stage { release: releases[1] }).await;
+    host.report((HostState::Stuck, Some(releases[1])), (releases[1], generation - 1)).await;
+    let said = ask().await;
+    assert!(!said.contains("fetches"), "what is stuck fetches nothing: {said}");
+    assert_eq!(fake.phase(&rollout).await, PhaseName::Running);
+    (host.failure, host.health) = (None, Verdict::Pass);
+    host.report((HostState::Committed, Some(releases[1])), (releases[1], generation)).await;
+    fake.phase_is(&rollout, PhaseName::Done).await;
+    host.wished(Action::Switch { release: releases[1] }).await;
     fake.stop().await;
 }

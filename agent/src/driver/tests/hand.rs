@@ -4,7 +4,7 @@ use super::*;
 use crate::config::Settings;
 use crate::{hand, why};
 
-fn settings(host: &Host) -> Settings {
+pub(super) fn settings(host: &Host) -> Settings {
     let text = format!("state_dir = {:?}\n", host.dir.path());
     let file = host.dir.path().join("agent.toml");
     std::fs::write(&file, text).unwrap();

@@ -189,3 +189,23 @@ fn a_breach_and_a_guard_name_what_is_full() {
         assert!(bed.wave(0).iter().any(guarded), "{name}");
     }
 }
+
+#[test]
+fn a_host_that_is_away_is_not_said_to_fetch_and_a_failure_is_one_line_with_its_cause() {
+    let mut bed = Bed::start(KEYS, 4);
+    let [away, failing] = [bed.wave(0)[0], bed.wave(0)[1]];
+    let told = |bed: &Bed, id: &HostId| {
+        let why = explain(&bed.rollout, Some(id), bed.at.now);
+        why.iter().map(ToString::to_string).collect::<Vec<_>>().join(" | ")
+    };
+    assert!(told(&bed, &away).contains("it fetches and unpacks the release"));
+    bed.apply(Input::Disconnected { host: away });
+    let said = told(&bed, &away);
+    assert!(said.contains("it is not connected") && !said.contains("fetches"), "{said}");
+    bed.fact(failing, HostFact::Staged);
+    let why = "no; its last output:\nno space left\nweb.service: Failed with result 'resources'.";
+    bed.fact(failing, HostFact::Stuck { why: why.to_owned() });
+    let said = told(&bed, &failing);
+    assert!(said.contains("no; it said last: no space left; once that is mended"), "{said}");
+    assert!(!said.contains('\n'), "{said}");
+}

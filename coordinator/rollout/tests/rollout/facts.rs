@@ -4,7 +4,7 @@ use groundswell_common::HostId;
 use groundswell_common::limits::FAILURE_TEXT_MAX_BYTES;
 use groundswell_common::report::{FailedStep, Failure, HostState, Standing, Verdict};
 use groundswell_rollout::{
-    HostFact, Input, Progress, ProgressName, Refusal, Steer, fact, generation,
+    HostFact, Input, PhaseName, Progress, ProgressName, Refusal, Steer, fact, generation,
 };
 
 use crate::bed::{Bed, host, person, release};
@@ -156,6 +156,57 @@ fn a_host_that_is_stuck_says_so_to_the_rollout_whose_release_it_is_about() {
     assert_eq!(ask(NEW, Some(OTHER), Some(of(OTHER))), stuck("no room"));
     assert_eq!(ask(OLD, Some(OTHER), Some(of(OTHER))), None);
     assert_eq!(ask(OLD, None, None), None);
+}
+
+#[test]
+fn what_a_host_was_stuck_with_before_a_rollout_asked_for_what_it_runs_is_an_old_story() {
+    let mut bed = Bed::start("failure_budget = 0\n", 1);
+    let why = "the old release did not start".to_owned();
+    let failure =
+        Failure { release: release(OTHER), step: FailedStep::Revert, why, reverted: false };
+    bed.standing(host(0)).failure = Some(failure);
+    bed.standing(host(0)).health = Verdict::Fail;
+    let told = generation(&bed.rollout, &host(0));
+    let stuck = |bed: &mut Bed, accepted| says_under(bed, HostState::Stuck, (NEW, None), accepted);
+    // Until it was asked, it is ill and has failed nothing.
+    let ill = stuck(&mut bed, told - 1);
+    assert_eq!(ill, Some(HostFact::Ill));
+    bed.fact(host(0), HostFact::Ill);
+    assert_eq!(stuck(&mut bed, told - 1), None);
+    // Asked, it started and probed what it runs, and that failed: it is said, and counts against nobody.
+    let Some(HostFact::Stuck { why }) = stuck(&mut bed, told) else { panic!("it was asked") };
+    bed.fact(host(0), HostFact::Stuck { why });
+    assert_eq!((bed.rollout.failures(0), bed.progress(host(0)).name()), (0, ProgressName::Failed));
+    let phase = bed.phase();
+    assert!(!matches!(phase, PhaseName::Halted | PhaseName::Reverting), "{phase:?}");
+    // Mended, it is tried again, and what it said before is old once more.
+    steer(&mut bed, Steer::Retry { host: host(0) });
+    let told = generation(&bed.rollout, &host(0));
+    assert_eq!(stuck(&mut bed, told - 1), None);
+    let runs = says_under(&mut bed, HostState::Committed, (NEW, None), told);
+    assert_eq!(runs, Some(HostFact::Committed));
+}
+
+#[test]
+fn a_host_that_is_stuck_is_told_to_go_back_before_that_counts() {
+    let mut bed = granted();
+    bed.fact(host(0), HostFact::Committed);
+    bed.apply(Input::Revert { by: person("ann"), why: String::new() });
+    let told = generation(&bed.rollout, &host(0));
+    let stuck = |bed: &mut Bed, accepted| says_under(bed, HostState::Stuck, (NEW, None), accepted);
+    assert_eq!(stuck(&mut bed, told - 1), None, "from before the order");
+    assert!(matches!(stuck(&mut bed, told), Some(HostFact::Stuck { .. })));
+}
+
+#[test]
+fn what_could_not_go_back_may_be_tried_again() {
+    let mut bed = granted();
+    bed.fact(host(0), HostFact::SwitchStarted);
+    bed.fact(host(0), HostFact::Stuck { why: "no space".to_owned() });
+    let progress = &bed.rollout.host(&host(0)).unwrap().progress;
+    assert!(matches!(progress, Progress::Failed { step: FailedStep::Revert, .. }), "{progress:?}");
+    steer(&mut bed, Steer::Retry { host: host(0) });
+    assert_eq!(bed.rollout.host(&host(0)).unwrap().progress, Progress::Staging);
 }
 
 #[test]
