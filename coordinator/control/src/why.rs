@@ -130,9 +130,15 @@ impl Control {
         let runs = self.version_text(standing.running.as_ref());
         match (standing.state, standing.health) {
             (HostState::Stuck, _) => {
-                let next = format!(
-                    "mend that, then 'groundswell-agent retry {name}' there starts and probes what is live"
-                );
+                let next = match cause.as_str() {
+                    // Such as a journal that it cannot read: it has nothing to tell.
+                    "" => {
+                        "'groundswell-agent doctor' there names the cause and the step".to_owned()
+                    }
+                    _ => format!(
+                        "mend that, then 'groundswell-agent retry {name}' there starts and probes what is live"
+                    ),
+                };
                 why.push((Rank::Wrong, format!("{name}: it is stuck with {runs}{cause}; {next}")));
             }
             (_, Verdict::Fail) => {

@@ -394,7 +394,7 @@ pub(crate) const ROWS: &[Row] = &[
                 "shop: {new} fails its probes",
                 "'swell revert shop' takes the release back",
             ),
-            Says(&[Status], "! shop is ill on web-1", "swell host show web-1 says why"),
+            Says(&[Status], "! shop is ill on web-1", "swell host why web-1 says why"),
             Says(&[Host], "web-1 is ill", "fail"),
             Says(
                 &[Doctor],

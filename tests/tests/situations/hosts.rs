@@ -273,20 +273,27 @@ pub(crate) const ROWS: &[Row] = &[
         says: &[
             Says(
                 &[Why],
-                "shop: a person must look at it",
-                "look at 'groundswell-agent doctor' and 'why shop' there",
+                "Permission denied",
+                "mend that, then 'groundswell-agent retry shop' there",
             ),
-            Says(&[Status], "! shop is stuck on web-1", "swell host show web-1 says why"),
-            Says(&[AgentWhy], "stuck: going back failed", "publish another release"),
-            Says(&[Doctor], "shop is stuck, going back failed", "publish a newer release"),
+            Says(&[Status], "! shop is stuck on web-1", "swell host why web-1 says why"),
+            Says(
+                &[AgentWhy],
+                "stuck: start ",
+                "mend that, then 'groundswell-agent retry shop' here",
+            ),
+            Says(
+                &[Doctor],
+                "shop is stuck: start ",
+                "mend that, then 'groundswell-agent retry shop' here",
+            ),
             Says(&[Ls], "stuck", "web-1"),
         ],
-        cure: &[Step::Hand("publish a newer release", |world| {
-            world.heal();
-            world.new = format!("{}.1", world.new);
-            world.publish();
-        })],
-        well: Well::New,
+        cure: &[
+            Step::Hand("mend that", mend_the_way_back),
+            Step::Typed("groundswell-agent retry shop"),
+        ],
+        well: Well::Old,
     },
     Row {
         name: "the journal of a service is damaged",
@@ -299,10 +306,10 @@ pub(crate) const ROWS: &[Row] = &[
         says: &[
             Says(
                 &[Why],
-                "shop: a person must look at it",
-                "look at 'groundswell-agent doctor' and 'why shop' there",
+                "shop: it is stuck with",
+                "'groundswell-agent doctor' there names the cause and the step",
             ),
-            Says(&[Status], "! shop is stuck on web-1", "swell host show web-1 says why"),
+            Says(&[Status], "! shop is stuck on web-1", "swell host why web-1 says why"),
             Says(&[AgentWhy], "stuck", "'groundswell-agent unstick'"),
             Says(&[Doctor], "shop is stuck", "'groundswell-agent unstick shop' and start it"),
         ],
@@ -542,6 +549,13 @@ fn break_the_way_back(world: &World) {
     let plain = std::os::unix::fs::PermissionsExt::from_mode(0o644);
     fs::set_permissions(&run, plain).must("break a program");
     edit_settings(world, |text| format!("{text}\n[services.shop]\nallow_drift = true\n"));
+}
+
+/// The program as it was released, as the other host has it.
+fn mend_the_way_back(world: &mut World) {
+    world.heal();
+    let run = |host: usize| world.agents[host].state().join("services/shop/current/tree/bin/run");
+    fs::copy(run(1), run(0)).must("mend a program");
 }
 
 impl World {
