@@ -412,7 +412,13 @@ fn finish(fleet: &Fleet, agents: &[Agent], dir: &Path, acknowledged: &Acknowledg
             Some(found) => found.progress == "committed",
             None => log.lines().any(|entry| is_commit_of(entry, id, &ids[host])),
         };
-        assert!(kept, "an acknowledged report of {host} in {id} was lost");
+        let said = agents.iter().find(|agent| agent.name() == host).map(Agent::log);
+        let said = said.unwrap_or_default();
+        let of_it =
+            |entry: &&str| entry.contains(&format!("\"{id}\"")) && entry.contains(&ids[host]);
+        let told: Vec<&str> = log.lines().filter(of_it).collect();
+        let said = format!("{}\n{said}", told.join("\n"));
+        assert!(kept, "an acknowledged report of {host} in {id} was lost: {found:?}; {said}");
     }
     fleet.swell_ok(&["audit", "verify"]);
     let newest = fleet.newest_rollout("shop");
