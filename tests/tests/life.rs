@@ -215,7 +215,7 @@ fn a_service_is_taken_off_a_host_once_nothing_keeps_it_there() {
         fleet.swell_ok(&["service", "remove", "shop", "--yes"]);
         until("the host to say what keeps the service", ROLLOUT_BOUND, || {
             let said = fleet.swell_ok(&["host", "why", "web-1"]);
-            (said.contains("a person must look at it") && said.contains("shop.service"))
+            (said.contains("it is stuck with 1.1.0: ") && said.contains("shop.service"))
                 .then_some(())
         });
         assert_eq!(answer(&host).as_deref(), Some("1.1.0"));
