@@ -279,12 +279,12 @@ pub(crate) const ROWS: &[Row] = &[
             Says(&[Status], "! shop is stuck on web-1", "swell host why web-1 says why"),
             Says(
                 &[AgentWhy],
-                "stuck: start ",
+                "Permission denied",
                 "mend that, then 'groundswell-agent retry shop' here",
             ),
             Says(
                 &[Doctor],
-                "shop is stuck: start ",
+                "Permission denied",
                 "mend that, then 'groundswell-agent retry shop' here",
             ),
             Says(&[Ls], "stuck", "web-1"),
