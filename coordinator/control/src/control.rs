@@ -415,8 +415,8 @@ impl Control {
                     && rollout.host(&host).is_some_and(reverted)
             })
         };
-        let live = self.view.services.get(name).map(|service| service.live.clone());
-        for rollout in live.into_iter().flatten().filter(wanted).collect::<Vec<_>>() {
+        let live = self.view.services.get(name).into_iter().flat_map(|service| &service.live);
+        for rollout in live.filter(|id| wanted(id)).cloned().collect::<Vec<_>>() {
             self.submit_or_note(By::Coordinator, &rollout, Input::Removed { host });
         }
     }

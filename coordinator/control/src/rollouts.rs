@@ -384,12 +384,8 @@ impl Control {
     ///
     /// # Errors
     /// [`Refused::Busy`]: what speaks for every environment is not ended by what comes to one of several.
-    fn before(
-        &self,
-        service: &ServiceName,
-        plan: &Plan,
-        id: Option<&RolloutId>,
-    ) -> Result<Vec<&Rollout>, Refused> {
+    fn before(&self, plan: &Plan, id: Option<&RolloutId>) -> Result<Vec<&Rollout>, Refused> {
+        let service = &plan.service;
         let all = self.lanes(service).unwrap_or_default();
         let one_of_several = plan.environment.is_some() && all.len() > 1;
         let lanes = match plan.off() {
@@ -420,21 +416,24 @@ impl Control {
         plan: Plan,
         skip: Option<&str>,
     ) -> Result<RolloutId, Refused> {
-        self.before(&plan.service, &plan, None)?;
+        // What is refused is refused before there is an entry.
+        self.before(&plan, None)?;
         let id = rollout_id(&plan.service, self.view.rollouts_planned + 1)?;
         let what = What::RolloutPlanned {
             rollout: id.clone(),
-            plan: Box::new(plan.clone()),
+            plan: Box::new(plan),
             skip: skip.map(ToOwned::to_owned),
         };
         self.submit(by, what)?;
-        self.set_off(&id, &plan)?;
+        self.set_off(&id)?;
         Ok(id)
     }
 
     /// Starts a rollout that is planned, in place of those before it.
-    fn set_off(&mut self, id: &RolloutId, plan: &Plan) -> Result<(), Refused> {
-        let before = self.before(&plan.service, plan, Some(id))?;
+    fn set_off(&mut self, id: &RolloutId) -> Result<(), Refused> {
+        let planned = self.view.rollout(id).ok_or_else(|| Refused::UnknownRollout(id.clone()))?;
+        let plan = planned.plan();
+        let before = self.before(plan, Some(id))?;
         let now = self.now;
         let hosts = || plan.waves.iter().flat_map(|wave| &wave.hosts).map(|host| host.id);
         let planned: BTreeSet<HostId> = hosts().collect();
@@ -459,10 +458,7 @@ impl Control {
         });
         let planned: Vec<RolloutId> = planned.map(|rollout| rollout.id().clone()).collect();
         for id in planned {
-            let Some(plan) = self.view.rollout(&id).map(|rollout| rollout.plan().clone()) else {
-                continue;
-            };
-            if let Err(refused) = self.set_off(&id, &plan) {
+            if let Err(refused) = self.set_off(&id) {
                 self.refusals.push((id.to_string(), refused));
             }
         }

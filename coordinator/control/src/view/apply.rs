@@ -499,9 +499,9 @@ impl View {
         (back, environment): (&Back, Option<&Environment>),
         entry: &Entry,
     ) {
-        let all = self.environments(name);
-        let Some(service) = self.services.get_mut(name) else { return };
         let Some((to, _)) = &back.to else { return };
+        let all = self.told_apart(name, to, environment);
+        let Some(service) = self.services.get_mut(name) else { return };
         // What was cleared is proven no more, but may be gone back to.
         let seq = service.take_proven(*to, environment, &all).map_or(entry.seq, |again| again.seq);
         let environment = environment.cloned();
@@ -548,7 +548,7 @@ impl View {
         (release, environment): (ReleaseId, Option<Environment>),
         entry: &Entry,
     ) {
-        let all = self.environments(name);
+        let all = self.told_apart(name, &release, environment.as_ref());
         if let Some(found) = self.releases.get_mut(&release) {
             // A rollout that a person let finish has answered for its failures.
             found.absolve(environment.as_ref(), &all);
@@ -576,7 +576,7 @@ impl View {
         (release, environment, why): (ReleaseId, Option<Environment>, String),
         seq: u64,
     ) {
-        let all = self.environments(name);
+        let all = self.told_apart(name, &release, environment.as_ref());
         if let Some(found) = self.releases.get_mut(&release) {
             found.poison(environment.as_ref(), why);
             self.dirty.insert(Key::Release(release));

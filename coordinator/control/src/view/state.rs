@@ -479,8 +479,23 @@ impl View {
         self.proven_in(service, environment).next_back().map(|proven| proven.release)
     }
 
-    /// The environments of a service's policy and of all hosts.
-    pub(super) fn environments(&self, service: &ServiceName) -> BTreeSet<Environment> {
+    /// The environments of a service's policy and of all hosts, where something is said of a release for all of them
+    /// and now otherwise of one; else none, as nothing has to be told apart.
+    pub(super) fn told_apart(
+        &self,
+        service: &ServiceName,
+        release: &ReleaseId,
+        one: Option<&Environment>,
+    ) -> BTreeSet<Environment> {
+        let of_all = |found: &Service| {
+            found.proven.iter().any(|it| it.release == *release && it.environment.is_none())
+        };
+        let found = self.releases.get(release);
+        let said =
+            found.is_some_and(|found| found.poisoned.is_some() || found.taken_back.contains(&None));
+        if one.is_none() || !(said || self.services.get(service).is_some_and(of_all)) {
+            return BTreeSet::new();
+        }
         let policy = self.services.get(service).and_then(|service| service.policy.as_ref());
         let named = policy.into_iter().flat_map(PolicyRecord::environments).map(Policy::lane);
         named.chain(self.hosts.values().map(|host| host.environment.clone())).collect()
@@ -502,7 +517,7 @@ impl View {
     /// The newest rollout of a service in an environment, but for those that take it off hosts that are no targets.
     #[must_use]
     pub fn newest_in(&self, service: &ServiceName, environment: &Environment) -> Option<&Rollout> {
-        self.newest_of(self.services.get(service)?, environment)
+        self.newest_of(self.services.get(service)?, environment, None)
     }
 
     /// As [`View::newest_in`], beside one that is planned.
@@ -512,14 +527,18 @@ impl View {
         environment: &Environment,
         planned: Option<&RolloutId>,
     ) -> Option<&Rollout> {
-        let mut speaking = self.speaking(self.services.get(service)?, environment);
-        let left_over = |rollout: &Rollout| rollout.plan().off() == Some(Off::LeftOver);
-        speaking.find(|rollout| !left_over(rollout) && Some(rollout.id()) != planned)
+        self.newest_of(self.services.get(service)?, environment, planned)
     }
 
-    fn newest_of(&self, service: &Service, environment: &Environment) -> Option<&Rollout> {
+    fn newest_of(
+        &self,
+        service: &Service,
+        environment: &Environment,
+        but: Option<&RolloutId>,
+    ) -> Option<&Rollout> {
         let mut speaking = self.speaking(service, environment);
-        speaking.find(|rollout| rollout.plan().off() != Some(Off::LeftOver))
+        let left_over = |rollout: &Rollout| rollout.plan().off() == Some(Off::LeftOver);
+        speaking.find(|rollout| !left_over(rollout) && Some(rollout.id()) != but)
     }
 
     /// Rollouts that speak for hosts of an environment: the newest, and the one before, which still speaks for
@@ -598,7 +617,7 @@ impl View {
     /// to the environment since.
     #[must_use]
     pub fn is_taken_off(&self, service: &Service, environment: &Environment) -> bool {
-        self.newest_of(service, environment).is_some_and(|rollout| {
+        self.newest_of(service, environment, None).is_some_and(|rollout| {
             goes_back(rollout) && rollout.plan().off() == Some(Off::Everyone)
         })
     }
@@ -618,7 +637,7 @@ impl View {
     /// Why the newest plan of a service in the host's environment leaves it out; `None` where it does not.
     #[must_use]
     pub fn left_out(&self, service: &Service, host: &Host, id: &HostId) -> Option<&SkipReason> {
-        let newest = self.newest_of(service, &host.environment)?;
+        let newest = self.newest_of(service, &host.environment, None)?;
         let skipped = &newest.plan().skipped;
         // They are sorted by the names that hosts had when the plan was made.
         let order = |at: &Skipped| at.name.cmp(&host.name).then(at.id.cmp(id));
