@@ -95,6 +95,8 @@ struct Slot {
     /// Whoever keeps an eye on what is live, beside the work.
     eye: Option<Canceller>,
     eyes: u64,
+    /// Closed once what is live was seen to, at a start of the agent.
+    seen_to: Option<watch::Receiver<()>>,
     /// Whoever waits to start again what is stuck and down.
     reviver: revivals::Reviver,
     timer: u64,
@@ -672,8 +674,13 @@ impl Driver {
             Action::Revive => self.revive(service),
             Action::Ensure => {
                 if let Some(known) = running {
+                    let (over, seen_to) = watch::channel(());
+                    slot.seen_to = Some(seen_to);
                     let job = self.job(service).1;
-                    tokio::spawn(job.ensure(known.id));
+                    tokio::spawn(async move {
+                        job.ensure(known.id).await;
+                        drop(over);
+                    });
                 }
             }
             Action::Prune => self.prune(service),
@@ -730,6 +737,14 @@ impl Driver {
         let Some(slot) = self.slots.get_mut(service) else { return };
         slot.close_eye();
         slot.eye = Some(canceller);
+        let seen_to = slot.seen_to.clone();
+        let work = async move {
+            // Before it was seen to, nothing is known of it; nobody ever sends here.
+            if let Some(mut seen_to) = seen_to {
+                drop(seen_to.changed().await);
+            }
+            work.await
+        };
         let (number, service) = (slot.eyes, service.clone());
         let back = self.ends.back.0.clone();
         tokio::spawn(async move {
@@ -842,6 +857,7 @@ impl Slot {
             number,
             eye: None,
             eyes: 0,
+            seen_to: None,
             reviver: revivals::Reviver::default(),
             timer,
             retry: 0,

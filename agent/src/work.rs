@@ -470,15 +470,6 @@ impl Job {
             Err(error) => return Event::Ill { why: failure(&chain(&error), "") },
         };
         let spec = self.spec((&release, &manifest));
-        // Before it was seen to after a start of the agent, nothing is known of it.
-        if self.starting && !self.outside.layout.drained(&self.service).exists() {
-            let (since, by) =
-                (self.down_since().await, self.outside.clock.now().plus_secs(UNASKED_SECS));
-            let work = self.outside.units.ensure(&spec, since);
-            if let Err(error) = self.until(by, &spec, work).await {
-                tracing::warn!(service = %self.service, error = %chain(&error), "does not run");
-            }
-        }
         let (mut crashes, mut at_once) = (None, known.is_none());
         loop {
             if !std::mem::take(&mut at_once) {

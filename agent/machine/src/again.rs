@@ -15,19 +15,8 @@ impl Service {
     /// Whether what is live counts as unproven, and is started again by itself once nothing of it runs. A pause
     /// keeps it as it is.
     pub fn revives(&self) -> bool {
-        let waits = match &self.state {
-            State::Stuck { cause: StuckCause::Revert | StuckCause::Loop, .. }
-            | State::Fetching { .. }
-            | State::Staged { .. } => true,
-            State::Stuck { cause: StuckCause::Journal | StuckCause::Tree, .. }
-            | State::Idle {}
-            | State::Switching { .. }
-            | State::Probing { .. }
-            | State::Baking { .. }
-            | State::Committed {}
-            | State::Reverting { .. } => false,
-        };
-        waits && self.is_unproven() && self.paused.is_none() && !self.is_unwanted()
+        let waits = self.takes_retry_by_hand() && self.is_unproven();
+        waits && self.paused.is_none() && !self.is_unwanted()
     }
 
     /// Whether what is live could not be put back, and was not seen to run since.

@@ -294,6 +294,24 @@ async fn a_restart_of_the_agent_finds_its_process_and_goes_on() {
 }
 
 #[tokio::test]
+async fn an_agent_that_starts_says_of_nothing_that_it_is_ill_before_it_was_seen_to() {
+    let (mut host, units) = Host::simulated();
+    let one = good(1);
+    host.depot.put(&one);
+    host.start_on(&one).await;
+    host.stop().await;
+    *units.unseen.lock().unwrap() = true;
+    host.start().await;
+    let well = |standing: &Standing| {
+        assert_ne!(standing.health, Verdict::Fail, "{standing:?}");
+        standing.health == Verdict::Pass
+    };
+    host.until("what runs to be looked at", well).await;
+    assert!(!*units.unseen.lock().unwrap(), "it was looked at before");
+    host.stop().await;
+}
+
+#[tokio::test]
 async fn a_release_is_staged_only_where_a_revert_could_put_back_what_runs() {
     let (mut host, _) = Host::simulated();
     let (one, two) = (good(1), good(2));

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::Mutex;
+use std::time::Duration;
 
 use groundswell_common::ServiceName;
 use groundswell_common::condition::ServiceCondition;
@@ -13,6 +14,9 @@ use tokio::sync::watch;
 use super::{ShippedError, UnitError};
 use crate::hooks::{HookError, Order};
 use crate::ports::{Alive, Lacking, RunSpec, Since, Units, Work};
+
+/// How long it takes to find what runs.
+const LOOK: Duration = Duration::from_millis(50);
 
 /// Versions that do not start, and titles of hooks that fail, are in `broken`.
 #[derive(Debug, Default)]
@@ -31,6 +35,8 @@ pub(crate) struct SimulatedUnits {
     pub(crate) stopped: Mutex<Option<String>>,
     /// Whether the newest start failed.
     down: Mutex<bool>,
+    /// Whether nothing is known of what runs, as after a start of the agent, until it was seen to.
+    pub(crate) unseen: Mutex<bool>,
 }
 
 impl SimulatedUnits {
@@ -75,7 +81,14 @@ impl Units for SimulatedUnits {
     }
 
     fn ensure<'a>(&'a self, spec: &'a RunSpec, _since: Since) -> Work<'a, Result<(), UnitError>> {
-        Box::pin(self.run("ensure", spec))
+        Box::pin(async move {
+            if *self.unseen.lock().unwrap() {
+                tokio::time::sleep(LOOK).await;
+            }
+            self.run("ensure", spec).await?;
+            *self.unseen.lock().unwrap() = false;
+            Ok(())
+        })
     }
 
     fn stop<'a>(&'a self, spec: &'a RunSpec) -> Work<'a, Result<(), UnitError>> {
@@ -98,7 +111,7 @@ impl Units for SimulatedUnits {
         let (crashes, stopped) =
             (*self.crashes.lock().unwrap(), self.stopped.lock().unwrap().clone());
         let hopeless = *self.down.lock().unwrap();
-        let running = stopped.is_none() && !hopeless;
+        let running = stopped.is_none() && !hopeless && !*self.unseen.lock().unwrap();
         let alive = Alive { running, crashes, hopeless, stopped };
         let silent =
             UnitError::Silent { verb: "look at", unit: "shop.service".to_owned(), secs: 0 };
