@@ -5,7 +5,8 @@ use groundswell_common::api::{
     OutcomeName, PublishAnswer, ReleasePage, ReleaseState, RolloutSummary, ServicePage,
 };
 
-use crate::client::{Client, part};
+use super::service::service_page;
+use crate::client::Client;
 use crate::output::{cause, clean};
 
 /// Why the release will not be rolled out by this, and what to do; `None` where it is, was, or waits.
@@ -14,8 +15,7 @@ pub(super) async fn not_rolled_out(
     answer: &PublishAnswer,
 ) -> anyhow::Result<Option<String>> {
     let page: ReleasePage = client.get(&format!("/v1/releases/{}", answer.release)).await?;
-    let path = format!("/v1/services/{}", part(answer.service.as_str()));
-    let service: ServicePage = client.get(&path).await?;
+    let service = service_page(client, &answer.service).await?;
     Ok(poisoned(answer, &page)
         .or_else(|| went_back(answer, &page))
         .or_else(|| older(answer, &service)))

@@ -11,8 +11,9 @@ use groundswell_common::api::{
 use groundswell_common::{Environment, RolloutId, ServiceName};
 use tokio::time::{Instant, sleep_until};
 
+use super::service::service_page;
 use super::watch::watch_to_the_end;
-use crate::client::{Client, ClientError, part};
+use crate::client::{Client, ClientError};
 use crate::context::Context;
 use crate::exit::Exit;
 use crate::follow::{Until, exit_of};
@@ -71,7 +72,7 @@ async fn runs_already(
     answer: &PublishAnswer,
 ) -> anyhow::Result<Exit> {
     let (name, version) = (&answer.service, &answer.version);
-    let page: ServicePage = client.get(&format!("/v1/services/{}", part(name.as_str()))).await?;
+    let page = service_page(client, name).await?;
     let runs = |its: bool| {
         let of = page.running.iter().filter_map(|count| Some((count.release?, count.hosts)));
         of.filter(|(release, _)| (*release == answer.release) == its).map(|(_, hosts)| hosts).sum()
@@ -163,8 +164,7 @@ impl Waiter<'_> {
     }
 
     async fn service(&self) -> Result<ServicePage, ClientError> {
-        let path = format!("/v1/services/{}", part(self.answer.service.as_str()));
-        self.client.get(&path).await
+        service_page(self.client, &self.answer.service).await
     }
 
     async fn pause(&self) {

@@ -6,7 +6,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
-use groundswell_common::api::{HoldRequest, Profile, PublishAnswer, ServicePage, StartRequest};
+use groundswell_common::api::{HoldRequest, Profile, PublishAnswer, StartRequest};
 use groundswell_common::manifest::{BlobEntry, Hook, Manifest, Probe, RawManifest, Source};
 use groundswell_common::trust::{Document as _, Envelope, SecretKey};
 use groundswell_common::wire::Backoff;
@@ -17,9 +17,10 @@ use serde::Serialize;
 use tokio::time::{Instant, sleep};
 
 use super::rollout::{follow_start, hold, start_now};
+use super::service::service_page;
 use super::{again, onward};
 use crate::args::PublishArgs;
-use crate::client::{Client, part};
+use crate::client::Client;
 use crate::context::Context;
 use crate::exit::{Exit, Misuse};
 use crate::fit;
@@ -234,8 +235,7 @@ struct Next {
 
 /// The number that the next release takes, and the commit that the newest release was built from.
 async fn next(client: &Client, service: &ServiceName) -> anyhow::Result<Next> {
-    let path = format!("/v1/services/{}", part(service.as_str()));
-    let page = match client.get::<ServicePage>(&path).await {
+    let page = match service_page(client, service).await {
         Ok(page) => page,
         Err(error) if error.is_missing() => {
             return Ok(Next { next_seq: 1, commit: None, environments: Vec::new() });

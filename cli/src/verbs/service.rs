@@ -14,7 +14,7 @@ use super::plan::plan_text;
 use super::release::releases_table;
 use super::simulate::against_the_fleet;
 use crate::args::ServiceVerb;
-use crate::client::{ClientError, part};
+use crate::client::{Client, ClientError, part};
 use crate::context::Context;
 use crate::exit::{Exit, Misuse};
 use crate::follow::counts_text;
@@ -32,8 +32,7 @@ pub(crate) async fn service(context: &Context, verb: &ServiceVerb) -> anyhow::Re
             Ok(Exit::Done)
         }
         ServiceVerb::Show { service } => {
-            let path = format!("/v1/services/{}", part(service.as_str()));
-            let answer: ServicePage = context.client()?.get(&path).await?;
+            let answer = service_page(&context.client()?, service).await?;
             context.out.answer(&answer, show)?;
             Ok(Exit::Done)
         }
@@ -109,6 +108,14 @@ fn services_table(services: &[ServiceSummary]) -> Table {
         ]);
     }
     table
+}
+
+/// What the coordinator knows of a service.
+pub(super) async fn service_page(
+    client: &Client,
+    service: &ServiceName,
+) -> Result<ServicePage, ClientError> {
+    client.get(&format!("/v1/services/{}", part(service.as_str()))).await
 }
 
 fn show(page: &ServicePage) -> String {
