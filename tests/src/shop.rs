@@ -31,6 +31,18 @@ RestartSec=200ms
 TimeoutStopSec=5
 ";
 
+/// Nobody but the agent ends a job of this unit; its program is the release's `run`.
+pub const ENDLESS: &str = "[Unit]
+StartLimitIntervalSec=0
+[Service]
+Type=notify
+NotifyAccess=all
+TimeoutStartSec=infinity
+TimeoutStopSec=infinity
+ExecStart=/var/lib/groundswell/services/shop/current/tree/run
+DynamicUser=yes
+";
+
 /// Programs of a unit of `Type=notify`: one that is ready, one that never is, one that ignores its stop.
 pub const READY: &str = "#!/bin/sh\nsystemd-notify --ready\nexec sleep inf\n";
 /// See [`READY`].

@@ -12,20 +12,9 @@ use std::time::{Duration, Instant};
 use groundswell_common::api::{OutcomeName, RolloutPage};
 use groundswell_tests::fleet::{Fleet, ROLLOUT_BOUND};
 use groundswell_tests::hosts::{Host, bed};
-use groundswell_tests::shop::{Log, NEVER_READY, READY, STAYS, one_host_with};
+use groundswell_tests::shop::{ENDLESS, Log, NEVER_READY, READY, STAYS, one_host_with};
 use groundswell_tests::wait::until;
 
-/// Nobody but the agent ends a job of this unit.
-const UNIT: &str = "[Unit]
-StartLimitIntervalSec=0
-[Service]
-Type=notify
-NotifyAccess=all
-TimeoutStartSec=infinity
-TimeoutStopSec=infinity
-ExecStart=/var/lib/groundswell/services/shop/current/tree/run
-DynamicUser=yes
-";
 const SLOW: &str = "#!/bin/sh\nsleep 5\nsystemd-notify --ready\nexec sleep inf\n";
 /// Longer than any test waits: what ends before did not wait for it.
 const LONG_SECS: u64 = 3_000;
@@ -41,7 +30,7 @@ fn policy(probe_deadline_secs: u64) -> String {
 #[test]
 fn a_start_that_never_ends_goes_back_at_the_deadline_or_when_it_is_told() {
     bed("a_start_that_never_ends_goes_back_at_the_deadline_or_when_it_is_told", |bed| {
-        let (fleet, host) = one_host_with(bed, &policy(8), UNIT);
+        let (fleet, host) = one_host_with(bed, &policy(8), ENDLESS);
         let _log = Log(&host);
         completes(&fleet, bed.dir(), "1.0", READY);
         let page = ends(&fleet, bed.dir(), "2.0", NEVER_READY);
@@ -68,7 +57,7 @@ fn a_start_that_never_ends_goes_back_at_the_deadline_or_when_it_is_told() {
 #[test]
 fn a_service_that_ignores_its_stop_is_put_back_at_the_deadline() {
     bed("a_service_that_ignores_its_stop_is_put_back_at_the_deadline", |bed| {
-        let (fleet, host) = one_host_with(bed, &policy(6), UNIT);
+        let (fleet, host) = one_host_with(bed, &policy(6), ENDLESS);
         let _log = Log(&host);
         completes(&fleet, bed.dir(), "1.0", STAYS);
         let began = Instant::now();
@@ -88,7 +77,7 @@ fn a_service_that_ignores_its_stop_is_put_back_at_the_deadline() {
 #[test]
 fn a_bus_that_breaks_in_a_switch_and_in_a_bake_speaks_against_nobody() {
     bed("a_bus_that_breaks_in_a_switch_and_in_a_bake_speaks_against_nobody", |bed| {
-        let (fleet, host) = one_host_with(bed, &policy(40), UNIT);
+        let (fleet, host) = one_host_with(bed, &policy(40), ENDLESS);
         let _log = Log(&host);
         completes(&fleet, bed.dir(), "1.0", READY);
         publish(&fleet, bed.dir(), "2.0", SLOW);
@@ -114,7 +103,7 @@ fn invocation(host: &Host) -> String {
 #[test]
 fn a_unit_that_is_missing_holds_the_host_and_is_enough_to_cure_it() {
     bed("a_unit_that_is_missing_holds_the_host_and_is_enough_to_cure_it", |bed| {
-        let (fleet, host) = one_host_with(bed, &policy(20), UNIT);
+        let (fleet, host) = one_host_with(bed, &policy(20), ENDLESS);
         let _log = Log(&host);
         completes(&fleet, bed.dir(), "1.0", READY);
         let before = invocation(&host);
@@ -124,7 +113,7 @@ fn a_unit_that_is_missing_holds_the_host_and_is_enough_to_cure_it() {
             why.contains("unit worker.service is not on this host; install it").then_some(())
         });
         assert_eq!(invocation(&host), before, "what runs is not touched");
-        let worker = UNIT.replace("Type=notify", "Type=exec");
+        let worker = ENDLESS.replace("Type=notify", "Type=exec");
         host.install_file("/etc/systemd/system/worker.service", worker.as_bytes(), 0o644);
         host.exec_ok(&["systemctl", "daemon-reload"]);
         let page = fleet.wait_end("shop", "2.0");
@@ -142,7 +131,7 @@ fn a_unit_that_is_missing_holds_the_host_and_is_enough_to_cure_it() {
 #[test]
 fn a_forgotten_reload_of_systemd_is_said_and_is_enough_to_cure_it() {
     bed("a_forgotten_reload_of_systemd_is_said_and_is_enough_to_cure_it", |bed| {
-        let (fleet, host) = one_host_with(bed, &policy(20), UNIT);
+        let (fleet, host) = one_host_with(bed, &policy(20), ENDLESS);
         let _log = Log(&host);
         completes(&fleet, bed.dir(), "1.0", READY);
         let mark = b"[Service]\nEnvironment=MARK=two\n";
@@ -174,7 +163,7 @@ fn what_ran_to_its_end_runs_once_and_what_was_stopped_stays_so_until_a_boot() {
     bed(name, |bed| {
         let job = "[Service]\nType=oneshot\nDynamicUser=yes\nStateDirectory=worker\n\
                    ExecStart=/bin/sh -c 'echo ran >> /var/lib/worker/runs'\n";
-        let (fleet, mut host) = one_host_with(bed, &policy(20), UNIT);
+        let (fleet, mut host) = one_host_with(bed, &policy(20), ENDLESS);
         host.install_file("/etc/systemd/system/worker.service", job.as_bytes(), 0o644);
         host.exec_ok(&["systemctl", "daemon-reload"]);
         publish_with(&fleet, bed.dir(), ("1.0", READY), &["worker.service", "shop.service"]);
@@ -204,7 +193,7 @@ fn what_ran_to_its_end_runs_once_and_what_was_stopped_stays_so_until_a_boot() {
 #[test]
 fn a_failure_has_lines_of_its_own_run_and_of_nobody_else() {
     bed("a_failure_has_lines_of_its_own_run_and_of_nobody_else", |bed| {
-        let (fleet, host) = one_host_with(bed, &policy(8), UNIT);
+        let (fleet, host) = one_host_with(bed, &policy(8), ENDLESS);
         let _log = Log(&host);
         let one = "#!/bin/sh\ntrap 'echo last words of one; exit 0' TERM\necho first words of one\n\
                    systemd-notify --ready\nwhile :; do sleep 0.1; done\n";
@@ -221,11 +210,11 @@ fn a_failure_has_lines_of_its_own_run_and_of_nobody_else() {
 #[test]
 fn a_user_that_is_missing_holds_the_host_and_useradd_is_enough_to_cure_it() {
     bed("a_user_that_is_missing_holds_the_host_and_useradd_is_enough_to_cure_it", |bed| {
-        let (fleet, host) = one_host_with(bed, &policy(20), UNIT);
+        let (fleet, host) = one_host_with(bed, &policy(20), ENDLESS);
         let _log = Log(&host);
         completes(&fleet, bed.dir(), "1.0", READY);
         let before = invocation(&host);
-        let own = UNIT.replace("DynamicUser=yes", "User=shopper");
+        let own = ENDLESS.replace("DynamicUser=yes", "User=shopper");
         host.install_file("/etc/systemd/system/shop.service", own.as_bytes(), 0o644);
         host.exec_ok(&["systemctl", "daemon-reload"]);
         publish(&fleet, bed.dir(), "2.0", READY);
@@ -245,12 +234,12 @@ fn a_user_that_is_missing_holds_the_host_and_useradd_is_enough_to_cure_it() {
 #[test]
 fn a_program_that_is_missing_holds_the_host_before_what_runs_is_stopped() {
     bed("a_program_that_is_missing_holds_the_host_before_what_runs_is_stopped", |bed| {
-        let (fleet, host) = one_host_with(bed, &policy(20), UNIT);
+        let (fleet, host) = one_host_with(bed, &policy(20), ENDLESS);
         let _log = Log(&host);
         completes(&fleet, bed.dir(), "1.0", READY);
         let before = invocation(&host);
         let run = "/var/lib/groundswell/services/shop/current/tree/run";
-        let own = UNIT.replace(run, &format!("/opt/wrapper {run}"));
+        let own = ENDLESS.replace(run, &format!("/opt/wrapper {run}"));
         host.install_file("/etc/systemd/system/shop.service", own.as_bytes(), 0o644);
         host.exec_ok(&["systemctl", "daemon-reload"]);
         publish(&fleet, bed.dir(), "2.0", READY);
@@ -272,7 +261,8 @@ fn what_cannot_go_back_says_why_and_comes_back_by_itself_or_by_hand_once_it_can(
     bed(name, |bed| {
         let may = "/etc/may-start";
         let start = "ExecStart=";
-        let gated = UNIT.replace(start, &format!("ExecStartPre=/usr/bin/test -e {may}\n{start}"));
+        let gated =
+            ENDLESS.replace(start, &format!("ExecStartPre=/usr/bin/test -e {may}\n{start}"));
         let (fleet, host) = one_host_with(bed, &policy(20), &gated);
         let _log = Log(&host);
         host.exec_ok(&["touch", may]);
@@ -320,7 +310,7 @@ fn what_cannot_go_back_says_why_and_comes_back_by_itself_or_by_hand_once_it_can(
 fn timers_sockets_and_instances_of_templates_are_switched_as_people_have_them() {
     let name = "timers_sockets_and_instances_of_templates_are_switched_as_people_have_them";
     bed(name, |bed| {
-        let (fleet, host) = one_host_with(bed, &policy(20), UNIT);
+        let (fleet, host) = one_host_with(bed, &policy(20), ENDLESS);
         let _log = Log(&host);
         let job = "[Service]\nType=oneshot\nDynamicUser=yes\nStateDirectory=job\nExecStart=/bin/sh -c \
                    'cat /var/lib/groundswell/services/shop/current/tree/word >> /var/lib/job/words'\n";

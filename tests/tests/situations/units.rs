@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use groundswell_tests::hosts::{Bed, Host};
 use groundswell_tests::must::Must as _;
-use groundswell_tests::shop::{NEVER_READY, READY, STAYS, booted};
+use groundswell_tests::shop::{ENDLESS, NEVER_READY, READY, STAYS, booted};
 
 use crate::table::Surface::{AgentWhy, Doctor, Host as Page, Ls, Show, Status, Why};
 use crate::table::{Row, Says, Step, Well};
@@ -14,26 +14,15 @@ const CONFIG: &str = "/etc/groundswell/agent.toml";
 const SHOP: &str = "/etc/systemd/system/shop.service";
 const WORKER: &str = "/etc/systemd/system/worker.service";
 
-/// Nobody but the agent ends a job of this unit.
-const UNIT: &str = "[Unit]
-StartLimitIntervalSec=0
-[Service]
-Type=notify
-NotifyAccess=all
-TimeoutStartSec=infinity
-TimeoutStopSec=infinity
-ExecStart=/var/lib/groundswell/services/shop/current/tree/bin/run
-DynamicUser=yes
-[Install]
-WantedBy=multi-user.target
-";
+const INSTALL: &str = "[Install]\nWantedBy=multi-user.target\n";
 const PLAIN: &str =
     "[Service]\nExecStart=/bin/sleep inf\nDynamicUser=yes\n[Install]\nWantedBy=multi-user.target\n";
 
 /// One booted host.
 pub(crate) fn world(bed: &mut Bed) -> World {
     let fleet = quick_fleet(bed.dir(), &bed.addr().to_string());
-    let host = booted(bed, "web-1", UNIT, &fleet.token("role=web,canary=yes"));
+    let unit = ENDLESS.replace("tree/run", "tree/bin/run") + INSTALL;
+    let host = booted(bed, "web-1", &unit, &fleet.token("role=web,canary=yes"));
     host.exec_ok(&["systemctl", "enable", "shop.service"]);
     World::new(fleet, bed.dir(), Vec::new(), vec![host])
 }
