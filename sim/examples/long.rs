@@ -89,9 +89,11 @@ fn main() -> Result<(), Failure> {
         Ok(())
     })?;
     let hours = sum.millis / 3_600_000;
+    let found: u64 = sum.not_held.values().map(|(count, ..)| count).sum();
+    let found = if found == 0 { "no finding".to_owned() } else { format!("findings: {found}") };
     writeln!(
         std::io::stdout(),
-        "{seeds} seeds from {first}: no finding; {hours} simulated hours, {} events in {:?}\n{}",
+        "{seeds} seeds from {first}: {found}; {hours} simulated hours, {} events in {:?}\n{}",
         sum.events,
         begin.elapsed(),
         sum.faults
