@@ -1,6 +1,7 @@
 //! The last lines that units wrote to the system's journal. Asked of `journalctl`, which reads every
 //! form the journal may have; bounded in lines, bytes and time.
 
+use std::collections::HashSet;
 use std::process::Stdio;
 use std::time::Duration;
 
@@ -31,19 +32,35 @@ pub(super) struct Run {
 struct Line {
     #[serde(rename = "MESSAGE")]
     message: serde_json::Value,
+    /// When the journal took it, in microseconds.
+    #[serde(rename = "__REALTIME_TIMESTAMP")]
+    at_us: Option<String>,
     /// The run that wrote it, and the one that systemd says it of.
     #[serde(rename = "_SYSTEMD_INVOCATION_ID")]
     by: Option<String>,
     #[serde(rename = "INVOCATION_ID")]
     of: Option<String>,
+    /// Who wrote it, and through which pipe.
+    #[serde(rename = "_PID")]
+    pid: Option<String>,
+    #[serde(rename = "_STREAM_ID")]
+    stream: Option<String>,
 }
 
 impl Line {
-    /// Whether it belongs to a run before these.
+    /// Whether time or systemd say that it belongs to a run before these.
     fn is_older(&self, units: &[(String, Run)]) -> bool {
+        let at_us = self.at_us.as_deref().and_then(|at| at.parse::<u64>().ok());
+        let is_early = at_us.is_some_and(|at| at < since_secs(units).saturating_mul(1_000_000));
         let runs = [&self.by, &self.of];
         let mut runs = runs.into_iter().flatten();
-        runs.any(|run| units.iter().any(|(_, this)| this.before == *run))
+        is_early || runs.any(|run| units.iter().any(|(_, this)| this.before == *run))
+    }
+
+    /// The process and the pipe that it came from, unless systemd itself wrote it.
+    fn origins(&self) -> impl Iterator<Item = &String> {
+        let is_systemd = self.pid.as_deref() == Some("1");
+        [&self.pid, &self.stream].into_iter().flatten().filter(move |_| !is_systemd)
     }
 
     fn text(self) -> Option<String> {
@@ -63,13 +80,12 @@ impl Line {
 /// group that may read the journal.
 pub(super) async fn last_lines(units: &[(String, Run)]) -> String {
     // Without a unit the journal of the whole host would be meant.
-    let Some(since_secs) = units.iter().map(|(_, run)| run.since_secs).min() else {
+    if units.is_empty() {
         return String::new();
-    };
+    }
     let mut command = Command::new("journalctl");
     command.args(["--quiet", "--no-pager", "--output=json", LINES]);
-    command.arg("--output-fields=MESSAGE,_SYSTEMD_INVOCATION_ID,INVOCATION_ID");
-    command.arg(format!("--since=@{since_secs}"));
+    command.arg("--output-fields=MESSAGE,_SYSTEMD_INVOCATION_ID,INVOCATION_ID,_PID,_STREAM_ID");
     command.args(units.iter().map(|(unit, _)| format!("--unit={unit}")));
     command.stdin(Stdio::null()).stderr(Stdio::null()).kill_on_drop(true);
     let said = match timeout(PATIENCE, command.output()).await {
@@ -78,8 +94,7 @@ pub(super) async fn last_lines(units: &[(String, Run)]) -> String {
     };
     let said = String::from_utf8_lossy(&said);
     let lines = said.lines().filter_map(|line| serde_json::from_str::<Line>(line).ok());
-    let lines: Vec<String> =
-        lines.filter(|line| !line.is_older(units)).filter_map(Line::text).collect();
+    let lines = own_lines(lines.collect(), units);
     let lines = lines.get(lines.len().saturating_sub(SHOWN)..).unwrap_or_default().join("\n");
     match lines.trim() {
         "" => {
@@ -88,6 +103,21 @@ pub(super) async fn last_lines(units: &[(String, Run)]) -> String {
         }
         lines => tail(lines, LINES_MAX_BYTES).to_owned(),
     }
+}
+
+/// When the first of these runs was asked for.
+fn since_secs(units: &[(String, Run)]) -> u64 {
+    units.iter().map(|(_, run)| run.since_secs).min().unwrap_or_default()
+}
+
+/// What these runs wrote. The journal counts what a process writes at its end to the run that has begun by then, so
+/// whoever wrote for a run before is known by what it wrote earlier.
+fn own_lines(lines: Vec<Line>, units: &[(String, Run)]) -> Vec<String> {
+    let older = lines.iter().filter(|line| line.is_older(units));
+    let gone: HashSet<String> = older.flat_map(Line::origins).cloned().collect();
+    let own =
+        |line: &Line| !line.is_older(units) && !line.origins().any(|origin| gone.contains(origin));
+    lines.into_iter().filter(own).filter_map(Line::text).collect()
 }
 
 #[cfg(test)]
@@ -103,13 +133,24 @@ mod tests {
     fn a_line_of_a_run_before_is_told_from_one_of_this_run() {
         let run = Run { since_secs: 1, before: "aa".to_owned() };
         let units = [("shop.service".to_owned(), run)];
-        let line = |json: &str| serde_json::from_str::<Line>(json).unwrap();
+        let own = |lines: &[&str]| {
+            let lines = lines.iter().map(|line| serde_json::from_str(line).unwrap());
+            own_lines(lines.collect(), &units)
+        };
         for older in ["_SYSTEMD_INVOCATION_ID", "INVOCATION_ID"] {
-            assert!(line(&format!(r#"{{"MESSAGE":"late","{older}":"aa"}}"#)).is_older(&units));
+            assert!(own(&[&format!(r#"{{"MESSAGE":"late","{older}":"aa"}}"#)]).is_empty());
         }
-        let own = line(r#"{"MESSAGE":"two is broken","_SYSTEMD_INVOCATION_ID":"bb"}"#);
-        assert!(!own.is_older(&units));
-        assert_eq!(own.text().as_deref(), Some("two is broken"));
-        assert_eq!(line(r#"{"MESSAGE":[1,2]}"#).text(), None, "no text");
+        let two = r#"{"MESSAGE":"two is broken","_SYSTEMD_INVOCATION_ID":"bb","_PID":"8"}"#;
+        let bytes = r#"{"MESSAGE":[1,2]}"#;
+        assert_eq!(own(&[two, bytes]), ["two is broken"], "bytes are no text");
+        // Last words that the journal took for the new run's, by the same process or the same pipe.
+        let first = r#"{"MESSAGE":"first words","__REALTIME_TIMESTAMP":"999999","_PID":"7","_STREAM_ID":"s"}"#;
+        let last = r#"{"MESSAGE":"last words","_SYSTEMD_INVOCATION_ID":"bb","_PID":"7"}"#;
+        let child = r#"{"MESSAGE":"its child's","_SYSTEMD_INVOCATION_ID":"bb","_PID":"9","_STREAM_ID":"s"}"#;
+        assert_eq!(own(&[first, last, child, two]), ["two is broken"]);
+        // Systemd speaks of every run.
+        let stopped = r#"{"MESSAGE":"Stopped","INVOCATION_ID":"aa","_PID":"1"}"#;
+        let starting = r#"{"MESSAGE":"Starting","INVOCATION_ID":"bb","_PID":"1"}"#;
+        assert_eq!(own(&[stopped, starting]), ["Starting"]);
     }
 }
