@@ -54,6 +54,10 @@ impl Accepted {
         self.directive.host == *host
     }
 
+    pub(crate) fn generation(&self) -> u64 {
+        self.directive.generation
+    }
+
     pub(crate) fn floor(&self) -> DirectiveFloor {
         let digest = Some(self.message.envelope.digest());
         let (generation, root_version) = (self.directive.generation, self.directive.root_version);

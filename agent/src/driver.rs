@@ -266,10 +266,18 @@ impl Driver {
         self.act(service, actions, now)
     }
 
-    /// Gives every machine its wish of the directive on disk.
+    /// Gives every machine its wish of the directive on disk; one of which it says nothing stays as it is.
     fn pursue_accepted(&mut self) -> Result<(), DriverError> {
         let wishes = self.accepted.as_ref().map(Accepted::wishes).unwrap_or_default();
-        for (service, wish) in wishes {
+        let generation = self.accepted.as_ref().map_or(0, Accepted::generation);
+        let unnamed = |service: &ServiceName| wishes.iter().all(|(named, _)| named != service);
+        let left = self.slots.iter().filter(|(service, _)| unnamed(service));
+        let withdrawn = |(service, slot): (&ServiceName, &Slot)| {
+            let wish = slot.machine.wish.as_ref()?.withdrawn(generation)?;
+            Some((service.clone(), wish))
+        };
+        let withdrawn: Vec<(ServiceName, Wish)> = left.filter_map(withdrawn).collect();
+        for (service, wish) in wishes.into_iter().chain(withdrawn) {
             self.wish(service, wish)?;
         }
         self.look_at_lacks();

@@ -81,7 +81,7 @@ pub const FAULTS: [Fault; 47] = [
         "Progress::Reverting { .. } | Progress::Overdue if !runs && accepted >= entry.generation => {",
         "Progress::Reverting { .. } | Progress::Overdue => {")),
     fault("a permit for whoever asks", DESIRED, (
-        "if !goes_forward(rollout) || !calendar_is_open(rollout) {\n        return Err(Deny::Stopped);",
+        "if !goes_forward(rollout) || !is_open {\n        return Err(Deny::Stopped);",
         "if rollout.started.is_some() {\n        return Ok(());")),
     fault("success before the bake", FACT, (
         "HostState::Baking if aims || runs => Some(HostFact::Passed),",

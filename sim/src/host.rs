@@ -92,9 +92,10 @@ impl Host {
         self.refused = None;
         self.accepted = generation;
         self.wishes = wishes.to_vec();
-        for wish in wishes {
-            if let Some(site) = self.sites.get_mut(&wish.service) {
-                site.wish(generation, wish, now);
+        for (service, site) in &mut self.sites {
+            match wishes.iter().find(|wish| wish.service == *service) {
+                Some(wish) => site.wish(generation, wish, now),
+                None => site.unwished(generation, now),
             }
         }
         Ok(())

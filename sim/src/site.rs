@@ -336,6 +336,14 @@ impl Site {
         self.step(Event::Wish(wish), now);
     }
 
+    /// A directive that was accepted says nothing of it.
+    pub(crate) fn unwished(&mut self, generation: u64, now: Timestamp) {
+        let withdrawn = self.machine.wish.as_ref().and_then(|wish| wish.withdrawn(generation));
+        if let Some(wish) = withdrawn {
+            self.step(Event::Wish(wish), now);
+        }
+    }
+
     /// The answer to a question: until when it may switch, or when to ask again.
     pub(crate) fn answer(&mut self, ask: &Ask, answer: Result<Timestamp, Again>, now: Timestamp) {
         let (release, generation) = (ask.release, ask.generation);

@@ -77,8 +77,17 @@ impl Service {
             {
                 let rollout = self.wished_for();
                 self.remember(release, rollout);
-                let step = FailedStep::Stage;
-                self.failure = Some(Failure { release, step, why, reverted: false });
+                // On the way back it speaks of what stays live, as everything does that keeps a host from going back.
+                let stays =
+                    self.running.as_ref().map(|known| known.id).filter(|_| self.goes_back());
+                self.failure = Some(match stays {
+                    None => Failure { release, step: FailedStep::Stage, why, reverted: false },
+                    Some(stays) => {
+                        let why =
+                            format!("what it should go back to cannot be brought here: {why}");
+                        Failure { release: stays, step: FailedStep::Revert, why, reverted: false }
+                    }
+                });
                 self.enter(self.rest());
                 vec![Action::Prune]
             }

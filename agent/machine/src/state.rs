@@ -62,6 +62,15 @@ impl Wish {
             Desired::Hold {} | Desired::Revert { .. } | Desired::Remove {} => None,
         }
     }
+
+    /// What takes its place once a directive with a newer `generation` says nothing of the service: it stays as it
+    /// is. `None` where that is so already.
+    #[must_use]
+    pub fn withdrawn(&self, generation: u64) -> Option<Self> {
+        let hold = Desired::Hold {};
+        let over = self.generation < generation && self.action != hold;
+        over.then(|| Self { generation, action: hold, rollout: None, ..self.clone() })
+    }
 }
 
 /// Where the machine stands. What is needed to go on after a restart is inside.

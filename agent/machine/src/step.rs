@@ -740,7 +740,8 @@ impl Service {
             (&to, &cause, told)
             && left == from.id
         {
-            // What the order names is not here: it is brought first, and what is live stays so long.
+            // What the order names is not here: it is brought first, and what is live stays so long, unproven.
+            self.unproven = Some(left);
             self.enter(self.rest());
             let mut actions = vec![Action::Cancel];
             actions.extend(self.go_back(left, Some(to)));

@@ -608,6 +608,41 @@ fn what_is_live_previous_or_worked_on_is_kept() {
 }
 
 #[test]
+fn what_cannot_be_brought_back_speaks_of_what_stays() {
+    let no = |release| Event::StageFailed { release, why: "no room for it".to_owned() };
+    let back = Event::Wish(wish(6, revert("old", Some("first"))));
+    let (machine, _) = after(committed(), [back, no(id("first"))]);
+    assert_eq!(machine.state, State::Committed {});
+    let failure = machine.failure.unwrap();
+    assert_eq!((failure.release, failure.step), (id("old"), FailedStep::Revert));
+    assert!(failure.why.ends_with("cannot be brought here: no room for it"), "{}", failure.why);
+    // Left before its probes passed, what stays is not as good as what was proven.
+    let first = Service { running: None, previous: None, ..committed() };
+    let events = [
+        Event::Wish(wish(5, switch("new"))),
+        Event::Staged(known("new")),
+        Event::Permitted { release: id("new"), generation: 5 },
+        Event::Switched,
+        Event::Wish(wish(6, revert("new", Some("first")))),
+        no(id("first")),
+    ];
+    let (machine, _) = after(first, events);
+    assert_eq!(machine.running, Some(known("new")));
+    assert_eq!((machine.state.name(), machine.is_unproven()), ("stuck", true));
+}
+
+#[test]
+fn what_a_directive_says_nothing_of_any_more_stays_as_it_is() {
+    let asked = wish(5, Desired::Revert { from: id("old"), to: Some(id("first")) });
+    assert_eq!(asked.withdrawn(5), None, "the same directive");
+    let (machine, _) = committed().step(Event::Wish(asked.clone()), NOW);
+    assert_eq!(machine.state.name(), "fetching");
+    let (machine, actions) = machine.step(Event::Wish(asked.withdrawn(6).unwrap()), NOW);
+    assert_eq!((machine.state, actions), (State::Committed {}, vec![Action::Cancel]));
+    assert_eq!(machine.wish.unwrap().withdrawn(7), None, "it stays already");
+}
+
+#[test]
 fn a_release_that_failed_here_is_nothing_to_go_back_to() {
     let mut machine = committed();
     machine.previous = Some(known("older"));

@@ -376,6 +376,23 @@ async fn without_a_permit_in_time_nothing_switches() {
 }
 
 #[tokio::test]
+async fn a_service_that_the_newest_directive_does_not_name_stays_as_it_is() {
+    let (mut host, _) = Host::simulated();
+    let one = good(1);
+    host.start().await;
+    host.direct(5, Desired::Stage { release: one.id }, &[&one]).await;
+    host.until_state(HostState::Fetching, None).await;
+    let silent = fixture::directive_with(6, Desired::Hold {}, &[], |raw| raw.services.clear());
+    host.hear(Heard::Directive(Box::new(silent))).await;
+    host.until_state(HostState::Idle, None).await;
+    // So it is after a restart.
+    host.stop().await;
+    host.start().await;
+    host.until_state(HostState::Idle, None).await;
+    host.stop().await;
+}
+
+#[tokio::test]
 async fn refused_directives_change_nothing_and_are_reported() {
     let (mut host, _) = Host::simulated();
     let one = good(1);

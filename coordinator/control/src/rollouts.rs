@@ -417,7 +417,8 @@ impl Control {
         skip: Option<&str>,
     ) -> Result<RolloutId, Refused> {
         // What is refused is refused before there is an entry.
-        self.before(&plan, None)?;
+        let before = self.before(&plan, None)?;
+        let left_out = self.left_out(&plan, &before);
         let id = rollout_id(&plan.service, self.view.rollouts_planned + 1)?;
         let what = What::RolloutPlanned {
             rollout: id.clone(),
@@ -425,19 +426,32 @@ impl Control {
             skip: skip.map(ToOwned::to_owned),
         };
         self.submit(by, what)?;
-        self.set_off(&id)?;
+        self.set_off(&id, left_out)?;
         Ok(id)
     }
 
+    /// Hosts that use a slot of a rollout which is archived now, since the one after it, which left them out, is not the
+    /// newest any more either.
+    fn left_out(&self, plan: &Plan, before: &[&Rollout]) -> Vec<Busy> {
+        let lane = plan.lane();
+        let service = self.view.services.get(&plan.service).filter(|_| !before.is_empty());
+        let Some(service) = service else { return Vec::new() };
+        let speaking = self.view.speaking(service, &lane);
+        let older =
+            speaking.filter(|rollout| before.iter().all(|newer| newer.id() != rollout.id()));
+        let users = older.flat_map(|rollout| busy(rollout, self.now));
+        users.filter(|user| before.iter().all(|newer| newer.host(&user.host).is_none())).collect()
+    }
+
     /// Starts a rollout that is planned, in place of those before it.
-    fn set_off(&mut self, id: &RolloutId) -> Result<(), Refused> {
+    fn set_off(&mut self, id: &RolloutId, left_out: Vec<Busy>) -> Result<(), Refused> {
         let planned = self.view.rollout(id).ok_or_else(|| Refused::UnknownRollout(id.clone()))?;
         let plan = planned.plan();
         let before = self.before(plan, Some(id))?;
         let now = self.now;
         let hosts = || plan.waves.iter().flat_map(|wave| &wave.hosts).map(|host| host.id);
         let planned: BTreeSet<HostId> = hosts().collect();
-        let busy = before.iter().flat_map(|rollout| busy(rollout, now));
+        let busy = before.iter().flat_map(|rollout| busy(rollout, now)).chain(left_out);
         let busy: Vec<Busy> = busy.filter(|busy| planned.contains(&busy.host)).collect();
         let away = hosts().filter(|host| !self.is_connected(host)).collect();
         let stands = before.into_iter().filter(|rollout| rollout.successor().is_none());
@@ -458,7 +472,7 @@ impl Control {
         });
         let planned: Vec<RolloutId> = planned.map(|rollout| rollout.id().clone()).collect();
         for id in planned {
-            if let Err(refused) = self.set_off(&id) {
+            if let Err(refused) = self.set_off(&id, Vec::new()) {
                 self.refusals.push((id.to_string(), refused));
             }
         }

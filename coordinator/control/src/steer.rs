@@ -43,7 +43,7 @@ impl Control {
         let request = &PermitRequest { generation, ..request.clone() };
         let service = self.view.services.get(&request.service).ok_or(Deny::Stale)?;
         if let Some((rollout, _)) = self.view.governing(service, host) {
-            return may_switch(rollout, host, &request.release, request.generation);
+            return may_switch(rollout, host, &request.release, request.generation, self.now);
         }
         let (wish, generation) = self.view.wish(&request.service, host).ok_or(Deny::Stale)?;
         let wanted = Action::Switch { release: request.release };

@@ -3,7 +3,7 @@
 
 use groundswell_common::directive::{Action, ServiceWish};
 use groundswell_common::wire::Deny;
-use groundswell_common::{HostId, ReleaseId};
+use groundswell_common::{HostId, ReleaseId, Timestamp};
 
 use crate::calendar::Opening;
 use crate::fact::tries_again;
@@ -55,8 +55,9 @@ pub fn generation(rollout: &Rollout, host: &HostId) -> u64 {
     entry.map_or(0, |(entry, started)| entry.generation.max(started))
 }
 
-/// Whether the host may switch to `release` now, asked right before each switch. `generation` is
-/// that of the directive which the host acts on.
+/// Whether the host may switch to `release` at `now`, asked right before each switch. `generation` is
+/// that of the directive which the host acts on. The calendar is looked at again here: a window may be over
+/// before a tick takes note of it, as after a start or when the clock was set.
 ///
 /// # Errors
 /// [`Deny::Stopped`] where nobody may switch; [`Deny::Stale`] where this host may not: it has no
@@ -66,8 +67,13 @@ pub fn may_switch(
     host: &HostId,
     release: &ReleaseId,
     generation: u64,
+    now: Timestamp,
 ) -> Result<(), Deny> {
-    if !goes_forward(rollout) || !calendar_is_open(rollout) {
+    let is_open = match rollout.opening {
+        Opening::Open { until } => until.is_none_or(|until| now < until),
+        Opening::Shut { .. } | Opening::Frozen { .. } => false,
+    };
+    if !goes_forward(rollout) || !is_open {
         return Err(Deny::Stopped);
     }
     let entry = rollout.host(host).ok_or(Deny::Stale)?;

@@ -310,7 +310,7 @@ impl<'a> World<'a> {
     fn ask(&mut self, at: usize) {
         let Some(host) = self.hosts.get_mut(at) else { return };
         let release = self.rollout.release();
-        if may_switch(&self.rollout, &host.id, &release, host.accepted).is_err() {
+        if may_switch(&self.rollout, &host.id, &release, host.accepted, self.at.now).is_err() {
             return self.host_after(at, ASK_AGAIN_SECS * 1000, What::AskAgain);
         }
         let first = !host.reached;

@@ -3,7 +3,9 @@
 use std::collections::BTreeMap;
 
 use groundswell_common::condition::Lack;
-use groundswell_common::{HostId, HostName, OperatorName, ReleaseId, RolloutId, ServiceName};
+use groundswell_common::{
+    HostId, HostName, Labels, OperatorName, ReleaseId, RolloutId, ServiceName,
+};
 use groundswell_control::entry::{By, What};
 use groundswell_control::{Start, Verb};
 use groundswell_machine::State;
@@ -139,10 +141,10 @@ impl World {
         Ok(true)
     }
 
-    /// The release that most hosts run that can be asked, committed.
+    /// The release that most hosts run, committed, also of those that are away.
     fn runs_mostly(&self, service: &ServiceName) -> Option<ReleaseId> {
         let mut counts: BTreeMap<ReleaseId, usize> = BTreeMap::new();
-        let hosts = self.hosts.values().filter(|host| host.connected && self.is_plain(&host.key));
+        let hosts = self.hosts.values().filter(|host| self.is_plain(&host.key));
         let sites: Vec<&Site> = hosts.filter_map(|host| host.sites.get(service)).collect();
         for site in sites.iter().filter(|site| matches!(site.state(), State::Committed {})) {
             if let Some(live) = site.live {
@@ -207,9 +209,16 @@ impl World {
     }
 
     pub(super) fn relabel(&mut self, number: Number) -> Result<(), Finding> {
+        if self.name_of(number).is_none() {
+            return self.settle();
+        }
+        self.out.faults.add("hosts labelled");
+        let labels = labels(&mut self.random);
+        self.label(number, labels)
+    }
+
+    pub(super) fn label(&mut self, number: Number, labels: Labels) -> Result<(), Finding> {
         if let Some(name) = self.name_of(number) {
-            self.out.faults.add("hosts labelled");
-            let labels = labels(&mut self.random);
             drop(self.control().label_host(&ann(), &name, labels));
         }
         self.settle()

@@ -314,6 +314,34 @@ fn a_release_that_is_rolled_out_twice_is_taken_back_where_either_brought_it() {
 }
 
 #[test]
+fn who_is_in_the_middle_of_it_counts_though_a_plan_between_left_it_out() {
+    let mut world = fleet(2);
+    let to_web = strict().replace("targets = \"*\"", "targets = \"role=web\"");
+    drop(world.control().put_policy(&spelt("ann"), &shop(), &to_web));
+    for number in 0..2 {
+        world.label(number, spelt("rack=r1,role=web")).unwrap();
+    }
+    world.bring(&shop(), |_| Nature::Good).unwrap();
+    let busy =
+        |world: &World| world.hosts.iter().find(|(_, host)| host.in_flight()).map(|at| *at.0);
+    while busy(&world).is_none() {
+        assert!(world.event().unwrap());
+    }
+    let number = busy(&world).unwrap();
+    world.label(number, spelt("rack=r1,role=db")).unwrap();
+    world.bring(&shop(), |_| Nature::Good).unwrap();
+    let key = world.hosts[&number].key;
+    assert!(world.newest(&shop()).unwrap().host(&key).is_none(), "left out");
+    world.label(number, spelt("rack=r1,role=web")).unwrap();
+    world.bring(&shop(), |_| Nature::Good).unwrap();
+    let entry = world.newest(&shop()).unwrap().host(&key).unwrap();
+    assert!(entry.busy.is_some(), "{entry:?}");
+    world.finish();
+    world.holds();
+    assert_eq!([world.runs(0), world.runs(1)], [Some(3); 2]);
+}
+
+#[test]
 fn a_key_of_two_machines_is_let_go_after_a_restart_too() {
     let mut world = fleet(2);
     world.bring(&shop(), |_| Nature::Good).unwrap();

@@ -170,6 +170,7 @@ impl Bed {
                     &id,
                     &release,
                     generation(&self.rollout, &id),
+                    self.at.now,
                 );
                 if allowed.is_ok() {
                     standing.previous = standing.running;

@@ -243,7 +243,7 @@ fn watch(bed: &Bed, before: &Rollout) {
         PhaseName::Running | PhaseName::Baking | PhaseName::Gated => false,
     };
     for (_, host, _) in bed.rollout.hosts().filter(|_| stopped) {
-        let answer = may_switch(&bed.rollout, &host.id, &release(2), u64::MAX);
+        let answer = may_switch(&bed.rollout, &host.id, &release(2), u64::MAX, bed.at.now);
         assert_eq!(answer, Err(Deny::Stopped));
     }
 }

@@ -50,10 +50,10 @@ fn a_stop_of_any_kind_holds_everyone_who_has_not_switched_and_permits_nobody() {
         let course = [N::Committed, N::Probing, N::Baking, N::Granted, N::Staged, N::Staging];
         assert_eq!(names(&bed), course);
         let now = generation(&bed.rollout, &ids[3]);
-        assert_eq!(may_switch(&bed.rollout, &ids[3], &release(2), now), Ok(()));
+        assert_eq!(may_switch(&bed.rollout, &ids[3], &release(2), now, bed.at.now), Ok(()));
         bed.apply(input.clone());
         for id in &ids {
-            let denied = may_switch(&bed.rollout, id, &release(2), u64::MAX);
+            let denied = may_switch(&bed.rollout, id, &release(2), u64::MAX, bed.at.now);
             assert_eq!(denied, Err(Deny::Stopped), "{input:?}");
         }
         for id in &ids[4..] {
@@ -248,7 +248,8 @@ fn a_permit_is_for_the_holder_of_a_slot_this_release_and_a_current_directive() {
     let mut bed = mixed();
     let ids = bed.wave(0);
     let since = generation(&bed.rollout, &ids[3]);
-    let asks = |bed: &Bed, id, to, since| may_switch(&bed.rollout, &id, &release(to), since);
+    let asks =
+        |bed: &Bed, id, to, since| may_switch(&bed.rollout, &id, &release(to), since, bed.at.now);
     assert_eq!(asks(&bed, ids[3], 2, since), Ok(()));
     assert_eq!(asks(&bed, ids[3], 2, since - 1), Err(Deny::Stale), "from before its slot");
     assert_eq!(asks(&bed, ids[3], 3, since), Err(Deny::Stale), "another release");

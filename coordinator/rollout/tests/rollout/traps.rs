@@ -101,7 +101,10 @@ fn a_newer_release_replaces_one_that_waits_for_its_window() {
     bed.at.now = bed.at.now.plus_secs(100);
     for id in bed.wave(0) {
         assert_eq!(bed.action(id), Action::Hold {});
-        assert_eq!(may_switch(&bed.rollout, &id, &release(2), u64::MAX), Err(Deny::Stopped));
+        assert_eq!(
+            may_switch(&bed.rollout, &id, &release(2), u64::MAX, bed.at.now),
+            Err(Deny::Stopped)
+        );
     }
 }
 
@@ -210,11 +213,14 @@ fn a_host_left_out_gets_neither_slot_nor_permit() {
     bed.fact(runs, HostFact::Staged);
     bed.fact(runs, HostFact::SwitchStarted);
     let held = generation(&bed.rollout, &granted);
-    assert_eq!(may_switch(&bed.rollout, &granted, &release(2), held), Ok(()));
+    assert_eq!(may_switch(&bed.rollout, &granted, &release(2), held, bed.at.now), Ok(()));
     for id in [granted, staging] {
         bed.apply(steer(Steer::Exclude { host: id }));
         assert_eq!(bed.action(id), Action::Hold {});
-        assert_eq!(may_switch(&bed.rollout, &id, &release(2), u64::MAX), Err(Deny::Stale));
+        assert_eq!(
+            may_switch(&bed.rollout, &id, &release(2), u64::MAX, bed.at.now),
+            Err(Deny::Stale)
+        );
         let late = Input::Host { host: id, fact: HostFact::Staged };
         assert_eq!(bed.refused(late), Refusal::NoChange);
     }
@@ -333,7 +339,7 @@ fn a_host_that_no_policy_targets_is_not_even_among_the_rest() {
     assert_eq!(bed.wave(0), [host(0)]);
     for stranger in [host(1), host(2)] {
         assert_eq!(desired(&bed.rollout, &stranger), None);
-        let denied = may_switch(&bed.rollout, &stranger, &release(2), u64::MAX);
+        let denied = may_switch(&bed.rollout, &stranger, &release(2), u64::MAX, bed.at.now);
         assert_eq!(denied, Err(Deny::Stale));
         let why = explain(&bed.rollout, Some(&stranger), bed.at.now)[0].to_string();
         assert!(why.ends_with("is not in this rollout's plan"), "{why}");

@@ -179,11 +179,13 @@ fn the_end_of_a_window_stops_who_has_not_switched_and_time_outside_does_not_coun
     let host = bed.wave(0)[0];
     assert_eq!(bed.progress(host).name(), ProgressName::Granted);
     let mine = generation(&bed.rollout, &host);
-    assert_eq!(may_switch(&bed.rollout, &host, &release(2), mine), Ok(()));
+    assert_eq!(may_switch(&bed.rollout, &host, &release(2), mine, bed.at.now), Ok(()));
     // Time passes and the slot is taken back and given again, until the window is over.
     bed.at.now = Timestamp::from_secs(1_000_680);
+    let asked = |bed: &Bed| may_switch(&bed.rollout, &host, &release(2), u64::MAX, bed.at.now);
+    assert_eq!(asked(&bed), Err(Deny::Stopped), "before anybody took note of the hour");
     bed.apply(Input::Tick);
-    assert_eq!(may_switch(&bed.rollout, &host, &release(2), u64::MAX), Err(Deny::Stopped));
+    assert_eq!(asked(&bed), Err(Deny::Stopped));
     assert_eq!(
         bed.action(host),
         Action::Stage { release: release(2) },
