@@ -430,8 +430,8 @@ impl Control {
         Ok(id)
     }
 
-    /// Hosts that use a slot of a rollout which is archived now, since the one after it, which left them out, is not the
-    /// newest any more either.
+    /// Hosts that use a slot of a rollout which is archived now, since the one after it, which left them out, is not
+    /// the newest any more either.
     fn left_out(&self, plan: &Plan, before: &[&Rollout]) -> Vec<Busy> {
         let lane = plan.lane();
         let service = self.view.services.get(&plan.service).filter(|_| !before.is_empty());
