@@ -293,6 +293,11 @@ impl Site {
         self.machine.held().is_some()
     }
 
+    /// Whether a person on the host put back what is live.
+    pub(crate) fn was_put_back_by_hand(&self) -> bool {
+        self.machine.was_put_back_by_hand()
+    }
+
     /// Whether the owner has paused it.
     #[must_use]
     pub(crate) fn is_paused(&self) -> bool {

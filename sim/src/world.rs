@@ -516,6 +516,7 @@ impl World {
             | State::Stuck { .. } => {}
         }
         self.confirmed((number, service), &before.state, &after)?;
+        self.rests(service);
         self.in_flight(service)
     }
 

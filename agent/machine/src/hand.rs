@@ -26,6 +26,11 @@ impl Service {
         }
     }
 
+    /// Whether what is live was put back by a person here.
+    pub fn was_put_back_by_hand(&self) -> bool {
+        self.failure.as_ref().is_some_and(|failure| failure.why.starts_with(BY_HAND))
+    }
+
     /// Why the release before cannot be put back.
     pub fn no_way_back(&self) -> Option<&'static str> {
         let running = self.running.as_ref()?;

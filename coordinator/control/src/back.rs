@@ -1,7 +1,8 @@
 //! The way back of a service: from what its hosts run to a release that was proven before, also after a failed one
 //! in between, again and again, on every host that runs it.
 
-use std::collections::BTreeSet;
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BTreeSet};
 
 use groundswell_common::api::{RevertOther, RevertPreview};
 use groundswell_common::directive::Action;
@@ -106,7 +107,8 @@ impl Control {
             Some((rollout, Ok(true))) => Err(Refused::UnderWay(rollout.id().clone())),
             Some((_, Err(refusal))) => Err(Refused::Step(refusal)),
             Some((rollout, Ok(false))) => {
-                let from = self.still_runs(lane, rollout).then(|| rollout.release());
+                let left = !self.is_baseline(lane, rollout) && self.still_runs(lane, rollout);
+                let from = left.then(|| rollout.release());
                 self.planned_way(lane, from, to)
             }
             None => self.planned_way(lane, None, to),
@@ -135,20 +137,59 @@ impl Control {
         service.and_then(|of| self.view.baseline(of, &lane.environment)) == Some(rollout.release())
     }
 
-    /// A plan away from a release, or else from what new hosts get.
+    /// A plan away from a release, or else from what [`Control::may_leave`] says first that leads anywhere.
     fn planned_way(
         &self,
         lane: &Lane,
         from: Option<ReleaseId>,
         to: Option<&Version>,
     ) -> Result<Way, Refused> {
+        let leaving = match from {
+            Some(release) => vec![release],
+            None => self.may_leave(lane, to.is_some())?,
+        };
+        let leaving = leaving.iter().filter_map(|id| self.view.releases.get(id));
+        let mut ways = leaving.map(|leaving| self.way_from(lane, leaving, to));
+        let Some(first) = ways.next() else {
+            return Err(Refused::NothingToLeave(lane.policy.service.clone()));
+        };
+        let leads = |way: &Result<Way, Refused>| matches!(way, Ok(Way::Plan { to: Some(_), .. }));
+        if leads(&first) { first } else { ways.find(leads).unwrap_or(first) }
+    }
+
+    /// What may be left: what new hosts get, and whatever newer runs on a host that can be asked, the newest first;
+    /// where it is said whither, what most hosts run comes first.
+    fn may_leave(&self, lane: &Lane, most_first: bool) -> Result<Vec<ReleaseId>, Refused> {
+        let name = &lane.policy.service;
+        let service = self.view.services.get(name);
+        let service = service.ok_or_else(|| Refused::UnknownService(name.clone()))?;
+        let Some(baseline) = self.view.baseline(service, &lane.environment) else {
+            return Ok(Vec::new());
+        };
+        let seq = |id: &ReleaseId| self.view.releases.get(id).map(|found| found.published.seq);
+        let mut hosts = BTreeMap::from([(baseline, 0_usize)]);
+        for (id, host) in self.view.hosts.iter().filter(|(_, host)| lane.has(host)) {
+            let Some(runs) = self.runs((id, host), name) else { continue };
+            let asked = self.is_connected(id) && host.drained.is_none();
+            if runs == baseline || (asked && seq(&runs) > seq(&baseline)) {
+                *hosts.entry(runs).or_default() += 1;
+            }
+        }
+        let mut order: Vec<(ReleaseId, usize)> = hosts.into_iter().collect();
+        order.sort_by_key(|(id, hosts)| Reverse((if most_first { *hosts } else { 0 }, seq(id))));
+        Ok(order.into_iter().map(|(id, _)| id).collect())
+    }
+
+    fn way_from(
+        &self,
+        lane: &Lane,
+        leaving: &Release,
+        to: Option<&Version>,
+    ) -> Result<Way, Refused> {
         let name = &lane.policy.service;
         let service = self.view.services.get(name);
         let service = service.ok_or_else(|| Refused::UnknownService(name.clone()))?;
         let release = |id: &ReleaseId| self.view.releases.get(id);
-        let leaving = from.or_else(|| self.view.baseline(service, &lane.environment));
-        let leaving = leaving.and_then(|id| release(&id));
-        let leaving = leaving.ok_or_else(|| Refused::NothingToLeave(name.clone()))?.clone();
         if leaving.published.one_way {
             return Err(Refused::Step(Refusal::OneWay));
         }
@@ -169,7 +210,7 @@ impl Control {
                 let known = || release(&id).filter(older).filter(good);
                 let found = targets.iter().copied().find(|found| found.published.release == id);
                 let found = found.or_else(known);
-                let why = self.no_target(&id, (lane, &leaving));
+                let why = self.no_target(&id, (lane, leaving));
                 Some(found.ok_or(Refused::NoTarget { version: version.clone(), why })?)
             }
         };
@@ -179,7 +220,7 @@ impl Control {
             return Err(Refused::NoTarget { version, why });
         }
         let to = target.map(|found| Box::new(found.clone()));
-        Ok(Way::Plan { leaving: Box::new(leaving), to })
+        Ok(Way::Plan { leaving: Box::new(leaving.clone()), to })
     }
 
     /// Why a release is nothing to go back to.

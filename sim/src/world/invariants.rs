@@ -4,7 +4,7 @@ use groundswell_common::limits::PERMIT_VALID_MS;
 use groundswell_common::{HostId, ReleaseId, ServiceName, Timestamp};
 use groundswell_rollout::{
     HaltCause, LOST_GRACE_SECS, Opening, PauseCause, Phase, Progress, ProgressName, Rollout,
-    opening,
+    generation, opening,
 };
 
 use super::{Number, World, shifted};
@@ -101,6 +101,19 @@ impl World {
             .filter_map(|(_, host, entry)| Some((host.id, until(&entry.progress)?)))
             .collect();
         self.truth.of_mut(service).carried.extend(more);
+    }
+
+    /// Who knows of the newest rollout and is at rest is done with the one before: what it does later is its own.
+    pub(super) fn rests(&mut self, service: &ServiceName) {
+        let Some(rollout) = self.newest(service) else { return };
+        let knows = |host: &Host| host.accepted >= generation(rollout, &host.key);
+        let rests = |host: &&Host| host.up && knows(host) && !flies(host, service);
+        let carried = &self.truth.of(service).carried;
+        let resting = self.hosts.values().filter(|host| carried.contains_key(&host.key));
+        let resting: Vec<HostId> = resting.filter(rests).map(|host| host.key).collect();
+        if !resting.is_empty() {
+            self.truth.of_mut(service).carried.retain(|key, _| !resting.contains(key));
+        }
     }
 
     /// As a host begins to switch: hosts of this rollout and of the one before share the slots.

@@ -314,6 +314,27 @@ fn a_release_that_is_rolled_out_twice_is_taken_back_where_either_brought_it() {
 }
 
 #[test]
+fn the_newest_that_runs_is_left_though_an_older_one_was_started_since() {
+    let mut world = fleet(3);
+    let pauses = |world: &mut World, why: Option<&'static str>| {
+        let act = |host: &mut Host, now| host.sites.get_mut(&shop()).unwrap().pause(why, now);
+        world.host(2, act).unwrap();
+    };
+    pauses(&mut world, Some("new memory"));
+    world.brings(Nature::Good);
+    world.start_by_hand(&shop(), 0).unwrap();
+    world.for_secs(3_600);
+    assert_eq!([world.runs(0), world.runs(1), world.runs(2)], [Some(1), Some(1), Some(0)]);
+    pauses(&mut world, None);
+    world.go_back(&shop()).unwrap();
+    let (left, _) = crate::draw::release(&shop(), 1);
+    assert_eq!(world.newest(&shop()).unwrap().release(), left);
+    world.until_over();
+    world.holds();
+    assert_eq!([world.runs(0), world.runs(1), world.runs(2)], [Some(0); 3]);
+}
+
+#[test]
 fn who_is_in_the_middle_of_it_counts_though_a_plan_between_left_it_out() {
     let mut world = fleet(2);
     let to_web = strict().replace("targets = \"*\"", "targets = \"role=web\"");

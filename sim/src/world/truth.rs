@@ -428,6 +428,7 @@ impl World {
             let entry = entry.as_ref().map(|entry| entry.progress.name());
             // What holds it, it says itself, on its way back as well.
             failed
+                || site.was_put_back_by_hand()
                 || held
                 || over
                 || entry == Some(ProgressName::Failed)
