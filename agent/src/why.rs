@@ -16,6 +16,11 @@ use crate::identity;
 use crate::journal;
 use crate::status::{StatusError, state};
 
+/// What is said where permits run out before a switch is ready.
+pub(crate) const TOO_SLOW: &str = "it is not switched: its disk takes longer than the 2 s of a permit to make the \
+                                   switch ready, so nothing is touched; look at the disk there ('dmesg', 'iostat'), it \
+                                   is tried again by itself";
+
 /// One service. The JSON form is an interface: fields are only added.
 #[derive(Debug, Serialize)]
 pub struct Reasons {
@@ -77,6 +82,7 @@ pub fn why(settings: &Settings, only: Option<&ServiceName>) -> Result<Vec<Reason
                     may_ask(trustee.as_ref()?, (&service, &machine), &release, proof.as_ref()).err()
                 });
                 why.extend(refusal.as_ref().map(|refusal| format!("held: {}", chain(refusal))));
+                why.extend(machine.is_too_slow().then(|| TOO_SLOW.to_owned()));
                 why.extend(stands(&service, &machine));
                 let runs = machine.running.as_ref().map(|known| known.id);
                 let wishes_more =

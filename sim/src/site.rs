@@ -263,7 +263,20 @@ impl Site {
         let units = if self.lot.allowed { vec![unit] } else { Vec::new() };
         let paused = self.machine.paused.clone();
         let held = self.machine.held();
-        ServiceCondition { paused, units, held, ..ServiceCondition::new(self.service.clone()) }
+        let notes =
+            if self.is_too_slow() { vec!["its disk is too slow".to_owned()] } else { Vec::new() };
+        ServiceCondition {
+            paused,
+            units,
+            held,
+            notes,
+            ..ServiceCondition::new(self.service.clone())
+        }
+    }
+
+    /// Whether its disk is too slow for a permit, and it says so.
+    pub(crate) fn is_too_slow(&self) -> bool {
+        self.machine.is_too_slow()
     }
 
     /// Where its machine stands.

@@ -234,6 +234,12 @@ fn every_way_back_works_while_an_fsync_takes_five_seconds() {
             (said.matches("permit late").count() > 1).then_some(())
         });
         assert_eq!(process(), before, "what runs was touched");
+        until("that its disk is too slow", Duration::from_secs(120), || {
+            let why = host.exec_ok(&["groundswell-agent", "why", "shop"]);
+            let desk = fleet.swell_ok(&["host", "why", "web-1"]);
+            let said = |text: &str| text.contains("takes longer than the 2 s of a permit");
+            (said(&why) && said(&desk)).then_some(())
+        });
         until("what runs to answer", SLOW_BACK_BOUND, || {
             (answer(&host).as_deref() == Some("1.0.0")).then_some(())
         });

@@ -260,8 +260,16 @@ pub struct Service {
     /// The release before, where its files were found changed: it is brought here anew before it goes back.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub damaged: Option<ReleaseId>,
+    /// Switches in a row that were given up before the live link was touched, since their permits ran out first.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub late: u32,
     /// Restarts of the agent inside the present state.
     pub resumes: u32,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks by reference")]
+fn is_zero(number: &u32) -> bool {
+    *number == 0
 }
 
 impl Default for Service {
@@ -289,6 +297,7 @@ impl Service {
             stopped: None,
             unproven: None,
             damaged: None,
+            late: 0,
             resumes: 0,
         }
     }

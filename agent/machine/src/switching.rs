@@ -6,9 +6,11 @@ use groundswell_common::report::{FailedStep, Failure, SwitchTimes, Verdict};
 use groundswell_common::{ReleaseId, Timestamp};
 
 use super::contact::Contact;
-use super::state::{Cause, Known, Service, State, StuckCause};
+use super::state::{Cause, Known, Service, State, StuckCause, Wish};
 use super::step::{Action, Again};
 
+/// Permits in a row that run out before the switch is ready, before that is said.
+const LATE_MIN: u32 = 2;
 /// Looks that what has started gets, however late it did.
 const LOOKS_AFTER_START: u64 = 3;
 
@@ -80,10 +82,17 @@ impl Service {
         vec![Action::Start { deadline }]
     }
 
+    /// Whether its switches are given up again and again, since the host does not make them ready in time.
+    pub fn is_too_slow(&self) -> bool {
+        let wished = self.wish.as_ref().and_then(Wish::names);
+        self.late >= LATE_MIN && wished.is_some() && wished == self.target()
+    }
+
     pub(crate) fn on_permit_late(&mut self) -> Vec<Action> {
         match &self.state {
             State::Switching { target, deadline: None } => {
                 let target = target.clone();
+                self.late = self.late.saturating_add(1);
                 self.enter(State::Staged { target });
                 let mut actions = self.pursue();
                 // Asking at once would run into the same delay.
@@ -195,6 +204,7 @@ impl Service {
         }
         self.health = Verdict::Inconclusive;
         self.stopped = None;
+        self.late = 0;
     }
 
     pub(crate) fn told_to_leave(&self, target: &Known) -> bool {

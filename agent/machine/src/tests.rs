@@ -608,6 +608,21 @@ fn what_is_live_previous_or_worked_on_is_kept() {
 }
 
 #[test]
+fn a_host_whose_permits_run_out_again_and_again_says_that_it_is_too_slow() {
+    let permitted = || Event::Permitted { release: id("new"), generation: 5 };
+    let staged = [Event::Wish(wish(5, switch("new"))), Event::Staged(known("new"))];
+    let (machine, _) = after(committed(), staged);
+    let (machine, _) = after(machine, [permitted(), Event::PermitLate]);
+    assert!(!machine.is_too_slow(), "once is chance");
+    let (machine, _) = after(machine, [permitted(), Event::PermitLate]);
+    assert!(machine.is_too_slow());
+    let (held, _) = machine.clone().step(Event::Wish(wish(6, Desired::Hold {})), NOW);
+    assert!(!held.is_too_slow(), "nothing is asked of it");
+    let (switched, _) = after(machine, [permitted(), Event::Replaced]);
+    assert_eq!((switched.is_too_slow(), switched.late), (false, 0));
+}
+
+#[test]
 fn what_cannot_be_brought_back_speaks_of_what_stays() {
     let no = |release| Event::StageFailed { release, why: "no room for it".to_owned() };
     let back = Event::Wish(wish(6, revert("old", Some("first"))));

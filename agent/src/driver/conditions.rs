@@ -10,6 +10,7 @@ use groundswell_common::{ServiceName, chain};
 use super::{Back, Driver, Slot};
 use crate::bring::{self, Free};
 use crate::text::head;
+use crate::why::TOO_SLOW;
 
 /// What follows the cause where something on the disk cannot be read.
 const NEXT: &str = "; it goes on by itself once that can be read: see 'dmesg' and 'mount' there";
@@ -90,6 +91,7 @@ impl Driver {
                 "{unit} was stopped on this host and stays so; 'systemctl start {unit}' ends that"
             )
         }));
+        notes.extend(slot.machine.is_too_slow().then(|| TOO_SLOW.to_owned()));
         notes.extend(self.drift_of(service).map(|path| {
             format!("{path} of the live release was changed on this host; restore it")
         }));

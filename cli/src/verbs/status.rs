@@ -18,7 +18,7 @@ use crate::output::{Table, cause, clean, count, cut, now, or_empty, when};
 /// Characters of what runs, where hosts run many versions.
 const RUNS_MAX_CHARS: usize = 40;
 /// Characters of what a host lacks, with its next step.
-const HELD_MAX_CHARS: usize = 400;
+const SAID_MAX_CHARS: usize = 400;
 /// Hosts that are named behind what is wrong with them.
 const NAMES_SHOWN: usize = 5;
 
@@ -253,7 +253,8 @@ fn troubles(hosts: &[HostSummary]) -> Vec<String> {
             format!("! {service} is {word} on {}; swell host why {first} says why", named(&names))
         }));
     }
-    lines.extend(held(hosts));
+    lines.extend(said_on(hosts, "held on", |service| service.held.iter()));
+    lines.extend(said_on(hosts, "on", |service| service.notes.iter()));
     let notes = hosts.iter().flat_map(|host| host.notes.iter().map(move |note| (host, note)));
     lines.extend(notes.map(|(host, note)| format!("! {}: {}", host.name, clean(note))));
     let mut left: BTreeMap<&ServiceName, Vec<&str>> = BTreeMap::new();
@@ -277,17 +278,21 @@ fn troubles(hosts: &[HostSummary]) -> Vec<String> {
     lines
 }
 
-/// What hosts lack: a line a service and cause, naming hosts.
-fn held(hosts: &[HostSummary]) -> Vec<String> {
+/// What hosts lack or say of a service: a line a service and cause, naming hosts.
+fn said_on<'a, T: Iterator<Item = &'a String>>(
+    hosts: &'a [HostSummary],
+    place: &str,
+    texts: impl Fn(&'a HostService) -> T,
+) -> Vec<String> {
     let mut by_cause: BTreeMap<(&ServiceName, String), Vec<&str>> = BTreeMap::new();
     for (host, service) in hosts.iter().flat_map(|h| h.services.iter().map(move |s| (h, s))) {
-        if let Some(why) = &service.held {
-            let cause = cut(&clean(why), HELD_MAX_CHARS);
+        for why in texts(service) {
+            let cause = cut(&clean(why), SAID_MAX_CHARS);
             by_cause.entry((&service.service, cause)).or_default().push(host.name.as_str());
         }
     }
     let line = |((service, cause), names): ((&ServiceName, String), Vec<&str>)| {
-        format!("! {service}: {cause} (held on {})", named(&names))
+        format!("! {service}: {cause} ({place} {})", named(&names))
     };
     by_cause.into_iter().map(line).collect()
 }
@@ -341,14 +346,16 @@ mod tests {
             host("web-4", true, json!({"state": "stuck", "version": "1.1.0"})),
             host("web-5", true, nothing),
             host("web-6", true, json!({"held": "9 bytes are needed and 1 is free; make room"})),
+            host("web-7", true, json!({"notes": ["shop.service was stopped on this host"]})),
         ];
         let text = show(&status(), &hosts);
         assert!(text.starts_with("fleet main: 4 of 5 hosts connected; "), "{text}");
-        assert!(text.contains("1.0.0 on 4, 1.1.0 on 1, nothing on 1"), "{text}");
-        assert!(text.contains("  6, 1 stuck, 1 ill, 1 held, 1 away  shop-2\n"), "{text}");
+        assert!(text.contains("1.0.0 on 5, 1.1.0 on 1, nothing on 1"), "{text}");
+        assert!(text.contains("  7, 1 stuck, 1 ill, 1 held, 1 away  shop-2\n"), "{text}");
         let last = "\n! shop is stuck on web-4; swell host why web-4 says why\n\
                     ! shop is ill on web-2; swell host why web-2 says why\n\
                     ! shop: 9 bytes are needed and 1 is free; make room (held on web-6)\n\
+                    ! shop: shop.service was stopped on this host (on web-7)\n\
                     ! web-3: two machines use the key of this host\n! away: web-3";
         assert!(text.ends_with(last), "{text}");
     }

@@ -8,7 +8,9 @@ use groundswell_common::report::{Report, Standing};
 use groundswell_common::trust::RawTold;
 use groundswell_common::wire::{LEVEL_REMOVES, ReleaseProof};
 use groundswell_common::{Environment, HostId, ReleaseId, RolloutId, ServiceName, Timestamp};
-use groundswell_rollout::{HostEntry, HostFact, Input, Progress, Transition, due, next_deadline};
+use groundswell_rollout::{
+    HostEntry, HostFact, Input, PhaseName, Progress, Transition, due, next_deadline,
+};
 
 use crate::entry::{By, Entry, PAYLOAD_MAX_BYTES, What};
 use crate::refused::Refused;
@@ -421,14 +423,23 @@ impl Control {
         }
     }
 
-    /// Rollouts of a service that speak for a host's environment, the newest first.
+    /// Rollouts of a service that what a host says is for, the newest first: down to the one that speaks for it. What
+    /// an older one says of it is history.
     fn live_of(&self, host: &HostId, service: &ServiceName) -> Vec<RolloutId> {
         let known = self.view.hosts.get(host).zip(self.view.services.get(service));
         let speaking = known.into_iter().flat_map(|(record, service)| {
             let speaking = self.view.speaking(service, &record.environment);
             speaking.filter(|rollout| !self.view.has_let_go(service, rollout, host))
         });
-        speaking.map(|rollout| rollout.id().clone()).collect()
+        let mut found = Vec::new();
+        for rollout in speaking {
+            found.push(rollout.id().clone());
+            let has = rollout.host(host).is_some() && rollout.phase().name() != PhaseName::Planned;
+            if has && rollout.plan().off().is_none() {
+                break;
+            }
+        }
+        found
     }
 
     /// When time alone changes something next; `None` where it changes nothing.

@@ -98,13 +98,18 @@ impl Control {
         first(name, lanes, asked)
     }
 
-    /// Why a release must not start in a lane: it is poisoned there or in an environment before it.
+    /// Why a release must not start in a lane: it is poisoned there or in another environment, but for those that
+    /// come after it.
     pub(crate) fn poison_of(&self, release: &Release, lane: &Lane) -> Option<String> {
         let here = release.poisoned_in(&lane.environment).cloned();
         here.or_else(|| {
-            let said =
-                |name: &Environment| Some(format!("in {name}: {}", release.poisoned_in(name)?));
-            lane.before.iter().find_map(said)
+            let lanes = self.lanes(&release.published.service).unwrap_or_default();
+            let after: Vec<Environment> = lanes
+                .into_iter()
+                .map(|lane| lane.environment)
+                .skip_while(|name| *name != lane.environment)
+                .collect();
+            poisons(release).find(|(name, _)| !after.contains(name)).map(said_in)
         })
     }
 
@@ -138,7 +143,7 @@ impl Control {
         let Some(before) = lane.before.last() else {
             let (release, held) = self.newest_free(name, lane)?;
             // What the newest one waits for is said before what is wrong with an older one.
-            if let Err(poisoned) = self.refuse_poisoned(name, (release, lane)) {
+            if let Err(poisoned) = self.refuse_poisoned_anywhere(name, (release, lane)) {
                 return Err(held.unwrap_or(poisoned.into()));
             }
             if !lane.policy.auto {
@@ -151,7 +156,7 @@ impl Control {
         };
         let (release, since) = self.promoted(name, lane).ok_or(Waiting::Rolled)?;
         let version = release.published.version.clone();
-        self.refuse_poisoned(name, (release, lane))?;
+        self.refuse_poisoned_anywhere(name, (release, lane))?;
         if let Some(held) = self.held(name, (lane, release)) {
             return Err(held);
         }
@@ -164,6 +169,19 @@ impl Control {
         }
         self.is_well(name, before, release)?;
         Ok(release.clone())
+    }
+
+    /// What starts by itself is poisoned nowhere: a policy that forgets an environment, or turns two round, brings no
+    /// release that failed there to more hosts.
+    fn refuse_poisoned_anywhere(
+        &self,
+        name: &ServiceName,
+        (release, lane): (&Release, &Lane),
+    ) -> Result<(), Refused> {
+        self.refuse_poisoned(name, (release, lane))?;
+        let Some(why) = poisons(release).next().map(said_in) else { return Ok(()) };
+        let (service, version) = (name.clone(), release.published.version.clone());
+        Err(Refused::Poisoned { service, version, why })
     }
 
     pub(crate) fn refuse_poisoned(
@@ -463,6 +481,16 @@ pub(crate) fn first(
     let unknown =
         || Refused::UnknownEnvironment { service: name.clone(), environment, names: known };
     lanes.into_iter().find(is_it).ok_or_else(unknown)
+}
+
+/// The environments in which a release is poisoned, with why.
+fn poisons(release: &Release) -> impl Iterator<Item = (&Environment, &String)> {
+    let lanes = release.lanes.iter();
+    lanes.filter_map(|(name, fate)| Some((name, fate.poisoned.as_ref()?)))
+}
+
+fn said_in((environment, why): (&Environment, &String)) -> String {
+    format!("in {environment}: {why}")
 }
 
 fn names(lanes: &[Lane]) -> String {

@@ -8,7 +8,7 @@ use groundswell_common::wire::Deny;
 use groundswell_common::{Environment, ReleaseId, RolloutId, Timestamp};
 use groundswell_coordinator::driver::{Desk, Hold, Refused, Start};
 use groundswell_coordinator::entry::{By, Published, What};
-use groundswell_rollout::{Off, PhaseName};
+use groundswell_rollout::{Off, PhaseName, ProgressName};
 use hyper::{Method, StatusCode};
 use serde_json::json;
 use tokio::time::timeout;
@@ -189,6 +189,15 @@ async fn a_release_that_fails_in_staging_never_reaches_production_and_the_next_o
     two.fake.phase_is(&rollout, PhaseName::Done).await;
     let refused = two.start_in("production", ("2.0", Some("no time"))).await.unwrap_err();
     assert!(refused.to_string().contains("is poisoned: in staging: "), "{refused}");
+    // Nor does a policy that forgets staging, or puts it last, bring it there.
+    let alone = format!("{TOP}[[wave]]\nrest = true\n");
+    let turned = policy(0).replace("staging", "x").replace("production", "staging");
+    for text in [alone, turned.replace("\"x\"", "\"production\"")] {
+        two.fake.policy(&text).await;
+        let newest = two.newest("production").await.map(|(release, _)| release);
+        assert_eq!(newest, Some(good), "{text}");
+    }
+    two.fake.policy(&policy(0)).await;
     let next = two.through(3, Some(good)).await;
     let newest = two.newest("production").await.map(|(release, _)| release);
     assert_eq!(newest, Some(next));
@@ -459,6 +468,27 @@ async fn a_policy_that_loses_its_environments_goes_back_to_what_was_proven_in_th
     two.revert_in(None).await.unwrap();
     two.production.wished(Action::Revert { from: old, to: None }).await;
     assert_eq!(two.proven("production").await, None);
+    two.fake.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_rollout_from_before_the_environments_says_for_ever_how_it_ended() {
+    let (place, _) = fleet();
+    let mut two =
+        Two::start(&place.path().join("state"), &format!("{TOP}[[wave]]\nrest = true\n")).await;
+    let (old, first) = two.fake.publish(1).await;
+    two.production.commits((old, None)).await;
+    two.fake.phase_is(&first, PhaseName::Done).await;
+    two.fake.policy(&policy(0)).await;
+    let (new, _) = two.fake.publish(2).await;
+    two.staging.commits((new, None)).await;
+    two.production.commits((new, Some(old))).await;
+    two.is_proven("production", new).await;
+    let entry = move |desk: &Desk| {
+        let rollout = desk.view().rollout(&first).unwrap();
+        rollout.hosts().map(|(_, _, entry)| entry.progress.name()).collect::<Vec<_>>()
+    };
+    assert_eq!(two.fake.handle.query(entry).await.unwrap(), [ProgressName::Committed]);
     two.fake.stop().await;
 }
 

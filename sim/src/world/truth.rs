@@ -367,8 +367,9 @@ impl World {
             });
             let wrong = match (outcome, &entry.progress) {
                 (RolloutOutcome::Reverted { down_to, .. }, progress) if wave >= *down_to => {
-                    let person = matches!(progress.name(), ProgressName::Failed);
-                    site.live == Some(release) && ours && !person
+                    // What keeps it from going back, it says itself.
+                    let named = matches!(progress.name(), ProgressName::Failed) || site.is_held();
+                    site.live == Some(release) && ours && !named
                 }
                 (
                     RolloutOutcome::Completed
@@ -429,6 +430,7 @@ impl World {
             // What holds it, it says itself, on its way back as well.
             failed
                 || site.was_put_back_by_hand()
+                || site.is_too_slow()
                 || held
                 || over
                 || entry == Some(ProgressName::Failed)
