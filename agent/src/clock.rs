@@ -1,4 +1,5 @@
-//! The agent's one clock. The wall is read once; from then on time moves as the monotonic clock moves, so
+//! The clock of all deadlines of the agent; certificates and documents are held against the wall alone
+//! ([`wall`]). The wall is read once; from then on time moves as the monotonic clock moves, so
 //! that a wall that is set while the agent runs shortens and lengthens no deadline.
 
 use std::ops::Add;

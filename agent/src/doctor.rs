@@ -477,7 +477,9 @@ impl Diagnosis {
         }
         if let Some(unit) = &machine.stopped {
             self.warn(
-                format!("{unit} of {service} was stopped on this host and stays so until it boots"),
+                format!(
+                    "{unit} of {service} was stopped on this host and stays so until it boots or gets another release"
+                ),
                 &format!("systemctl start {unit}"),
             );
         }

@@ -359,6 +359,13 @@ pub(crate) fn paused(layout: &Layout, service: &ServiceName) -> Option<String> {
     })
 }
 
+/// What ends the pause that a service is still under.
+#[must_use]
+pub fn stays_paused(settings: &Settings, service: &ServiceName) -> Option<String> {
+    let layout = settings.layout();
+    paused(&layout, service).map(|_| ends_pause(&layout, service))
+}
+
 /// What ends a pause of the service: a pause of the host and one of a service end each by its own verb.
 pub(crate) fn ends_pause(layout: &Layout, service: &ServiceName) -> String {
     let own = (layout.service_pause(service), format!("'groundswell-agent resume {service}'"));

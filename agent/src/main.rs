@@ -115,8 +115,14 @@ fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
         }
         Verb::Resume { service } => {
             let taken = hand::resume(&settings, service.as_ref())?;
-            let what = service.map_or("this host".to_owned(), |service| service.to_string());
-            return said(&taken, &format!("{what} is resumed"));
+            let what = match service {
+                None => "this host is resumed".to_owned(),
+                Some(service) => match hand::stays_paused(&settings, &service) {
+                    Some(next) => format!("{service} stays paused with the whole host: {next}"),
+                    None => format!("{service} is resumed"),
+                },
+            };
+            return said(&taken, &what);
         }
         Verb::Hook { service } => app::hook(&settings, &service)?,
         Verb::Unstick { service } => status::unstick(&settings, &service)?,

@@ -1,5 +1,6 @@
 //! What holds a service of this host now: from its journal and the accepted directive, offline.
 
+use groundswell_common::condition::Lack;
 use groundswell_common::directive::Action as Desired;
 use groundswell_common::report::HostState;
 use groundswell_common::{ReleaseId, ServiceName, chain, one_line};
@@ -20,6 +21,14 @@ use crate::status::{StatusError, state};
 pub(crate) const TOO_SLOW: &str = "it is not switched: its disk takes longer than the 2 s of a permit to make the \
                                    switch ready, so nothing is touched; look at the disk there ('dmesg', 'iostat'), it \
                                    is tried again by itself";
+
+/// What is said of a unit that somebody stopped.
+pub(crate) fn stopped(unit: &str) -> String {
+    format!(
+        "{unit} was stopped on this host and stays so until it boots or gets another release; 'systemctl start {unit}' \
+         ends that"
+    )
+}
 
 /// One service. The JSON form is an interface: fields are only added.
 #[derive(Debug, Serialize)]
@@ -67,7 +76,9 @@ pub fn why(settings: &Settings, only: Option<&ServiceName>) -> Result<Vec<Reason
                 layout.state().display()
             )
         }));
-        why.extend(hand::paused(&layout, &service).map(|reason| {
+        let paused = hand::paused(&layout, &service);
+        let is_paused = paused.is_some();
+        why.extend(paused.map(|reason| {
             let next = hand::ends_pause(&layout, &service);
             format!("paused on this host: {reason}; {next}")
         }));
@@ -76,12 +87,15 @@ pub fn why(settings: &Settings, only: Option<&ServiceName>) -> Result<Vec<Reason
             Ok(machine) => {
                 let machine = machine.unwrap_or_default();
                 let held = machine.held().filter(|_| machine.state.seen() != HostState::Stuck);
+                // Of a pause all has been said.
+                let held = held.filter(|held| !is_paused || held.lack != Lack::Paused);
                 why.extend(held.map(|held| format!("held: {}", held.why)));
                 let refusal = staged(&machine).and_then(|release| {
                     let proof = accepted.as_ref()?.proof(&release);
                     may_ask(trustee.as_ref()?, (&service, &machine), &release, proof.as_ref()).err()
                 });
                 why.extend(refusal.as_ref().map(|refusal| format!("held: {}", chain(refusal))));
+                why.extend(machine.stopped.as_ref().map(|unit| stopped(unit)));
                 why.extend(machine.is_too_slow().then(|| TOO_SLOW.to_owned()));
                 why.extend(stands(&service, &machine));
                 let runs = machine.running.as_ref().map(|known| known.id);

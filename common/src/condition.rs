@@ -102,7 +102,9 @@ pub struct Held {
     pub why: String,
 }
 
-/// What a host lacks. None of it says anything about the release.
+/// What a host lacks. None of it says anything about the release. It stands in messages by its place, and in the
+/// ledger, in plans and in answers by its name: a build from before ends a session at one that it does not know, and
+/// cannot read it in a ledger. A new one is for agents and coordinators of a new level, or is said as one of these.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Lack {

@@ -10,7 +10,7 @@ use groundswell_common::{ServiceName, chain};
 use super::{Back, Driver, Slot};
 use crate::bring::{self, Free};
 use crate::text::head;
-use crate::why::TOO_SLOW;
+use crate::why::{TOO_SLOW, stopped};
 
 /// What follows the cause where something on the disk cannot be read.
 const NEXT: &str = "; it goes on by itself once that can be read: see 'dmesg' and 'mount' there";
@@ -86,11 +86,7 @@ impl Driver {
 
     fn notes(&self, service: &ServiceName, slot: &Slot) -> Vec<String> {
         let mut notes = Vec::new();
-        notes.extend(slot.machine.stopped.as_ref().map(|unit| {
-            format!(
-                "{unit} was stopped on this host and stays so; 'systemctl start {unit}' ends that"
-            )
-        }));
+        notes.extend(slot.machine.stopped.as_ref().map(|unit| stopped(unit)));
         notes.extend(slot.machine.is_too_slow().then(|| TOO_SLOW.to_owned()));
         notes.extend(self.drift_of(service).map(|path| {
             format!("{path} of the live release was changed on this host; restore it")

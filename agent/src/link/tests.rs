@@ -1,5 +1,5 @@
 use groundswell_common::HostId;
-use groundswell_common::wire::{Farewell, LEVEL_REMOVES};
+use groundswell_common::wire::{Farewell, LEVEL_NEWEST};
 use groundswell_net::tls::{ClientAuth, client_config, knowing, knowing_all, server_config};
 use groundswell_net::{Peer, PeerRole};
 use tokio::net::{TcpListener, TcpStream};
@@ -63,7 +63,7 @@ async fn pair_of(begins: i32) -> Pair {
     let dead = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap().to_string();
     let (access, access_receiver) = watch::channel(Access {
         addresses: vec![dead, listener.local_addr().unwrap().to_string()],
-        tls: knowing(&client_config(&authorities, Some((&own.0, &own.1))).unwrap(), LEVEL_REMOVES),
+        tls: knowing(&client_config(&authorities, Some((&own.0, &own.1))).unwrap(), LEVEL_NEWEST),
         hello: hello("web-1".parse().unwrap(), 1),
     });
     let (said, said_receiver) = watch::channel(None);

@@ -12,9 +12,9 @@ use crate::trust::{Envelope, Signature};
 /// The name by which a coordinator says in the TLS handshake (ALPN) that it takes
 /// [`ToCoordinator::Condition`]. Builds before that offer no name, and none is agreed on with them.
 pub const ALPN_CONDITIONS: &[u8] = b"groundswell/conditions";
-/// The name of the level above: the agent knows [`crate::directive::Action::Remove`] and [`ToAgent::Told`] too.
+/// The name of the level above: both know [`crate::directive::Action::Remove`] and [`ToAgent::Told`] too.
 pub const ALPN_REMOVES: &[u8] = b"groundswell/2";
-/// The name of the level above: the agent knows [`ToAgent::Twin`] too.
+/// The name of the level above: both know [`ToAgent::Twin`] too.
 pub const ALPN_TWINS: &[u8] = b"groundswell/3";
 
 /// Levels of what both ends know, by what the TLS handshake agreed on: each knows what is below it.

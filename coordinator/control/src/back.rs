@@ -226,12 +226,18 @@ impl Control {
     /// Why a release is nothing to go back to.
     fn no_target(&self, id: &ReleaseId, (lane, leaving): (&Lane, &Release)) -> &'static str {
         match self.view.releases.get(id) {
-            Some(found) if found.poisoned_in(&lane.environment).is_some() => {
-                "it is poisoned; clear it first"
-            }
             Some(found) if found.published.seq == leaving.published.seq => "it is what runs",
             Some(found) if found.published.seq > leaving.published.seq => {
-                "it is newer than what runs; 'swell rollout start' brings it"
+                match found.poisoned_in(&lane.environment) {
+                    None => "it is newer than what runs; 'swell rollout start' brings it",
+                    Some(_) => {
+                        "it is newer than what runs, and poisoned; 'swell release clear', then 'swell rollout start' \
+                         brings it"
+                    }
+                }
+            }
+            Some(found) if found.poisoned_in(&lane.environment).is_some() => {
+                "it is poisoned; 'swell release clear' first"
             }
             Some(_) | None => "no rollout of it was completed",
         }

@@ -13,8 +13,8 @@ use groundswell_rollout::{Back, HostFacts, Input, Off, PhaseName, PlannedHold, p
 use crate::control::Control;
 use crate::entry::By;
 use crate::lanes::Lane;
+use crate::preflight;
 use crate::refused::Refused;
-use crate::twins;
 use crate::view::{Host, Release, Service};
 use crate::why::not_named;
 
@@ -43,7 +43,7 @@ impl Control {
                 .hosts
                 .get(&held.id)
                 .and_then(|host| host.runs.get(name).and_then(|release| self.version(release))),
-            why: Some(held.why.clone()),
+            why: Some(preflight::said(&held.name, (held.lack, &held.why))),
         };
         Ok(RemovalPreview {
             service: name.clone(),
@@ -121,7 +121,8 @@ impl Control {
         let who = self.who_loses(name, &leaving, off);
         match who.stays.first() {
             Some(first) if who.goes.is_empty() => {
-                Err(Refused::AllHeld { host: first.name.clone(), why: first.why.clone() })
+                let why = preflight::said(&first.name, (first.lack, &first.why));
+                Err(Refused::AllHeld { host: first.name.clone(), why })
             }
             None if who.goes.is_empty() => Err(none()),
             Some(_) | None => Ok((last, leaving, who)),
@@ -176,15 +177,10 @@ impl Control {
         who
     }
 
-    /// Why a service cannot be taken off a host now, with the next step.
+    /// Why a service cannot be taken off a host now.
     pub(crate) fn keeps(&self, id: &HostId, host: &Host) -> Option<(Lack, String)> {
-        let name = &host.name;
-        if self.is_twin(id) {
-            return Some((Lack::Twin, twins::WHY.to_owned()));
-        }
-        if let Some(why) = &host.drained {
-            let next = format!("'swell host undrain {name}' lets it go on");
-            return Some((Lack::Drained, format!("an operator drained it: {why}; {next}")));
+        if let Some(kept_out) = self.kept_out(id) {
+            return Some(kept_out);
         }
         (host.level < LEVEL_REMOVES).then(|| {
             let why = "its agent is not known to be able to; install this version's package there, or let it \

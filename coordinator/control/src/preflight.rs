@@ -1,7 +1,7 @@
 //! What hosts lack for a release, from what they say of themselves, before anything is planned or sent.
 
-use groundswell_common::HostId;
 use groundswell_common::condition::{Condition, Lack, ServiceCondition, UnitLoad};
+use groundswell_common::{HostId, HostName};
 
 use crate::control::Control;
 use crate::entry::Published;
@@ -18,6 +18,33 @@ impl Control {
             .or_else(|| platform(condition, release))
             .or_else(|| units(condition, release))
             .or_else(|| room(condition, release))
+    }
+}
+
+/// What a host lacks, with the next step. Of a drained host the reason alone is kept, as the operator wrote it.
+pub(crate) fn said(name: &HostName, (lack, why): (Lack, &str)) -> String {
+    match lack {
+        Lack::Drained => {
+            format!("an operator drained it: {why}; 'swell host undrain {name}' lets it in again")
+        }
+        Lack::Paused
+        | Lack::UnitNotAllowed
+        | Lack::UnitNotLoaded
+        | Lack::User
+        | Lack::Room
+        | Lack::Inodes
+        | Lack::Bytes
+        | Lack::Drift
+        | Lack::Journal
+        | Lack::Bus
+        | Lack::Approval
+        | Lack::Root
+        | Lack::Platform
+        | Lack::StepDown
+        | Lack::Agent
+        | Lack::Settings
+        | Lack::Twin
+        | Lack::Stage => why.to_owned(),
     }
 }
 

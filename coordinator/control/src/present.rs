@@ -14,6 +14,7 @@ use groundswell_rollout::{
     Outcome, Phase, Plan, PlannedHost, Progress, ProgressName, Rollout, Tally, Why, explain,
 };
 
+use crate::preflight;
 use crate::view::{
     PolicyRecord, Proven, Release, RolloutBody, RolloutRecord, Service, View, speaks_for,
 };
@@ -224,7 +225,10 @@ pub fn plan_preview(plan: &Plan) -> PlanPreview {
         held: plan
             .held
             .iter()
-            .map(|host| PlanSkipped { host: host.name.clone(), why: host.why.clone() })
+            .map(|host| PlanSkipped {
+                host: host.name.clone(),
+                why: preflight::said(&host.name, (host.lack, &host.why)),
+            })
             .collect(),
         empty_waves: plan.empty_waves.iter().map(ToString::to_string).collect(),
         notes: Vec::new(),

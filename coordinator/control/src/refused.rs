@@ -73,7 +73,8 @@ pub enum Refused {
     },
     /// A way back to nothing that nobody said may be one.
     #[error(
-        "nothing of {service} was proven before {from}: to revert it would stop {service} on {hosts} hosts"
+        "nothing of {service} was proven before {from}: to revert it would stop {service} on every host \
+         that runs it ({hosts})"
     )]
     Stops {
         /// The service.

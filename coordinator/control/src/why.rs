@@ -1,12 +1,17 @@
 //! Why a host is not what it should be: the cause first, then what is so. The one answer for every surface that
 //! speaks of a host.
 
+use std::collections::BTreeSet;
+
 use groundswell_common::condition::Lack;
 use groundswell_common::directive::Action;
 use groundswell_common::report::{HostState, Standing, Verdict};
+use groundswell_common::selector::nearest;
 use groundswell_common::{Environment, HostName, ReleaseId, ServiceName, one_line};
 use groundswell_common::{HostId, name_of};
-use groundswell_rollout::{Outcome, Phase, PhaseName, Progress, Rollout, Why, earliest, explain};
+use groundswell_rollout::{
+    Outcome, Phase, PhaseName, Policy, Progress, Rollout, Why, earliest, explain,
+};
 
 use crate::control::Control;
 use crate::preflight;
@@ -60,10 +65,7 @@ impl Control {
             notes.push(twins::WHY.to_owned());
         }
         if let Some(why) = &host.drained {
-            notes.push(format!(
-                "an operator drained it: {why}; 'swell host undrain {}' lets it in again",
-                host.name
-            ));
+            notes.push(preflight::said(&host.name, (Lack::Drained, why)));
         }
         let word = self.words.get(id);
         if let Some(why) = word.and_then(|word| word.condition.as_ref()?.settings.as_ref()) {
@@ -75,8 +77,32 @@ impl Control {
         if let Some(refusal) = report.and_then(|report| report.refusal.as_ref()) {
             notes.extend(refused(&refusal.code));
         }
+        notes.extend(self.nowhere(host));
         notes.extend(self.view.services.iter().filter_map(|found| self.behind((id, host), found)));
         notes
+    }
+
+    /// That a host is in an environment that no policy names, as after a slip in its token.
+    fn nowhere(&self, host: &Host) -> Option<String> {
+        let services = self.view.services.values();
+        let policies = services.filter_map(|service| service.policy.as_ref());
+        let here = &host.environment;
+        if policies.clone().any(|record| record.of(here).is_some()) {
+            return None;
+        }
+        let lanes: BTreeSet<Environment> =
+            policies.flat_map(|record| record.environments().map(Policy::lane)).collect();
+        let names: Vec<&str> = lanes.iter().map(Environment::as_str).collect();
+        let meant = nearest(here.as_str(), names.iter().copied());
+        let meant = meant.map(|meant| format!(" (did you mean {meant}?)")).unwrap_or_default();
+        (!names.is_empty()).then(|| {
+            format!(
+                "its environment is {here}, which no policy names, so it gets nothing{meant}; they have {}: \
+                 'swell host remove {}', then enrol it with a token for one of them",
+                names.join(", "),
+                host.name
+            )
+        })
     }
 
     /// That a host runs less than what is proven and no rollout brings it there any more: it was away when its turn
@@ -177,6 +203,9 @@ impl Control {
         }
         let policy = service.policy_of(&host.environment);
         if let (Some(record), None) = (&service.policy, policy) {
+            if self.nowhere(host).is_some() {
+                return;
+            }
             let text = not_named(&host.environment, record);
             return why.push((Rank::Wrong, format!("{name}: {text}")));
         }
@@ -310,7 +339,10 @@ impl Control {
             _ if !host.runs.contains_key(name) => {
                 (Rank::Well, "it was taken off the fleet, and is not here".to_owned())
             }
-            Some((_, why)) => (Rank::Wrong, format!("it is taken off the fleet, and stays: {why}")),
+            Some((lack, why)) => {
+                let why = preflight::said(&host.name, (lack, &why));
+                (Rank::Wrong, format!("it is taken off the fleet, and stays: {why}"))
+            }
             None => (Rank::Waits, "it is taken off".to_owned()),
         }
     }

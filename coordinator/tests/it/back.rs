@@ -91,7 +91,7 @@ async fn a_revert_goes_from_what_runs_to_the_release_proven_before_also_twice() 
     let refused = keeps.unwrap_err().to_string();
     assert_eq!(
         refused,
-        "nothing of web was proven before 1.0: to revert it would stop web on 1 hosts"
+        "nothing of web was proven before 1.0: to revert it would stop web on every host that runs it (1)"
     );
     let rollout = revert(&fake, None).await.unwrap();
     goes_back(&mut host, (releases[0], None)).await;
@@ -146,7 +146,7 @@ async fn what_was_completed_and_is_cleared_may_be_gone_back_to_though_newer_ones
     host.commits((newer, Some(releases[0]))).await;
     fake.phase_is(&rollout, PhaseName::Done).await;
     let refused = revert(&fake, Some("2.0")).await.unwrap_err().to_string();
-    assert!(refused.contains("it is poisoned; clear it first"), "{refused}");
+    assert!(refused.contains("it is poisoned; 'swell release clear' first"), "{refused}");
     let taken_back = releases[1];
     let clear = fake.handle.change(move |desk| desk.clear(&ada(), &taken_back, "it was the disk"));
     clear.await.unwrap().unwrap();

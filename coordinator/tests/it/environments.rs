@@ -412,11 +412,18 @@ async fn hosts_of_an_environment_that_the_policy_does_not_name_get_nothing_and_a
     let (_, rollout) = fake.publish(1).await;
     let hosts = move |desk: &Desk| desk.view().rollout(&rollout).map(|r| r.plan().host_count());
     assert_eq!(fake.handle.query(hosts).await.unwrap(), Some(1));
-    let why = fake.handle.query(|desk| desk.host_why(&"s1".parse().unwrap())).await.unwrap();
-    let why = why.unwrap().join("\n");
-    assert!(why.contains("which the policy does not name, so it gets nothing"), "{why}");
+    let why = || async {
+        let why = fake.handle.query(|desk| desk.host_why(&"s1".parse().unwrap())).await.unwrap();
+        why.unwrap().join("\n")
+    };
+    let said = why().await;
+    let nowhere = "its environment is staging, which no policy names, so it gets nothing; they have production";
+    assert!(said.starts_with(nowhere) && said.contains("'swell host remove s1'"), "{said}");
+    assert!(!said.contains("which the policy does not name"), "said once: {said}");
     let slip = put(policy(1).replace("\"staging\"", "\"stagign\"")).await.unwrap().unwrap();
     assert_eq!(slip.notes[0], "no host is in environment stagign; did you mean staging?");
+    let said = why().await;
+    assert!(said.contains("gets nothing (did you mean stagign?); they have "), "{said}");
     fake.stop().await;
 }
 

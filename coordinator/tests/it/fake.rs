@@ -8,7 +8,7 @@ use std::time::Duration;
 use groundswell_common::api::{OperatorRole, PublishAnswer, TokensRequest, VerbAnswer};
 use groundswell_common::directive::Action;
 use groundswell_common::report::{Failure, HostState, Report, Standing, Verdict};
-use groundswell_common::wire::{Deny, Hello, LEVEL_REMOVES, PermitRequest};
+use groundswell_common::wire::{Deny, Hello, LEVEL_NEWEST, PermitRequest};
 use groundswell_common::{Digest, HostId, OperatorName, ReleaseId, RolloutId, ServiceName};
 use groundswell_coordinator::app::SystemClock;
 use groundswell_coordinator::driver::{
@@ -184,7 +184,7 @@ impl Fake {
         let seat = Seat { session, wish: wish_sender, answers: answer_sender };
         let seen = Arc::new(AtomicU64::new(0));
         self.handle
-            .arrive(Arrival { host, hello, level: LEVEL_REMOVES, seat, seen, reply })
+            .arrive(Arrival { host, hello, level: LEVEL_NEWEST, seat, seen, reply })
             .await
             .unwrap();
         assert_eq!(stays.await.unwrap(), Admission::Stays, "the host is enrolled");

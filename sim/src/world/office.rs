@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use groundswell_common::directive::ServiceWish;
 use groundswell_common::limits::PERMIT_COUNTED_MS;
 use groundswell_common::report::Report;
-use groundswell_common::wire::{Deny, LEVEL_REMOVES, PermitRequest};
+use groundswell_common::wire::{Deny, LEVEL_NEWEST, PermitRequest};
 use groundswell_common::{HostId, OperatorName, ReleaseId, ServiceName, Timestamp};
 use groundswell_control::Control;
 use groundswell_control::entry::{By, Entry, Published};
@@ -243,7 +243,7 @@ impl World {
             self.post(other, wait, Mail::Reconnect);
         }
         self.reported.remove(&number);
-        self.control().arrive(key, (version, LEVEL_REMOVES));
+        self.control().arrive(key, (version, LEVEL_NEWEST));
         self.settle()?;
         self.host(number, Host::linked)
     }

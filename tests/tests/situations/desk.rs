@@ -78,8 +78,8 @@ pub(crate) const ROWS: &[Row] = &[
         },
         says: &[Says(
             &[Answer],
-            "{new} is nothing to go back to: it is poisoned",
-            "clear it first",
+            "{new} is nothing to go back to: it is newer than what runs, and poisoned",
+            "'swell rollout start' brings it",
         )],
         cure: &[Step::Told("swell release ls", "swell revert shop --yes --wait")],
         well: Well::Before,

@@ -88,7 +88,7 @@ pub(crate) const ROWS: &[Row] = &[
             Says(
                 &[Show],
                 "an operator drained it: a new disk",
-                "'swell host undrain' lets it go on",
+                "'swell host undrain NAME' lets it in again",
             ),
         ],
         cure: &[Step::Typed("swell host undrain web-1")],

@@ -195,7 +195,7 @@ pub(crate) const ROWS: &[Row] = &[
         },
         says: &[
             Says(
-                &[Why, Page],
+                &[Why, Page, Status, AgentWhy],
                 "shop.service was stopped on this host and stays so",
                 "'systemctl start shop.service' ends that",
             ),
