@@ -100,17 +100,16 @@ fn not_allowed(unit: &str, release: &Published) -> String {
 }
 
 /// Whether the files of the release fit; the bundle and what the host keeps free come on top and are counted there.
+/// How much is free now stands on the page of the host: what a plan says must not change by the minute.
 fn room(condition: &Condition, release: &Published) -> Option<(Lack, String)> {
-    let (free, need) = (condition.free_bytes, release.bytes);
-    if free < need {
-        let why = format!("{free} bytes are free and the release has {need}; make room");
+    let (bytes, files) = (release.bytes, release.files);
+    if condition.free_bytes < bytes {
+        let why = format!("the release has {bytes} bytes and fewer are free there; make room");
         return Some((Lack::Room, why));
     }
-    let (free, need) = (condition.free_inodes, release.files);
-    (free < need).then(|| {
-        (
-            Lack::Inodes,
-            format!("{free} inodes are free and the release has {need} files; make room"),
-        )
+    (condition.free_inodes < files).then(|| {
+        let why =
+            format!("the release has {files} files and fewer inodes are free there; make room");
+        (Lack::Inodes, why)
     })
 }

@@ -2,9 +2,11 @@
 //! becomes of a release that comes while another rolls.
 
 use groundswell_common::ReleaseId;
+use groundswell_common::condition::Condition;
 use groundswell_common::directive::Action;
 use groundswell_common::report::{FailedStep, Failure, HostState};
 use groundswell_coordinator::driver::{Refused, Start};
+use groundswell_coordinator::entry::Published;
 use groundswell_rollout::{PhaseName, Plan, SkipReason};
 
 use crate::bed::fleet;
@@ -213,11 +215,21 @@ async fn a_hotfix_goes_before_a_rollout_under_way_and_anything_else_waits() {
 async fn a_plan_that_was_shown_is_the_one_that_starts() {
     let (place, _) = fleet();
     let fake = Fake::start(&place.path().join("state"));
-    fake.enrol("h1", 50).await;
+    let id = fake.enrol("h1", 50).await;
     fake.policy(&policy("auto = false")).await;
-    let answer = fake.publish_as(release(1)).await;
+    let answer = fake.publish_as(Published { bytes: 100, ..release(1) }).await;
     assert_eq!(answer.rollout, None);
-    let shown = preview(&fake, "1.0").await.unwrap().hash();
+    // What is free on a host that lacks room changes by the minute, the plan does not.
+    let (host, session) = (fake.arrive(id, 1).await.host, 1);
+    let mut plans = Vec::new();
+    for free_bytes in [5, 4] {
+        let condition = Condition { free_bytes, ..Condition::default() };
+        fake.handle.condition(host, session, condition).await.unwrap();
+        plans.push(preview(&fake, "1.0").await.unwrap());
+    }
+    assert!(plans[0].held[0].why.contains("100 bytes"), "{:?}", plans[0].held);
+    let shown = plans[0].hash();
+    assert_eq!(shown, plans[1].hash());
     fake.enrol("h2", 51).await;
     let start = |plan: String| {
         let start = move |desk: &mut groundswell_coordinator::driver::Desk| {
