@@ -23,29 +23,12 @@ impl Control {
 
 /// What a host lacks, with the next step. Of a drained host the reason alone is kept, as the operator wrote it.
 pub(crate) fn said(name: &HostName, (lack, why): (Lack, &str)) -> String {
-    match lack {
-        Lack::Drained => {
-            format!("an operator drained it: {why}; 'swell host undrain {name}' lets it in again")
-        }
-        Lack::Paused
-        | Lack::UnitNotAllowed
-        | Lack::UnitNotLoaded
-        | Lack::User
-        | Lack::Room
-        | Lack::Inodes
-        | Lack::Bytes
-        | Lack::Drift
-        | Lack::Journal
-        | Lack::Bus
-        | Lack::Approval
-        | Lack::Root
-        | Lack::Platform
-        | Lack::StepDown
-        | Lack::Agent
-        | Lack::Settings
-        | Lack::Twin
-        | Lack::Stage => why.to_owned(),
+    if lack == Lack::Drained {
+        return format!(
+            "an operator drained it: {why}; 'swell host undrain {name}' lets it in again"
+        );
     }
+    why.to_owned()
 }
 
 fn paused(condition: &Condition, release: &Published) -> Option<(Lack, String)> {
