@@ -224,10 +224,13 @@ pub(crate) const ROWS: &[Row] = &[
     Row {
         name: "the disk of a host is full",
         make: |world| {
-            fill(&world.dir.join("agents/web-1/full"), 0);
-            world.publish();
+            // What the agent itself writes still fits, its log among it.
+            fill(&world.dir.join("agents/web-1/full"), 256 << 10);
+            let tree = world.tree(&world.new, "");
+            fs::write(tree.join("large"), vec![b'x'; 1 << 20]).must("write a large file");
+            world.fleet.publish("shop", &world.new, &tree);
         },
-        says: &[Says(&[Why, Show, Status, AgentWhy], "No space left on device", "make room")],
+        says: &[Says(&[Why, Show, Status, AgentWhy], " bytes ", "make room")],
         cure: &[Step::Hand("make room", |world| {
             fs::remove_file(world.dir.join("agents/web-1/full")).must("make room");
         })],
