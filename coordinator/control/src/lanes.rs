@@ -178,10 +178,8 @@ impl Control {
         name: &ServiceName,
         (release, lane): (&Release, &Lane),
     ) -> Result<(), Refused> {
-        self.refuse_poisoned(name, (release, lane))?;
-        let Some(why) = poisons(release).next().map(said_in) else { return Ok(()) };
-        let (service, version) = (name.clone(), release.published.version.clone());
-        Err(Refused::Poisoned { service, version, why })
+        let anywhere = || poisons(release).next().map(said_in);
+        refused_for(name, release, self.poison_of(release, lane).or_else(anywhere))
     }
 
     pub(crate) fn refuse_poisoned(
@@ -189,9 +187,7 @@ impl Control {
         name: &ServiceName,
         (release, lane): (&Release, &Lane),
     ) -> Result<(), Refused> {
-        let Some(why) = self.poison_of(release, lane) else { return Ok(()) };
-        let (service, version) = (name.clone(), release.published.version.clone());
-        Err(Refused::Poisoned { service, version, why })
+        refused_for(name, release, self.poison_of(release, lane))
     }
 
     /// What a person ordered for a time that has come, the newest.
@@ -487,6 +483,12 @@ pub(crate) fn first(
 fn poisons(release: &Release) -> impl Iterator<Item = (&Environment, &String)> {
     let lanes = release.lanes.iter();
     lanes.filter_map(|(name, fate)| Some((name, fate.poisoned.as_ref()?)))
+}
+
+fn refused_for(name: &ServiceName, release: &Release, why: Option<String>) -> Result<(), Refused> {
+    let Some(why) = why else { return Ok(()) };
+    let (service, version) = (name.clone(), release.published.version.clone());
+    Err(Refused::Poisoned { service, version, why })
 }
 
 fn said_in((environment, why): (&Environment, &String)) -> String {

@@ -8,6 +8,7 @@ use groundswell_common::{HostId, ReleaseId, Timestamp};
 use crate::calendar::Opening;
 use crate::fact::tries_again;
 use crate::phase::{Outcome, Phase};
+use crate::settle::next_change;
 use crate::state::{HostEntry, Progress, Rollout};
 
 /// The kind of wish for a host, before names and numbers are filled in.
@@ -69,10 +70,8 @@ pub fn may_switch(
     generation: u64,
     now: Timestamp,
 ) -> Result<(), Deny> {
-    let is_open = match rollout.opening {
-        Opening::Open { until } => until.is_none_or(|until| now < until),
-        Opening::Shut { .. } | Opening::Frozen { .. } => false,
-    };
+    let is_still = next_change(&rollout.opening).is_none_or(|change| now < change);
+    let is_open = calendar_is_open(rollout) && is_still;
     if !goes_forward(rollout) || !is_open {
         return Err(Deny::Stopped);
     }

@@ -65,7 +65,7 @@ pub(crate) fn next_deadline(rollout: &Rollout) -> Option<Timestamp> {
 }
 
 /// When the calendar says something else.
-fn next_change(opening: &Opening) -> Option<Timestamp> {
+pub(crate) fn next_change(opening: &Opening) -> Option<Timestamp> {
     match opening {
         Opening::Open { until } | Opening::Shut { until } => *until,
         Opening::Frozen { until, .. } => Some(*until),
