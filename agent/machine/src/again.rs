@@ -11,6 +11,9 @@ use super::step::Action;
 /// What the cause begins with where going back failed.
 pub(crate) const BACK_FAILED: &str = "going back failed: ";
 
+/// What stands between what failed first and that.
+pub(crate) const THEN: &str = "; then ";
+
 impl Service {
     /// Whether what is live counts as unproven, and is started again by itself once nothing of it runs. A pause
     /// keeps it as it is.
@@ -29,6 +32,21 @@ impl Service {
         let (before, _) = failure.why.split_once(BACK_FAILED)?;
         let same = self.is_unproven() && failure.step == FailedStep::Revert;
         same.then(|| Failure { why: format!("{before}{BACK_FAILED}{why}"), ..failure })
+    }
+
+    /// What could not go back has come back, by an order or by another try: what failed first stays told, and what
+    /// kept it from going back, which is mended, does not.
+    pub(crate) fn came_back(&mut self) {
+        let Some(failure) = self.failure.as_mut().filter(|f| f.step == FailedStep::Revert) else {
+            return;
+        };
+        let first =
+            failure.why.split_once(BACK_FAILED).map(|(before, _)| before.trim_end_matches(THEN));
+        match first.map(str::to_owned) {
+            None => failure.reverted = true,
+            Some(first) if first.is_empty() => self.failure = None,
+            Some(first) => (failure.why, failure.reverted) = (first, true),
+        }
     }
 
     /// Nothing runs of what is live and unproven.

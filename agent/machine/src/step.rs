@@ -5,7 +5,7 @@ use groundswell_common::directive::Action as Desired;
 use groundswell_common::report::{FailedStep, Failure, SwitchTimes, Verdict};
 use groundswell_common::{ReleaseId, RolloutId, Timestamp, name_of, one_line};
 
-use super::again::BACK_FAILED;
+use super::again::{BACK_FAILED, THEN};
 use super::contact::Contact;
 use super::state::{
     Cause, FAILED_MAX, Failed, Known, RESUMES_MAX, Service, State, StuckCause, Wish,
@@ -674,7 +674,10 @@ impl Service {
 
     fn commit(&mut self, target: &Known) -> Vec<Action> {
         self.health = Verdict::Pass;
-        self.failure = None;
+        match self.failure.as_ref().filter(|_| self.unproven == Some(target.id)) {
+            Some(failure) if failure.release != target.id => self.came_back(),
+            _ => self.failure = None,
+        }
         self.unproven = None;
         self.floor = self.floor.max(target.floor);
         self.failed.retain(|failed| failed.release != target.id);
@@ -773,9 +776,8 @@ impl Service {
                         self.failure = Some(Failure { release, step, why, reverted: true });
                     }
                     Cause::Told {} => {
-                        let left = self.failure.as_mut().filter(|f| f.release == from.id);
-                        if let Some(failure) = left.filter(|f| f.step == FailedStep::Revert) {
-                            failure.reverted = true;
+                        if self.failure.as_ref().is_some_and(|f| f.release == from.id) {
+                            self.came_back();
                         }
                     }
                 }
@@ -800,7 +802,7 @@ impl Service {
             State::Reverting { from, to, cause } => {
                 let before = match cause {
                     Cause::Failed { step, why } => {
-                        format!("{} failed: {}; then ", name_of(&step), one_line(&why))
+                        format!("{} failed: {}{THEN}", name_of(&step), one_line(&why))
                     }
                     Cause::Told {} => String::new(),
                 };

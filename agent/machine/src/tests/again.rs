@@ -28,7 +28,20 @@ fn what_is_stuck_and_down_is_started_again_by_itself_until_it_passes() {
     // It has room.
     let (well, _) = after(machine, [Event::Down, Event::Switched, Event::Passed, Event::Passed]);
     assert_eq!((well.running.clone(), well.health), (Some(known("old")), Verdict::Pass));
-    assert!(well.failure.is_none() && !well.failed_here(&id("old")), "{well:?}");
+    assert!(!well.failed_here(&id("old")), "{well:?}");
+    let failure = well.failure.unwrap();
+    assert_eq!((failure.release, failure.why.as_str()), (id("new"), "probe failed: no answer"));
+    assert!(failure.reverted);
+}
+
+#[test]
+fn an_order_that_could_not_be_followed_is_forgotten_once_what_is_live_is_well() {
+    let told = Event::Wish(wish(6, revert("old", Some("older"))));
+    let not_back = Event::RestoreFailed { why: "no start".to_owned(), back: true };
+    let (stuck, _) = after(committed(), [told, not_back]);
+    assert_eq!(stuck.state.name(), "stuck");
+    let tried = [Event::RetryByHand, Event::Switched, Event::Passed, Event::Passed];
+    assert_eq!(after(stuck, tried).0.failure, None);
 }
 
 #[test]
@@ -86,7 +99,8 @@ fn where_what_failed_is_live_still_another_try_goes_back() {
         assert_eq!(actions, [Action::Cancel, restore.clone()]);
         let (well, _) = after(back, [Event::Restored]);
         assert_eq!(well.running, Some(known("old")));
-        assert!(well.failure.is_some_and(|failure| failure.reverted));
+        let failure = well.failure.unwrap();
+        assert_eq!((failure.why.as_str(), failure.reverted), ("probe failed: no answer", true));
     }
 }
 
