@@ -32,6 +32,8 @@ fn main() -> ExitCode {
         .with_writer(std::io::stderr)
         .with_ansi(false)
         .with_target(false)
+        // It would say on the same standard error that it cannot write there, and panic over that.
+        .log_internal_errors(false)
         .init();
     match run(arguments) {
         Ok(code) => code,

@@ -31,7 +31,8 @@ fn main() -> ExitCode {
     match run(Cli::parse().verb) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("groundswell-coordinator: {error:#}");
+            // Standard error may be closed or full; the exit code still says it.
+            drop(writeln!(std::io::stderr(), "groundswell-coordinator: {error:#}"));
             exit_code(&error)
         }
     }
@@ -112,7 +113,12 @@ fn start(state: PathBuf) -> anyhow::Result<()> {
     let settings = Settings::load(&state)?;
     let filter = EnvFilter::try_new(&settings.log)
         .map_err(|_| ConfigError::Bounds { key: "log", want: "a level, or filters by module" })?;
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        // It would say on the same standard error that it cannot write there, and panic over that.
+        .log_internal_errors(false)
+        .init();
     let environment = |name: &str| std::env::var(name).ok();
     let notify = Notify::new(environment("NOTIFY_SOCKET").as_deref(), None);
     let runtime = tokio::runtime::Builder::new_multi_thread()

@@ -237,6 +237,45 @@ pub(crate) const ROWS: &[Row] = &[
         well: Well::New,
     },
     Row {
+        name: "not one page is free on the disk of a host, its log's among it",
+        make: |world| {
+            fill(&world.dir.join("agents/web-1/full"), 0);
+            world.publish();
+        },
+        says: &[
+            Says(&[Why, Show, Status], "No space left", "make room"),
+            Says(&[AgentWhy, Doctor], "No space left", "make room"),
+        ],
+        cure: &[Step::Hand("make room", |world| {
+            fs::remove_file(world.dir.join("agents/web-1/full")).must("make room");
+        })],
+        well: Well::New,
+    },
+    Row {
+        name: "nothing can be written where the logs go",
+        make: |world| {
+            world.agents[0].kill();
+            world.fleet.kill_coordinator();
+            for log in ["coordinator.log", "agents/web-1/log"].map(|log| world.dir.join(log)) {
+                fs::rename(&log, log.with_extension("before")).must("put a log aside");
+                std::os::unix::fs::symlink("/dev/full", log).must("lead a log to a full disk");
+            }
+            world.fleet.serve();
+            world.agents[0].run();
+            world.publish();
+        },
+        says: &[Says(&[Show], "completed", "1 of 1 committed")],
+        cure: &[],
+        well: Well::By(|world| {
+            for log in ["coordinator.log", "agents/web-1/log"].map(|log| world.dir.join(log)) {
+                fs::rename(log.with_extension("before"), log).must("put a log back");
+            }
+            world.agents[0].kill();
+            world.agents[0].run();
+            world.fleet.kill_and_serve();
+        }),
+    },
+    Row {
         name: "the disk of a host has no inodes",
         make: |world| {
             remount(world, &format!("nr_inodes={}", inodes(&world.dir.join("agents/web-1")) + 3));
