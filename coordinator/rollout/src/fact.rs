@@ -53,7 +53,11 @@ pub fn fact(
     if busy {
         return news.or_else(|| rested(standing));
     }
-    news.or_else(|| health(rollout, entry, standing))
+    // Who is stuck and was permitted nothing is ill first: what it is stuck with counts against nobody then.
+    match news {
+        Some(stuck @ HostFact::Stuck { .. }) => health(rollout, entry, standing).or(Some(stuck)),
+        news => news.or_else(|| health(rollout, entry, standing)),
+    }
 }
 
 /// Whether the host stands staged and says what it lacks to ask for a permit: that it is staged is no news then, and

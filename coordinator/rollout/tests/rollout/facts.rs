@@ -188,6 +188,25 @@ fn what_a_host_was_stuck_with_before_a_rollout_asked_for_what_it_runs_is_an_old_
 }
 
 #[test]
+fn who_cannot_go_back_from_an_older_switch_is_ill_before_it_says_so() {
+    let mut bed = Bed::start("failure_budget = 0\n", 1);
+    let why = "probe failed: no answer; then going back failed: its unit is not found".to_owned();
+    let failure =
+        Failure { release: release(OTHER), step: FailedStep::Revert, why, reverted: false };
+    bed.standing(host(0)).failure = Some(failure);
+    bed.standing(host(0)).health = Verdict::Fail;
+    let told = generation(&bed.rollout, &host(0));
+    for want in ["ill", "stuck"] {
+        let fact = says_under(&mut bed, HostState::Stuck, (NEW, None), told).unwrap();
+        let is =
+            matches!((want, &fact), ("ill", HostFact::Ill) | ("stuck", HostFact::Stuck { .. }));
+        assert!(is, "{want}: {fact:?}");
+        bed.fact(host(0), fact);
+    }
+    assert_eq!((bed.rollout.failures(0), bed.progress(host(0)).name()), (0, ProgressName::Failed));
+}
+
+#[test]
 fn a_host_that_is_stuck_is_told_to_go_back_before_that_counts() {
     let mut bed = granted();
     bed.fact(host(0), HostFact::Committed);
