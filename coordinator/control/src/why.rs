@@ -220,7 +220,12 @@ impl Control {
             (None, _, _) if standing.is_none() && self.view.has_policies() => return,
             (None, _, _) => (Rank::Waits, "the service has no policy".to_owned()),
             (Some(targets), false, _) => {
-                (Rank::Waits, format!("the host's labels do not match targets = \"{targets}\""))
+                let keeps = match host.runs.get(name) {
+                    Some(runs) => format!(", so it keeps {}", self.version_text(Some(runs))),
+                    None => String::new(),
+                };
+                let text = format!("the host's labels do not match targets = \"{targets}\"{keeps}");
+                (Rank::Waits, text)
             }
             (Some(_), true, None) => (Rank::Waits, "no release has been proven yet".to_owned()),
             (Some(_), true, Some(release)) => match self.view.runs_poisoned((name, host), &release)

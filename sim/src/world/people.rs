@@ -108,7 +108,7 @@ impl World {
     }
 
     /// What the newest rollout of a service is told; whether it was taken.
-    fn tell(&mut self, service: &ServiceName, verb: Verb) -> Result<bool, Finding> {
+    pub(super) fn tell(&mut self, service: &ServiceName, verb: Verb) -> Result<bool, Finding> {
         let Ok(id) = self.control().newest_rollout_id((service, None)) else { return Ok(false) };
         let release = self.newest(service).map(Rollout::release);
         let off = self.truth.of(service).removals.contains_key(&id);

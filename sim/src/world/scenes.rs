@@ -172,6 +172,27 @@ fn a_revert_reaches_a_host_that_enrolled_after_the_rollout() {
 }
 
 #[test]
+fn a_host_that_came_while_a_way_back_to_nothing_was_halted_goes_back_once_it_goes_on() {
+    let mut world = fleet(3);
+    let name = crate::draw::host_name(2);
+    world.control().remove_host(&spelt("ann"), &name).unwrap();
+    world.settle().unwrap();
+    world.brings(Nature::Good);
+    world.go_back(&shop()).unwrap();
+    world.until_over();
+    world.go_back(&shop()).unwrap();
+    world.halt(&shop()).unwrap();
+    world.enrol(2).unwrap();
+    world.link(2).unwrap();
+    world.for_secs(60);
+    assert_eq!(world.runs(2), Some(0), "halted is halted");
+    assert!(world.tell(&shop(), groundswell_control::Verb::Resume).unwrap());
+    world.finish();
+    world.holds();
+    assert_eq!([world.runs(0), world.runs(1), world.runs(2)], [None; 3]);
+}
+
+#[test]
 fn a_host_that_its_owner_paused_says_nothing_against_a_release() {
     let mut world = fleet(3);
     world

@@ -436,7 +436,10 @@ impl World {
                 || entry == Some(ProgressName::Failed)
                 || entry == Some(ProgressName::Excluded)
         };
-        let left = self.truth.of(service).left;
+        // Who came back as no target after that is told so, and keeps what it has.
+        let record = view.hosts.get(&key);
+        let aside = governing.is_none() && record.is_some_and(|record| !of.targets(record));
+        let left = self.truth.of(service).left.filter(|_| !aside);
         if live.is_some_and(|live| !named(live)) && self.is_off_everyone(service) {
             return self.found(Finding::StillThere(key));
         }
