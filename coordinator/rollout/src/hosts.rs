@@ -11,7 +11,7 @@ use crate::desired::{Want, calendar_is_open, want};
 use crate::fact::tries_again;
 use crate::input::Moment;
 use crate::phase::{Course, Phase};
-use crate::plan::{GuardKind, RULES_SPOKEN};
+use crate::plan::{GuardKind, RULES_BROUGHT, RULES_SPOKEN};
 use crate::state::{
     Counts, GuardState, HostEntry, Parked, Progress, ProgressName, Rollout, Sets, Watch, usize_of,
 };
@@ -212,7 +212,12 @@ impl Rollout {
         // Brought by something else, it is nothing that this rollout may take back; a person takes all of it back.
         let by_person = self.phase.course() == Course::Back && self.phase.breach().is_none();
         let ours = self.plan.rules < RULES_SPOKEN || by_person;
+        let runs = self.plan.rules >= RULES_BROUGHT
+            && matches!(progress, Progress::Excluded { ran: true, .. });
         self.edit(step, ordinal, |entry| {
+            // What the rollout before left in flight is this one's business.
+            let comes = runs && entry.busy.is_none() && !may_still_run(&entry.progress);
+            let brought = !entry.granted && (comes || progress == Progress::Committed);
             let failure = matches!(progress, Progress::Failed { .. } | Progress::Lost);
             let well = matches!(progress, Progress::Committed | Progress::Reverted);
             entry.acknowledged = entry.acknowledged && failure;
@@ -223,7 +228,7 @@ impl Rollout {
             let granted = matches!(progress, Progress::Granted { .. });
             entry.granted |= granted;
             entry.kept &= !granted;
-            entry.kept |= progress == Progress::Committed && !entry.granted && !ours;
+            entry.kept |= brought && !ours;
             entry.progress = progress;
         });
     }

@@ -28,8 +28,11 @@ pub const RULES_HELD: u8 = 2;
 pub const RULES_SPOKEN: u8 = 3;
 /// From these on a host that the rollout before left in flight goes back by the slot that it uses.
 pub const RULES_TURNED: u8 = 4;
+/// From these on a host that was left out before it got a slot, and that something else brought there, keeps what it
+/// runs, unless a person takes it back.
+pub const RULES_BROUGHT: u8 = 5;
 /// The rules of plans that are made now.
-pub const RULES: u8 = RULES_TURNED;
+pub const RULES: u8 = RULES_BROUGHT;
 
 /// What the planner knows of a host.
 #[derive(Clone, Debug, PartialEq, Eq)]

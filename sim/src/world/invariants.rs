@@ -218,7 +218,9 @@ fn beyond_budget(rollout: &Rollout) -> Option<Finding> {
 
 /// Whether a machine that runs is between its switch and its commit or return.
 fn flies(host: &Host, service: &ServiceName) -> bool {
-    host.up && host.sites.get(service).is_some_and(Site::in_flight)
+    // What a person on the host does needs no slot.
+    let flies = |site: &Site| site.in_flight() && !site.was_put_back_by_hand();
+    host.up && host.sites.get(service).is_some_and(flies)
 }
 
 /// Whether the rollout has lost sight of the host, and counts it neither as in flight nor as done.

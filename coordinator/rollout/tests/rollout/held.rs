@@ -394,6 +394,26 @@ fn a_host_that_something_else_brought_there_keeps_it_unless_a_person_takes_it_ba
 }
 
 #[test]
+fn a_host_that_was_left_out_and_that_something_else_brought_there_is_not_taken_back() {
+    let brought = |rules: u8| {
+        let made = planned("max_in_flight = 2\n[[wave]]\nrest = true", 2);
+        let mut bed = begun(groundswell_rollout::Plan { rules, ..made });
+        let [first, second] = bed.wave(0)[..] else { panic!() };
+        bed.apply(steer(Steer::Exclude { host: second }));
+        bed.fact(second, HostFact::Passed);
+        (bed, first, second)
+    };
+    let (mut bed, first, second) = brought(groundswell_rollout::RULES);
+    bed.failed_with_slot(first);
+    assert!(matches!(bed.outcome(), Some(Outcome::Reverted { .. })), "{:?}", bed.phase());
+    assert_eq!(bed.action(second), Action::Hold {}, "{:?}", bed.progress(second));
+    // Plans of before have been judged otherwise.
+    let (mut bed, first, second) = brought(4);
+    bed.failed_with_slot(first);
+    assert!(matches!(bed.action(second), Action::Revert { .. }), "{:?}", bed.progress(second));
+}
+
+#[test]
 fn a_held_host_that_is_gone_does_not_hold_its_wave() {
     let mut bed = Bed::start(CANARY, 3);
     let canary = bed.wave(0)[0];
