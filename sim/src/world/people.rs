@@ -109,7 +109,10 @@ impl World {
 
     /// What the newest rollout of a service is told; whether it was taken.
     pub(super) fn tell(&mut self, service: &ServiceName, verb: Verb) -> Result<bool, Finding> {
-        let Ok(id) = self.control().newest_rollout_id((service, None)) else { return Ok(false) };
+        // Where a removal of what is left over is under way beside it, a person is asked which, and names the newest.
+        let named = self.control().newest_rollout_id((service, None)).ok();
+        let newest = self.newest(service).map(|rollout| rollout.id().clone());
+        let Some(id) = named.or(newest) else { return Ok(false) };
         let release = self.newest(service).map(Rollout::release);
         let off = self.truth.of(service).removals.contains_key(&id);
         if self.control().verb(&ann(), &id, (verb, "a person")).is_err() {
