@@ -9,7 +9,10 @@ mod lives;
 
 pub use environments::{HoldAnswer, HoldRequest, ReleaseIn, ServiceIn};
 pub use hosts::{HostPage, HostService, HostSummary, HostsAnswer, LabelsRequest, WhyAnswer};
-pub use lives::{LiftAnswer, PutBack, RemovalPreview, RemovalRequest, RemovalRuns, RenameRequest};
+pub use lives::{
+    LiftAnswer, PUT_BACK_NAMES_MAX, PutBack, RemovalPreview, RemovalRequest, RemovalRuns,
+    RenameRequest,
+};
 use serde::{Deserialize, Serialize};
 
 use crate::digest::Digest;

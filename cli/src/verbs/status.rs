@@ -103,11 +103,14 @@ fn waits_for_a_person(rollout: &RolloutSummary) -> Option<String> {
 
 /// That the ledger is behind what hosts accepted, and what ends that.
 fn put_back(put_back: &PutBack) -> String {
+    let names: Vec<String> = put_back.names.iter().map(|name| clean(name.as_str())).collect();
+    let more = if put_back.hosts > names.len() as u64 { ", ..." } else { "" };
     format!(
-        "! {} accepted directives up to {}, which this ledger does not know, and {} what it says now: was it put \
-         back from a backup? then 'swell audit lift --why TEXT'; if not, somebody else signs with the director's \
-         key (docs/operations.md O5.5)\n",
+        "! {} ({}{more}) accepted directives up to {}, which this ledger does not know, and {} what it says now: was \
+         it put back from a backup? then 'swell audit lift --why TEXT'; if not, that host lies, or somebody else signs \
+         with the director's key (docs/operations.md O5.5)\n",
         count(put_back.hosts, "host"),
+        names.join(", "),
         put_back.newest,
         if put_back.hosts == 1 { "refuses" } else { "refuse" }
     )
@@ -364,11 +367,12 @@ mod tests {
     fn what_ends_what_is_left_over_and_a_ledger_put_back_are_said_with_the_next_step() {
         let mut status = status();
         status.ends = vec!["root 1 ends in 12 days".to_owned()];
-        status.put_back = Some(PutBack { hosts: 1, newest: 90 });
+        status.put_back =
+            Some(PutBack { hosts: 1, newest: 90, names: vec!["web-1".parse().unwrap()] });
         let hosts = [host("web-1", true, json!({"left_over": true}))];
         let text = show(&status, &hosts);
         assert!(text.contains("\n! root 1 ends in 12 days\n"), "{text}");
-        assert!(text.contains("\n! 1 host accepted directives up to 90, which"), "{text}");
+        assert!(text.contains("\n! 1 host (web-1) accepted directives up to 90, which"), "{text}");
         assert!(
             text.contains("refuses what it says now") && text.contains("swell audit lift"),
             "{text}"

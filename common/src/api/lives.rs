@@ -53,7 +53,13 @@ pub struct PutBack {
     pub hosts: u64,
     /// The newest number that one of them accepted.
     pub newest: u64,
+    /// The first of them by name, at most [`PUT_BACK_NAMES_MAX`].
+    #[serde(default)]
+    pub names: Vec<HostName>,
 }
+
+/// Hosts that [`PutBack`] names at most.
+pub const PUT_BACK_NAMES_MAX: usize = 3;
 
 /// Answer to `POST /v1/ledger/lift`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -1,20 +1,35 @@
 //! A ledger that was put back from a backup: hosts have accepted directives with higher numbers than it gives, and
 //! refuse what it says. Finds that out from their reports, and lifts the numbers past them when a person says so.
 
-use groundswell_common::OperatorName;
-use groundswell_common::api::PutBack;
+use groundswell_common::api::{PUT_BACK_NAMES_MAX, PutBack};
+use groundswell_common::{HostId, HostName, OperatorName};
 
 use crate::control::{Control, Word};
 use crate::entry::{By, What};
 use crate::refused::Refused;
 
+/// Numbers that a ledger may have lost at most. A host that claims more than that says what no ledger gives: to
+/// lift past it would take the numbers from everybody else.
+const LOST_MAX: u64 = 1 << 32;
+
 impl Control {
     /// What shows that the ledger was put back from a backup; `None` where nothing does.
     #[must_use]
     pub fn put_back(&self) -> Option<PutBack> {
-        let ahead: Vec<u64> = self.words.values().filter_map(|word| self.ahead(word)).collect();
-        let newest = ahead.iter().max()?;
-        Some(PutBack { hosts: ahead.len() as u64, newest: *newest })
+        let ahead = self.words.iter().filter_map(|(id, word)| Some((id, self.ahead(word)?)));
+        let ahead: Vec<(&HostId, u64)> = ahead.collect();
+        let newest = ahead.iter().map(|(_, accepted)| *accepted).max()?;
+        let name = |(id, _): &(&HostId, u64)| Some(self.view.hosts.get(id)?.name.clone());
+        let mut names: Vec<HostName> = ahead.iter().filter_map(name).collect();
+        names.sort();
+        names.truncate(PUT_BACK_NAMES_MAX);
+        Some(PutBack { hosts: ahead.len() as u64, newest, names })
+    }
+
+    /// What a host claims to have accepted that no ledger of this fleet can have given.
+    pub(crate) fn claims_too_much(&self, word: &Word) -> Option<u64> {
+        let accepted = word.report.as_ref()?.generation;
+        (accepted > self.view.seq.saturating_add(LOST_MAX)).then_some(accepted)
     }
 
     /// The number that a host accepted, where it refuses what the ledger says for that.
@@ -24,7 +39,8 @@ impl Control {
             matches!(refusal.code.as_str(), "old_generation" | "equivocation")
         });
         let ahead = refuses || report.generation > self.view.seq;
-        ahead.then(|| report.generation + self.view.lift)
+        let believed = ahead && self.claims_too_much(word).is_none();
+        believed.then(|| report.generation + self.view.lift)
     }
 
     /// Numbers every wish above what hosts accepted; the number that was passed.

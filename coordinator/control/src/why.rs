@@ -73,6 +73,13 @@ impl Control {
                 "its agent.toml cannot be read, so it goes on with the settings before: {why}"
             ));
         }
+        if let Some(claimed) = word.and_then(|word| self.claims_too_much(word)) {
+            notes.push(format!(
+                "it says that it accepted directive {claimed}, which this coordinator cannot have given: do not trust \
+                 what that machine says; 'swell host remove {}', and set it up anew",
+                host.name
+            ));
+        }
         let report = word.and_then(|word| word.report.as_ref());
         if let Some(refusal) = report.and_then(|report| report.refusal.as_ref()) {
             notes.extend(refused(&refusal.code));

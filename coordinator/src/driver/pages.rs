@@ -216,7 +216,10 @@ impl Desk {
             host: self.host_summary(&id, host),
             enrolled: host.enrolled,
             generation: self.view().wishes(&id).1,
-            accepted: report.map(|report| report.generation + self.view().lift),
+            // Below a lift nobody knows the number any more.
+            accepted: report
+                .filter(|report| report.generation > 0)
+                .map(|report| report.generation.saturating_add(self.view().lift)),
             refusal: report.and_then(|report| report.refusal.as_ref()).map(|r| r.code.clone()),
             free_bytes: report.map(|report| report.free_bytes),
         })

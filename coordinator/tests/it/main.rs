@@ -9,6 +9,7 @@ mod blobs;
 mod environments;
 mod fake;
 mod history;
+mod lifted;
 mod newcomers;
 mod off;
 mod rollouts;

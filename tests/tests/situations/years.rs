@@ -138,7 +138,11 @@ pub(crate) const ROWS: &[Row] = &[
             world.fleet.serve();
         },
         says: &[
-            Says(&[Status], "1 host accepted directives up to", "'swell audit lift --why TEXT'"),
+            Says(
+                &[Status],
+                "1 host (web-1) accepted directives up to",
+                "'swell audit lift --why TEXT'",
+            ),
             Says(
                 &[Doctor],
                 "was the coordinator's ledger put back from a backup?",
