@@ -144,10 +144,12 @@ impl World {
         Ok(true)
     }
 
-    /// The release that most hosts run, committed, also of those that are away.
+    /// The release that most hosts run, committed, also of those that are away; not of those that are drained.
     fn runs_mostly(&self, service: &ServiceName) -> Option<ReleaseId> {
         let mut counts: BTreeMap<ReleaseId, usize> = BTreeMap::new();
-        let hosts = self.hosts.values().filter(|host| self.is_plain(&host.key));
+        let known = &self.office.view().hosts;
+        let asked = |key| known.get(key).is_some_and(|record| record.drained.is_none());
+        let hosts = self.hosts.values().filter(|host| self.is_plain(&host.key) && asked(&host.key));
         let sites: Vec<&Site> = hosts.filter_map(|host| host.sites.get(service)).collect();
         for site in sites.iter().filter(|site| matches!(site.state(), State::Committed {})) {
             if let Some(live) = site.live {
