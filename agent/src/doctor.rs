@@ -568,11 +568,15 @@ impl Diagnosis {
 /// What a failure that is over says, and what to do.
 fn past(failure: &Failure, runs: bool) -> (&'static str, &'static str) {
     match failure.step {
+        FailedStep::Revert if !failure.reverted => (
+            "going back failed here",
+            "mend what it names; see that what is live is what should run",
+        ),
         FailedStep::Stage => (
             "a release could not be brought here, and nothing was switched",
             "mend what it names, then 'swell rollout retry ROLLOUT --host NAME', or publish a newer release",
         ),
-        FailedStep::Switch | FailedStep::Probe | FailedStep::Bake => (
+        FailedStep::Switch | FailedStep::Probe | FailedStep::Bake | FailedStep::Revert => (
             if runs {
                 "a release failed here and the one before is back"
             } else {
@@ -580,10 +584,6 @@ fn past(failure: &Failure, runs: bool) -> (&'static str, &'static str) {
             },
             "publish a corrected release; where the host was the cause, mend it, then 'swell rollout retry \
              ROLLOUT --host NAME'",
-        ),
-        FailedStep::Revert => (
-            "going back failed here",
-            "mend what it names; see that what is live is what should run",
         ),
     }
 }
@@ -707,6 +707,12 @@ mod tests {
             ),
             (
                 FailedStep::Probe,
+                Some(before.clone()),
+                "the one before is back",
+                "publish a corrected release",
+            ),
+            (
+                FailedStep::Revert,
                 Some(before),
                 "the one before is back",
                 "publish a corrected release",

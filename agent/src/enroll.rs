@@ -206,6 +206,8 @@ fn finish(layout: &Layout, begun: Begun) -> Result<Identity, EnrollError> {
     durable::write(&layout.host_certificate(), certificate, Access::Owner)?;
     save_root(layout, &begun.root)?;
     durable::forget(&layout.told())?;
+    // What was noted of the connection is about who this host was before.
+    durable::forget(&layout.contact())?;
     // The identity comes last: with it the host counts as enrolled.
     let json = serde_json::to_vec_pretty(&begun.identity).unwrap_or_default();
     durable::write(&layout.identity(), &json, Access::Owner)?;

@@ -2,7 +2,7 @@
 //! what ended; and what keeps it from going back. Looks at nothing itself.
 
 use groundswell_common::report::{FailedStep, Failure, Verdict};
-use groundswell_common::{ReleaseId, Timestamp};
+use groundswell_common::{ReleaseId, Timestamp, name_of, one_line};
 
 use super::contact::Contact;
 use super::state::{Cause, Service, State, StuckCause};
@@ -13,6 +13,20 @@ pub(crate) const BACK_FAILED: &str = "going back failed: ";
 
 /// What stands between what failed first and that.
 pub(crate) const THEN: &str = "; then ";
+const FAILED: &str = " failed: ";
+
+/// What stands before [`THEN`]: which step failed, and why.
+pub(crate) fn first(step: FailedStep, why: &str) -> String {
+    format!("{}{FAILED}{}", name_of(&step), one_line(why))
+}
+
+fn first_failed(text: &str) -> Option<(FailedStep, &str)> {
+    let steps = [FailedStep::Stage, FailedStep::Switch, FailedStep::Probe, FailedStep::Bake];
+    steps.into_iter().find_map(|step| {
+        let why = text.strip_prefix(&name_of(&step))?.strip_prefix(FAILED)?;
+        Some((step, why))
+    })
+}
 
 impl Service {
     /// Whether what is live counts as unproven, and is started again by itself once nothing of it runs. A pause
@@ -34,18 +48,16 @@ impl Service {
         same.then(|| Failure { why: format!("{before}{BACK_FAILED}{why}"), ..failure })
     }
 
-    /// What could not go back has come back, by an order or by another try: what failed first stays told, and what
-    /// kept it from going back, which is mended, does not.
+    /// What could not go back has come back, by an order or by another try: what failed first stays told, as if it had
+    /// come back at once; what kept it from that is mended, and is told no more.
     pub(crate) fn came_back(&mut self) {
-        let Some(failure) = self.failure.as_mut().filter(|f| f.step == FailedStep::Revert) else {
-            return;
-        };
-        let first =
-            failure.why.split_once(BACK_FAILED).map(|(before, _)| before.trim_end_matches(THEN));
-        match first.map(str::to_owned) {
-            None => failure.reverted = true,
-            Some(first) if first.is_empty() => self.failure = None,
-            Some(first) => (failure.why, failure.reverted) = (first, true),
+        let back = self.failure.as_mut().filter(|failure| failure.step == FailedStep::Revert);
+        let Some(failure) = back else { return };
+        failure.reverted = true;
+        let Some((before, _)) = failure.why.split_once(BACK_FAILED) else { return };
+        match before.strip_suffix(THEN).and_then(first_failed) {
+            Some((step, why)) => (failure.step, failure.why) = (step, why.to_owned()),
+            None => self.failure = None,
         }
     }
 

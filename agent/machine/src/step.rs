@@ -3,9 +3,9 @@
 use groundswell_common::condition::{Held, Lack};
 use groundswell_common::directive::Action as Desired;
 use groundswell_common::report::{FailedStep, Failure, SwitchTimes, Verdict};
-use groundswell_common::{ReleaseId, RolloutId, Timestamp, name_of, one_line};
+use groundswell_common::{ReleaseId, RolloutId, Timestamp};
 
-use super::again::{BACK_FAILED, THEN};
+use super::again::{BACK_FAILED, THEN, first};
 use super::contact::Contact;
 use super::state::{
     Cause, FAILED_MAX, Failed, Known, RESUMES_MAX, Service, State, StuckCause, Wish,
@@ -675,7 +675,9 @@ impl Service {
     fn commit(&mut self, target: &Known) -> Vec<Action> {
         self.health = Verdict::Pass;
         match self.failure.as_ref().filter(|_| self.unproven == Some(target.id)) {
-            Some(failure) if failure.release != target.id => self.came_back(),
+            Some(failure) if failure.release != target.id && failure.step == FailedStep::Revert => {
+                self.came_back();
+            }
             _ => self.failure = None,
         }
         self.unproven = None;
@@ -802,7 +804,7 @@ impl Service {
             State::Reverting { from, to, cause } => {
                 let before = match cause {
                     Cause::Failed { step, why } => {
-                        format!("{} failed: {}{THEN}", name_of(&step), one_line(&why))
+                        format!("{}{THEN}", first(step, &why))
                     }
                     Cause::Told {} => String::new(),
                 };

@@ -607,7 +607,7 @@ impl fmt::Display for Why {
                 write!(f, "{cause}; 'swell resume' goes on {resume}, 'swell revert' takes it back")
             }
             Self::Reverting { cause, wave, left } => {
-                write!(f, "it goes back, now in {}, {} left that are connected: {cause}",
+                write!(f, "it goes back, now in {}, {} left of those connected: {cause}",
                     Wave(*wave), Hosts(*left))
             }
             Self::Done { outcome, stragglers: 0 } => write!(f, "it is over: {outcome}"),

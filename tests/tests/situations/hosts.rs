@@ -564,6 +564,9 @@ impl World {
         let token = self.fleet.token("role=web,canary=yes");
         self.ask(&format!("groundswell-agent enroll --again {token}"));
         assert!(self.answer.contains("next: restart the agent"), "{}", self.answer);
+        // Nobody is sent to enrol it once more meanwhile.
+        let doctor = self.read(Doctor);
+        assert!(!doctor.contains("is not enrolled"), "{doctor}");
         self.restarted(0);
     }
 

@@ -44,7 +44,7 @@ fn each_phase_says_what_it_waits_for() {
     let (by, why) = (person("ann"), "slow".to_owned());
     bed.apply(Input::Revert { by, why });
     let back =
-        "it goes back, now in wave 1, 3 hosts left that are connected: ann reverted it: slow";
+        "it goes back, now in wave 1, 3 hosts left of those connected: ann reverted it: slow";
     assert_eq!(whole(&bed), back);
     let (by, why, keep) = (person("ben"), "fine".to_owned(), KeepOrRevert::Keep);
     bed.apply(Input::Abort { by, why, keep });
