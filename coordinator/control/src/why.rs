@@ -452,7 +452,7 @@ fn rank_of(reason: &Why) -> Rank {
         | Why::HostGranted { .. }
         | Why::HostProbing { .. }
         | Why::HostBaking { .. }
-        | Why::HostAbsent
+        | Why::HostAbsent { .. }
         | Why::HostStillOn
         | Why::HostReverting { .. } => Rank::Waits,
     }

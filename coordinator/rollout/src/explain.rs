@@ -242,7 +242,10 @@ pub enum Why {
     /// The host fell silent while it held a slot.
     HostLost,
     /// The host was away when its turn came.
-    HostAbsent,
+    HostAbsent {
+        /// Whether the rollout still brings it there.
+        comes: bool,
+    },
     /// The host lacks something that says nothing about the release.
     HostHeld {
         /// What.
@@ -421,7 +424,7 @@ fn host_why(rollout: &Rollout, ordinal: u32, entry: &HostEntry) -> Why {
             Why::HostFailed { step: *step, why: why.clone(), reverted: *reverted }
         }
         Progress::Lost => Why::HostLost,
-        Progress::Absent => Why::HostAbsent,
+        Progress::Absent => Why::HostAbsent { comes: goes_forward(rollout) || !rollout.is_over() },
         Progress::Reverting { deadline } => Why::HostReverting { deadline: *deadline },
         Progress::Overdue => Why::HostOverdue,
         Progress::Reverted if rollout.plan.off().is_some() => Why::HostOff,
@@ -689,8 +692,11 @@ impl fmt::Display for Why {
             Self::HostLost => {
                 write!(f, "it fell silent while it held a slot and may run the release")
             }
-            Self::HostAbsent => {
+            Self::HostAbsent { comes: true } => {
                 write!(f, "it was away when its turn came; it is staged when it is back")
+            }
+            Self::HostAbsent { comes: false } => {
+                write!(f, "it was away when its turn came, and this rollout brings it there no more")
             }
             Self::HostAway { since } => write!(f, "it is not connected since {since}"),
             Self::HostReverting { deadline } => {

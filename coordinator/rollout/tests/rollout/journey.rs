@@ -150,7 +150,7 @@ fn a_host_that_is_away_holds_nobody_and_catches_up() {
     assert_eq!(bed.rollout.failures(0), 0);
     let why = explain(&bed.rollout, Some(&late), bed.at.now);
     assert!(matches!(why[0], Why::HostAway { .. }), "{why:?}");
-    assert_eq!(why[1], Why::HostAbsent);
+    assert_eq!(why[1], Why::HostAbsent { comes: true });
     assert_eq!(why[2], Why::Done { outcome: Outcome::Completed, stragglers: 1 });
     bed.pass(86_400);
     bed.apply(Input::Connected { host: late });
@@ -158,6 +158,19 @@ fn a_host_that_is_away_holds_nobody_and_catches_up() {
     bed.obey_all();
     assert_eq!(bed.progress(late), Progress::Committed);
     assert_eq!(bed.outcome(), Some(Outcome::Completed));
+}
+
+#[test]
+fn of_a_host_that_was_away_a_rollout_that_gave_way_says_that_it_brings_it_there_no_more() {
+    let mut bed = Bed::of(planned("bake_secs = 0\n[[wave]]\nrest = true", 4));
+    let late = bed.wave(0)[0];
+    bed.apply(Input::Start { away: vec![late], busy: Vec::new() });
+    bed.obey_all();
+    bed.pass(30);
+    bed.apply(Input::Supersede { by: "shop-9".parse().unwrap() });
+    let why = explain(&bed.rollout, Some(&late), bed.at.now);
+    assert!(why.contains(&Why::HostAbsent { comes: false }), "{why:?}");
+    assert!(!why.iter().any(|why| why.to_string().contains("is staged when")), "{why:?}");
 }
 
 #[test]
