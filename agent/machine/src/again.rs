@@ -11,16 +11,17 @@ use super::step::Action;
 /// What the cause begins with where going back failed.
 pub(crate) const BACK_FAILED: &str = "going back failed: ";
 
-/// What stands between what failed first and that.
-pub(crate) const THEN: &str = "; then ";
 const FAILED: &str = " failed: ";
+const THEN: &str = "; then ";
 
-/// What stands before [`THEN`]: which step failed, and why.
-pub(crate) fn first(step: FailedStep, why: &str) -> String {
-    format!("{}{FAILED}{}", name_of(&step), one_line(why))
+/// What stands before that: which step failed first, and why.
+pub(crate) fn before_back(step: FailedStep, why: &str) -> String {
+    format!("{}{FAILED}{}{THEN}", name_of(&step), one_line(why))
 }
 
-fn first_failed(text: &str) -> Option<(FailedStep, &str)> {
+/// What [`before_back`] was made of.
+fn failed_first(text: &str) -> Option<(FailedStep, &str)> {
+    let text = text.strip_suffix(THEN)?;
     let steps = [FailedStep::Stage, FailedStep::Switch, FailedStep::Probe, FailedStep::Bake];
     steps.into_iter().find_map(|step| {
         let why = text.strip_prefix(&name_of(&step))?.strip_prefix(FAILED)?;
@@ -55,7 +56,7 @@ impl Service {
         let Some(failure) = back else { return };
         failure.reverted = true;
         let Some((before, _)) = failure.why.split_once(BACK_FAILED) else { return };
-        match before.strip_suffix(THEN).and_then(first_failed) {
+        match failed_first(before) {
             Some((step, why)) => (failure.step, failure.why) = (step, why.to_owned()),
             None => self.failure = None,
         }

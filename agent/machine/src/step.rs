@@ -5,7 +5,7 @@ use groundswell_common::directive::Action as Desired;
 use groundswell_common::report::{FailedStep, Failure, SwitchTimes, Verdict};
 use groundswell_common::{ReleaseId, RolloutId, Timestamp};
 
-use super::again::{BACK_FAILED, THEN, first};
+use super::again::{BACK_FAILED, before_back};
 use super::contact::Contact;
 use super::state::{
     Cause, FAILED_MAX, Failed, Known, RESUMES_MAX, Service, State, StuckCause, Wish,
@@ -674,12 +674,12 @@ impl Service {
 
     fn commit(&mut self, target: &Known) -> Vec<Action> {
         self.health = Verdict::Pass;
-        match self.failure.as_ref().filter(|_| self.unproven == Some(target.id)) {
-            Some(failure) if failure.release != target.id && failure.step == FailedStep::Revert => {
-                self.came_back();
-            }
-            _ => self.failure = None,
-        }
+        let stuck = self.unproven == Some(target.id);
+        let not_back = |failure: &Failure| {
+            stuck && failure.step == FailedStep::Revert && failure.release != target.id
+        };
+        self.failure = self.failure.take().filter(not_back);
+        self.came_back();
         self.unproven = None;
         self.floor = self.floor.max(target.floor);
         self.failed.retain(|failed| failed.release != target.id);
@@ -803,9 +803,7 @@ impl Service {
         match self.state.clone() {
             State::Reverting { from, to, cause } => {
                 let before = match cause {
-                    Cause::Failed { step, why } => {
-                        format!("{}{THEN}", first(step, &why))
-                    }
+                    Cause::Failed { step, why } => before_back(step, &why),
                     Cause::Told {} => String::new(),
                 };
                 self.failure = Some(Failure {

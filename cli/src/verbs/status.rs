@@ -107,7 +107,7 @@ fn put_back(put_back: &PutBack) -> String {
     let more = if put_back.hosts > names.len() as u64 { ", ..." } else { "" };
     format!(
         "! {} ({}{more}) accepted directives up to {}, which this ledger does not know, and {} what it says now: was \
-         it put back from a backup? then 'swell audit lift --why TEXT'; if not, that host lies, or somebody else signs \
+         it put back from a backup? then 'swell audit lift --why TEXT'; if not, a host lies, or somebody else signs \
          with the director's key (docs/operations.md O5.5)\n",
         count(put_back.hosts, "host"),
         names.join(", "),

@@ -29,7 +29,8 @@ impl Control {
     /// What a host claims to have accepted that no ledger of this fleet can have given.
     pub(crate) fn claims_too_much(&self, word: &Word) -> Option<u64> {
         let accepted = word.report.as_ref()?.generation;
-        (accepted > self.view.seq.saturating_add(LOST_MAX)).then_some(accepted)
+        let too_much = accepted > self.view.seq.saturating_add(LOST_MAX);
+        too_much.then(|| accepted.saturating_add(self.view.lift))
     }
 
     /// The number that a host accepted, where it refuses what the ledger says for that.

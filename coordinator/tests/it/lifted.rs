@@ -38,8 +38,11 @@ async fn a_host_that_claims_what_no_ledger_gives_is_named_and_lifts_nothing() {
     fake.stop().await;
 
     let fake = Fake::start(&state);
-    let mut other = fake.arrive(honest, 2).await;
-    fake.policy(POLICY).await;
+    let (mut lies, mut other) = (fake.arrive(liar, 2).await, fake.arrive(honest, 2).await);
+    let claim = u64::MAX - 59;
+    lies.report((HostState::Idle, None), (first, claim)).await;
+    let notes = fake.handle.query(move |desk| desk.host_notes(&liar)).await.unwrap();
+    assert!(notes.iter().any(|note| note.contains(&claim.to_string())), "{notes:?}");
     let (second, _) = fake.publish((1 << 31) + 1).await;
     other.commits((second, Some(first))).await;
     let runs = fake.handle.query(move |desk| {

@@ -2,6 +2,7 @@
 
 use groundswell_common::limits::PERMIT_VALID_MS;
 use groundswell_common::{HostId, ReleaseId, ServiceName, Timestamp};
+use groundswell_machine::State;
 use groundswell_rollout::{
     HaltCause, LOST_GRACE_SECS, Opening, PauseCause, Phase, Progress, ProgressName, Rollout,
     generation, opening,
@@ -218,8 +219,11 @@ fn beyond_budget(rollout: &Rollout) -> Option<Finding> {
 
 /// Whether a machine that runs is between its switch and its commit or return.
 fn flies(host: &Host, service: &ServiceName) -> bool {
-    // What a person on the host does needs no slot.
-    let flies = |site: &Site| site.in_flight() && !site.was_put_back_by_hand();
+    // While a person on the host puts it back, it needs no slot.
+    let by_hand = |site: &Site| {
+        matches!(site.state(), State::Reverting { .. }) && site.was_put_back_by_hand()
+    };
+    let flies = |site: &Site| site.in_flight() && !by_hand(site);
     host.up && host.sites.get(service).is_some_and(flies)
 }
 

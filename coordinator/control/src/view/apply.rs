@@ -437,11 +437,9 @@ impl View {
         let poison = poison(rollout, (&effects.transitions, input), (was_blamed, record.judged));
         record.judged |= poison.is_some();
         let by_person = effects.transitions.iter().any(is_taken_back);
-        // Hosts outside its plan follow a plan that takes the service off everyone, or back to nothing.
-        let back = rollout.plan().back.as_ref();
-        let leads_all =
-            rollout.plan().off().is_some() || back.is_some_and(|back| back.to.is_none());
-        let turns_all = leads_all && !effects.transitions.is_empty();
+        // Hosts outside its plan follow a plan that leads back to nothing, as each does that takes the service off.
+        let to_nothing = rollout.plan().back.as_ref().is_some_and(|back| back.to.is_none());
+        let turns_all = to_nothing && !effects.transitions.is_empty();
         let runs = told.and_then(|host| Some((host, runs_now(rollout, input)?)));
         self.dirty.insert(Key::Rollout(id.clone()));
         if let Some((host, runs)) = runs {
