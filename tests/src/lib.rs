@@ -15,5 +15,6 @@ mod mounts;
 pub mod must;
 pub mod private;
 pub mod shop;
+pub mod slow;
 pub mod tools;
 pub mod wait;

@@ -9,7 +9,7 @@ use groundswell_common::api::{HostsAnswer, OutcomeName, RolloutPage, WhyAnswer};
 use groundswell_tests::fleet::{Fleet, ROLLOUT_BOUND};
 use groundswell_tests::hosts::{Host, bed};
 use groundswell_tests::shop::{Log, Shop, answer, one_host, one_host_on};
-use groundswell_tests::tools::locate;
+use groundswell_tests::slow::SlowDisk;
 use groundswell_tests::wait::until;
 
 /// From the order to go back until a host counts as overdue: `probe_deadline_secs` and 30 s.
@@ -158,39 +158,6 @@ fn a_disk_that_is_read_only_is_said_and_waited_for() {
     });
 }
 
-/// Every fsync of the apply side takes 5 s while this lives.
-struct Slow(std::process::Child);
-
-impl Slow {
-    /// The bed has one host, and sees its processes.
-    fn on_the_host() -> Self {
-        let is_apply = |entry: &std::fs::DirEntry| {
-            let argv = std::fs::read(entry.path().join("cmdline")).unwrap_or_default();
-            let argv = String::from_utf8_lossy(&argv).into_owned();
-            argv.contains("groundswell-agent\0apply")
-        };
-        let apply = std::fs::read_dir("/proc").unwrap().flatten().find(is_apply).unwrap();
-        let pid = apply.file_name().to_string_lossy().into_owned();
-        let calls = "fsync,fdatasync,syncfs";
-        let inject = format!("inject={calls}:delay_enter=5000000");
-        let trace = format!("trace={calls}");
-        let mut strace = std::process::Command::new(locate("strace"));
-        strace.args(["-f", "-qq", "-o", "/dev/null", "-p", &pid, "-e", &trace, "-e", &inject]);
-        let child = strace.spawn().unwrap();
-        until("the tracer", ROLLOUT_BOUND, || {
-            let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
-            (!status.contains("TracerPid:\t0")).then_some(())
-        });
-        Self(child)
-    }
-}
-
-impl Drop for Slow {
-    fn drop(&mut self) {
-        groundswell_tests::fleet::end(&mut self.0);
-    }
-}
-
 #[test]
 fn every_way_back_works_while_an_fsync_takes_five_seconds() {
     bed("every_way_back_works_while_an_fsync_takes_five_seconds", |bed| {
@@ -201,7 +168,7 @@ fn every_way_back_works_while_an_fsync_takes_five_seconds() {
         completes(&fleet, bed.dir(), "2.0.0");
 
         // Ordered.
-        let slow = Slow::on_the_host();
+        let slow = SlowDisk::of_the_host(Duration::from_secs(5));
         let began = Instant::now();
         fleet.swell_ok(&["revert", "shop", "--yes", "--why", "slow disk"]);
         until("1.0.0 after an order", SLOW_BACK_BOUND, || {
@@ -218,7 +185,7 @@ fn every_way_back_works_while_an_fsync_takes_five_seconds() {
             let page = fleet.newest_rollout("shop");
             page.hosts.iter().any(|host| host.progress == "baking").then_some(())
         });
-        let slow = Slow::on_the_host();
+        let slow = SlowDisk::of_the_host(Duration::from_secs(5));
         let page = fleet.wait_end("shop", "4.0.0");
         assert_eq!(page.rollout.outcome, Some(OutcomeName::Reverted), "{page:?}");
         assert_eq!(answer(&host).as_deref(), Some("1.0.0"));

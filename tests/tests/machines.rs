@@ -10,11 +10,14 @@ use groundswell_tests::fleet::{Fleet, ROLLOUT_BOUND, describe};
 use groundswell_tests::hosts::{Host, bed};
 use groundswell_tests::kept::copy_tree;
 use groundswell_tests::shop::{Log, Shop, another_host, answer, one_host};
+use groundswell_tests::slow::SlowDisk;
 use groundswell_tests::wait::{until, within};
 
 /// Longer than a permit counts, and than the whole bake.
 const STILL: Duration = Duration::from_secs(45);
 const BAKE_SECS: u64 = 12;
+/// There are a few from a permit to the rename, and a permit counts 2 s.
+const SYNC: Duration = Duration::from_millis(250);
 
 fn policy() -> String {
     format!(
@@ -45,7 +48,9 @@ fn a_machine_that_stands_still_over_its_permit_switches_nothing_after_a_halt() {
         let _log = Log(&host);
         completes(&fleet, bed.dir(), "1.0.0");
         let before = live(&host);
-        // A switch takes a moment: the machine is stopped at many places of it, some of them in the permit's time.
+        // On this disk it takes longer from the permit to the rename than it takes to see the permit and to stop the
+        // machine: it is stopped at many places of the switch, most of them in the permit's time.
+        let _slow = SlowDisk::of_the_host(SYNC);
         let mut still_in_permit = 0;
         for round in 0..6 {
             let version = format!("2.0.{round}");
@@ -57,7 +62,7 @@ fn a_machine_that_stands_still_over_its_permit_switches_nothing_after_a_halt() {
                 let turn = hosts.filter(|host| its_turn.contains(&host.progress.as_str()));
                 (turn.count() > 0).then_some(())
             });
-            std::thread::sleep(Duration::from_millis(5 * round));
+            std::thread::sleep(Duration::from_millis(50 * round));
             host.freeze();
             let began = Instant::now();
             let answered = fleet.swell_ok(&["halt", "shop", "--why", "it stands still"]);
