@@ -23,7 +23,7 @@ use crate::driver::{AboutProcess, Desk, Driver, DriverParts, Handle};
 use crate::files;
 use crate::init::{Layout, advertised};
 use crate::ledger::{Ledger, Reader};
-use crate::listen::{self, Door};
+use crate::listen::{self, Door, STRANGERS_MAX};
 use crate::recover::{Recovered, recover};
 use crate::renew;
 use crate::sessions::Shared;
@@ -84,7 +84,7 @@ pub async fn serve(
 ) -> anyhow::Result<()> {
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let layout = Layout::new(state);
-    check_descriptors(settings)?;
+    let agents_max = agents_that_fit(settings)?;
     let keys = load_keys(&layout, settings)?;
     let depot = Depot::open(&layout.depot()).context("failed to open the depot")?;
     let root_bytes = keys.roots.last().context("failed to find a root document")?.to_json();
@@ -134,7 +134,7 @@ pub async fn serve(
     });
     let door = |name, listener, places| Door::new(name, listener, places, stop.clone());
     let [agents_tls, api_tls] = tls;
-    let agents = door("agents", listeners.agents, settings.agents_max);
+    let agents = door("agents", listeners.agents, agents_max);
     tokio::spawn(listen::agents(agents, agents_tls, shared));
     let people = door("api", listeners.api, settings.api_connections_max);
     tokio::spawn(listen::api(people, api_tls, router(&api)));
@@ -148,14 +148,16 @@ pub async fn serve(
     running.await.context("failed to run the driver")?.context("failed to keep the ledger")
 }
 
-/// Raises the soft limit of descriptors to the hard one, and refuses settings that it cannot hold.
-fn check_descriptors(settings: &Settings) -> anyhow::Result<()> {
+/// Raises the soft limit of descriptors to the hard one, and refuses settings that it cannot hold. The number of
+/// agents for whom there are descriptors beside everyone else's.
+fn agents_that_fit(settings: &Settings) -> anyhow::Result<usize> {
     let Rlimit { maximum, .. } = getrlimit(Resource::Nofile);
     setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum })
         .context("failed to raise the limit of open files")?;
-    let Some(most) = maximum.and_then(|most| usize::try_from(most).ok()) else { return Ok(()) };
-    let people = settings.api_connections_max + settings.blob_connections_max + DESCRIPTORS_KEPT;
-    if settings.agents_max + people > most {
+    let most = maximum.and_then(|most| usize::try_from(most).ok()).unwrap_or(usize::MAX);
+    let people = settings.api_connections_max + settings.blob_connections_max;
+    let people = people + 2 * STRANGERS_MAX + DESCRIPTORS_KEPT;
+    if settings.agents_max > most.saturating_sub(people) {
         tracing::warn!(
             limit = most,
             agents = most.saturating_sub(people),
@@ -165,10 +167,10 @@ fn check_descriptors(settings: &Settings) -> anyhow::Result<()> {
     }
     anyhow::ensure!(
         people < most,
-        "failed to start: api_connections_max and blob_connections_max need {people} open files, \
-         the limit is {most}; lower them or raise the limit (LimitNOFILE in the unit)"
+        "failed to start: api_connections_max, blob_connections_max and what is kept for strangers and files need \
+         {people} open files, the limit is {most}; lower them or raise the limit (LimitNOFILE in the unit)"
     );
-    Ok(())
+    Ok(settings.agents_max.min(most - people))
 }
 
 fn load_keys(layout: &Layout, settings: &Settings) -> anyhow::Result<Keys> {

@@ -12,6 +12,7 @@ pub mod files;
 pub mod init;
 pub mod ledger;
 pub mod listen;
+mod places;
 pub mod recover;
 pub mod renew;
 pub mod sessions;

@@ -39,6 +39,16 @@ impl ApiError {
         Self::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", what)
     }
 
+    /// All connections that one profile or the whole API may have are open.
+    #[must_use]
+    pub fn no_place() -> Self {
+        let texts = (
+            "too many connections are open, of this profile or of all together",
+            "close some (each 'swell watch' is one), give each job a profile of its own, or raise api_connections_max",
+        );
+        Self::new(StatusCode::TOO_MANY_REQUESTS, "too_many_connections", texts)
+    }
+
     /// A part of the request that cannot be read.
     #[must_use]
     pub fn invalid(what: &str, error: &dyn std::error::Error) -> Self {

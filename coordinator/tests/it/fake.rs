@@ -34,6 +34,15 @@ pub(crate) fn ada() -> OperatorName {
     "ada".parse().unwrap()
 }
 
+pub(crate) fn hello() -> Hello {
+    Hello {
+        agent_version: "test".to_owned(),
+        host_name: "any".parse().unwrap(),
+        root_version: 1,
+        wire_version: 1,
+    }
+}
+
 pub(crate) fn web() -> ServiceName {
     "web".parse().unwrap()
 }
@@ -175,12 +184,7 @@ impl Fake {
         let (wish_sender, wish) = watch::channel(None);
         let (answer_sender, answers) = mpsc::channel(8);
         let (reply, stays) = oneshot::channel();
-        let hello = Hello {
-            agent_version: "test".to_owned(),
-            host_name: "any".parse().unwrap(),
-            root_version: 1,
-            wire_version: 1,
-        };
+        let hello = hello();
         let seat = Seat { session, wish: wish_sender, answers: answer_sender };
         let seen = Arc::new(AtomicU64::new(0));
         self.handle

@@ -71,7 +71,7 @@ async fn put_operator(served: &Served, name: &str, role: &str, key: &PublicKey) 
 }
 
 /// An agent that went through tokens and enrolment.
-async fn enrolled_agent(served: &Served) -> Arc<ClientConfig> {
+pub(crate) async fn enrolled_agent(served: &Served) -> Arc<ClientConfig> {
     let ask = json!({ "environment": "production", "ttl_secs": 60, "count": 1 });
     let tokens = served.json(&served.admin_tls(), (&Method::POST, "/v1/enroll-tokens"), ask).await;
     let token: groundswell_common::token::Token =
