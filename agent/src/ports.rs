@@ -80,8 +80,8 @@ pub(crate) trait Units: Send + Sync {
     /// Takes back what was asked for and does not end, and says what that is; `None` where only the way to the
     /// supervisor is missing, which speaks against nobody. Called while the work still waits.
     fn give_up<'a>(&'a self, spec: &'a RunSpec) -> Work<'a, Option<String>>;
-    /// Ends processes that do not obey a stop that was asked for.
-    fn kill<'a>(&'a self, spec: &'a RunSpec) -> Work<'a, ()>;
+    /// Ends processes that do not obey a stop that was asked for; whether there were any.
+    fn kill<'a>(&'a self, spec: &'a RunSpec) -> Work<'a, bool>;
     /// How it is doing.
     fn alive<'a>(&'a self, spec: &'a RunSpec) -> Work<'a, Result<Alive, UnitError>>;
     /// Whether one unit is active, for unit probes.

@@ -192,7 +192,8 @@ impl Job {
         Ok(staged)
     }
 
-    /// Restarts the service on what is live, in a switch away from `before`, whose units may still run.
+    /// Restarts the service on what is live, in a switch away from `before`, whose units may still run. What does not
+    /// obey its stop for the whole time is killed: it speaks against nobody, and the release then has its own time.
     pub(crate) async fn start(
         self,
         release: ReleaseId,
@@ -207,13 +208,22 @@ impl Job {
         let live = (&release, &manifest);
         let leftover = self.leftover(before.as_ref(), live);
         let (spec, all) = (self.spec(live), self.with_units(live, &leftover));
-        let work = self.bring_up(&spec, leftover, manifest.switch);
-        if let Err(error) = self.until(deadline, &all, work).await {
+        let mut work = std::pin::pin!(self.bring_up(&spec, leftover, manifest.switch));
+        let mut killed = false;
+        let done = match timeout(left, &mut work).await {
+            Ok(done) => done.map_err(UpError::Units),
+            Err(_) => {
+                killed = self.outside.units.kill(&all).await;
+                let deadline = if killed { self.ends_in(left) } else { deadline };
+                self.until(deadline, &all, work).await
+            }
+        };
+        if let Err(error) = done {
             let output = self.outside.units.last_output(&spec).await;
             return Event::SwitchFailed { why: failure(&chain(&error), &output) };
         }
         match self.hook(HookPoint::PostSwitch, live).await {
-            Ok(()) => Event::Switched,
+            Ok(()) => Event::Switched { killed },
             Err(error) => Event::SwitchFailed { why: failure(&chain(&error), &error.output) },
         }
     }

@@ -753,7 +753,7 @@ impl Site {
             | Nature::Unstageable
             | Nature::NeverPasses
             | Nature::FailsInBake
-            | Nature::FailsLater => self.after(200, now, Event::Switched),
+            | Nature::FailsLater => self.after(200, now, Event::Switched { killed: false }),
         }
     }
 

@@ -55,16 +55,21 @@ fn a_start_that_never_ends_goes_back_at_the_deadline_or_when_it_is_told() {
 }
 
 #[test]
-fn a_service_that_ignores_its_stop_is_put_back_at_the_deadline() {
-    bed("a_service_that_ignores_its_stop_is_put_back_at_the_deadline", |bed| {
+fn a_service_that_ignores_its_stop_is_killed_at_the_deadline_and_the_next_release_runs() {
+    let name =
+        "a_service_that_ignores_its_stop_is_killed_at_the_deadline_and_the_next_release_runs";
+    bed(name, |bed| {
         let (fleet, host) = one_host_with(bed, &policy(6), ENDLESS);
         let _log = Log(&host);
         completes(&fleet, bed.dir(), "1.0", STAYS);
         let began = Instant::now();
-        let page = ends(&fleet, bed.dir(), "2.0", READY);
+        completes(&fleet, bed.dir(), "2.0", STAYS);
+        assert!(began.elapsed() > Duration::from_secs(6), "it had its time to stop");
+        runs(&host, "2.0");
+        // A release that is bad itself goes back, also to one from which nothing stops by itself.
+        let page = ends(&fleet, bed.dir(), "3.0", NEVER_READY);
         assert_eq!(page.rollout.outcome, Some(OutcomeName::Reverted), "{page:?}");
-        runs(&host, "1.0");
-        eprintln!("back after {:.1} s", began.elapsed().as_secs_f32());
+        runs(&host, "2.0");
         // What may be killed is what was asked to stop, and nothing else.
         let user = ["setpriv", "--reuid=groundswell-apply", "--regid=groundswell-agent"];
         let bare = ["--clear-groups", "--inh-caps=-all", "--bounding-set=-all", "--"];

@@ -52,7 +52,10 @@ pub enum Event {
     /// The live link was replaced; no unit was touched yet.
     Replaced,
     /// The live link was replaced and the service restarted.
-    Switched,
+    Switched {
+        /// Whether what ran before did not obey its stop and was killed: its time was not the release's.
+        killed: bool,
+    },
     /// A switch was interrupted; the live link names this now.
     Interrupted {
         /// What is live.
@@ -130,7 +133,7 @@ impl Event {
             Self::Denied { .. } => "denied",
             Self::PermitLate => "permit late",
             Self::Replaced => "replaced",
-            Self::Switched => "switched",
+            Self::Switched { .. } => "switched",
             Self::Interrupted { .. } => "interrupted",
             Self::SwitchFailed { .. } => "switch failed",
             Self::Passed => "passed",
@@ -258,7 +261,7 @@ impl Service {
             Event::Denied { generation, again } => self.on_denied(generation, again),
             Event::PermitLate => self.on_permit_late(),
             Event::Replaced => self.on_replaced(now),
-            Event::Switched => self.on_switched(now),
+            Event::Switched { killed } => self.on_switched(now, killed),
             Event::Interrupted { live } => self.on_interrupted(live),
             Event::SwitchFailed { why } => self.on_failed(why, true),
             Event::Passed => self.on_passed(now),

@@ -171,7 +171,7 @@ impl Service {
         }
     }
 
-    pub(crate) fn on_switched(&mut self, now: Timestamp) -> Vec<Action> {
+    pub(crate) fn on_switched(&mut self, now: Timestamp, killed: bool) -> Vec<Action> {
         match &self.state {
             State::Switching { target, deadline } => {
                 let (target, deadline) = (target.clone(), *deadline);
@@ -182,7 +182,8 @@ impl Service {
                 let (whole, interval_secs) = (now.plus_secs(self.probe_secs()), self.interval());
                 // What started at the last moment, or whose hook took long, is looked at all the same.
                 let looks = now.plus_secs(interval_secs.saturating_mul(LOOKS_AFTER_START));
-                let deadline = deadline.map_or(whole, |deadline| deadline.max(looks));
+                let counts = deadline.filter(|_| !killed);
+                let deadline = counts.map_or(whole, |deadline| deadline.max(looks));
                 self.enter(State::Probing { target, deadline });
                 vec![Action::Probe { deadline, interval_secs }]
             }

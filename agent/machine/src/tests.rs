@@ -116,7 +116,7 @@ fn events() -> Vec<(&'static str, Event)> {
         ("other permit", Event::Permitted { release, generation: 4 }),
         ("denied", Event::Denied { generation: 5, again: Again::Later }),
         ("permit late", Event::PermitLate),
-        ("switched", Event::Switched),
+        ("switched", Event::Switched { killed: false }),
         ("switch failed", Event::SwitchFailed { why: "no".to_owned() }),
         ("passed", Event::Passed),
         ("failed", Event::Failed { why: "no".to_owned() }),
@@ -373,7 +373,7 @@ fn to_probing() -> Service {
         Event::Wish(wish(5, switch("new"))),
         Event::Staged(known("new")),
         Event::Permitted { release: id("new"), generation: 5 },
-        Event::Switched,
+        Event::Switched { killed: false },
     ];
     after(committed(), events).0
 }
@@ -474,7 +474,7 @@ fn a_wish_to_go_back_during_the_switch_is_followed_once_it_is_done() {
         Event::Staged(known("new")),
         Event::Permitted { release: id("new"), generation: 5 },
         Event::Wish(wish(6, revert("new", Some("old")))),
-        Event::Switched,
+        Event::Switched { killed: false },
     ];
     let (machine, _) = after(committed(), events);
     let State::Reverting { from, to, cause } = machine.state.clone() else { panic!("{machine:?}") };
@@ -532,7 +532,7 @@ fn below_the_floor_and_from_a_one_way_release_nothing_goes_back() {
         Event::Wish(wish(5, switch("new"))),
         Event::Staged(Known { one_way: true, ..known("new") }),
         Event::Permitted { release: id("new"), generation: 5 },
-        Event::Switched,
+        Event::Switched { killed: false },
         Event::Failed { why: "no".to_owned() },
     ];
     let (machine, _) = after(committed(), events);
@@ -546,7 +546,7 @@ fn a_commit_raises_the_floor_and_forgets_the_failure() {
         Event::Wish(wish(5, switch("new"))),
         Event::Staged(Known { floor: 3, ..known("new") }),
         Event::Permitted { release: id("new"), generation: 5 },
-        Event::Switched,
+        Event::Switched { killed: false },
         Event::Passed,
     ];
     let (machine, _) = after(committed(), events);
@@ -637,7 +637,7 @@ fn what_cannot_be_brought_back_speaks_of_what_stays() {
         Event::Wish(wish(5, switch("new"))),
         Event::Staged(known("new")),
         Event::Permitted { release: id("new"), generation: 5 },
-        Event::Switched,
+        Event::Switched { killed: false },
         Event::Wish(wish(6, revert("new", Some("first")))),
         no(id("first")),
     ];
@@ -692,13 +692,17 @@ fn the_deadline_runs_from_the_link_and_survives_a_restart_in_the_switch() {
     let later = NOW.plus_secs(10);
     let (machine, actions) = machine.resume(Some(id("new")), later);
     assert_eq!(actions, [Action::Start { deadline }]);
-    let (probing, actions) = machine.clone().step(Event::Switched, later);
+    let (probing, actions) = machine.clone().step(Event::Switched { killed: false }, later);
     assert_eq!(actions, [Action::Probe { deadline, interval_secs: 2 }]);
     assert_eq!(probing.state, State::Probing { target: known("new"), deadline });
     // What started at the last moment is looked at all the same.
-    let (_, actions) = machine.clone().step(Event::Switched, deadline);
+    let (_, actions) = machine.clone().step(Event::Switched { killed: false }, deadline);
     let looks = deadline.plus_secs(6);
     assert_eq!(actions, [Action::Probe { deadline: looks, interval_secs: 2 }]);
+    // The time that another one's stop took is not its own.
+    let (_, actions) = machine.clone().step(Event::Switched { killed: true }, deadline);
+    let whole = deadline.plus_secs(30);
+    assert_eq!(actions, [Action::Probe { deadline: whole, interval_secs: 2 }]);
     let late = Event::SwitchFailed { why: "the job did not end".to_owned() };
     let (back, _) = machine.step(late, deadline);
     assert_eq!((back.state.name(), back.health), ("reverting", Verdict::Fail));
@@ -756,7 +760,10 @@ fn stuck_is_left_only_by_a_start_and_probes_of_what_should_run() {
         let (proving, actions) = after(stuck(), [event]);
         assert_eq!(actions, [Action::Start { deadline: NOW.plus_secs(30) }]);
         assert_eq!(proving.failure, None, "the old failure does not count again");
-        let (well, _) = after(proving.clone(), [Event::Switched, Event::Passed, Event::Passed]);
+        let (well, _) = after(
+            proving.clone(),
+            [Event::Switched { killed: false }, Event::Passed, Event::Passed],
+        );
         assert_eq!((well.state.name(), well.health), ("committed", Verdict::Pass));
         let (ill, actions) = after(proving, [Event::SwitchFailed { why: "no".to_owned() }]);
         let wants = ("stuck", vec![Action::Revive]);

@@ -224,9 +224,9 @@ impl Units for ProcessUnits {
         Box::pin(std::future::ready(Some(why)))
     }
 
-    fn kill<'a>(&'a self, _spec: &'a RunSpec) -> Work<'a, ()> {
+    fn kill<'a>(&'a self, _spec: &'a RunSpec) -> Work<'a, bool> {
         // A stop of this supervisor ends with a kill by itself.
-        Box::pin(std::future::ready(()))
+        Box::pin(std::future::ready(false))
     }
 
     fn alive<'a>(&'a self, spec: &'a RunSpec) -> Work<'a, Result<Alive, UnitError>> {

@@ -29,6 +29,8 @@ pub(crate) struct SimulatedUnits {
     pub(crate) hang: Mutex<BTreeSet<String>>,
     /// Whether the way to the supervisor is missing.
     pub(crate) away: watch::Sender<bool>,
+    /// Whether what runs does not obey its stop; a kill ends it.
+    pub(crate) stays: watch::Sender<bool>,
     /// What the host lacks to start a version.
     pub(crate) lacking: Mutex<Option<(String, Lacking)>>,
     /// A unit that somebody stopped.
@@ -43,6 +45,7 @@ impl SimulatedUnits {
     async fn run(&self, verb: &'static str, spec: &RunSpec) -> Result<(), UnitError> {
         let mut away = self.away.subscribe();
         drop(away.wait_for(|away| !away).await);
+        drop(self.stays.subscribe().wait_for(|stays| !stays).await);
         let told = self.told(verb, spec);
         if self.hang.lock().unwrap().contains(spec.version.as_str()) {
             std::future::pending::<()>().await;
@@ -101,10 +104,9 @@ impl Units for SimulatedUnits {
         Box::pin(std::future::ready((!*self.away.borrow()).then_some(why)))
     }
 
-    fn kill<'a>(&'a self, spec: &'a RunSpec) -> Work<'a, ()> {
+    fn kill<'a>(&'a self, spec: &'a RunSpec) -> Work<'a, bool> {
         self.calls.lock().unwrap().push(format!("kill {}", spec.version));
-        self.hang.lock().unwrap().clear();
-        Box::pin(std::future::ready(()))
+        Box::pin(std::future::ready(self.stays.send_replace(false)))
     }
 
     fn alive<'a>(&'a self, _spec: &'a RunSpec) -> Work<'a, Result<Alive, UnitError>> {

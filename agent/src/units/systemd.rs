@@ -334,17 +334,19 @@ impl SystemdUnits {
         ))
     }
 
-    /// Ends what does not obey its stop. Nothing else may be killed.
-    async fn kill_stopping(&self, spec: &RunSpec) {
+    /// Ends what does not obey its stop; whether there was any. Nothing else may be killed.
+    async fn kill_stopping(&self, spec: &RunSpec) -> bool {
+        let mut killed = false;
         for unit in &spec.units {
             if self.state(unit).await.is_ok_and(|state| state == "deactivating") {
                 tracing::warn!(unit, "does not stop, and is killed");
-                if let Err(error) = self.bus.ask(("KillUnit", unit), &(unit, "all", SIGKILL)).await
-                {
-                    tracing::warn!(unit, error = %chain(&error), "is not killed");
+                match self.bus.ask(("KillUnit", unit), &(unit, "all", SIGKILL)).await {
+                    Ok(_) => killed = true,
+                    Err(error) => tracing::warn!(unit, error = %chain(&error), "is not killed"),
                 }
             }
         }
+        killed
     }
 }
 
@@ -558,7 +560,7 @@ impl Units for SystemdUnits {
         Box::pin(self.take_back(spec))
     }
 
-    fn kill<'a>(&'a self, spec: &'a RunSpec) -> Work<'a, ()> {
+    fn kill<'a>(&'a self, spec: &'a RunSpec) -> Work<'a, bool> {
         Box::pin(self.kill_stopping(spec))
     }
 

@@ -26,7 +26,10 @@ fn what_is_stuck_and_down_is_started_again_by_itself_until_it_passes() {
         machine = stuck;
     }
     // It has room.
-    let (well, _) = after(machine, [Event::Down, Event::Switched, Event::Passed, Event::Passed]);
+    let (well, _) = after(
+        machine,
+        [Event::Down, Event::Switched { killed: false }, Event::Passed, Event::Passed],
+    );
     assert_eq!((well.running.clone(), well.health), (Some(known("old")), Verdict::Pass));
     assert!(!well.failed_here(&id("old")), "{well:?}");
     let failure = well.failure.unwrap();
@@ -44,7 +47,8 @@ fn an_order_that_could_not_be_followed_is_forgotten_once_what_is_live_is_well() 
     let not_back = Event::RestoreFailed { why: "no start".to_owned(), back: true };
     let (stuck, _) = after(committed(), [told, not_back]);
     assert_eq!(stuck.state.name(), "stuck");
-    let tried = [Event::RetryByHand, Event::Switched, Event::Passed, Event::Passed];
+    let tried =
+        [Event::RetryByHand, Event::Switched { killed: false }, Event::Passed, Event::Passed];
     assert_eq!(after(stuck, tried).0.failure, None);
 }
 
@@ -65,7 +69,8 @@ fn a_host_that_waits_for_another_release_starts_what_it_has_meanwhile() {
     let wants = [Action::Cancel, stage, watch, Action::Revive];
     assert_eq!(actions, wants, "that is wished for still");
     assert_eq!(ill.state.name(), "fetching");
-    let (well, _) = after(held, [Event::Down, Event::Switched, Event::Passed, Event::Passed]);
+    let (well, _) =
+        after(held, [Event::Down, Event::Switched { killed: false }, Event::Passed, Event::Passed]);
     assert_eq!((well.state.name(), well.unproven), ("fetching", None));
 }
 
@@ -84,7 +89,10 @@ fn a_person_tries_again_whatever_failed_here_before_and_without_contact() {
     let asks = Wish { confirm_by_contact: true, ..wish(6, switch("old")) };
     let (ill, _) = after(stuck(), [Event::Wish(asks), Event::SwitchFailed { why: String::new() }]);
     assert!(ill.refuses(&id("old")));
-    let (well, _) = after(ill, [Event::RetryByHand, Event::Switched, Event::Passed, Event::Passed]);
+    let (well, _) = after(
+        ill,
+        [Event::RetryByHand, Event::Switched { killed: false }, Event::Passed, Event::Passed],
+    );
     assert_eq!((well.state.name(), well.failure), ("committed", None));
     // What was not stuck is left alone.
     let (same, actions) = after(committed(), [Event::RetryByHand, Event::Down]);
@@ -161,13 +169,17 @@ fn an_order_to_go_back_to_what_is_not_here_never_leads_to_nothing() {
     let (fetching, _) = after(stuck(), [told.clone()]);
     assert!(fetching.state.name() == "fetching" && fetching.revives(), "{fetching:?}");
     let stage = Action::Stage { release: id("gone"), back: true };
-    let (started, actions) = after(fetching, [Event::Down, Event::Switched]);
+    let (started, actions) = after(fetching, [Event::Down, Event::Switched { killed: false }]);
     assert!(actions.contains(&stage), "{actions:?}");
     assert_eq!((started.state.name(), started.running), ("fetching", Some(known("old"))));
     // And where it comes while what is live is started.
     let start = Event::Wish(wish(6, switch("old")));
     let late = Event::Wish(wish(7, revert("old", Some("gone"))));
-    for passed in [vec![], vec![Event::Switched], vec![Event::Switched, Event::Passed]] {
+    for passed in [
+        vec![],
+        vec![Event::Switched { killed: false }],
+        vec![Event::Switched { killed: false }, Event::Passed],
+    ] {
         let events = [vec![start.clone()], passed, vec![late.clone()]].concat();
         let (fetching, actions) = after(stuck(), events);
         assert!(actions.contains(&stage), "{actions:?}");

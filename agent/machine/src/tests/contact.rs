@@ -10,7 +10,7 @@ fn switched() -> Service {
     let asked = Service { wish: Some(wish), ..staged };
     let permit = Event::Permitted { release: id("new"), generation: 5 };
     let (switching, _) = asked.step(permit, NOW);
-    let (probing, actions) = switching.step(Event::Switched, NOW);
+    let (probing, actions) = switching.step(Event::Switched { killed: false }, NOW);
     let deadline = NOW.plus_secs(30);
     assert_eq!(actions, [Action::Probe { deadline, interval_secs: 2 }]);
     probing

@@ -104,6 +104,18 @@ async fn a_start_that_does_not_end_is_taken_back_at_the_deadline_and_an_order_do
 }
 
 #[tokio::test]
+async fn a_release_that_does_not_obey_its_stop_speaks_not_against_the_next_one() {
+    let (mut host, units, [_, two]) = on_one().await;
+    units.stays.send_replace(true);
+    host.direct(2, Desired::Switch { release: two.id }, &[&two]).await;
+    host.let_switch().await;
+    let well = host.until_state(HostState::Committed, Some(two.id)).await;
+    assert_eq!((well.running, well.failure, well.health), (Some(two.id), None, Verdict::Pass));
+    assert!(units.calls.lock().unwrap().iter().any(|call| call == "kill 2.0"));
+    host.stop().await;
+}
+
+#[tokio::test]
 async fn what_does_not_obey_its_stop_is_killed_on_the_way_back() {
     let (mut host, units, [one, two]) = on_one().await;
     units.hang.lock().unwrap().extend(["1.0".to_owned(), "2.0".to_owned()]);
@@ -116,6 +128,7 @@ async fn what_does_not_obey_its_stop_is_killed_on_the_way_back() {
     let calls = units.calls.lock().unwrap().clone();
     let at = |call: &str| calls.iter().position(|said| said == call).expect(call);
     assert!(at("give up 2.0") < at("kill 1.0") && at("kill 1.0") < at("give up 1.0"), "{calls:?}");
+    units.hang.lock().unwrap().clear();
     // Left by a start and probes of what is live.
     host.direct(3, Desired::Switch { release: one.id }, &[&one]).await;
     let well = host.until_state(HostState::Committed, Some(one.id)).await;
