@@ -23,6 +23,8 @@ const FACTS_PER_STANDING_MAX: usize = 8;
 const NOTED_MAX: u32 = 60;
 /// That span, in milliseconds.
 const NOTED_SPAN_MILLIS: u64 = 3_600_000;
+/// A host that is back within this time was not away, in milliseconds.
+const AWAY_AFTER_MILLIS: u64 = 2_000;
 /// Ticks of one rollout that one instant may need.
 const TICKS_MAX: usize = 32;
 
@@ -108,6 +110,8 @@ pub struct Control {
     /// Changes of what a host runs that were kept lately: since when, and how many.
     noted: BTreeMap<HostId, (Timestamp, u32)>,
     pub(crate) twins: Twins,
+    /// Hosts whose connection went, and when they count as away.
+    leaving: BTreeMap<HostId, Timestamp>,
     /// Hosts whose wish the newest step changed.
     turns: Vec<HostId>,
 }
@@ -131,6 +135,7 @@ impl Control {
             refusals: Vec::new(),
             noted: BTreeMap::new(),
             twins: Twins::default(),
+            leaving: BTreeMap::new(),
             turns: Vec::new(),
         }
     }
@@ -268,6 +273,7 @@ impl Control {
         let before = self.words.remove(&host).unwrap_or_default();
         self.words.insert(host, Word { agent_version, ..before });
         self.connected.insert(host);
+        self.leaving.remove(&host);
         self.link_changed(host, true);
         self.stale.insert(host);
         true
@@ -278,10 +284,26 @@ impl Control {
         self.twins.knocks(host, self.now);
     }
 
-    /// The session of a host is over.
+    /// The session of a host is over. Rollouts hear of it where the host is not back soon.
     pub fn leave(&mut self, host: HostId) {
         if self.connected.remove(&host) {
-            self.link_changed(host, false);
+            self.leaving.insert(host, self.now.plus_millis(AWAY_AFTER_MILLIS));
+        }
+    }
+
+    /// Tells rollouts of hosts that have been gone for long enough. One that comes and goes all the time is told of a
+    /// bounded number of times.
+    fn tell_who_is_away(&mut self) {
+        let now = self.now;
+        let gone = self.leaving.iter().filter(|(_, at)| **at <= now);
+        let gone: Vec<HostId> = gone.map(|(host, _)| *host).collect();
+        for host in gone {
+            if self.may_note(host) {
+                self.leaving.remove(&host);
+                self.link_changed(host, false);
+            } else {
+                self.leaving.insert(host, now.plus_millis(NOTED_SPAN_MILLIS));
+            }
         }
     }
 
@@ -446,12 +468,14 @@ impl Control {
     #[must_use]
     pub fn next_deadline(&self) -> Option<Timestamp> {
         let deadlines = self.view.live_rollouts().filter_map(next_deadline);
-        deadlines.chain(self.twins.next_over()).chain(self.next_start(self.now)).min()
+        let away = self.leaving.values().min().copied();
+        deadlines.chain(self.twins.next_over()).chain(self.next_start(self.now)).chain(away).min()
     }
 
     /// What time alone brings: deadlines of rollouts, and releases that go on to the next environment.
     pub fn tick(&mut self) {
         let now = self.now;
+        self.tell_who_is_away();
         for host in self.twins.over(now) {
             self.tell_rollouts(By::Coordinator, host, &HostFact::Freed);
             self.stale.insert(host);

@@ -1,19 +1,21 @@
-//! Crowds at the doors: connections that say nothing, bodies that never come, one profile that takes all it can. Hosts
-//! and people with a certificate get in all the same.
+//! Crowds at the doors: connections that say nothing, bodies that never come, one profile that takes all it can, a host
+//! that comes and goes. Hosts and people with a certificate get in all the same, and the ledger hears nothing of it.
 
 use std::io::ErrorKind;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
 use groundswell_common::wire::{ToAgent, ToCoordinator};
+use groundswell_coordinator::driver::Desk;
 use groundswell_net::{Framed, connect};
+use groundswell_rollout::PhaseName;
 use hyper::{Method, StatusCode};
 use serde_json::json;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpSocket, TcpStream};
 
 use crate::bed::{PATIENCE, Served, fleet};
-use crate::fake::hello;
+use crate::fake::{Fake, hello};
 use crate::routes::enrolled_agent;
 
 /// More than a listener has places for strangers.
@@ -122,4 +124,36 @@ async fn one_profile_that_takes_all_it_can_is_told_so_and_leaves_places_to_other
         assert!(tokio::time::Instant::now() < end, "in vain: a place of its own");
     }
     served.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_host_that_comes_and_goes_all_the_time_does_not_fill_the_ledger() {
+    let (place, _) = fleet();
+    let fake = Fake::start(&place.path().join("state"));
+    let id = fake.enrol("h1", 50).await;
+    fake.put_policy().await;
+    let _host = fake.arrive(id, 0).await;
+    let (_, rollout) = fake.publish(1).await;
+    fake.phase_is(&rollout, PhaseName::Running).await;
+    let away = async || {
+        let rollout = rollout.clone();
+        let since = move |desk: &Desk| {
+            let entry = desk.view().rollout(&rollout).and_then(|live| live.host(&id));
+            (desk.view().seq, entry.is_some_and(|entry| entry.away.is_some()))
+        };
+        fake.handle.query(since).await.unwrap()
+    };
+    let before = away().await;
+    for session in 0..100 {
+        fake.handle.leave(id, session).await.unwrap();
+        drop(fake.arrive(id, session + 1).await);
+    }
+    assert_eq!(away().await, before, "who is back at once was not away");
+    fake.handle.leave(id, 100).await.unwrap();
+    let end = tokio::time::Instant::now() + PATIENCE;
+    while !away().await.1 {
+        assert!(tokio::time::Instant::now() < end, "in vain: it is away");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    fake.stop().await;
 }
