@@ -460,7 +460,7 @@ pub enum ReleaseState {
     Available,
     /// A rollout of it has completed.
     Proven,
-    /// Halted or reverted once; refused until cleared with a reason.
+    /// Failed on more hosts than it may, or was taken back; refused until cleared with a reason.
     Poisoned,
 }
 
@@ -503,9 +503,9 @@ pub enum PhaseName {
     Running,
     /// A wave is done and watched.
     Baking,
-    /// Waits for approvals.
+    /// Waits for its gate.
     Gated,
-    /// A person stopped it.
+    /// Stopped; waits for a person.
     Paused,
     /// The machine, or the red button, stopped it.
     Halted,
@@ -654,7 +654,7 @@ pub struct RolloutHost {
     /// Its progress in one word: pending, staging, staged, granted, probing, baking, committed,
     /// failed, reverting, overdue, reverted, absent, lost, held or excluded.
     pub progress: String,
-    /// Why, where it failed.
+    /// Why it is not further.
     pub why: Option<String>,
     /// Whether it failed and did not go back.
     #[serde(default)]

@@ -49,17 +49,47 @@ pub fn summary(record: &RolloutRecord, rollout: &Rollout) -> RolloutSummary {
 
 /// What a rollout on its way waits for beside its own hosts; the moment is of no matter for that.
 fn waits(rollout: &Rollout, at: Timestamp) -> Option<String> {
-    let outside = |why: &Why| {
-        matches!(
-            why,
-            Why::Approval { .. }
-                | Why::Manual { .. }
-                | Why::Webhook { .. }
-                | Why::WaveAway { .. }
-                | Why::WaveHeld { .. }
-                | Why::Shut { .. }
-                | Why::Frozen { .. }
-        )
+    let outside = |why: &Why| match why {
+        Why::Approval { .. }
+        | Why::Manual { .. }
+        | Why::Webhook { .. }
+        | Why::WaveAway { .. }
+        | Why::WaveHeld { .. }
+        | Why::Shut { .. }
+        | Why::Frozen { .. } => true,
+        Why::NotStarted
+        | Why::WaveOpen { .. }
+        | Why::WaveBakes { .. }
+        | Why::Evidence { .. }
+        | Why::Slowed { .. }
+        | Why::Paused { .. }
+        | Why::Halted { .. }
+        | Why::Reverting { .. }
+        | Why::Done { .. }
+        | Why::Superseded { .. }
+        | Why::LaneShut { .. }
+        | Why::NotPlanned { .. }
+        | Why::HostSkipped { .. }
+        | Why::HostWindowTooShort { .. }
+        | Why::HostGuarded { .. }
+        | Why::HostPending { .. }
+        | Why::HostStaging { .. }
+        | Why::HostWaitsForSlot { .. }
+        | Why::HostGranted { .. }
+        | Why::HostProbing { .. }
+        | Why::HostBaking { .. }
+        | Why::HostCommitted
+        | Why::HostFailed { .. }
+        | Why::HostLost
+        | Why::HostOverdue
+        | Why::HostHeld { .. }
+        | Why::HostAway { .. }
+        | Why::HostAbsent { .. }
+        | Why::HostExcluded { .. }
+        | Why::HostReverted
+        | Why::HostReverting { .. }
+        | Why::HostStillOn
+        | Why::HostOff => false,
     };
     let on_its_way = rollout.phase().name() != groundswell_rollout::PhaseName::Done;
     let mut why = explain(rollout, None, at).into_iter();

@@ -539,7 +539,7 @@ impl fmt::Display for Why {
                 write!(f, "{} is open: {done} of {total} hosts committed, {flying} in flight \
                     ({slots} slots), {stage} staging, {ready} ready", Wave(*wave))?;
                 match progress_by {
-                    Some(at) => write!(f, "; it halts at {at} unless a host commits before"),
+                    Some(at) => write!(f, "; it halts at {at} unless a host commits or bytes arrive before"),
                     None => Ok(()),
                 }
             }
@@ -711,7 +711,7 @@ impl fmt::Display for Why {
 }
 
 /// A wave as people count it.
-struct Wave(u32);
+pub(crate) struct Wave(pub(crate) u32);
 
 impl fmt::Display for Wave {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -750,7 +750,11 @@ impl fmt::Display for HaltCause {
                 write!(f, "the webhook says that {} must not open: {why}", Wave(*wave))
             }
             Self::NoProgress { wave } => {
-                write!(f, "no host of {} committed within the progress deadline", Wave(*wave))
+                write!(
+                    f,
+                    "no host of {} committed, and no byte arrived, within the progress deadline",
+                    Wave(*wave)
+                )
             }
         }
     }

@@ -13,7 +13,7 @@ pub enum Phase {
     Running {
         /// Which.
         wave: u32,
-        /// Halted at this point unless a host of it commits before.
+        /// Halted at this point unless a host of it commits or fetches before, or goes on after it was held.
         progress_by: Timestamp,
     },
     /// A wave is finished and watched.
@@ -171,7 +171,7 @@ pub enum HaltCause {
     },
     /// More failures than allowed.
     Breach(Breach),
-    /// No host of the open wave committed within the progress deadline.
+    /// No host of the open wave committed or fetched anything within the progress deadline.
     NoProgress {
         /// Which wave.
         wave: u32,

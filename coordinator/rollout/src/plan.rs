@@ -31,8 +31,11 @@ pub const RULES_TURNED: u8 = 4;
 /// From these on a host that was left out before it got a slot, and that something else brought there, keeps what it
 /// runs, unless a person takes it back.
 pub const RULES_BROUGHT: u8 = 5;
+/// From these on a wave that has waited for held hosts has its whole progress deadline again once it waits for them
+/// no more, whatever ended the wait.
+pub const RULES_WAITED: u8 = 6;
 /// The rules of plans that are made now.
-pub const RULES: u8 = RULES_BROUGHT;
+pub const RULES: u8 = RULES_WAITED;
 
 /// What the planner knows of a host.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -11,7 +11,7 @@ use crate::hosts::Step;
 use crate::phase::{
     Breach, Course, HaltCause, Outcome, PauseCause, Phase, PhaseName, Resumable, RevertCause,
 };
-use crate::plan::Evidence;
+use crate::plan::{Evidence, RULES_WAITED};
 use crate::policy::{OnBreach, Short, WAVES_MAX};
 use crate::slots::{back_at, grant, send_back, unpark_windows};
 use crate::state::{Progress, Rollout, Tally, WaveState, usize_of};
@@ -19,8 +19,9 @@ use crate::state::{Progress, Rollout, Tally, WaveState, usize_of};
 /// Changes of phase in one step: each wave waits, opens, bakes and is reverted at most once.
 const PHASES_PER_STEP_MAX: usize = 4 * WAVES_MAX;
 
-/// Lets everything follow that follows from the state and the time.
-pub(crate) fn settle(rollout: &mut Rollout, step: &mut Step) {
+/// Lets everything follow that follows from the state and the time. `waited` is the wave that waited for held hosts
+/// before the input.
+pub(crate) fn settle(rollout: &mut Rollout, step: &mut Step, waited: Option<u32>) {
     look_at_calendar(rollout, step);
     take_slots_back(rollout, step);
     let absent_after = rollout.plan.absent_after_secs;
@@ -29,6 +30,9 @@ pub(crate) fn settle(rollout: &mut Rollout, step: &mut Step) {
             break;
         }
         rollout.advance(step, ordinal, Progress::Absent);
+    }
+    if waited.is_some() && rollout.phase.wave() == waited && wave_that_waits(rollout).is_none() {
+        stop_waiting(rollout, step.at.now);
     }
     for _ in 0..PHASES_PER_STEP_MAX {
         if !course(rollout, step) {
@@ -43,9 +47,8 @@ pub(crate) fn next_deadline(rollout: &Rollout) -> Option<Timestamp> {
         return None;
     }
     let phase = match &rollout.phase {
-        Phase::Running { wave, progress_by } => {
-            let counts = calendar_is_open(rollout) && !waits_for_held(rollout, *wave);
-            Some(*progress_by).filter(|_| counts)
+        Phase::Running { progress_by, .. } => {
+            Some(*progress_by).filter(|_| progress_counts(rollout))
         }
         Phase::Baking { until, .. } => Some(*until),
         Phase::Planned
@@ -84,15 +87,46 @@ fn look_at_calendar(rollout: &mut Rollout, step: &mut Step) {
     if was_open || !calendar_is_open(rollout) {
         return;
     }
-    let renewed = now.plus_secs(rollout.plan.progress_deadline_secs);
-    if let Phase::Running { progress_by, .. } = &mut rollout.phase {
-        *progress_by = renewed;
-    }
+    renew_progress(rollout, now);
     unpark_windows(rollout, step);
     renew_grants(rollout, step);
 }
 
-/// Hosts that held a slot through a stop get their whole time again.
+/// Whether the progress deadline of the open wave counts now.
+fn progress_counts(rollout: &Rollout) -> bool {
+    calendar_is_open(rollout) && wave_that_waits(rollout).is_none()
+}
+
+/// The open wave, where it waits for held hosts.
+pub(crate) fn wave_that_waits(rollout: &Rollout) -> Option<u32> {
+    match &rollout.phase {
+        Phase::Running { wave, .. } => Some(*wave).filter(|wave| waits_for_held(rollout, *wave)),
+        Phase::Planned
+        | Phase::Baking { .. }
+        | Phase::Gated { .. }
+        | Phase::Paused { .. }
+        | Phase::Halted { .. }
+        | Phase::Reverting { .. }
+        | Phase::Done { .. } => None,
+    }
+}
+
+/// While a wave waits for held hosts no deadline counts, so none is over once it waits no more.
+fn stop_waiting(rollout: &mut Rollout, now: Timestamp) {
+    if rollout.plan.rules >= RULES_WAITED {
+        renew_progress(rollout, now);
+    }
+}
+
+/// Gives the open wave its whole progress deadline again.
+pub(crate) fn renew_progress(rollout: &mut Rollout, now: Timestamp) {
+    let renewed = now.plus_secs(rollout.plan.progress_deadline_secs);
+    if let Phase::Running { progress_by, .. } = &mut rollout.phase {
+        *progress_by = renewed;
+    }
+}
+
+/// Hosts that were given a slot before a stop and have not switched get their whole time again.
 pub(crate) fn renew_grants(rollout: &mut Rollout, step: &mut Step) {
     let (since, deadline) = (step.at.now, lost_at(rollout, step.at.now));
     let holders: Vec<u32> = rollout.sets.in_flight.iter().copied().collect();
@@ -284,7 +318,7 @@ fn run(rollout: &mut Rollout, step: &mut Step, wave: u32, progress_by: Timestamp
         rollout.enter(step, Phase::Baking { wave, until: now.plus_secs(bake_secs) });
         return true;
     }
-    if progress_by <= now && calendar_is_open(rollout) && !waits_for_held(rollout, wave) {
+    if progress_by <= now && progress_counts(rollout) {
         let (cause, resume) = (HaltCause::NoProgress { wave }, Resumable::Running { wave });
         rollout.enter(step, Phase::Halted { cause, since: now, resume });
         return true;

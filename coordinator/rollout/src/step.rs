@@ -5,13 +5,16 @@ use groundswell_common::condition::CONDITION_TEXT_MAX_BYTES;
 use groundswell_common::limits::{FAILURE_TEXT_MAX_BYTES, TEXT_MAX_BYTES};
 use groundswell_common::{Digest, HostId, OperatorName, RolloutId, Timestamp};
 
+use crate::explain::Wave;
 use crate::fact::{health_news, next_progress};
 use crate::gate::{approvals_needed, approvers};
 use crate::hosts::Step;
 use crate::input::{Busy, HostFact, Input, KeepOrRevert, Moment};
 use crate::phase::{HaltCause, Outcome, PauseCause, Phase, PhaseName, Resumable, RevertCause};
 use crate::plan::Back;
-use crate::settle::{go_to_wave, renew_grants, resumable, settle, turn_back};
+use crate::settle::{
+    go_to_wave, renew_grants, renew_progress, resumable, settle, turn_back, wave_that_waits,
+};
 use crate::slots::busy_until;
 use crate::state::{Approved, Progress, ProgressName, Rollout};
 use crate::steer::{answer, removed};
@@ -78,8 +81,8 @@ pub enum Refusal {
         /// The plan of this rollout.
         have: Digest,
     },
-    /// An approval of a wave that does not exist or is open already.
-    #[error("wave {0} (counted from 0) does not exist or is open already; approve a later one")]
+    /// An approval or a skip of a wave that does not exist, is open already or was skipped.
+    #[error("{} does not exist, is open already or was skipped; name a later one", Wave(*.0))]
     WrongWave(u32),
     /// An approval for which nobody asks.
     #[error("no wave that is still to open asks for an approval")]
@@ -94,19 +97,22 @@ pub enum Refusal {
     #[error("no wave waits for a promotion; 'swell show' says what it waits for")]
     NothingToPromote,
     /// A promotion of a wave that has shown nothing.
-    #[error("no host of wave {0} (counted from 0) has committed yet; wait for one, or skip hosts")]
+    #[error(
+        "no host of {} has committed yet; wait for one, or leave hosts out with 'swell rollout exclude'",
+        Wave(*.0)
+    )]
     NothingShown(u32),
     /// A host that cannot be left out, since it runs the release.
     #[error("host {0} runs the release or goes back from it; revert the rollout instead")]
     HostRuns(HostId),
     /// A host that is not tried again.
-    #[error("host {0} neither failed and went back nor was left out; there is nothing to retry")]
+    #[error("host {0} neither failed nor was left out; there is nothing to retry")]
     NotRetryable(HostId),
     /// No slots at all.
     #[error("0 hosts in flight would never end; write at least 1, or pause it")]
     NoSlots,
     /// An answer of a webhook that nobody waits for.
-    #[error("nobody waits for a webhook's answer about wave {0} (counted from 0)")]
+    #[error("nobody waits for a webhook's answer about {}", Wave(*.0))]
     NobodyAsked(u32),
     /// An approval by somebody who made the release, where four eyes are wanted.
     #[error("{0} published this release; another person must approve it")]
@@ -134,8 +140,9 @@ pub fn step(rollout: &mut Rollout, input: &Input, at: Moment) -> Result<Effects,
     }
     fits(input)?;
     let mut step = Step::new(at);
+    let waited = wave_that_waits(rollout);
     apply(rollout, &mut step, input)?;
-    settle(rollout, &mut step);
+    settle(rollout, &mut step, waited);
     Ok(Effects {
         changed_hosts: step.changed_ids(rollout),
         all_hosts: step.all_hosts,
@@ -543,12 +550,8 @@ fn learn(
     }
     // Bytes that arrive are progress, and so is a host that lacks nothing any more.
     let moves = matches!(fact, HostFact::Fetched { .. }) || before == ProgressName::Held;
-    let renewed = now.plus_secs(rollout.plan.progress_deadline_secs);
-    if let Phase::Running { wave, progress_by } = &mut rollout.phase
-        && (commits || moves)
-        && *wave == of_wave
-    {
-        *progress_by = renewed;
+    if (commits || moves) && rollout.phase.wave() == Some(of_wave) {
+        renew_progress(rollout, now);
     }
     Ok(())
 }

@@ -252,7 +252,7 @@ impl<'a> Reader<'a> {
         let policy = Policy {
             service: self.name(&raw.service)?,
             environment: None,
-            promote_after_secs: self.secs(
+            promote_after_secs: self.number(
                 "promote_after_secs",
                 raw.promote_after_secs,
                 (PROMOTE_AFTER_SECS, 0, WAVE_WAIT_MAX_SECS),
@@ -286,29 +286,29 @@ impl<'a> Reader<'a> {
                 (0, 0, QUARANTINE_MAX),
             )?,
             evidence: self.evidence(raw.evidence)?,
-            bake_secs: self.secs("bake_secs", raw.bake_secs, (60, 0, WAVE_WAIT_MAX_SECS))?,
-            host_bake_secs: self.secs(
+            bake_secs: self.number("bake_secs", raw.bake_secs, (60, 0, WAVE_WAIT_MAX_SECS))?,
+            host_bake_secs: self.number(
                 "host_bake_secs",
                 raw.host_bake_secs,
                 (10, 0, HOST_BAKE_MAX_SECS),
             )?,
-            probe_deadline_secs: self.secs(
+            probe_deadline_secs: self.number(
                 "probe_deadline_secs",
                 raw.probe_deadline_secs,
                 (60, 1, PROBE_MAX_SECS),
             )?,
-            probe_interval_secs: self.secs(
+            probe_interval_secs: self.number(
                 "probe_interval_secs",
                 raw.probe_interval_secs,
                 (1, 1, PROBE_MAX_SECS),
             )?,
             confirm_by_contact: raw.confirm_by_contact.unwrap_or(false),
-            progress_deadline_secs: self.secs(
+            progress_deadline_secs: self.number(
                 "progress_deadline_secs",
                 raw.progress_deadline_secs.clone(),
                 (600, 1, WAVE_WAIT_MAX_SECS),
             )?,
-            absent_after_secs: self.secs(
+            absent_after_secs: self.number(
                 "absent_after_secs",
                 raw.absent_after_secs,
                 (30, 1, ABSENT_AFTER_MAX_SECS),
@@ -370,7 +370,7 @@ impl<'a> Reader<'a> {
             gate: self.gate(raw)?,
             min_healthy: self.amount("min_healthy", raw.min_healthy.as_ref())?,
             bake_secs: bake
-                .map(|value| self.secs("bake_secs", Some(value), (0, 0, WAVE_WAIT_MAX_SECS)))
+                .map(|value| self.number("bake_secs", Some(value), (0, 0, WAVE_WAIT_MAX_SECS)))
                 .transpose()?,
             max_in_flight: self.flight("max_in_flight", raw.max_in_flight.as_ref())?,
             failure_budget: self.amount("failure_budget", raw.failure_budget.as_ref())?,
@@ -386,7 +386,7 @@ impl<'a> Reader<'a> {
                 Ok(Take::Count(self.count("count", Some(count.clone()), (1, 1, max))?))
             }
             (None, Some(percent), None, false) => {
-                let percent = self.secs("percent", Some(percent.clone()), (1, 1, 100))?;
+                let percent = self.number("percent", Some(percent.clone()), (1, 1, 100))?;
                 Ok(Take::Percent(u8::try_from(percent).unwrap_or(100)))
             }
             (None, None, Some(selector), false) => {
@@ -455,7 +455,7 @@ impl<'a> Reader<'a> {
         let Some(raw) = raw else { return Ok(EvidencePolicy::default()) };
         let (secs, hosts) = (u64::from(u32::MAX), u64::from(COUNT_MAX));
         Ok(EvidencePolicy {
-            host_secs: self.secs("host_secs", raw.host_secs, (0, 0, secs))?,
+            host_secs: self.number("host_secs", raw.host_secs, (0, 0, secs))?,
             hosts: self.count("hosts", raw.hosts, (0, 0, hosts))?,
             short: raw.short.unwrap_or_default(),
         })
@@ -565,7 +565,7 @@ impl<'a> Reader<'a> {
     }
 
     /// `bounds` is (default, smallest, largest).
-    fn secs(
+    fn number(
         &self,
         key: &'static str,
         raw: Option<Spanned<u64>>,
@@ -588,7 +588,7 @@ impl<'a> Reader<'a> {
         raw: Option<Spanned<u64>>,
         bounds: (u64, u64, u64),
     ) -> Result<u32, PolicyError> {
-        Ok(u32::try_from(self.secs(key, raw, bounds)?).unwrap_or(u32::MAX))
+        Ok(u32::try_from(self.number(key, raw, bounds)?).unwrap_or(u32::MAX))
     }
 
     fn flight(

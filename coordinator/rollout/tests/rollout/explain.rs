@@ -25,7 +25,7 @@ fn each_phase_says_what_it_waits_for() {
     assert_eq!(
         whole(&bed),
         "wave 1 is open: 0 of 3 hosts committed, 0 in flight (2 slots), 3 staging, 0 ready; it \
-         halts at 1970-01-12T13:56:40.000Z unless a host commits before"
+         halts at 1970-01-12T13:56:40.000Z unless a host commits or bytes arrive before"
     );
     bed.obey_all();
     assert_eq!(

@@ -7,8 +7,8 @@ use groundswell_common::report::HostState;
 use groundswell_common::{Digest, HostId};
 use groundswell_rollout::{
     Back, HaltCause, HostEntry, HostFact, HostFacts, Input, Outcome, Phase, PhaseName,
-    ProgressName, ReleaseRef, Rollout, SkipReason, Steer, bytes_count, explain, fact, generation,
-    lack, plan,
+    ProgressName, RULES, ReleaseRef, Rollout, SkipReason, Steer, bytes_count, explain, fact,
+    generation, lack, plan,
 };
 
 use crate::bed::{Bed, begun, hosts, name, person, planned, policy, reference, release, steer};
@@ -455,4 +455,43 @@ fn what_a_plan_of_older_rules_keeps_is_not_counted_by_newer_ones() {
     bed.apply(Input::Disconnected { host: failed });
     bed.apply(Input::Connected { host: failed });
     assert!(groundswell_rollout::check(&bed.rollout).is_empty());
+}
+
+#[test]
+fn a_wave_that_waited_for_held_hosts_has_its_whole_time_once_it_waits_no_more() {
+    let held = |lack| HostFact::Held { lack, why: "no room".to_owned() };
+    let plan = || Bed::start("max_in_flight = 9\n[[wave]]\nrest = true", 2).rollout.plan().clone();
+    let waited = |rules: u8, lack: Lack| {
+        let mut bed = begun(groundswell_rollout::Plan { rules, ..plan() });
+        let (host, away) = (bed.wave(0)[0], bed.wave(0)[1]);
+        bed.apply(Input::Disconnected { host: away });
+        bed.fact(host, held(lack));
+        bed.pass(10_000);
+        assert_eq!(bed.phase(), PhaseName::Running, "no deadline counts");
+        (bed, host, away)
+    };
+    let retry = |bed: &mut Bed, host| {
+        let (by, why) = (person("ann"), "there is room now".to_owned());
+        bed.apply(Input::Steer { by, why, steer: Steer::Retry { host } });
+    };
+    let progress = |bed: &mut Bed, what: &str| {
+        assert_eq!(bed.phase(), PhaseName::Running, "{what}");
+        bed.pass(3_600);
+        assert_eq!(bed.phase(), PhaseName::Halted, "{what}: then it counts");
+    };
+
+    let (mut bed, host, _) = waited(RULES, Lack::Stage);
+    retry(&mut bed, host);
+    progress(&mut bed, "a retry");
+    let (mut bed, _, away) = waited(RULES, Lack::Room);
+    bed.apply(Input::Connected { host: away });
+    progress(&mut bed, "a host that comes back");
+    let (mut bed, host, _) = waited(RULES, Lack::Room);
+    bed.apply(Input::Disconnected { host });
+    bed.pass(31);
+    progress(&mut bed, "the held host is away");
+    // As older rules had it, so that an old ledger adds up to what it did.
+    let (mut bed, host, _) = waited(RULES - 1, Lack::Stage);
+    retry(&mut bed, host);
+    assert_eq!(bed.phase(), PhaseName::Halted);
 }
