@@ -262,7 +262,7 @@ impl Diagnosis {
                 ),
                 &format!("if that clock is wrong, set it. Else {ENROL_AGAIN}; services run on meanwhile"),
             ),
-            // Renewed by itself once a third is left: later than that it has failed for days.
+            // Renewed by itself ten days before its end: later than that it has failed for days.
             Some(validity) if renewal_is_late(&validity, now) => self.warn(
                 format!("its certificate ends at {} and could not be renewed so far", validity.until),
                 "'journalctl -u groundswell-agent' says why; past that end the host must be enrolled again",

@@ -3,6 +3,9 @@
 
 use groundswell_common::Timestamp;
 
+/// A third of the 30 days that an agent's certificate is made for.
+const RENEW_MILLIS: u64 = 10 * 86_400_000;
+
 /// From when to when a certificate counts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Validity {
@@ -13,11 +16,11 @@ pub struct Validity {
 }
 
 impl Validity {
-    /// When to renew: once a third of the life is left.
+    /// When to renew: ten days before the end, or once a third of the life is left where that is later.
     #[must_use]
     pub fn renew_at(&self) -> Timestamp {
-        let life_ms = self.until.millis_since(self.from);
-        self.from.plus_millis(life_ms / 3 * 2)
+        let life_millis = self.until.millis_since(self.from);
+        self.from.plus_millis(life_millis - (life_millis / 3).min(RENEW_MILLIS))
     }
 }
 
@@ -112,8 +115,11 @@ mod tests {
     }
 
     #[test]
-    fn renewal_comes_when_a_third_is_left() {
+    fn renewal_comes_when_a_third_is_left_and_ten_days_before_the_end_at_the_latest() {
         let at = Timestamp::from_secs;
         assert_eq!(Validity { from: at(0), until: at(30) }.renew_at(), at(20));
+        let day = 86_400;
+        let made_ahead = Validity { from: at(0), until: at(395 * day) };
+        assert_eq!(made_ahead.renew_at(), at(385 * day));
     }
 }

@@ -17,6 +17,7 @@ use tokio::time::Instant;
 
 use super::permits::Permits;
 use super::seats::{Admission, Answer, Arrival, Seats, Wish};
+use super::time::Time;
 use crate::ledger::Reader;
 use crate::view::View;
 
@@ -41,6 +42,7 @@ pub struct Desk {
     pub(super) seats: Seats,
     pub(super) permits: Permits,
     pub(super) clock: Arc<dyn Clock>,
+    pub(super) time: Time,
     pub(super) reader: Reader,
     pub(super) root_version: u64,
     /// Answers that may go out once what is pending is durable.
@@ -79,6 +81,7 @@ impl Desk {
             seats: Seats::default(),
             permits: Permits::new(Instant::now()),
             clock,
+            time: Time::new(Instant::now()),
             reader,
             root_version,
             answers: Vec::new(),
@@ -86,15 +89,16 @@ impl Desk {
         }
     }
 
-    /// The present.
+    /// The present, as decisions go by it.
     #[must_use]
     pub fn now(&self) -> Timestamp {
-        self.clock.now()
+        self.time.now()
     }
 
     /// Lets the control know the present.
     pub(super) fn look_at_the_clock(&mut self) {
-        self.control.set_now(self.clock.now());
+        self.time.look(self.clock.now(), self.control.view().at, Instant::now());
+        self.control.set_now(self.time.now());
     }
 
     /// Whether permits are still withheld after the start.

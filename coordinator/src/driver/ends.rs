@@ -1,4 +1,5 @@
-//! What ends within 60 days or has ended, with the command that cures it: for `swell status` and the log.
+//! What ends within 60 days or has ended, and a clock that went back, with the command that cures it: for `swell
+//! status` and the log.
 
 use groundswell_common::ends::{WARN_DAYS, ends_soon};
 use groundswell_common::{OperatorName, Timestamp};
@@ -9,16 +10,32 @@ use crate::ca::OPERATOR_DAYS;
 use crate::view::Operator;
 
 const DAY_SECS: u64 = 86_400;
+/// By how much the clock must be behind the ledger before that is said.
+const CLOCK_BEHIND_MILLIS: u64 = 60_000;
 
 impl Desk {
-    /// A sentence each, the root first.
+    /// A sentence each, the clock first.
     #[must_use]
     pub fn ends(&self, about: &AboutProcess) -> Vec<String> {
-        let now = self.now();
+        let now = self.clock.now();
         let operators = self.view().operators.iter();
         let profiles = operators.filter_map(|(name, operator)| profile(name, operator, now));
-        own(about, now).into_iter().chain(profiles).collect()
+        let behind = clock_behind(self.time.ahead_millis());
+        behind.into_iter().chain(own(about, now)).chain(profiles).collect()
     }
+}
+
+/// That the clock went back behind the ledger, by so much.
+fn clock_behind(millis: u64) -> Option<String> {
+    if millis < CLOCK_BEHIND_MILLIS {
+        return None;
+    }
+    let minutes = millis.div_ceil(60_000);
+    Some(format!(
+        "the coordinator's clock is {minutes} min behind the newest entry of its ledger: it was ahead, or is behind now. \
+         Times of rollouts are that much ahead, and what waits for one takes twice as long, until the clock has \
+         caught up; compare it on the coordinator's machine with 'timedatectl'"
+    ))
 }
 
 /// What is the coordinator's own.

@@ -8,6 +8,7 @@ mod pages;
 mod permits;
 mod run;
 mod seats;
+mod time;
 
 pub use desk::{Desk, Settled};
 pub use groundswell_control::{ErrorKind, Hold, Refused, Start, Verb, WebhookAsk, Word};

@@ -8,6 +8,7 @@ use std::time::Duration;
 use groundswell_common::api::{OperatorRole, PublishAnswer, TokensRequest, VerbAnswer};
 use groundswell_common::directive::Action;
 use groundswell_common::report::{Failure, HostState, Report, Standing, Verdict};
+use groundswell_common::time::Clock;
 use groundswell_common::wire::{Deny, Hello, LEVEL_NEWEST, PermitRequest};
 use groundswell_common::{Digest, HostId, OperatorName, ReleaseId, RolloutId, ServiceName};
 use groundswell_coordinator::app::SystemClock;
@@ -80,12 +81,17 @@ pub(crate) struct Fake {
 
 impl Fake {
     pub(crate) fn start(state: &Path) -> Self {
+        Self::by(state, Arc::new(SystemClock))
+    }
+
+    /// As [`Fake::start`], by this clock.
+    pub(crate) fn by(state: &Path, clock: Arc<dyn Clock>) -> Self {
         let recovered = recover(&Layout::new(state), now()).unwrap();
         let (driver, handle) = Driver::new(DriverParts {
             view: recovered.view,
             ledger: Ledger::start(recovered.log).unwrap(),
             writer: Writer::start(recovered.store).unwrap(),
-            clock: Arc::new(SystemClock),
+            clock,
             root_version: 1,
             settle: Duration::ZERO,
         });

@@ -6,6 +6,7 @@ mod approvals;
 mod back;
 mod bed;
 mod blobs;
+mod clock;
 mod crowd;
 mod environments;
 mod fake;
