@@ -32,8 +32,8 @@ fn clock_behind(millis: u64) -> Option<String> {
     }
     let minutes = millis.div_ceil(60_000);
     Some(format!(
-        "the coordinator's clock is {minutes} min behind the newest entry of its ledger: it was ahead, or is behind now. \
-         Times of rollouts are that much ahead, and what waits for one takes twice as long, until the clock has \
+        "the coordinator's clock is {minutes} min behind the newest entry of its ledger: it was ahead, or is behind \
+         now. Times of rollouts are that much ahead, and what waits for one takes twice as long, until the clock has \
          caught up; compare it on the coordinator's machine with 'timedatectl'"
     ))
 }
