@@ -189,7 +189,7 @@ fn wished(machine: &Service, wish: &Wish) -> String {
                 Some(failure) => format!(
                     "the directive says hold, since the last release that it was to take failed here ({}); {}",
                     failure.why,
-                    try_again(wish)
+                    try_again(machine, &failure.release)
                 ),
                 None => "the directive says hold: nothing new is started".to_owned(),
             }
@@ -200,7 +200,7 @@ fn wished(machine: &Service, wish: &Wish) -> String {
         Desired::Stage { release } | Desired::Switch { release } if machine.refuses(&release) => {
             let failure = machine.failure.as_ref().filter(|failure| failure.release == release);
             let why = failure.map_or("its reason is forgotten", |failure| failure.why.as_str());
-            format!("the wished release failed here ({why}); {}", try_again(wish))
+            format!("the wished release failed here ({why}); {}", try_again(machine, &release))
         }
         Desired::Stage { .. } if matches!(machine.state, State::Staged { .. }) => {
             "the wished release is staged; the coordinator gave it no slot to switch yet".to_owned()
@@ -222,11 +222,13 @@ fn wished(machine: &Service, wish: &Wish) -> String {
 }
 
 /// What a person does about a release that failed here.
-fn try_again(wish: &Wish) -> String {
-    let rollout = wish.rollout.as_ref().map_or("ROLLOUT", |rollout| rollout.as_str());
+fn try_again(machine: &Service, release: &ReleaseId) -> String {
+    let failed = machine.failed.iter().find(|failed| failed.release == *release);
+    let rollout = failed.and_then(|failed| failed.rollout.as_ref());
+    let rollout = rollout.map_or("ROLLOUT", |rollout| rollout.as_str());
     format!(
         "it is not tried again by itself: once the cause is mended, 'swell rollout retry {rollout} --host NAME', \
-         or publish a newer release"
+         which answers with the step where that one is over, or publish a newer release"
     )
 }
 

@@ -269,6 +269,39 @@ fn a_halt_that_no_revert_follows_ends_a_job_and_a_gate_is_waited_for() {
 }
 
 #[test]
+fn a_release_behind_another_rollout_is_waited_for_and_then_followed() {
+    let base = publishing(true, page("done", Some("completed")));
+    let asks = AtomicU64::new(0);
+    let server = Server::start(move |asked| {
+        let (status, body) = match asked.route.split_once(" /v1/releases/") {
+            None => base(asked),
+            Some(_) => {
+                let turn = asks.fetch_add(1, Ordering::Relaxed) > 0;
+                let its = page("done", None)["rollout"].clone();
+                let release = json!({"release": "00".repeat(32), "service": "shop", "version": "1.0.0",
+                    "seq": TAKEN + 1, "tree": "00".repeat(32), "bytes": 1, "files": 1, "one_way": false,
+                    "published": 0, "by": null, "state": "available", "why": null});
+                let rollouts: Vec<Value> = turn.then_some(its).into_iter().collect();
+                let page = json!({"release": release, "source": Source::default(), "signers": [],
+                    "rollouts": rollouts});
+                (200, page.to_string())
+            }
+        };
+        if asked.route != "POST /v1/releases" || status != 201 {
+            return (status, body);
+        }
+        let mut answer: Value = serde_json::from_str(&body).unwrap();
+        (answer["rollout"], answer["behind"]) = (Value::Null, json!("shop-1"));
+        (status, answer.to_string())
+    });
+    let tree = tree(&server);
+    let output = server.swell(&["publish", "--version", "1.0.0", "--wait", &tree]);
+    assert_eq!(code(&output), 0, "{}", err(&output));
+    assert!(err(&output).contains("waits: rollout shop-1 comes first"), "{}", err(&output));
+    assert!(server.routes().iter().any(|route| route == "GET /v1/rollouts/shop-2/watch"));
+}
+
+#[test]
 fn a_dry_run_talks_to_nobody_and_a_bad_tree_is_named() {
     let server = Server::start(|_| refusal(500, "never"));
     let tree = tree(&server);

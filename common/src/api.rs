@@ -402,6 +402,9 @@ pub struct PublishAnswer {
     pub rollout: Option<RolloutId>,
     /// Why no rollout was planned at once, for people.
     pub waiting: Option<String>,
+    /// The rollout that comes first, where one is planned by itself after it.
+    #[serde(default)]
+    pub behind: Option<RolloutId>,
 }
 
 /// `GET /v1/releases?service=`.

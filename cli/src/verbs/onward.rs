@@ -41,16 +41,21 @@ pub(super) async fn wait(
     answer: &PublishAnswer,
     (wait_for, within): (Option<&Environment>, Duration),
 ) -> anyhow::Result<Exit> {
-    let Some(first) = &answer.rollout else {
-        if answer.existing {
-            return runs_already(context, client, answer).await;
-        }
-        let why = answer.waiting.as_deref().unwrap_or("no rollout was planned");
-        bail!("wait for {} {}: {why}", answer.service, answer.version);
-    };
     let end = Instant::now() + within;
     let mut waiter = Waiter { context, client, answer, end, followed: BTreeSet::new() };
-    let page = match waiter.follow(first).await? {
+    let first = match (&answer.rollout, &answer.behind) {
+        (Some(first), _) => first.clone(),
+        (None, Some(before)) => match waiter.its_turn(before).await? {
+            Ok(first) => first,
+            Err(exit) => return Ok(exit),
+        },
+        (None, None) if answer.existing => return runs_already(context, client, answer).await,
+        (None, None) => {
+            let why = answer.waiting.as_deref().unwrap_or("no rollout was planned");
+            bail!("wait for {} {}: {why}", answer.service, answer.version);
+        }
+    };
+    let page = match waiter.follow(&first).await? {
         Ok(page) => page,
         Err(exit) => return Ok(exit),
     };
@@ -102,6 +107,38 @@ struct Waiter<'a> {
 }
 
 impl Waiter<'_> {
+    /// Waits for the rollout that is planned once the one before is over; how the wait ends where none is.
+    async fn its_turn(&mut self, before: &RolloutId) -> anyhow::Result<Result<RolloutId, Exit>> {
+        self.context.out.note(format_args!("waits: rollout {before} comes first"))?;
+        loop {
+            match self.look().await {
+                Ok((page, service)) => {
+                    if let Some(its) = page.rollouts.first() {
+                        return Ok(Ok(its.rollout.clone()));
+                    }
+                    let newer = service.releases.first();
+                    if newer.is_some_and(|newer| newer.seq > self.answer.seq) {
+                        let (name, version) = (&self.answer.service, &self.answer.version);
+                        self.context.out.note(format_args!(
+                            "{name} {version} gets no rollout: a newer release was published"
+                        ))?;
+                        return Ok(Err(Exit::Ended));
+                    }
+                }
+                Err(error) if error.passes() => {}
+                Err(error) => return Err(error.into()),
+            }
+            if Instant::now() >= self.end {
+                self.context.out.note(format_args!(
+                    "rollout {before} is not over in time; {} {} follows it by itself",
+                    self.answer.service, self.answer.version
+                ))?;
+                return Ok(Err(Exit::TimedOut));
+            }
+            self.pause().await;
+        }
+    }
+
     /// Follows one rollout; how the wait ends where it did not complete.
     async fn follow(&mut self, id: &RolloutId) -> anyhow::Result<Result<RolloutPage, Exit>> {
         self.followed.insert(id.clone());

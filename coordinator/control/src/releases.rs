@@ -3,13 +3,14 @@
 use std::collections::BTreeMap;
 
 use groundswell_common::api::{PolicyAnswer, PublishAnswer};
-use groundswell_common::{Environment, OperatorName, ReleaseId, ServiceName};
+use groundswell_common::{Environment, OperatorName, ReleaseId, RolloutId, ServiceName};
 use groundswell_rollout::{Policy, Rollout};
 
 use crate::control::Control;
 use crate::entry::{By, Published, What};
 use crate::present;
 use crate::refused::Refused;
+use crate::rollouts::Waiting;
 use crate::view::{Host, PolicyRecord, Release};
 
 /// Hosts that a policy leaves out and that are named.
@@ -63,18 +64,18 @@ impl Control {
         if let Some(before) = self.find_same(&published)? {
             let before = before.published.clone();
             let rollout = self.rollout_of(&before.service, &before.release);
-            return Ok(answer(&before, rollout, Existing::Yes, None));
+            return Ok(answer(&before, Existing::Yes, Planned::as_found(rollout)));
         }
         if let Some(until) = published.held_until {
             self.check_time(until)?;
         }
         let what = What::ReleasePublished(Box::new(published.clone()));
         self.submit(By::Operator(by.clone()), what)?;
-        let (rollout, waiting) = match self.plan_newest(&published.service) {
-            Ok(rollout) => (Some(rollout), None),
-            Err(why) => (None, Some(why.to_string())),
+        let planned = match self.plan_newest(&published.service) {
+            Ok(rollout) => Planned::as_found(Some(rollout)),
+            Err(why) => Planned::not_yet(&why),
         };
-        Ok(answer(&published, rollout, Existing::No, waiting))
+        Ok(answer(&published, Existing::No, planned))
     }
 
     /// Whether a policy reaches every host that runs the service and that the policy before reaches.
@@ -208,12 +209,35 @@ enum Existing {
     No,
 }
 
-fn answer(
-    published: &Published,
-    rollout: Option<groundswell_common::RolloutId>,
-    existing: Existing,
+/// What became of the plan of a release that was published.
+struct Planned {
+    rollout: Option<RolloutId>,
     waiting: Option<String>,
-) -> PublishAnswer {
+    behind: Option<RolloutId>,
+}
+
+impl Planned {
+    fn as_found(rollout: Option<RolloutId>) -> Self {
+        Self { rollout, waiting: None, behind: None }
+    }
+
+    fn not_yet(why: &Waiting) -> Self {
+        let behind = match why {
+            Waiting::Behind(first) => Some(first.clone()),
+            Waiting::Rolled
+            | Waiting::ByHand
+            | Waiting::Soaks { .. }
+            | Waiting::Ill { .. }
+            | Waiting::Silent { .. }
+            | Waiting::Held { .. }
+            | Waiting::Refused(_) => None,
+        };
+        Self { rollout: None, waiting: Some(why.to_string()), behind }
+    }
+}
+
+fn answer(published: &Published, existing: Existing, planned: Planned) -> PublishAnswer {
+    let Planned { rollout, waiting, behind } = planned;
     PublishAnswer {
         release: published.release,
         service: published.service.clone(),
@@ -222,6 +246,7 @@ fn answer(
         existing: existing == Existing::Yes,
         rollout,
         waiting,
+        behind,
     }
 }
 

@@ -52,7 +52,7 @@ async fn a_release_that_waits_says_for_what_and_starts_when_that_is_over() {
     let second = fake.publish_as(release(2)).await;
     assert_eq!(second.rollout, None);
     let says = format!("rollout {under_way} comes first; it is planned when that is over");
-    assert_eq!(second.waiting, Some(says));
+    assert_eq!((second.waiting, second.behind), (Some(says), Some(under_way)));
     let third = fake.publish_as(release(3)).await;
     assert_eq!(third.rollout, None);
     host.commits((first, None)).await;
