@@ -34,6 +34,8 @@ use crate::text::span;
 use crate::why;
 
 /// What to do about a clock.
+const CLOCK_MAYBE: &str = "it is connected: where the clock is right now ('timedatectl'), there is nothing to do; else \
+                           set it";
 const CLOCK: &str = "set the clock: 'timedatectl' shows it, 'timedatectl set-ntp true' lets the network set it. \
     It connects by itself then";
 /// The way to a new identity of a host whose name is still taken.
@@ -311,13 +313,17 @@ impl Diagnosis {
                 "nothing is known of the connection to the coordinator".to_owned(),
                 "look again in a minute; then 'journalctl -u groundswell-agent'",
             ),
-            Some(Contact { since, .. }) if since.millis_since(now) > CLOCKS_APART_MS => self.bad(
-                format!(
+            Some(Contact { since, link }) if since.millis_since(now) > CLOCKS_APART_MS => {
+                let what = format!(
                     "the clock of this host went back by {} or more since the connection changed last",
                     span(since.millis_since(now) / 1000)
-                ),
-                CLOCK,
-            ),
+                );
+                match link {
+                    Link::Down { .. } => self.bad(what, CLOCK),
+                    // What is connected had its certificates checked by that clock, before or after it went back.
+                    Link::Up { .. } => self.warn(what, CLOCK_MAYBE),
+                }
+            }
             Some(Contact { link: Link::Up { twin: false }, since }) => {
                 self.ok(format!("connected to the coordinator since {since}"));
             }
@@ -638,11 +644,16 @@ mod tests {
             assert!(found.next.as_ref().is_some_and(|next| next.contains(step)), "{found:?}");
         }
         let since = wall().plus_secs(400 * 86_400 + 3_600);
-        let ahead = Contact { link: Link::Up { twin: false }, since };
-        std::fs::write(layout.contact(), serde_json::to_vec(&ahead).unwrap()).unwrap();
-        let found = look();
-        assert!(found.what.contains("went back by 400 days or more"), "{found:?}");
-        assert_eq!(found.next.as_deref(), Some(CLOCK));
+        let down = Link::Down { why: "reach deploy.example:7443".to_owned() };
+        for (link, level, next) in
+            [(down, Level::Bad, CLOCK), (Link::Up { twin: false }, Level::Warn, CLOCK_MAYBE)]
+        {
+            let ahead = serde_json::to_vec(&Contact { link, since }).unwrap();
+            std::fs::write(layout.contact(), ahead).unwrap();
+            let found = look();
+            assert!(found.what.contains("went back by 400 days or more"), "{found:?}");
+            assert_eq!((found.level, found.next.as_deref()), (level, Some(next)));
+        }
     }
 
     #[test]

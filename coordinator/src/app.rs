@@ -96,7 +96,7 @@ pub async fn serve(
     let (driver, handle, reader) = driver(recovered, (settings, &keys), &clock)?;
     let running = tokio::spawn(driver.run(stop.clone()));
     let tls = tls(&keys, settings, clock.now())?;
-    let shared = Arc::new(shared((settings, &keys, &listening), &handle, &clock));
+    let shared = Arc::new(shared((settings, &keys, &listening), &handle, (&clock, &stop)));
     let about = AboutProcess {
         fleet: settings.fleet.clone(),
         started: clock.now(),
@@ -271,7 +271,7 @@ fn tls(
 fn shared(
     (settings, keys, listening): (&Settings, &Keys, &Listening),
     handle: &Handle,
-    clock: &Arc<dyn Clock>,
+    (clock, stop): (&Arc<dyn Clock>, &watch::Receiver<bool>),
 ) -> Shared {
     let own = format!("http://{}", listening.blobs);
     Shared {
@@ -284,5 +284,6 @@ fn shared(
         backoff: settings.backoff(),
         clock: Arc::clone(clock),
         sessions: AtomicU64::new(1),
+        stop: stop.clone(),
     }
 }

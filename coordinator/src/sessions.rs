@@ -31,6 +31,13 @@ const ROOTS_MAX: usize = 16;
 /// Milliseconds that a refused host waits at least.
 const REFUSED_RETRY_MS: u64 = 60_000;
 
+/// Why a connection is over, where the coordinator stops.
+const STOPS: &str =
+    "the coordinator stops; what runs keeps running, and the agent connects again by itself";
+/// The same, where it does not.
+const REPLACED: &str = "this connection is over: another one of this host took its place, the host was taken out of \
+                        the fleet, or it did not read its answers; the next connection tells which";
+
 /// What all sessions share.
 #[derive(Debug)]
 pub struct Shared {
@@ -52,6 +59,8 @@ pub struct Shared {
     pub clock: Arc<dyn Clock>,
     /// Numbers sessions.
     pub sessions: AtomicU64,
+    /// Whether the process stops.
+    pub stop: watch::Receiver<bool>,
 }
 
 /// Why a session ended otherwise than by the agent's wish.
@@ -308,9 +317,7 @@ impl Session<'_> {
     /// The driver has let go of this session: a newer one of the host, or the end of the process.
     fn over(&self) -> ToAgent {
         ToAgent::Farewell(Farewell {
-            why: "this connection is over: another one of this host took its place, the host was taken out of the \
-                  fleet or did not read its answers, or the coordinator stops; the next connection tells which"
-                .to_owned(),
+            why: if *self.shared.stop.borrow() { STOPS } else { REPLACED }.to_owned(),
             retry_after_ms: self.shared.backoff.base_ms,
         })
     }

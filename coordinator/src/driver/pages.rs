@@ -154,7 +154,8 @@ impl Desk {
     pub fn rollouts(&self, service: Option<&ServiceName>) -> Vec<RolloutSummary> {
         let services = self.view().services.iter();
         let of_service = services.filter(|(name, _)| service.is_none_or(|want| *name == want));
-        let ids = of_service.flat_map(|(_, service)| &service.rollouts);
+        // Of two that began in one moment, the later one of a service comes first.
+        let ids = of_service.flat_map(|(_, service)| service.rollouts.iter().rev());
         let records = ids.filter_map(|id| self.view().rollouts.get(id));
         let mut found: Vec<RolloutSummary> = records.map(present::record_summary).collect();
         found.sort_by_key(|summary| std::cmp::Reverse(summary.started));
