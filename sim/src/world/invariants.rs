@@ -51,7 +51,8 @@ impl World {
             return self.found(Finding::SwitchedAway(key, release));
         }
         let long = |since: Timestamp| self.now.millis_since(since) > PERMIT_VALID_MS;
-        if ours && of.stopped_since.is_some_and(long) {
+        // A ledger put back may hold a plan whose start is lost, and goes on with it once the hosts are back.
+        if ours && of.stopped_since.is_some_and(long) && !self.truth.restored {
             return self.found(Finding::SwitchedWhileStopped(key));
         }
         if self.is_off_everyone(service) && of.stopped_since.is_some_and(long) {

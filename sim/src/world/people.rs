@@ -131,8 +131,7 @@ impl World {
                 self.truth.turned.insert(id);
                 self.truth.of_mut(service).halt = None;
                 if let Some(release) = release {
-                    // A person speaks against it.
-                    self.truth.speaks_against(release);
+                    self.truth.leaves(release);
                 }
             }
             Verb::Resume | Verb::Abort(KeepOrRevert::Keep) => {
@@ -193,8 +192,7 @@ impl World {
             let why = format!("most hosts run {runs:?}, and it leaves the older {left:?}");
             self.found(Finding::NoWayBack { service: service.clone(), why })?;
         }
-        // A person speaks against it.
-        left.into_iter().for_each(|left| self.truth.speaks_against(left));
+        left.into_iter().for_each(|left| self.truth.leaves(left));
         self.settle()?;
         let of = self.truth.of_mut(service);
         of.halt = None;

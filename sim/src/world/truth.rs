@@ -71,6 +71,8 @@ pub(super) struct Truth {
     pub(super) bad: BTreeSet<ReleaseId>,
     /// When something last spoke against a release: a host after its switch, or a person.
     evidence: BTreeMap<ReleaseId, u64>,
+    /// When a person last went back from it.
+    left: BTreeMap<ReleaseId, u64>,
     /// When a person last cleared it.
     cleared: BTreeMap<ReleaseId, u64>,
     /// What is poisoned, and since when.
@@ -107,10 +109,21 @@ impl Truth {
         self.evidence.insert(release, self.moment);
     }
 
+    /// A person goes back from the release.
+    pub(super) fn leaves(&mut self, release: ReleaseId) {
+        self.speaks_against(release);
+        self.left.insert(release, self.moment);
+    }
+
     /// A person clears the release.
     pub(super) fn clears(&mut self, release: ReleaseId) {
         self.moment += 1;
         self.cleared.insert(release, self.moment);
+    }
+
+    fn was_left(&self, release: &ReleaseId) -> bool {
+        let cleared = self.cleared.get(release).copied().unwrap_or(0);
+        self.left.get(release).is_some_and(|at| *at > cleared)
     }
 
     fn has_evidence(&self, release: &ReleaseId) -> bool {
@@ -311,7 +324,16 @@ impl World {
         // is the business of the one that took over.
         let ill = site.is_some_and(|site| site.standing().health == Verdict::Fail);
         let carried = self.truth.of(service).carried.contains_key(&key);
-        if by_person || its_own || ill || carried || !self.is_plain(&key) || self.truth.restored {
+        // What a person left everywhere is left by a host that comes back with it after that, too.
+        let comes_late = by.is_none() && self.truth.was_left(&release);
+        if by_person
+            || its_own
+            || ill
+            || carried
+            || comes_late
+            || !self.is_plain(&key)
+            || self.truth.restored
+        {
             return Ok(());
         }
         self.found(Finding::TurnedBack { host: key, release })
