@@ -125,7 +125,7 @@ fn a_second_halt_is_no_error_and_refusals_name_hosts() {
             fleet.swell(&["rollout", "retry", "shop", "--host", "web-2"]).output().unwrap();
         let said = String::from_utf8_lossy(&output.stderr).into_owned();
         assert_eq!(output.status.code(), Some(1), "{said}");
-        assert!(said.starts_with("swell: host web-2 neither failed and went back"), "{said}");
+        assert!(said.starts_with("swell: host web-2 neither failed nor was left out"), "{said}");
     });
 }
 

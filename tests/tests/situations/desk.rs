@@ -179,7 +179,7 @@ pub(crate) const ROWS: &[Row] = &[
         make: |world| world.ask("swell rollout retry shop --host web-2"),
         says: &[Says(
             &[Answer],
-            "host web-2 neither failed and went back nor was left out",
+            "host web-2 neither failed nor was left out",
             "'swell show ROLLOUT' says where it stands",
         )],
         cure: &[Step::Typed("swell show {id}")],
