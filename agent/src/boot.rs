@@ -1,8 +1,11 @@
 //! What systemd says of units, for a person on the host: whether it can use them, and whether it starts them at
 //! boot. Asks by `systemctl show`, which needs no right; changes nothing.
 
+use std::io::Read as _;
 use std::path::Path;
-use std::process::Command;
+use std::process::{Command, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
 
 use groundswell_common::condition::UnitLoad;
 
@@ -10,6 +13,11 @@ use crate::durable;
 use crate::units::load_of;
 
 const CGROUP_MAX_BYTES: usize = 16 * 1024;
+/// How long systemd has to answer: it does within milliseconds, or stands still.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(5);
+const LOOK: Duration = Duration::from_millis(10);
+/// The answer is a line a property.
+const SAID_MAX_BYTES: u64 = 32 * 1024;
 
 /// One unit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -19,11 +27,18 @@ pub(crate) struct Unit {
     pub(crate) is_wanted: bool,
 }
 
+/// systemd did not answer within [`PATIENCE`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Silent;
+
 /// Asks for one unit; `None` where systemd cannot be asked.
-pub(crate) fn unit(name: &str) -> Option<Unit> {
+///
+/// # Errors
+/// [`Silent`].
+pub(crate) fn unit(name: &str) -> Result<Option<Unit>, Silent> {
     let wanted =
         "WantedBy,RequiredBy,TriggeredBy,UpheldBy,UnitFileState,LoadState,NeedDaemonReload";
-    show(name, wanted).map(|text| read(&text))
+    Ok(show(name, wanted)?.map(|text| read(&text)))
 }
 
 /// The unit that this process runs in, where its end is the end of all that it started.
@@ -32,15 +47,36 @@ pub(crate) fn unit_that_ends_all() -> Option<String> {
     let text = String::from_utf8_lossy(&bytes).into_owned();
     let unit = text.lines().find_map(|line| line.rsplit('/').next())?.to_owned();
     let is_unit = unit.strip_suffix(".service").is_some_and(|name| !name.is_empty());
-    let ends_all = is_unit && show(&unit, "KillMode")?.trim() == "KillMode=control-group";
+    let ends_all = is_unit && show(&unit, "KillMode").ok()??.trim() == "KillMode=control-group";
     ends_all.then_some(unit)
 }
 
-fn show(unit: &str, properties: &str) -> Option<String> {
+fn show(unit: &str, properties: &str) -> Result<Option<String>, Silent> {
     let mut command = Command::new("systemctl");
     command.args(["show", "--no-pager", "--property", properties, "--", unit]);
-    let output = command.output().ok().filter(|output| output.status.success())?;
-    Some(String::from_utf8_lossy(&output.stdout).into_owned())
+    said_by(command, PATIENCE)
+}
+
+/// What a command prints, a few lines; `None` where it fails.
+fn said_by(mut command: Command, patience: Duration) -> Result<Option<String>, Silent> {
+    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());
+    let Ok(mut child) = command.spawn() else { return Ok(None) };
+    let end = Instant::now() + patience;
+    let status = loop {
+        match child.try_wait() {
+            Ok(Some(status)) => break status,
+            Ok(None) if Instant::now() < end => thread::sleep(LOOK),
+            Ok(None) | Err(_) => {
+                if let Err(error) = child.kill().and_then(|()| child.wait()) {
+                    tracing::warn!(%error, "a command that does not answer is not ended");
+                }
+                return Err(Silent);
+            }
+        }
+    };
+    let mut said = String::new();
+    let read = child.stdout.take().map(|out| out.take(SAID_MAX_BYTES).read_to_string(&mut said));
+    Ok(read.is_some_and(|read| read.is_ok()).then_some(said).filter(|_| status.success()))
 }
 
 fn read(text: &str) -> Unit {
@@ -61,6 +97,19 @@ fn read(text: &str) -> Unit {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn who_does_not_answer_is_not_waited_for() {
+        let run = |script: &str, patience| {
+            let mut command = Command::new("sh");
+            command.args(["-c", script]);
+            said_by(command, patience)
+        };
+        assert_eq!(run("exec sleep 600", Duration::from_millis(50)), Err(Silent));
+        let long = Duration::from_secs(60);
+        assert_eq!(run("echo LoadState=loaded", long), Ok(Some("LoadState=loaded\n".to_owned())));
+        assert_eq!(run("exit 1", long), Ok(None));
+    }
 
     #[test]
     fn what_systemctl_prints_is_read() {

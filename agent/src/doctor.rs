@@ -535,8 +535,20 @@ impl Diagnosis {
                 if brings && !runs(unit) {
                     continue;
                 }
-                if let Some(found) = boot::unit(unit) {
-                    self.unit(unit, found, runs(unit));
+                match boot::unit(unit) {
+                    Ok(Some(found)) => self.unit(unit, found, runs(unit)),
+                    Ok(None) => {}
+                    // Of the others it would say nothing either.
+                    Err(boot::Silent) => {
+                        return self.bad(
+                            format!(
+                                "systemd has not answered for {} s, so nothing can be started or stopped here; what \
+                                 runs goes on",
+                                boot::PATIENCE.as_secs()
+                            ),
+                            "'systemctl status' should answer at once; where it hangs for good, boot the host",
+                        );
+                    }
                 }
             }
         }
