@@ -3,6 +3,7 @@
 //! at is who gets what, and when. Owns its own count of what completed where.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 use groundswell_common::directive::Action;
 use groundswell_common::report::{FailedStep, Failure, HostState, Report, Standing, Verdict};
@@ -216,7 +217,7 @@ impl Walk {
     }
 
     fn control(&mut self) -> &mut Control {
-        self.control.set_now(self.now);
+        self.control.look_at_the_clock(self.now, Duration::from_millis(self.now.as_millis()));
         &mut self.control
     }
 

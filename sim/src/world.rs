@@ -335,6 +335,7 @@ impl World {
         let at = [letter, host.map(|(at, _)| at), tick].into_iter().flatten().min();
         let Some(at) = at.filter(|_| !self.over) else { return Ok(false) };
         self.now = self.now.max(at);
+        self.look_at_the_clock();
         self.out.events += 1;
         self.answer_halts();
         if letter == Some(at) {

@@ -1,6 +1,7 @@
 //! The state of the control, and the one way in which it changes: [`Control::submit`].
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 use groundswell_common::condition::{Condition, Lack, ServiceCondition};
 use groundswell_common::directive::{Action, ServiceWish};
@@ -14,6 +15,7 @@ use groundswell_rollout::{
 
 use crate::entry::{By, Entry, PAYLOAD_MAX_BYTES, What};
 use crate::refused::Refused;
+use crate::time::Time;
 use crate::twins::{self, Twins};
 use crate::view::{Applied, Host, View};
 
@@ -92,6 +94,7 @@ pub struct Wished {
 pub struct Control {
     pub(crate) view: View,
     pub(crate) now: Timestamp,
+    time: Time,
     pub(crate) connected: BTreeSet<HostId>,
     pub(crate) words: BTreeMap<HostId, Word>,
     /// Services where a release may be waiting for the end of a rollout.
@@ -123,6 +126,7 @@ impl Control {
         Self {
             view,
             now: Timestamp::from_millis(0),
+            time: Time::new(),
             connected: BTreeSet::new(),
             words: BTreeMap::new(),
             waiting: BTreeSet::new(),
@@ -154,9 +158,23 @@ impl Control {
         self.view.take_dirty()
     }
 
-    /// It is `now`: the time of every decision until the next call.
-    pub fn set_now(&mut self, now: Timestamp) {
-        self.now = now;
+    /// The machine's clock says `clock`, and one that only counts `counted`, from any start: what they make of the
+    /// time counts for every decision until the next call.
+    pub fn look_at_the_clock(&mut self, clock: Timestamp, counted: Duration) {
+        self.time.look(clock, self.view.at, counted);
+        self.now = self.time.now();
+    }
+
+    /// The time that decisions go by: never before the newest entry's.
+    #[must_use]
+    pub fn now(&self) -> Timestamp {
+        self.now
+    }
+
+    /// By how many milliseconds that is ahead of the machine's clock.
+    #[must_use]
+    pub fn ahead_millis(&self) -> u64 {
+        self.time.ahead_millis()
     }
 
     /// What a host said last.

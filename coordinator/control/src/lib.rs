@@ -16,6 +16,7 @@ mod refused;
 mod releases;
 mod rollouts;
 mod steer;
+mod time;
 mod twins;
 pub mod view;
 mod webhooks;

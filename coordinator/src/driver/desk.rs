@@ -17,7 +17,6 @@ use tokio::time::Instant;
 
 use super::permits::Permits;
 use super::seats::{Admission, Answer, Arrival, Seats, Wish};
-use super::time::Time;
 use crate::ledger::Reader;
 use crate::view::View;
 
@@ -42,7 +41,7 @@ pub struct Desk {
     pub(super) seats: Seats,
     pub(super) permits: Permits,
     pub(super) clock: Arc<dyn Clock>,
-    pub(super) time: Time,
+    started: Instant,
     pub(super) reader: Reader,
     pub(super) root_version: u64,
     /// Answers that may go out once what is pending is durable.
@@ -81,7 +80,7 @@ impl Desk {
             seats: Seats::default(),
             permits: Permits::new(Instant::now()),
             clock,
-            time: Time::new(Instant::now()),
+            started: Instant::now(),
             reader,
             root_version,
             answers: Vec::new(),
@@ -92,13 +91,12 @@ impl Desk {
     /// The present, as decisions go by it.
     #[must_use]
     pub fn now(&self) -> Timestamp {
-        self.time.now()
+        self.control.now()
     }
 
     /// Lets the control know the present.
     pub(super) fn look_at_the_clock(&mut self) {
-        self.time.look(self.clock.now(), self.control.view().at, Instant::now());
-        self.control.set_now(self.time.now());
+        self.control.look_at_the_clock(self.clock.now(), self.started.elapsed());
     }
 
     /// Whether permits are still withheld after the start.

@@ -20,7 +20,7 @@ impl Desk {
         let now = self.clock.now();
         let operators = self.view().operators.iter();
         let profiles = operators.filter_map(|(name, operator)| profile(name, operator, now));
-        let behind = clock_behind(self.time.ahead_millis());
+        let behind = clock_behind(self.control.ahead_millis());
         behind.into_iter().chain(own(about, now)).chain(profiles).collect()
     }
 }

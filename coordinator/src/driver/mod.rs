@@ -8,7 +8,6 @@ mod pages;
 mod permits;
 mod run;
 mod seats;
-mod time;
 
 pub use desk::{Desk, Settled};
 pub use groundswell_control::{ErrorKind, Hold, Refused, Start, Verb, WebhookAsk, Word};

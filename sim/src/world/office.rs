@@ -2,6 +2,7 @@
 //! out, and a clock that may be set. Owns what the driver's task owns in production; decides nothing.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use groundswell_common::directive::ServiceWish;
 use groundswell_common::limits::PERMIT_COUNTED_MS;
@@ -86,13 +87,17 @@ pub(super) fn ann() -> OperatorName {
 impl World {
     /// What the coordinator writes as the time.
     pub(super) fn clock(&self) -> Timestamp {
-        let written = self.office.view().at.unwrap_or(Timestamp::from_millis(0));
-        shifted(self.now, self.office.ahead).max(written)
+        self.office.control.now()
+    }
+
+    pub(super) fn look_at_the_clock(&mut self) {
+        let (clock, counted) = (shifted(self.now, self.office.ahead), self.now.as_millis());
+        self.office.control.look_at_the_clock(clock, Duration::from_millis(counted));
     }
 
     /// The control, which is told the time.
     pub(super) fn control(&mut self) -> &mut Control {
-        self.office.control.set_now(shifted(self.now, self.office.ahead));
+        self.look_at_the_clock();
         &mut self.office.control
     }
 
@@ -147,7 +152,8 @@ impl World {
         if let Some(at) = self.office.settle_at {
             return Some(at);
         }
-        let first = self.office.control.next_deadline().map(|at| shifted(at, -self.office.ahead));
+        let left = |at: Timestamp| at.millis_since(self.clock());
+        let first = self.office.control.next_deadline().map(|at| self.now.plus_millis(left(at)));
         // A deadline that changes nothing must not come again at once.
         first.map(|at| at.max(self.office.ticked.plus_millis(1)))
     }
@@ -353,6 +359,7 @@ impl World {
     /// A new process begins with what the ledger says.
     pub(super) fn start_office(&mut self, view: View) -> Result<(), Finding> {
         self.office.control = Control::new(view);
+        self.look_at_the_clock();
         self.office.permits.clear();
         self.office.seats.clear();
         self.office.sent.clear();

@@ -280,6 +280,7 @@ impl World {
         }
         self.office.ahead = ahead;
         self.office.set_at = Some(self.now);
+        self.look_at_the_clock();
     }
 
     /// An agent starts again, perhaps without its journal.
