@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use groundswell_common::condition::Lack;
+use groundswell_common::report::{FailedStep, Failure};
 use groundswell_common::{
     HostId, HostName, Labels, OperatorName, ReleaseId, RolloutId, ServiceName,
 };
@@ -91,12 +92,30 @@ impl World {
         if self.control().clear(&ann(), &release, "a person").is_ok() {
             self.out.faults.add("releases cleared");
             self.truth.clears(release);
+            // What nobody has heard of yet was not cleared.
+            if self.fails_unheard(service, release) {
+                self.truth.speaks_against(release);
+            }
             let found = self.office.view().releases.get(&release);
             if found.is_some_and(|found| found.poisoned.is_some()) {
                 self.found(Finding::NotCleared(release))?;
             }
         }
         self.settle()
+    }
+
+    /// Whether the release has failed on a host, and the coordinator does not know it yet.
+    fn fails_unheard(&self, service: &ServiceName, release: ReleaseId) -> bool {
+        let of = |failure: Option<&Failure>| {
+            failure.is_some_and(|it| it.release == release && it.step != FailedStep::Stage)
+        };
+        self.hosts.values().any(|host| {
+            let site = host.sites.get(service).map(Site::standing);
+            let word = self.office.control.word(&host.key);
+            let heard = word.and_then(|word| word.standing(service));
+            of(site.as_ref().and_then(|site| site.failure.as_ref()))
+                && !of(heard.and_then(|heard| heard.failure.as_ref()))
+        })
     }
 
     pub(super) fn clear_host(&mut self, number: Number) -> Result<(), Finding> {
@@ -143,11 +162,15 @@ impl World {
         Ok(true)
     }
 
-    /// The release that most hosts run, committed, also of those that are away; not of those that are drained.
+    /// The release that most hosts run, committed, also of those that are away; not of those that are drained, nor of
+    /// those that go back by the newest rollout as soon as they can.
     fn runs_mostly(&self, service: &ServiceName) -> Option<ReleaseId> {
         let mut counts: BTreeMap<ReleaseId, usize> = BTreeMap::new();
         let known = &self.office.view().hosts;
-        let asked = |key| known.get(key).is_some_and(|record| record.drained.is_none());
+        let back = self.newest(service).map(Rollout::goes_back).unwrap_or_default();
+        let asked = |key: &HostId| {
+            known.get(key).is_some_and(|record| record.drained.is_none()) && !back.contains(key)
+        };
         let hosts = self.hosts.values().filter(|host| self.is_plain(&host.key) && asked(&host.key));
         let sites: Vec<&Site> = hosts.filter_map(|host| host.sites.get(service)).collect();
         for site in sites.iter().filter(|site| matches!(site.state(), State::Committed {})) {
