@@ -17,6 +17,8 @@ const DEADLINE_SECS: u64 = 10;
 const UNIT: &str = "[Unit]
 StartLimitIntervalSec=0
 [Service]
+Type=notify
+NotifyAccess=all
 ExecStart=/var/lib/groundswell/services/firewall/current/tree/bin/start
 ";
 
@@ -35,6 +37,7 @@ const OPEN: &str = "#!/bin/sh
 set -e
 nft add table inet wall
 nft delete table inet wall
+systemd-notify --ready
 exec sleep 1000000
 ";
 
@@ -48,6 +51,7 @@ add chain inet wall out { type filter hook output priority 0; }
 add rule inet wall in iifname != \"lo\" drop
 add rule inet wall out oifname != \"lo\" drop
 END
+systemd-notify --ready
 exec sleep 1000000
 ";
 
