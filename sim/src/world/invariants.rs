@@ -105,11 +105,17 @@ impl World {
         self.truth.of_mut(service).carried.extend(more);
     }
 
-    /// Who knows of the newest rollout and is at rest is done with the one before: what it does later is its own.
+    /// Who knows of the newest rollout, is at rest and has said so is done with the one before: what it does later is its
+    /// own.
     pub(super) fn rests(&mut self, service: &ServiceName) {
         let Some(rollout) = self.newest(service) else { return };
         let knows = |host: &Host| host.accepted >= generation(rollout, &host.key);
-        let rests = |host: &&Host| host.up && knows(host) && !flies(host, service);
+        let control = &self.office.control;
+        let heard = |host: &Host| {
+            let standing = control.word(&host.key).and_then(|word| word.standing(service));
+            standing.is_some_and(|standing| standing.state.is_at_rest())
+        };
+        let rests = |host: &&Host| host.up && knows(host) && !flies(host, service) && heard(host);
         let carried = &self.truth.of(service).carried;
         let resting = self.hosts.values().filter(|host| carried.contains_key(&host.key));
         let resting: Vec<HostId> = resting.filter(rests).map(|host| host.key).collect();
