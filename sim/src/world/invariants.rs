@@ -105,8 +105,8 @@ impl World {
         self.truth.of_mut(service).carried.extend(more);
     }
 
-    /// Who knows of the newest rollout, is at rest and has said so is done with the one before: what it does later is its
-    /// own.
+    /// Who knows of the newest rollout, is at rest and has said so is done with the one before: what it does later is
+    /// its own.
     pub(super) fn rests(&mut self, service: &ServiceName) {
         let Some(rollout) = self.newest(service) else { return };
         let knows = |host: &Host| host.accepted >= generation(rollout, &host.key);
