@@ -778,6 +778,13 @@ impl fmt::Display for Breach {
         match self.wave {
             Some(wave) => write!(f, "{hosts} of {} failed, its budget is {budget}", Wave(wave)),
             None => write!(f, "{hosts} failed, the budget of the whole rollout is {budget}"),
+        }?;
+        match self.silent {
+            0 => Ok(()),
+            silent => write!(
+                f,
+                " ({silent} fell silent with a slot, and said nothing against the release)"
+            ),
         }
     }
 }

@@ -156,6 +156,9 @@ pub struct Breach {
     pub failures: u32,
     /// What was allowed.
     pub budget: u32,
+    /// Of the failures, hosts that fell silent while they held a slot.
+    #[serde(default)]
+    pub silent: u32,
 }
 
 /// What halted a rollout.

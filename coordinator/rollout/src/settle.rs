@@ -232,10 +232,12 @@ pub(crate) fn breach(rollout: &Rollout) -> Option<Breach> {
         wave: Some(wave),
         failures: state.failures,
         budget,
+        silent: state.tally.lost.min(state.failures),
     };
     let whole = rollout.plan.rollout_budget.map(|budget| {
         let failures = rollout.counts.failures;
-        Breach { wave: None, failures, budget }
+        let lost: u32 = rollout.waves.iter().map(|state| state.tally.lost).sum();
+        Breach { wave: None, failures, budget, silent: lost.min(failures) }
     });
     waves.map(of_wave).chain(whole).find(|breach| breach.failures > breach.budget)
 }

@@ -35,7 +35,7 @@ fn a_breach_puts_everyone_back_in_reverse_order_under_the_same_cap() {
     }
     bed.fact(second[3], HostFact::Staged);
     let effects = bed.failed(second[3]);
-    let cause = RevertCause::Breach(Breach { wave: Some(1), failures: 1, budget: 0 });
+    let cause = RevertCause::Breach(Breach { wave: Some(1), failures: 1, budget: 0, silent: 0 });
     let expected = Phase::Reverting { cause: cause.clone(), wave: 1, down_to: 0 };
     assert_eq!(effects.transitions.last().unwrap().to, expected);
     let told = |bed: &Bed, ids: &[_]| ids.iter().filter(|id| bed.action(**id) == back()).count();

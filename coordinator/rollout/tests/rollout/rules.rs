@@ -26,7 +26,7 @@ fn a_rollout_may_have_fewer_failures_than_its_waves_together() {
     }
     let third = bed.wave(1)[0];
     bed.failed(third);
-    let breach = Breach { wave: None, failures: 2, budget: 1 };
+    let breach = Breach { wave: None, failures: 2, budget: 1, silent: 0 };
     let Phase::Halted { cause, .. } = bed.rollout.phase() else { panic!() };
     assert_eq!(*cause, HaltCause::Breach(breach));
 }
@@ -51,7 +51,7 @@ fn breached(on_breach: &str) -> Bed {
 #[test]
 fn a_breach_may_pause_and_ask() {
     let mut bed = breached("pause");
-    let breach = Breach { wave: Some(1), failures: 1, budget: 0 };
+    let breach = Breach { wave: Some(1), failures: 1, budget: 0, silent: 0 };
     let Phase::Paused { cause, .. } = bed.rollout.phase() else { panic!() };
     assert_eq!(*cause, PauseCause::Breach(breach));
     bed.resume();

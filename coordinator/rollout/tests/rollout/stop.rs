@@ -184,7 +184,7 @@ fn a_breach_halts_with_exactly_one_failure_too_many() {
         let Phase::Halted { cause, .. } = bed.rollout.phase() else { panic!("budget {budget}") };
         assert_eq!(
             *cause,
-            HaltCause::Breach(Breach { wave: Some(0), failures: budget + 1, budget })
+            HaltCause::Breach(Breach { wave: Some(0), failures: budget + 1, budget, silent: 0 })
         );
     }
 }

@@ -121,7 +121,10 @@ fn one_survivor_is_no_success() {
         bed.failed(*id);
     }
     let Phase::Halted { cause, .. } = bed.rollout.phase() else { panic!() };
-    assert_eq!(*cause, HaltCause::Breach(Breach { wave: Some(0), failures: 1, budget: 0 }));
+    assert_eq!(
+        *cause,
+        HaltCause::Breach(Breach { wave: Some(0), failures: 1, budget: 0, silent: 0 })
+    );
     assert!(!bed.rollout.is_proven());
 }
 
@@ -175,7 +178,9 @@ fn a_failure_of_any_kind_stops_the_same_way() {
             // Silence until its slot is taken back.
             None => bed.pass(100),
         }
-        let breach = Breach { wave: Some(0), failures: 1, budget: 0 };
+        let silent = u32::from(fact.is_none());
+        let breach = Breach { wave: Some(0), failures: 1, budget: 0, silent };
+        assert_eq!(breach.to_string().contains("1 fell silent"), fact.is_none(), "{breach}");
         let Phase::Halted { cause, .. } = bed.rollout.phase() else { panic!("{fact:?}") };
         assert_eq!(*cause, HaltCause::Breach(breach), "{fact:?}");
         bed.fact(other, HostFact::Staged);
