@@ -1,6 +1,7 @@
 //! The jobs of one service, one at a time: stage, activate, probe, watch, restore. Each takes what it needs
 //! by value and ends in one event. Decides nothing that the machine decides.
 
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -213,9 +214,13 @@ impl Job {
         let done = match timeout(left, &mut work).await {
             Ok(done) => done.map_err(UpError::Units),
             Err(_) => {
-                killed = self.outside.units.kill(&all).await;
+                let (any, done) = beside(work.as_mut(), self.outside.units.kill(&all)).await;
+                killed = any;
                 let deadline = if killed { self.ends_in(left) } else { deadline };
-                self.until(deadline, &all, work).await
+                match done {
+                    Some(done) => done.map_err(UpError::Units),
+                    None => self.until(deadline, &all, work).await,
+                }
             }
         };
         if let Err(error) = done {
@@ -243,8 +248,11 @@ impl Job {
             match timeout(patience, &mut work).await {
                 Ok(done) => return done.map_err(UpError::Units),
                 Err(_) => {
-                    if let Some(why) = self.outside.units.give_up(all).await {
-                        return Err(UpError::Late(why));
+                    match beside(work.as_mut(), self.outside.units.give_up(all)).await {
+                        (_, Some(Ok(()))) => return Ok(()),
+                        (Some(why), _) => return Err(UpError::Late(why)),
+                        (None, Some(done)) => return done.map_err(UpError::Units),
+                        (None, None) => {}
                     }
                     tracing::warn!(service = %self.service, "systemd cannot be asked; waits for it");
                 }
@@ -698,10 +706,25 @@ impl Job {
         if let Ok(done) = timeout(patience, &mut work).await {
             return done.map_err(UpError::Units);
         }
-        self.outside.units.kill(all).await;
-        let millis = u64::try_from(patience.as_millis()).unwrap_or(u64::MAX);
-        let deadline = self.outside.clock.now().plus_millis(millis);
-        self.until(deadline, all, work).await
+        match beside(work.as_mut(), self.outside.units.kill(all)).await {
+            (_, Some(done)) => done.map_err(UpError::Units),
+            (_, None) => self.until(self.ends_in(patience), all, work).await,
+        }
+    }
+}
+
+/// Does something while the work goes on, and what came of both: the work may hold what the other needs, such as the
+/// way to the supervisor that it is making anew.
+async fn beside<T, W: Future>(
+    mut work: Pin<&mut W>,
+    other: impl Future<Output = T>,
+) -> (T, Option<W::Output>) {
+    let (mut other, mut done) = (std::pin::pin!(other), None);
+    loop {
+        tokio::select! {
+            came = &mut other => return (came, done),
+            ended = &mut work, if done.is_none() => done = Some(ended),
+        }
     }
 }
 
@@ -816,5 +839,25 @@ impl Under {
         if self.says.try_send(Say::Done { nonce: self.nonce, used }).is_err() {
             tracing::debug!("a permit could not be returned; it ends by its time");
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn what_is_done_beside_work_may_need_what_the_work_holds() {
+        let way = tokio::sync::Mutex::new(());
+        let mut work = std::pin::pin!(async {
+            let _held = way.lock().await;
+            tokio::time::sleep(Duration::from_millis(20)).await;
+            7
+        });
+        // Begun, and stopped where it holds the way.
+        assert!(timeout(Duration::from_millis(1), work.as_mut()).await.is_err());
+        let other = async { drop(way.lock().await) };
+        let both = timeout(Duration::from_secs(60), beside(work.as_mut(), other)).await;
+        assert_eq!(both.ok(), Some(((), Some(7))));
     }
 }
