@@ -8,6 +8,8 @@ use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixDatagram;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
+use std::sync::Arc;
+use std::thread;
 use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
@@ -79,7 +81,7 @@ pub struct Host {
 #[derive(Debug)]
 struct Running {
     nspawn: Child,
-    notices: UnixDatagram,
+    notices: Arc<UnixDatagram>,
     /// The host's process 1 as seen from here, once nspawn has told it.
     leader: Option<u32>,
 }
@@ -186,7 +188,7 @@ impl Host {
             }
             Ok(()) | Err(_) => {}
         }
-        let notices = UnixDatagram::bind(&socket).must("listen for nspawn");
+        let notices = Arc::new(UnixDatagram::bind(&socket).must("listen for nspawn"));
         let nspawn = self.nspawn(&socket).spawn().must(format_args!("start {}", self.name));
         self.running = Some(Running { nspawn, notices, leader: None });
     }
@@ -391,7 +393,7 @@ impl Host {
         loop {
             let running = self.running.as_mut().must(format_args!("wait for {}", self.name));
             if running.hear() {
-                return;
+                return running.keep_reading();
             }
             let ended = running.nspawn.try_wait().must("look at nspawn");
             let waited = start.elapsed();
@@ -479,6 +481,25 @@ impl Running {
             }
         }
         notice.lines().any(|line| line == "READY=1")
+    }
+
+    /// Reads on until the host is off: with nobody to read what it says of a job that takes long, its systemd stands
+    /// still.
+    fn keep_reading(&self) {
+        let notices = Arc::downgrade(&self.notices);
+        thread::spawn(move || {
+            while let Some(notices) = notices.upgrade() {
+                match notices.recv(&mut [0; NOTICE_BYTES]) {
+                    Ok(_) => {}
+                    Err(error)
+                        if matches!(
+                            error.kind(),
+                            ErrorKind::WouldBlock | ErrorKind::Interrupted
+                        ) => {}
+                    Err(error) => panic!("failed to listen for nspawn: {error}"),
+                }
+            }
+        });
     }
 }
 
