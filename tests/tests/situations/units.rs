@@ -333,4 +333,19 @@ pub(crate) const ROWS: &[Row] = &[
         cure: &[Step::Hand("mend the file", |world| world.edit(CONFIG, "unit = ", "units = "))],
         well: Well::Old,
     },
+    Row {
+        name: "the bus is restarted in a switch",
+        make: |world| {
+            world.policy_with("probe_deadline_secs = 40\nprogress_deadline_secs = 120", "");
+            world.publish_units(
+                "\"shop.service\"",
+                "#!/bin/sh\nsleep 3\nsystemd-notify --ready\nexec sleep inf\n",
+            );
+            world.wait_state("activating");
+            world.web().exec_ok(&["systemctl", "restart", "dbus.service"]);
+        },
+        says: &[Says(&[AgentWhy], "what is live is being started, until", "at most")],
+        cure: &[],
+        well: Well::New,
+    },
 ];
