@@ -210,18 +210,11 @@ impl Job {
         let leftover = self.leftover(before.as_ref(), live);
         let (spec, all) = (self.spec(live), self.with_units(live, &leftover));
         let mut work = std::pin::pin!(self.bring_up(&spec, leftover, manifest.switch));
-        let mut killed = false;
-        let done = match timeout(left, &mut work).await {
-            Ok(done) => done.map_err(UpError::Units),
-            Err(_) => {
-                let (any, done) = beside(work.as_mut(), self.outside.units.kill(&all)).await;
-                killed = any;
-                let deadline = if killed { self.ends_in(left) } else { deadline };
-                match done {
-                    Some(done) => done.map_err(UpError::Units),
-                    None => self.until(deadline, &all, work).await,
-                }
-            }
+        let (killed, done) = self.obeyed(left, &all, work.as_mut()).await;
+        let deadline = if killed { self.ends_in(left) } else { deadline };
+        let done = match done {
+            Some(done) => done.map_err(UpError::Units),
+            None => self.until(deadline, &all, work).await,
         };
         if let Err(error) = done {
             let output = self.outside.units.last_output(&spec).await;
@@ -703,12 +696,23 @@ impl Job {
         work: impl Future<Output = Result<(), UnitError>>,
     ) -> Result<(), UpError> {
         let mut work = std::pin::pin!(work);
-        if let Ok(done) = timeout(patience, &mut work).await {
-            return done.map_err(UpError::Units);
-        }
-        match beside(work.as_mut(), self.outside.units.kill(all)).await {
+        match self.obeyed(patience, all, work.as_mut()).await {
             (_, Some(done)) => done.map_err(UpError::Units),
             (_, None) => self.until(self.ends_in(patience), all, work).await,
+        }
+    }
+
+    /// Waits for what is asked for so long, then kills what does not obey its stop; whether there was any, and what
+    /// came of the work where it has ended.
+    async fn obeyed<W: Future>(
+        &self,
+        patience: Duration,
+        all: &RunSpec,
+        mut work: Pin<&mut W>,
+    ) -> (bool, Option<W::Output>) {
+        match timeout(patience, work.as_mut()).await {
+            Ok(done) => (false, Some(done)),
+            Err(_) => beside(work, self.outside.units.kill(all)).await,
         }
     }
 }
