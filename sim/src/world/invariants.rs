@@ -52,7 +52,8 @@ impl World {
         }
         let long = |since: Timestamp| self.now.millis_since(since) > PERMIT_VALID_MS;
         // A ledger put back may hold a plan whose start is lost, and goes on with it once the hosts are back.
-        if ours && of.stopped_since.is_some_and(long) && !self.truth.restored {
+        let starts_late = self.truth.restored && matches!(rollout.phase(), Phase::Planned);
+        if ours && of.stopped_since.is_some_and(long) && !starts_late {
             return self.found(Finding::SwitchedWhileStopped(key));
         }
         if self.is_off_everyone(service) && of.stopped_since.is_some_and(long) {
