@@ -62,13 +62,15 @@ pub(crate) struct Lot {
     pub(crate) fsync_millis: u64,
     /// Milliseconds until it asks once more for a permit that was denied.
     pub(crate) ask_later_millis: u64,
+    /// Whether what runs ends when it is told to; else it is killed once its time is up.
+    pub(crate) obeys: bool,
 }
 
 impl Default for Lot {
     fn default() -> Self {
         let (allowed, installed, room, fetches) = (true, true, true, true);
-        let (drifted, fsync_millis, ask_later_millis) = (false, 1, 30_000);
-        Self { allowed, installed, room, fetches, drifted, fsync_millis, ask_later_millis }
+        let (drifted, fsync_millis, ask_later_millis, obeys) = (false, 1, 30_000, true);
+        Self { allowed, installed, room, fetches, drifted, fsync_millis, ask_later_millis, obeys }
     }
 }
 
@@ -735,9 +737,15 @@ impl Site {
         self.step(Event::Replaced, now);
     }
 
-    /// Starts what is live; what has not started by the deadline is given up.
+    /// Starts what is live; what has not started by the deadline is given up. What ran before and does not obey
+    /// its stop until then is killed, and what is live has its whole time from there.
     fn start(&mut self, deadline: Timestamp, now: Timestamp) {
         let Some(live) = self.live else { return };
+        let killed = self.before.is_some() && !self.lot.obeys;
+        let (deadline, now) = match killed {
+            true => (deadline.plus_secs(self.stop_secs()), deadline.max(now)),
+            false => (deadline, now),
+        };
         let failed = |why: &str| Event::SwitchFailed { why: why.to_owned() };
         if !self.lot.installed {
             return self.after(200, now, failed("its unit is not found"));
@@ -753,11 +761,20 @@ impl Site {
             | Nature::Unstageable
             | Nature::NeverPasses
             | Nature::FailsInBake
-            | Nature::FailsLater => self.after(200, now, Event::Switched { killed: false }),
+            | Nature::FailsLater => self.after(200, now, Event::Switched { killed }),
         }
     }
 
+    /// Seconds after which what does not obey its stop is killed.
+    fn stop_secs(&self) -> u64 {
+        self.machine.wish.as_ref().map_or(0, |wish| wish.probe_deadline_secs)
+    }
+
     fn restore(&mut self, to: Option<Known>, now: Timestamp) {
+        let now = match self.live.is_some() && !self.lot.obeys {
+            true => now.plus_secs(self.stop_secs()),
+            false => now,
+        };
         let (left, to) = (self.live, to.map(|to| to.id));
         let told_off = self.is_told_off();
         if let (Some(left), None, false) = (left, to, told_off) {

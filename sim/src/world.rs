@@ -36,7 +36,7 @@ const EVENTS_MAX: usize = 500;
 const CALM_EVENTS_MAX: usize = 1_000_000;
 
 /// Kinds of faults, as counted.
-pub const FAULTS: [&str; 38] = [
+pub const FAULTS: [&str; 39] = [
     "agents that died",
     "connections cut",
     "messages twice",
@@ -67,6 +67,7 @@ pub const FAULTS: [&str; 38] = [
     "services killed",
     "machines suspended",
     "slow disks",
+    "stops that are not obeyed",
     "reverts by hand on a host",
     "releases cleared",
     "hosts cleared",

@@ -90,10 +90,17 @@ pub enum Finding {
 /// Every invariant that does not hold; an empty list is a sound rollout. Visits each host.
 #[must_use]
 pub fn check(rollout: &Rollout) -> Vec<Finding> {
-    let mut findings = Vec::new();
+    let mut findings = check_state(rollout);
     if rollout.plan.hash() != rollout.plan_hash {
-        findings.push(Finding::PlanHash);
+        findings.insert(0, Finding::PlanHash);
     }
+    findings
+}
+
+/// The same without the plan's hash, which no step changes.
+#[must_use]
+pub fn check_state(rollout: &Rollout) -> Vec<Finding> {
+    let mut findings = Vec::new();
     let (state, plan) = (rollout.hosts.len(), rollout.plan.host_count());
     let waves = rollout.waves.len() == rollout.plan.waves.len();
     if state != plan || rollout.by_id.len() != plan || !waves {

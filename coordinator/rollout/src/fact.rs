@@ -9,7 +9,7 @@ use groundswell_common::{HostId, ReleaseId, Timestamp};
 use crate::desired::{Want, generation, want};
 use crate::input::HostFact;
 use crate::phase::{Course, Phase};
-use crate::plan::{RULES_HELD, RULES_SPOKEN};
+use crate::plan::{RULES_HELD, RULES_SPOKEN, RULES_STOPS};
 use crate::state::{HostEntry, Progress, Rollout};
 
 /// Seconds beyond the host's own deadlines before its silence counts: the permit, the switch itself
@@ -687,6 +687,18 @@ fn reverted(entry: &HostEntry) -> Option<Progress> {
 
 /// When a host that gets its slot now counts as lost.
 pub(crate) fn lost_at(rollout: &Rollout, now: Timestamp) -> Timestamp {
-    let plan = &rollout.plan;
-    now.plus_secs(plan.probe_deadline_secs + plan.host_bake_secs + LOST_GRACE_SECS)
+    // What runs before has as long to stop as what is started has to pass its probes.
+    let stops = u64::from(rollout.plan.rules >= RULES_STOPS);
+    waited(rollout, now, 1 + stops).plus_secs(rollout.plan.host_bake_secs)
+}
+
+/// When a host that is told now to go back no longer keeps its slot.
+pub(crate) fn back_at(rollout: &Rollout, now: Timestamp) -> Timestamp {
+    // A stop, a start and the probes have as long each.
+    let parts = if rollout.plan.rules >= RULES_STOPS { 3 } else { 1 };
+    waited(rollout, now, parts)
+}
+
+fn waited(rollout: &Rollout, now: Timestamp, times: u64) -> Timestamp {
+    now.plus_secs(times * rollout.plan.probe_deadline_secs + LOST_GRACE_SECS)
 }

@@ -25,7 +25,7 @@ mod steer;
 pub mod step;
 
 pub use calendar::{Freeze, Opening, Window, opening};
-pub use check::{Finding, check};
+pub use check::{Finding, check, check_state};
 pub use desired::{desired, generation, may_switch};
 pub use explain::{Why, earliest, explain};
 pub use fact::{LOST_GRACE_SECS, bytes_count, cares_about_link, fact, lack};
@@ -34,7 +34,8 @@ pub use input::{Busy, HostFact, Input, KeepOrRevert, Moment, Steer};
 pub use phase::{Breach, HaltCause, Outcome, PauseCause, Phase, PhaseName, Resumable, RevertCause};
 pub use plan::{
     Back, Evidence, Guard, GuardKind, HostFacts, Off, Plan, PlanError, PlannedHold, PlannedHost,
-    PlannedWave, RULES, RULES_SPOKEN, ReleaseRef, SkipReason, Skipped, plan, plan_back, plan_off,
+    PlannedWave, RULES, RULES_SPOKEN, RULES_STOPS, RULES_WAITED, ReleaseRef, SkipReason, Skipped,
+    plan, plan_back, plan_off,
 };
 pub use policy::{
     Amount, DomainPolicy, EvidencePolicy, Gate, OnBreach, Order, Policy, PolicyError, Short, Take,

@@ -34,8 +34,10 @@ pub const RULES_BROUGHT: u8 = 5;
 /// From these on a wave that has waited for held hosts has its whole progress deadline again once it waits for them
 /// no more, whatever ended the wait.
 pub const RULES_WAITED: u8 = 6;
+/// From these on a host has its slot for as long as what it leaves may take to stop, beside what it starts.
+pub const RULES_STOPS: u8 = 7;
 /// The rules of plans that are made now.
-pub const RULES: u8 = RULES_WAITED;
+pub const RULES: u8 = RULES_STOPS;
 
 /// What the planner knows of a host.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -5,7 +5,7 @@ use groundswell_common::Timestamp;
 
 use crate::calendar::{Opening, opening};
 use crate::desired::{calendar_is_open, goes_forward};
-use crate::fact::lost_at;
+use crate::fact::{back_at, lost_at};
 use crate::gate::gates;
 use crate::hosts::Step;
 use crate::phase::{
@@ -13,7 +13,7 @@ use crate::phase::{
 };
 use crate::plan::{Evidence, RULES_WAITED};
 use crate::policy::{OnBreach, Short, WAVES_MAX};
-use crate::slots::{back_at, grant, send_back, unpark_windows};
+use crate::slots::{grant, send_back, unpark_windows};
 use crate::state::{Progress, Rollout, Tally, WaveState, usize_of};
 
 /// Changes of phase in one step: each wave waits, opens, bakes and is reverted at most once.

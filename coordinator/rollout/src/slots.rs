@@ -5,7 +5,7 @@ use groundswell_common::Timestamp;
 
 use crate::calendar::Opening;
 use crate::desired::calendar_is_open;
-use crate::fact::{LOST_GRACE_SECS, lost_at};
+use crate::fact::{LOST_GRACE_SECS, back_at, lost_at};
 use crate::hosts::{Step, down};
 use crate::input::Busy;
 use crate::phase::Phase;
@@ -132,11 +132,6 @@ pub(crate) fn busy_until(entry: &HostEntry, now: Timestamp) -> Option<Timestamp>
         | Progress::Held { .. }
         | Progress::Excluded { .. } => entry.busy,
     }
-}
-
-/// When a host that is told now to go back no longer keeps its slot.
-pub(crate) fn back_at(rollout: &Rollout, now: Timestamp) -> Timestamp {
-    now.plus_secs(rollout.plan.probe_deadline_secs + LOST_GRACE_SECS)
 }
 
 /// Where hosts that want a slot are going.

@@ -10,7 +10,8 @@ use groundswell_common::report::Verdict;
 use groundswell_common::{HostId, ReleaseId, RolloutId, ServiceName, Timestamp};
 use groundswell_machine::State;
 use groundswell_rollout::{
-    Off, Outcome as RolloutOutcome, Phase, Progress, ProgressName, Rollout, check, explain,
+    Off, Outcome as RolloutOutcome, Phase, Progress, ProgressName, Rollout, check, check_state,
+    explain,
 };
 
 use super::{Number, World};
@@ -161,9 +162,10 @@ impl World {
     /// After entries: what the rollouts are now, and what became poisoned.
     pub(super) fn decided(&mut self, services: &[ServiceName]) -> Result<(), Finding> {
         for service in services {
-            self.newest_changed(service)?;
+            let is_new = self.newest_changed(service)?;
             let Some(rollout) = self.newest(service) else { continue };
-            let (phase, sound) = (rollout.phase().clone(), check(rollout));
+            let sound = if is_new { check(rollout) } else { check_state(rollout) };
+            let phase = rollout.phase().clone();
             self.out.phases.insert(phase.name());
             if let Some(finding) = sound.first() {
                 return self.found(Finding::Core(finding.to_string()));
@@ -184,11 +186,11 @@ impl World {
         Ok(())
     }
 
-    /// A new plan ends what was true of the one before.
-    fn newest_changed(&mut self, service: &ServiceName) -> Result<(), Finding> {
+    /// A new plan ends what was true of the one before. Whether there is one.
+    fn newest_changed(&mut self, service: &ServiceName) -> Result<bool, Finding> {
         let newest = self.newest(service).map(|rollout| rollout.id().clone());
         if self.truth.of(service).newest == newest {
-            return Ok(());
+            return Ok(false);
         }
         self.comes_back(service, newest.as_ref())?;
         self.carry(service);
@@ -201,7 +203,7 @@ impl World {
         of.stopped_since = None;
         of.halt = None;
         of.left = None;
-        Ok(())
+        Ok(true)
     }
 
     fn poison(&mut self, service: &ServiceName) -> Result<(), Finding> {

@@ -12,7 +12,7 @@ use crate::host::Host;
 use crate::site::{Lot, Site};
 
 /// Draws of [`World::fault`]; a kind that has more of them is drawn more often.
-pub(super) const KINDS: u64 = 43;
+pub(super) const KINDS: u64 = 44;
 
 impl World {
     pub(super) fn fault(&mut self) -> Result<(), Finding> {
@@ -30,7 +30,7 @@ impl World {
         let Some(service) = self.random.pick(&services) else { return Ok(()) };
         match kind {
             0..=13 => self.old_fault(kind, (number, service)),
-            14..=26 => self.unkind_fault(kind, (number, service)),
+            14..=26 | 43 => self.unkind_fault(kind, (number, service)),
             27..=36 => self.typed(kind, (number, service)),
             _ => self.button(service),
         }
@@ -121,6 +121,7 @@ impl World {
             18 => self.lot(at, ("files changed", |lot| lot.drifted = !lot.drifted)),
             19 => self.lot(at, ("slow disks", |lot| lot.fsync_millis = 5_000)),
             20 => self.fetches_fail(at),
+            43 => self.lot(at, ("stops that are not obeyed", |lot| lot.obeys = !lot.obeys)),
             21 => self.snapshot(number)?,
             22 if self.random.one_in(4) => self.clone_machine(number),
             23 => {

@@ -85,7 +85,7 @@ fn each_host_says_where_it_is() {
     bed.fact(id, HostFact::Staged);
     bed.apply(Input::Disconnected { host: id });
     assert_eq!(of(&bed, 2), "it is not connected since 1970-01-12T13:46:40.000Z");
-    bed.pass(100);
+    bed.pass(160);
     let why = explain(&bed.rollout, Some(&id), bed.at.now)[1].to_string();
     assert_eq!(why, "it fell silent while it held a slot and may run the release");
     let stranger = explain(&bed.rollout, Some(&host(99)), bed.at.now);

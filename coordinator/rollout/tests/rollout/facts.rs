@@ -4,10 +4,11 @@ use groundswell_common::HostId;
 use groundswell_common::limits::FAILURE_TEXT_MAX_BYTES;
 use groundswell_common::report::{FailedStep, Failure, HostState, Standing, Verdict};
 use groundswell_rollout::{
-    HostFact, Input, PhaseName, Progress, ProgressName, Refusal, Steer, fact, generation,
+    HostFact, Input, PhaseName, Plan, Progress, ProgressName, RULES_STOPS, Refusal, Steer, fact,
+    generation,
 };
 
-use crate::bed::{Bed, host, person, release};
+use crate::bed::{Bed, begun, host, person, release};
 
 const OLD: u8 = 1;
 const NEW: u8 = 2;
@@ -298,7 +299,7 @@ fn a_host_left_out_with_a_slot_gives_it_back_where_it_did_not_switch_or_is_not_h
         if heard {
             assert!(bed.report(first), "it stands where it stood");
         } else {
-            bed.pass(120);
+            bed.pass(210);
         }
         assert_eq!(bed.progress(second).name(), ProgressName::Granted, "heard: {heard}");
     }
@@ -336,20 +337,29 @@ fn standings_of_other_services_say_nothing() {
 
 #[test]
 fn a_host_has_its_own_deadlines_and_thirty_seconds_more() {
-    let mut bed = granted();
-    let (probe, bake) = (bed.rollout.plan().probe_deadline_secs, bed.rollout.plan().host_bake_secs);
-    assert!(probe > 1 && bake > 1);
-    let since = bed.at.now;
-    let whole = since.plus_secs(probe + bake + 30);
-    assert_eq!(bed.progress(host(0)), Progress::Granted { since, deadline: whole });
-    bed.at.now = since.plus_secs(5);
-    bed.fact(host(0), HostFact::SwitchStarted);
-    let deadline = bed.at.now.plus_secs(probe + bake + 30);
-    assert_eq!(bed.progress(host(0)), Progress::Probing { deadline });
-    bed.at.now = since.plus_secs(9);
-    bed.fact(host(0), HostFact::Passed);
-    let deadline = bed.at.now.plus_secs(bake + 30);
-    assert_eq!(bed.progress(host(0)), Progress::Baking { deadline });
+    // A stop and a start have a probe deadline each, and so have a stop, a start and the probes on the way back; plans
+    // of older rules counted one.
+    for (rules, forward, back) in [(RULES_STOPS, 2, 3), (RULES_STOPS - 1, 1, 1)] {
+        let mut bed = begun(Plan { rules, ..granted().rollout.plan().clone() });
+        bed.fact(host(0), HostFact::Staged);
+        let plan = bed.rollout.plan();
+        let (probe, bake) = (plan.probe_deadline_secs, plan.host_bake_secs);
+        assert!(probe > 1 && bake > 1);
+        let since = bed.at.now;
+        let whole = since.plus_secs(forward * probe + bake + 30);
+        assert_eq!(bed.progress(host(0)), Progress::Granted { since, deadline: whole });
+        bed.at.now = since.plus_secs(5);
+        bed.fact(host(0), HostFact::SwitchStarted);
+        let deadline = bed.at.now.plus_secs(forward * probe + bake + 30);
+        assert_eq!(bed.progress(host(0)), Progress::Probing { deadline });
+        bed.at.now = since.plus_secs(9);
+        bed.fact(host(0), HostFact::Passed);
+        let deadline = bed.at.now.plus_secs(bake + 30);
+        assert_eq!(bed.progress(host(0)), Progress::Baking { deadline });
+        bed.apply(Input::Revert { by: person("ann"), why: String::new() });
+        let deadline = bed.at.now.plus_secs(back * probe + 30);
+        assert_eq!(bed.progress(host(0)), Progress::Reverting { deadline });
+    }
 }
 
 #[test]

@@ -7,8 +7,8 @@ use groundswell_common::report::HostState;
 use groundswell_common::{Digest, HostId};
 use groundswell_rollout::{
     Back, HaltCause, HostEntry, HostFact, HostFacts, Input, Outcome, Phase, PhaseName,
-    ProgressName, RULES, ReleaseRef, Rollout, SkipReason, Steer, bytes_count, explain, fact,
-    generation, lack, plan,
+    ProgressName, RULES, RULES_WAITED, ReleaseRef, Rollout, SkipReason, Steer, bytes_count,
+    explain, fact, generation, lack, plan,
 };
 
 use crate::bed::{Bed, begun, hosts, name, person, planned, policy, reference, release, steer};
@@ -357,13 +357,13 @@ fn silence_alone_speaks_against_no_release() {
     let mut bed = Bed::start("max_in_flight = 9\n[[wave]]\nrest = true", 2);
     let [silent, other] = bed.wave(0)[..] else { panic!() };
     bed.fact(silent, HostFact::Staged);
-    bed.pass(100);
+    bed.pass(160);
     assert_eq!(bed.phase(), PhaseName::Reverting, "what is lost counts");
     assert!(bed.rollout.phase().breach().is_some());
     assert!(!bed.rollout.is_spoken_against());
     let mut bed = Bed::start("max_in_flight = 9\nfailure_budget = 1\n[[wave]]\nrest = true", 2);
     bed.fact(silent, HostFact::Staged);
-    bed.pass(100);
+    bed.pass(160);
     bed.failed_with_slot(other);
     assert_eq!(bed.phase(), PhaseName::Reverting);
     assert!(bed.rollout.is_spoken_against(), "one of them has said so");
@@ -491,7 +491,7 @@ fn a_wave_that_waited_for_held_hosts_has_its_whole_time_once_it_waits_no_more() 
     bed.pass(31);
     progress(&mut bed, "the held host is away");
     // As older rules had it, so that an old ledger adds up to what it did.
-    let (mut bed, host, _) = waited(RULES - 1, Lack::Stage);
+    let (mut bed, host, _) = waited(RULES_WAITED - 1, Lack::Stage);
     retry(&mut bed, host);
     assert_eq!(bed.phase(), PhaseName::Halted);
 }

@@ -230,7 +230,7 @@ fn a_host_lost_after_its_grant_counts_and_may_still_commit() {
     bed.fact(second, HostFact::Staged);
     bed.fact(first, HostFact::SwitchStarted);
     bed.apply(Input::Disconnected { host: first });
-    bed.pass(99);
+    bed.pass(159);
     assert_eq!(bed.progress(first).name(), ProgressName::Probing);
     assert_eq!(bed.progress(second).name(), ProgressName::Staged);
     bed.pass(1);
@@ -251,7 +251,7 @@ fn a_lost_host_that_never_switched_is_tried_once_more() {
     for round in 0..2 {
         bed.fact(host(0), HostFact::Staged);
         assert_eq!(bed.progress(host(0)).name(), ProgressName::Granted, "round {round}");
-        bed.pass(100);
+        bed.pass(160);
         assert_eq!(bed.progress(host(0)), Progress::Lost);
     }
     let again = Input::Host { host: host(0), fact: HostFact::Staged };

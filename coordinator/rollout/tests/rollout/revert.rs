@@ -98,7 +98,9 @@ fn a_silent_host_gives_its_slot_back_and_is_still_told() {
     bed.apply(revert());
     let [first, second] = bed.wave(0)[..] else { panic!() };
     assert_eq!((bed.action(first), bed.action(second) == back()), (back(), false));
-    bed.pass(90);
+    bed.pass(209);
+    assert_eq!(bed.progress(first).name(), ProgressName::Reverting);
+    bed.pass(1);
     assert_eq!(bed.progress(first), Progress::Overdue);
     assert_eq!((bed.action(first), bed.action(second)), (back(), back()));
     bed.fact(second, HostFact::RevertDone { running: Some(release(1)) });

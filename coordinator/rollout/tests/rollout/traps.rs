@@ -83,7 +83,7 @@ fn a_host_that_left_with_a_slot_as_its_window_closed_frees_it_in_the_next() {
     assert_eq!(bed.action(owner), Action::Stage { release: release(2) }, "the window is over");
     bed.pass(7 * 86_400 - 600);
     assert_eq!(bed.action(owner), switch(), "the next window gives it its whole time again");
-    bed.pass(99);
+    bed.pass(159);
     assert_eq!(name(&bed, 0, 1), ProgressName::Staged);
     bed.pass(1);
     assert_eq!(bed.progress(owner), Progress::Lost);
@@ -176,7 +176,7 @@ fn a_failure_of_any_kind_stops_the_same_way() {
         match &fact {
             Some(fact) => drop(bed.fact(bad, fact.clone())),
             // Silence until its slot is taken back.
-            None => bed.pass(100),
+            None => bed.pass(160),
         }
         let silent = u32::from(fact.is_none());
         let breach = Breach { wave: Some(0), failures: 1, budget: 0, silent };
@@ -326,7 +326,7 @@ fn a_clock_that_goes_back_ends_nothing_early_and_loses_nobody() {
     bed.fact(slow, HostFact::Staged);
     bed.at.now = began;
     bed.fact(slow, HostFact::SwitchStarted);
-    bed.pass(99);
+    bed.pass(159);
     assert_eq!(name(&bed, 1, 0), ProgressName::Probing, "counted from its own report");
     bed.pass(1);
     assert_eq!(bed.progress(slow), Progress::Lost);
