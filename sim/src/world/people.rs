@@ -388,14 +388,19 @@ impl World {
                 let host = parked.map(|(_, host, _)| host.id);
                 let since = self.truth.of(service).stopped_since;
                 let stopped = since.is_some_and(|since| since < self.now);
-                let verb = match host.filter(|_| !stopped) {
-                    Some(host) => Verb::Steer(Steer::Exclude { host }),
-                    None => Verb::Resume,
-                };
                 let of = self.truth.of_mut(service);
                 of.asked += 1;
                 // A rollout that stops again and again comes to no end: more often than once for each host.
-                if of.asked > PATIENCE + hosts { Ok(false) } else { self.tell(service, verb) }
+                if of.asked > PATIENCE + hosts {
+                    return Ok(false);
+                }
+                // It stopped in the moment in which it went on: who keeps it is left out, where that may be.
+                match host.filter(|_| !stopped) {
+                    Some(host) if self.tell(service, Verb::Steer(Steer::Exclude { host }))? => {
+                        Ok(true)
+                    }
+                    Some(_) | None => self.tell(service, Verb::Resume),
+                }
             }
             Phase::Gated { wave, .. } => match waits_for_promotion(rollout, *wave) {
                 true => self.tell(service, Verb::Steer(Steer::Promote)),
