@@ -384,6 +384,13 @@ impl Service {
         let (action, generation) = (wish.action, wish.generation);
         self.wish = Some(wish);
         match (&self.state, action) {
+            (State::Fetching { .. } | State::Staged { .. }, _)
+                if self.is_unproven() && self.asks_for_what_runs(action) =>
+            {
+                let mut actions = vec![Action::Cancel];
+                actions.extend(self.prove(now));
+                actions
+            }
             (
                 State::Idle {}
                 | State::Fetching { .. }

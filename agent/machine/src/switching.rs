@@ -17,18 +17,12 @@ const LOOKS_AFTER_START: u64 = 3;
 impl Service {
     /// Only what is started and probed leaves it: what runs, or another release.
     pub(crate) fn leave_stuck(&mut self, action: Desired, now: Timestamp) -> Vec<Action> {
-        let running = self.running.clone();
-        let runs = |release: ReleaseId| running.as_ref().is_some_and(|known| known.id == release);
         match action {
             Desired::Hold {} => Vec::new(),
             Desired::Stage { release } | Desired::Switch { release } if self.refuses(&release) => {
                 Vec::new()
             }
-            // There already, and down or unproven: to start it takes nothing from anybody, so it needs no slot.
-            Desired::Stage { release } | Desired::Switch { release } if runs(release) => {
-                self.prove(now)
-            }
-            Desired::Revert { from, .. } if !runs(from) && running.is_some() => self.prove(now),
+            _ if self.asks_for_what_runs(action) => self.prove(now),
             Desired::Stage { .. }
             | Desired::Switch { .. }
             | Desired::Revert { .. }
@@ -36,6 +30,19 @@ impl Service {
                 self.failure = None;
                 self.pursue()
             }
+        }
+    }
+
+    /// Whether the wish is for what runs already. Down or unproven, it is only started, which takes nothing from
+    /// anybody and needs no slot.
+    pub(crate) fn asks_for_what_runs(&self, action: Desired) -> bool {
+        let running = self.running.as_ref().map(|known| known.id);
+        match action {
+            Desired::Stage { release } | Desired::Switch { release } => {
+                running == Some(release) && !self.refuses(&release)
+            }
+            Desired::Revert { from, .. } => running.is_some_and(|running| running != from),
+            Desired::Hold {} | Desired::Remove {} => false,
         }
     }
 

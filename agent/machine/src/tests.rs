@@ -773,6 +773,12 @@ fn stuck_is_left_only_by_a_start_and_probes_of_what_should_run() {
     // Another one is brought here meanwhile; where it is let go, what runs is as little proven as before.
     let (fetching, _) = after(stuck(), [of(6, switch("next"), "shop-2")]);
     assert_eq!((fetching.state.name(), fetching.failure.clone()), ("fetching", None));
+    let staged = after(fetching.clone(), [Event::Staged(known("next"))]).0;
+    for busy in [fetching.clone(), staged] {
+        let (proving, actions) = after(busy, [of(7, switch("old"), "shop-3")]);
+        assert_eq!(actions, [Action::Cancel, Action::Start { deadline: NOW.plus_secs(30) }]);
+        assert_eq!(proving.state.name(), "switching", "it does not stand there stuck");
+    }
     let (held, _) = after(fetching, [of(7, Desired::Hold {}, "shop-2")]);
     assert_eq!(held.state, State::Stuck { cause: StuckCause::Revert, generation: 7 });
     let hold = of(6, Desired::Hold {}, "shop-2");
