@@ -621,6 +621,7 @@ impl Site {
             }
             Action::Stage { release, back } => {
                 let way = if back { Way::Back } else { Way::Forward };
+                self.forget_tries();
                 self.stage(release, way, now);
             }
             Action::Ask { release, generation } => {
@@ -640,6 +641,7 @@ impl Site {
             Action::Start { deadline } => self.start(self.world(deadline), now),
             Action::StageAfter(_) => {
                 let at = now.plus_millis(HELD_MILLIS);
+                self.forget_tries();
                 self.due.push_back((at, self.number, Due::Event(Event::StageAgain)));
             }
             Action::Interrupt => {
@@ -660,6 +662,11 @@ impl Site {
                     .retain(|release, _| kept.contains(release) || Some(*release) == self.live);
             }
         }
+    }
+
+    /// What is held is tried again by one timer, as in the agent's driver.
+    fn forget_tries(&mut self) {
+        self.due.retain(|(_, _, due)| !matches!(due, Due::Event(Event::StageAgain)));
     }
 
     /// What the host lacks, whatever the release is like.

@@ -1,6 +1,6 @@
 //! `swell status`: the fleet at a glance. What runs and what is ill is counted from the hosts' own words.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 
 use groundswell_common::api::{
@@ -64,7 +64,9 @@ fn show(status: &StatusAnswer, hosts: &[HostSummary]) -> String {
     }
     let poisoned = status.services.iter().filter_map(poisoned);
     let stopped = status.rollouts.iter().filter_map(waits_for_a_person);
-    let troubles: Vec<String> = poisoned.chain(stopped).chain(troubles(hosts)).collect();
+    let mixed = status.services.iter().flat_map(|service| mixed(service, status, hosts));
+    let troubles: Vec<String> =
+        poisoned.chain(stopped).chain(mixed).chain(troubles(hosts)).collect();
     if !troubles.is_empty() {
         let _ = write!(text, "\n{}", troubles.join("\n"));
     }
@@ -99,6 +101,37 @@ fn waits_for_a_person(rollout: &RolloutSummary) -> Option<String> {
     };
     let why = rollout.why.as_deref().map(clean).unwrap_or_default();
     Some(format!("! {id} is {}: {why}{next}", name_of(&rollout.phase)))
+}
+
+/// That hosts of one environment run several versions of a service though no rollout of it is under way: one was
+/// ended on the way, or hosts were left out, were away, or were put back by hand.
+fn mixed(service: &ServiceSummary, status: &StatusAnswer, hosts: &[HostSummary]) -> Vec<String> {
+    let name = &service.service;
+    let moves = |place: &Environment| {
+        let here = |of: &RolloutSummary| of.environment.as_ref().is_none_or(|of| of == place);
+        status.rollouts.iter().any(|rollout| rollout.service == *name && here(rollout))
+    };
+    let places: BTreeSet<&Environment> = hosts.iter().map(|host| &host.environment).collect();
+    let line = |place: &Environment| {
+        let ours = Ours::of(name, (hosts, Some(place)));
+        let mut versions: BTreeMap<String, Vec<&str>> = BTreeMap::new();
+        let run = |of: &&(&HostSummary, &HostService)| of.1.running.is_some() && !of.1.left_over;
+        for (host, service) in ours.0.iter().filter(run) {
+            versions.entry(runs(service)).or_default().push(host.name.as_str());
+        }
+        let mut versions: Vec<(String, Vec<&str>)> = versions.into_iter().collect();
+        versions.sort_by_key(|(_, names)| std::cmp::Reverse(names.len()));
+        let (_, fewest) = versions.get(1..)?.last()?;
+        let first = fewest.first().copied().unwrap_or_default();
+        let on = versions.iter().map(|(version, names)| format!("{version} on {}", named(names)));
+        let on: Vec<String> = on.collect();
+        let place = if places.len() > 1 { format!(" in {place}") } else { String::new() };
+        Some(format!(
+            "! {name} is mixed{place}, and no rollout of it is under way: {}; swell host why {first} says why",
+            on.join("; ")
+        ))
+    };
+    places.iter().filter(|place| !moves(place)).filter_map(|place| line(place)).collect()
 }
 
 /// That the ledger is behind what hosts accepted, and what ends that.
@@ -355,7 +388,9 @@ mod tests {
         assert!(text.starts_with("fleet main: 4 of 5 hosts connected; "), "{text}");
         assert!(text.contains("1.0.0 on 5, 1.1.0 on 1, nothing on 1"), "{text}");
         assert!(text.contains("  7, 1 stuck, 1 ill, 1 held, 1 away  shop-2\n"), "{text}");
-        let last = "\n! shop is stuck on web-4; swell host why web-4 says why\n\
+        let last = "\n! shop is mixed, and no rollout of it is under way: 1.0.0 on web-1, web-2, web-3, web-6, web-7; \
+                    1.1.0 on web-4; swell host why web-4 says why\n\
+                    ! shop is stuck on web-4; swell host why web-4 says why\n\
                     ! shop is ill on web-2; swell host why web-2 says why\n\
                     ! shop: 9 bytes are needed and 1 is free; make room (held on web-6)\n\
                     ! shop: shop.service was stopped on this host (on web-7)\n\

@@ -388,19 +388,19 @@ impl World {
                 let host = parked.map(|(_, host, _)| host.id);
                 let since = self.truth.of(service).stopped_since;
                 let stopped = since.is_some_and(|since| since < self.now);
-                let of = self.truth.of_mut(service);
-                of.asked += 1;
                 // A rollout that stops again and again comes to no end: more often than once for each host.
-                if of.asked > PATIENCE + hosts {
+                if self.truth.of(service).asked > PATIENCE + hosts {
                     return Ok(false);
                 }
                 // It stopped in the moment in which it went on: who keeps it is left out, where that may be.
-                match host.filter(|_| !stopped) {
-                    Some(host) if self.tell(service, Verb::Steer(Steer::Exclude { host }))? => {
-                        Ok(true)
-                    }
-                    Some(_) | None => self.tell(service, Verb::Resume),
+                if let Some(host) = host.filter(|_| !stopped)
+                    && self.tell(service, Verb::Steer(Steer::Exclude { host }))?
+                {
+                    return Ok(true);
                 }
+                let goes_on = self.tell(service, Verb::Resume)?;
+                self.truth.of_mut(service).asked += u64::from(goes_on);
+                Ok(goes_on)
             }
             Phase::Gated { wave, .. } => match waits_for_promotion(rollout, *wave) {
                 true => self.tell(service, Verb::Steer(Steer::Promote)),
