@@ -270,11 +270,10 @@ fn is_old_story(rollout: &Rollout, entry: &HostEntry, accepted: u64) -> bool {
         | Progress::Staged
         | Progress::Absent
         | Progress::Held { .. } => !told || want(rollout, entry) == Want::Hold,
-        Progress::Reverting { .. } | Progress::Overdue => !told,
+        Progress::Committed | Progress::Reverting { .. } | Progress::Overdue => !told,
         Progress::Granted { .. }
         | Progress::Probing { .. }
         | Progress::Baking { .. }
-        | Progress::Committed
         | Progress::Failed { .. }
         | Progress::Lost
         | Progress::Reverted

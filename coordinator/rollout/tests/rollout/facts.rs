@@ -189,6 +189,19 @@ fn what_a_host_was_stuck_with_before_a_rollout_asked_for_what_it_runs_is_an_old_
 }
 
 #[test]
+fn what_a_host_was_stuck_with_before_it_counted_as_running_the_release_is_an_old_story_too() {
+    let mut bed = Bed::start("failure_budget = 0\n", 1);
+    bed.fact(host(0), HostFact::Committed);
+    let told = generation(&bed.rollout, &host(0));
+    let stuck = |bed: &mut Bed, accepted| {
+        let said = says_under(bed, HostState::Stuck, (NEW, None), accepted);
+        matches!(said, Some(HostFact::Stuck { .. }))
+    };
+    assert!(!stuck(&mut bed, told - 1), "it has not heard that it is to run it");
+    assert!(stuck(&mut bed, told), "it has tried, and it does not run");
+}
+
+#[test]
 fn who_cannot_go_back_from_an_older_switch_is_ill_before_it_says_so() {
     let mut bed = Bed::start("failure_budget = 0\n", 1);
     let why = "probe failed: no answer; then going back failed: its unit is not found".to_owned();
