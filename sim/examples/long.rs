@@ -1,12 +1,13 @@
 //! A long hunt: `cargo run --release -p groundswell-sim --example long -- SEEDS [FIRST [all]]`. With `all` no
 //! finding ends it: each is told as it is found, and how many seeds show each at the end. With the name of a
-//! property in its place only that one ends it. It uses the cores that it may (`taskset`).
+//! property in its place only that one ends it. With `environments` the walk about environments is taken. It uses
+//! the cores that it may (`taskset`).
 
 use std::collections::BTreeMap;
 use std::io::Write;
 use std::time::Instant;
 
-use groundswell_sim::{Faults, NOT_HELD_YET, Property, run_but};
+use groundswell_sim::{Faults, NOT_HELD_YET, Property, lanes, run_but};
 
 type Failure = Box<dyn std::error::Error + Send + Sync>;
 
@@ -66,7 +67,15 @@ fn main() -> Result<(), Failure> {
     let mut words = std::env::args().skip(1);
     let seeds: u64 = words.next().ok_or("how many seeds?")?.parse()?;
     let first: u64 = words.next().map_or(Ok(0), |text| text.parse())?;
-    let tolerated: Vec<Property> = match words.next().as_deref() {
+    let word = words.next();
+    if word.as_deref() == Some("environments") {
+        for seed in first..first + seeds {
+            lanes::run(seed).map_err(|finding| format!("seed {seed}: {finding}"))?;
+        }
+        writeln!(std::io::stdout(), "{seeds} walks from {first}: no finding")?;
+        return Ok(());
+    }
+    let tolerated: Vec<Property> = match word.as_deref() {
         None => NOT_HELD_YET.to_vec(),
         Some("all") => Property::ALL.to_vec(),
         Some(name) => {

@@ -6,7 +6,7 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use groundswell_sim::faults::{FAULTS, Fault};
+use groundswell_sim::faults::{FAULTS, Fault, Walk};
 
 type Failure = Box<dyn std::error::Error>;
 
@@ -41,10 +41,14 @@ fn copy(from: &Path, to: &Path) -> Result<(), Failure> {
 }
 
 /// What the simulator says of the tree in `place`; `None` where it finds nothing.
-fn hunt(place: &Path) -> Result<Option<String>, Failure> {
+fn hunt(place: &Path, walk: Walk) -> Result<Option<String>, Failure> {
     let out = Command::new(std::env::var_os("CARGO").ok_or("run it with cargo")?)
         .args(["run", "--quiet", "--offline", "-p", "groundswell-sim"])
         .args(["--example", "long", "--", SEEDS])
+        .args(match walk {
+            Walk::Fleet => [].as_slice(),
+            Walk::Environments => &["0", "environments"],
+        })
         .env("CARGO_TARGET_DIR", place.join("target"))
         // A thousand seeds without optimisation take longer than to compile with it.
         .env("CARGO_PROFILE_DEV_OPT_LEVEL", "2")
@@ -68,7 +72,7 @@ fn plant(place: &Path, fault: &Fault) -> Result<Option<String>, Failure> {
     let file = place.join(fault.file);
     let sound = std::fs::read_to_string(&file)?;
     std::fs::write(&file, sound.replacen(fault.text, fault.instead, 1))?;
-    let found = hunt(place);
+    let found = hunt(place, fault.walk);
     std::fs::write(&file, sound)?;
     found
 }

@@ -163,6 +163,9 @@ pub enum Finding {
     /// A switch of a service that its owner has paused.
     #[error("host {0} began to switch though its owner has paused it")]
     SwitchedWhilePaused(HostId),
+    /// A switch of a host that an operator has taken out of all rollouts.
+    #[error("host {0} began to switch though it was drained")]
+    SwitchedWhileDrained(HostId),
     /// A switch outside of every rollout to a release that must not be rolled out.
     #[error(
         "host {host} began to switch to {release:?}, which is poisoned, outside of any rollout"
@@ -244,6 +247,8 @@ pub enum Property {
     Unsaid,
     /// See [`Finding::SwitchedWhilePaused`].
     SwitchedWhilePaused,
+    /// See [`Finding::SwitchedWhileDrained`].
+    SwitchedWhileDrained,
     /// See [`Finding::Offered`].
     Offered,
     /// See [`Finding::NotCleared`].
@@ -265,7 +270,7 @@ pub const NOT_HELD_YET: &[Property] = &[];
 
 impl Property {
     /// All of them.
-    pub const ALL: [Self; 33] = [
+    pub const ALL: [Self; 34] = [
         Self::Core,
         Self::Replay,
         Self::Incomplete,
@@ -292,6 +297,7 @@ impl Property {
         Self::Untrue,
         Self::Unsaid,
         Self::SwitchedWhilePaused,
+        Self::SwitchedWhileDrained,
         Self::Offered,
         Self::NotCleared,
         Self::HeldForNothing,
@@ -333,6 +339,7 @@ impl Finding {
             Self::Untrue { .. } => Property::Untrue,
             Self::Unsaid { .. } => Property::Unsaid,
             Self::SwitchedWhilePaused(_) => Property::SwitchedWhilePaused,
+            Self::SwitchedWhileDrained(_) => Property::SwitchedWhileDrained,
             Self::Offered { .. } => Property::Offered,
             Self::NotCleared(_) => Property::NotCleared,
             Self::HeldForNothing(_) => Property::HeldForNothing,

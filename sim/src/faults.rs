@@ -10,6 +10,17 @@ pub struct Fault {
     pub text: &'static str,
     /// What is planted.
     pub instead: &'static str,
+    /// What must find it.
+    pub walk: Walk,
+}
+
+/// A walk of the simulator.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Walk {
+    /// Whole fleets, and all that goes wrong with them.
+    Fleet,
+    /// One service in several environments.
+    Environments,
 }
 
 const fn fault(
@@ -17,7 +28,12 @@ const fn fault(
     file: &'static str,
     (text, instead): (&'static str, &'static str),
 ) -> Fault {
-    Fault { name, file, text, instead }
+    Fault { name, file, text, instead, walk: Walk::Fleet }
+}
+
+/// A fault in what goes on from one environment to the next.
+const fn astray(name: &'static str, planted: (&'static str, &'static str)) -> Fault {
+    Fault { walk: Walk::Environments, ..fault(name, LANES, planted) }
 }
 
 const SLOTS: &str = "coordinator/rollout/src/slots.rs";
@@ -36,12 +52,16 @@ const BACK: &str = "coordinator/control/src/back.rs";
 const FOLD: &str = "coordinator/control/src/view/apply.rs";
 const VIEW: &str = "coordinator/control/src/view/state.rs";
 const STEER: &str = "coordinator/control/src/steer.rs";
+const STATE: &str = "coordinator/rollout/src/state.rs";
+const BACKUP: &str = "coordinator/control/src/backup.rs";
+const WATCH: &str = "agent/machine/src/watch.rs";
 const SWITCHING: &str = "agent/machine/src/switching.rs";
+const LANES: &str = "coordinator/control/src/lanes.rs";
 const CONTACT: &str = "agent/machine/src/contact.rs";
 
 /// All of them.
 #[rustfmt::skip]
-pub const FAULTS: [Fault; 47] = [
+pub const FAULTS: [Fault; 61] = [
     fault("slots forget what the rollout before left in flight", STEP, (
         "rollout.edit(step, ordinal, |entry| entry.busy = Some(until));",
         "rollout.edit(step, ordinal, |entry| entry.busy = None.filter(|_| until > now));")),
@@ -162,9 +182,8 @@ pub const FAULTS: [Fault; 47] = [
         "self.paused.is_none()\n                && wish.generation == generation",
         "wish.generation == generation")),
     fault("what is stuck is committed by a wish", SWITCHING, (
-        "Desired::Stage { release } | Desired::Switch { release } if runs(release) => {\n                \
-         self.prove(now)\n            }",
-        "Desired::Stage { release } | Desired::Switch { release } if runs(release) => {\n\
+        "_ if self.asks_for_what_runs(action) => self.prove(now),",
+        "_ if self.asks_for_what_runs(action) => {\n\
          self.unproven = None;\n self.enter(State::Committed {});\n Vec::new()\n }")),
     fault("what is held is a failure", STAGING, (
         "let (target, lack) = (held.release, held.lack);",
@@ -174,4 +193,41 @@ pub const FAULTS: [Fault; 47] = [
     fault("what starts has no deadline", SWITCHING, (
         "let deadline = now.plus_secs(self.probe_secs());\n                self.enter(",
         "let deadline = now.plus_secs(1_000_000_000);\n                self.enter(")),
+    fault("silence poisons", STATE, (
+        "self.plan.rules < RULES_SPOKEN || self.counts.spoken > 0",
+        "self.plan.rules >= RULES_SPOKEN || self.counts.spoken > 0")),
+    fault("a lift that falls short", BACKUP, (
+        "let past = self.put_back().ok_or(Refused::NothingToLift)?.newest;",
+        "let past = self.put_back().ok_or(Refused::NothingToLift)?.newest / 2;")),
+    fault("a machine that slept goes on with its bake", WATCH, (
+        "*until = now.plus_secs(bake_secs);", "*until = (*until).min(now.plus_secs(bake_secs));")),
+    fault("a drained host is let in", CONTROL, (
+        "let drained = self.view.hosts.get(host)?.drained.clone()?;",
+        "let drained = self.view.hosts.get(host)?.drained.clone().filter(String::is_empty)?;")),
+    fault("what cannot be staged is a failure", FACT, (
+        "if *step == FailedStep::Stage && rollout.plan.rules >= RULES_HELD =>",
+        "if *step == FailedStep::Stage && rollout.plan.rules < RULES_HELD =>")),
+    fault("what is unproven and wanted is left stuck", MACHINE, (
+        "if self.is_unproven() && self.asks_for_what_runs(action) =>",
+        "if self.is_unproven() && self.asks_for_what_runs(action) && self.running.is_none() =>")),
+    astray("what has completed does not soak", (
+        "if until > self.now {\n            return Err(Waiting::Soaks",
+        "if until > self.now.plus_secs(lane.soak_secs) {\n            return Err(Waiting::Soaks")),
+    astray("hosts of every environment belong to each", (
+        "self.everyone || host.environment == self.environment",
+        "self.everyone || !host.environment.as_str().is_empty()")),
+    astray("what is held back starts all the same", (
+        "&& lane.is_held_by(held) && !over", "&& lane.is_held_by(held) && over")),
+    astray("what was ordered for a time never starts", (
+        "due.extend(self.orders(name, &lane).filter_map(|(_, held)| held.until));",
+        "due.extend(self.orders(name, &lane).filter_map(|(_, held)| held.until).filter(|_| false));")),
+    astray("what has soaked wakes nobody", (
+        "due.extend(promoted.map(|(_, since)| since.plus_secs(lane.soak_secs)));",
+        "due.extend(promoted.map(|(_, since)| since.plus_secs(lane.soak_secs)).filter(|_| false));")),
+    astray("what is poisoned elsewhere goes on", (
+        "self.refuse_poisoned_anywhere(name, (release, lane))?;", "")),
+    astray("what is ill goes on", (
+        "(hosts, _) => Err(Waiting::Ill { version, before, hosts }),", "(_, _) => Ok(()),")),
+    astray("what goes on takes the place of something newer", (
+        "&& release.published.seq > here", "&& release.published.seq != here")),
 ];

@@ -450,6 +450,9 @@ impl Site {
     pub(crate) fn wake(&mut self, now: Timestamp) {
         if let State::Probing { .. } | State::Baking { .. } = self.machine.state {
             self.number += 1;
+            // What it passed before, it passed before it slept.
+            let live = self.live.and_then(|live| self.passed.get_mut(&live));
+            live.into_iter().for_each(|passed| *passed = now);
             self.step(Event::Overslept, now);
         }
     }
@@ -707,7 +710,6 @@ impl Site {
             return self.after(1_500, now, Event::StageHeld(held));
         }
         if self.nature(release) == Nature::Unstageable {
-            self.seen.push(Seen::Failed(release));
             let why = "a switch by overlap needs systemd".to_owned();
             return self.after(1_500, now, Event::StageFailed { release, why });
         }

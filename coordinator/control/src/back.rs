@@ -107,7 +107,7 @@ impl Control {
             Some((rollout, Ok(true))) => Err(Refused::UnderWay(rollout.id().clone())),
             Some((_, Err(refusal))) => Err(Refused::Step(refusal)),
             Some((rollout, Ok(false))) => {
-                let left = !self.is_baseline(lane, rollout) && self.still_runs(lane, rollout);
+                let left = self.is_newer(lane, rollout) && self.still_runs(lane, rollout);
                 let from = left.then(|| rollout.release());
                 self.planned_way(lane, from, to)
             }
@@ -135,6 +135,14 @@ impl Control {
     fn is_baseline(&self, lane: &Lane, rollout: &Rollout) -> bool {
         let service = self.view.services.get(&lane.policy.service);
         service.and_then(|of| self.view.baseline(of, &lane.environment)) == Some(rollout.release())
+    }
+
+    /// Whether a rollout brings something newer than what new hosts get: an older release that a person started is not
+    /// what is left where the newer one runs as well.
+    fn is_newer(&self, lane: &Lane, rollout: &Rollout) -> bool {
+        let service = self.view.services.get(&lane.policy.service);
+        let baseline = service.and_then(|of| self.view.baseline(of, &lane.environment));
+        self.place_of(Some(rollout.release())) > self.place_of(baseline)
     }
 
     /// A plan away from a release, or else from what [`Control::may_leave`] says first that leads anywhere.

@@ -337,7 +337,7 @@ impl Control {
         news.then_some((release, since))
     }
 
-    fn place_of(&self, release: Option<ReleaseId>) -> u64 {
+    pub(crate) fn place_of(&self, release: Option<ReleaseId>) -> u64 {
         let found = release.and_then(|id| self.view.releases.get(&id));
         found.map_or(0, |found| found.published.seq)
     }

@@ -27,6 +27,9 @@ impl World {
         if site.is_some_and(Site::is_paused) {
             return self.found(Finding::SwitchedWhilePaused(key));
         }
+        if self.truth.was_drained(&key, self.now) {
+            return self.found(Finding::SwitchedWhileDrained(key));
+        }
         let by = site.and_then(Site::wished_by).cloned();
         let poisoned = self.office.view().releases.get(&release);
         let poisoned = poisoned.is_some_and(|found| found.poisoned.is_some());

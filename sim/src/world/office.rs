@@ -1,7 +1,7 @@
 //! The coordinator of the world: the real control over a ledger in memory, who is connected, which permits are
 //! out, and a clock that may be set. Owns what the driver's task owns in production; decides nothing.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use groundswell_common::directive::ServiceWish;
@@ -133,6 +133,10 @@ impl World {
                 break;
             }
         }
+        let hosts = self.office.view().hosts.iter();
+        let drained = hosts.filter(|(_, host)| host.drained.is_some()).map(|(id, _)| *id);
+        let drained: BTreeSet<HostId> = drained.collect();
+        self.truth.drains(drained, self.now);
         if self.office.control.has_pending() || self.office.ledger.len() > self.entries_max() {
             // Nothing that follows says more.
             self.over = true;

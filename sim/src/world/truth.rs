@@ -82,6 +82,8 @@ pub(super) struct Truth {
     pub(super) granted: BTreeMap<HostId, BTreeSet<(ServiceName, ReleaseId)>>,
     /// Rollouts that a person turned round.
     pub(super) turned: BTreeSet<RolloutId>,
+    /// Hosts that are drained, and since when.
+    drained: BTreeMap<HostId, Timestamp>,
     /// Hosts that were deleted.
     pub(super) gone: BTreeSet<HostId>,
     /// Hosts whose machine was put back to an earlier time.
@@ -136,6 +138,20 @@ impl Truth {
     pub(super) fn may_be_permitted(&self, release: &ReleaseId, now: Timestamp) -> bool {
         let since = self.poisoned.get(release);
         since.is_none_or(|since| now.millis_since(*since) < PERMIT_VALID_MS)
+    }
+
+    /// Which hosts are drained now.
+    pub(super) fn drains(&mut self, drained: BTreeSet<HostId>, now: Timestamp) {
+        self.drained.retain(|host, _| drained.contains(host));
+        for host in drained {
+            self.drained.entry(host).or_insert(now);
+        }
+    }
+
+    /// Whether the host was drained for longer than a permit lives.
+    pub(super) fn was_drained(&self, host: &HostId, now: Timestamp) -> bool {
+        let since = self.drained.get(host);
+        since.is_some_and(|since| now.millis_since(*since) > PERMIT_VALID_MS)
     }
 
     /// Nobody counts on the host any more.
