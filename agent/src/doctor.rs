@@ -455,7 +455,8 @@ impl Diagnosis {
 
     fn standing(&mut self, service: &ServiceName, machine: &Service) {
         let standing = machine.standing(service);
-        let why = standing.failure.as_ref().map(|failure| failure.why.as_str());
+        let failure = standing.failure.as_ref().or(machine.failure.as_ref());
+        let why = failure.map(|failure| failure.why.as_str());
         let unknown = "no reason is known";
         let cause = why.map_or_else(|| unknown.to_owned(), one_line);
         match &machine.state {

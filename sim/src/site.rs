@@ -561,8 +561,12 @@ impl Site {
         if self.machine.state.name() != machine.state.name() {
             self.probing_since = self.reports + 1;
         }
-        let failure = machine.failure.as_ref().filter(|failure| failure.step != FailedStep::Stage);
-        if failure != self.machine.failure.as_ref() {
+        let failed = |machine: &Service| {
+            let failure = machine.standing(&self.service).failure;
+            failure.filter(|failure| failure.step != FailedStep::Stage)
+        };
+        let (failure, before) = (failed(&machine), failed(&self.machine));
+        if failure != before {
             self.seen.extend(failure.map(|failure| Seen::Failed(failure.release)));
         }
         let commits = |state: &State| matches!(state, State::Committed {});

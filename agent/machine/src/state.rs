@@ -375,6 +375,10 @@ impl Service {
 
     /// The newest failure, or that of the wished release, which is not tried again though nobody knows why any more.
     fn told_failure(&self) -> Option<Failure> {
+        // What cannot be read is the host's own trouble, told as what holds it; it says nothing about a release.
+        if self.is_unreadable() {
+            return None;
+        }
         let wished = self.wish.as_ref().and_then(Wish::names).filter(|release| {
             self.refuses(release) && self.running.as_ref().map(|known| known.id) != Some(*release)
         });
@@ -388,6 +392,11 @@ impl Service {
             }
             None => self.failure.clone(),
         }
+    }
+
+    /// Whether it is stuck on its journal or its live link.
+    pub fn is_unreadable(&self) -> bool {
+        matches!(self.state, State::Stuck { cause: StuckCause::Journal | StuckCause::Tree, .. })
     }
 
     /// Why the wished release is not taken now, though nothing speaks against it.

@@ -377,7 +377,7 @@ impl Service {
         }
         self.settle_failed(&wish);
         // What failed under another rollout is no news under this one.
-        let other = self.wished_for() != wish.rollout;
+        let other = self.wished_for() != wish.rollout && !self.is_unreadable();
         if other && self.failure.as_ref().is_some_and(|f| wish.names() == Some(f.release)) {
             self.failure = None;
         }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use groundswell_common::condition::{Condition, Lack, ServiceCondition};
 use groundswell_common::directive::{Action, ServiceWish};
-use groundswell_common::report::{Report, Standing};
+use groundswell_common::report::{HostState, Report, Standing};
 use groundswell_common::trust::RawTold;
 use groundswell_common::wire::{LEVEL_REMOVES, ReleaseProof};
 use groundswell_common::{Environment, HostId, ReleaseId, RolloutId, ServiceName, Timestamp};
@@ -357,6 +357,10 @@ impl Control {
                 let Some(fact) = groundswell_rollout::lack(rollout, &host, service) else {
                     continue;
                 };
+                // Who cannot read its journal says by its report that it can again.
+                if fact == HostFact::Freed && self.is_stuck(&host, &service.service) {
+                    continue;
+                }
                 let bytes = matches!(fact, HostFact::Fetched { .. });
                 if bytes && !groundswell_rollout::bytes_count(rollout, self.now) {
                     continue;
@@ -431,6 +435,7 @@ impl Control {
     fn facts_of(&mut self, host: HostId, report: &Report) {
         for standing in &report.services {
             self.let_go(host, &standing.service);
+            self.reads_again(host, standing);
             for _ in 0..FACTS_PER_STANDING_MAX {
                 let found = self.live_of(&host, &standing.service).into_iter().find_map(|id| {
                     let rollout = self.view.rollout(&id)?;
@@ -443,6 +448,25 @@ impl Control {
                     break;
                 }
             }
+        }
+    }
+
+    /// A host whose agent could not read its journal, and is not stuck any more, is free where it lacks nothing else.
+    fn reads_again(&mut self, host: HostId, standing: &Standing) {
+        let lacks = self.words.get(&host).and_then(|word| word.condition_of(&standing.service));
+        if standing.state == HostState::Stuck || lacks.is_some_and(|lacks| lacks.held.is_some()) {
+            return;
+        }
+        let unread = |id: &RolloutId| {
+            let entry = self.view.rollout(id).and_then(|rollout| rollout.host(&host));
+            entry.is_some_and(|entry| {
+                matches!(entry.progress, Progress::Held { lack: Lack::Journal, .. })
+            })
+        };
+        let held = self.live_of(&host, &standing.service).into_iter().filter(unread);
+        for rollout in held.collect::<Vec<_>>() {
+            let input = Input::Host { host, fact: HostFact::Freed };
+            self.submit_or_note(By::Host(host), &rollout, input);
         }
     }
 

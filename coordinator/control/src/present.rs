@@ -80,7 +80,7 @@ fn waits(rollout: &Rollout, at: Timestamp) -> Option<String> {
         | Why::HostBaking { .. }
         | Why::HostCommitted
         | Why::HostFailed { .. }
-        | Why::HostLost
+        | Why::HostLost { .. }
         | Why::HostOverdue
         | Why::HostHeld { .. }
         | Why::HostAway { .. }

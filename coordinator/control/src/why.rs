@@ -315,7 +315,7 @@ impl Control {
         })
     }
 
-    fn is_stuck(&self, id: &HostId, name: &ServiceName) -> bool {
+    pub(crate) fn is_stuck(&self, id: &HostId, name: &ServiceName) -> bool {
         let standing = self.words.get(id).and_then(|word| word.standing(name));
         standing.is_some_and(|standing| standing.state == HostState::Stuck)
     }
@@ -418,7 +418,7 @@ fn refused(code: &str) -> Option<String> {
 fn rank_of(reason: &Why) -> Rank {
     match reason {
         Why::HostFailed { .. }
-        | Why::HostLost
+        | Why::HostLost { .. }
         | Why::HostOverdue
         | Why::HostHeld { .. }
         | Why::HostAway { .. }

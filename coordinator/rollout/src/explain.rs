@@ -239,8 +239,11 @@ pub enum Why {
         /// Whether the release before it is live again.
         reverted: bool,
     },
-    /// The host fell silent while it held a slot.
-    HostLost,
+    /// The host held a slot and was not heard to be done in time.
+    HostLost {
+        /// Whether a person may have it tried again.
+        again: bool,
+    },
     /// The host was away when its turn came.
     HostAbsent {
         /// Whether the rollout still brings it there.
@@ -423,7 +426,7 @@ fn host_why(rollout: &Rollout, ordinal: u32, entry: &HostEntry) -> Why {
         Progress::Failed { step, why, reverted } => {
             Why::HostFailed { step: *step, why: why.clone(), reverted: *reverted }
         }
-        Progress::Lost => Why::HostLost,
+        Progress::Lost => Why::HostLost { again: goes_forward(rollout) },
         Progress::Absent => Why::HostAbsent { comes: goes_forward(rollout) || !rollout.is_over() },
         Progress::Reverting { deadline } => Why::HostReverting { deadline: *deadline },
         Progress::Overdue => Why::HostOverdue,
@@ -689,8 +692,12 @@ impl fmt::Display for Why {
                 let why = one_line(why);
                 write!(f, "the release failed on it ({}): {why}; {after}", name_of(step))
             }
-            Self::HostLost => {
-                write!(f, "it fell silent while it held a slot and may run the release")
+            Self::HostLost { again } => {
+                let next = if *again { "; 'swell rollout retry' tries it again" } else { "" };
+                write!(
+                    f,
+                    "it held a slot and did not say in time that it was done: it may run the release{next}"
+                )
             }
             Self::HostAbsent { comes: true } => {
                 write!(f, "it was away when its turn came; it is staged when it is back")
@@ -783,7 +790,7 @@ impl fmt::Display for Breach {
             0 => Ok(()),
             silent => write!(
                 f,
-                " ({silent} fell silent with a slot, and said nothing against the release)"
+                " ({silent} did not say in time that it was done, and nothing against the release)"
             ),
         }
     }

@@ -17,6 +17,9 @@ use crate::state::{HostEntry, Progress, Rollout};
 pub const LOST_GRACE_SECS: u64 = 30;
 /// How often a host may say that it switches and then that it has not.
 const SWITCH_TRIES_MAX: u8 = 16;
+/// What is said of a host that is stuck and names no failure.
+const UNREADABLE: &str =
+    "its agent cannot read its journal or its live link; see 'groundswell-agent doctor' there";
 /// How often a host that was lost without having switched is tried again.
 pub const LOST_RETRIES_MAX: u8 = 1;
 
@@ -238,7 +241,7 @@ fn observe(
         // What it was stuck with before it was told to take the service off is an old story.
         HostState::Stuck if rollout.plan.off().is_some() && !is_told(entry, accepted) => None,
         HostState::Stuck if is_old_story(rollout, entry, accepted) => None,
-        HostState::Stuck => stuck(rollout, standing),
+        HostState::Stuck => stuck(rollout, entry, standing),
         HostState::Idle | HostState::Committed if runs => {
             let refused = refused_back(rollout, entry, standing, accepted);
             Some(refused.unwrap_or_else(|| committed(rollout, entry, standing)))
@@ -364,6 +367,13 @@ fn elsewhere(
         Progress::Probing { .. } if !runs && standing.state == HostState::Fetching => {
             return Some(HostFact::Gone { running: standing.running });
         }
+        // Nor has the release failed where it is gone without a word: the machine was put back to an earlier time, or
+        // somebody changed its live link.
+        Progress::Probing { .. } | Progress::Baking { .. } | Progress::Lost
+            if !runs && accepted >= entry.generation && is_gone(rollout, entry, standing) =>
+        {
+            return Some(HostFact::Gone { running: standing.running });
+        }
         Progress::Pending
         | Progress::Staging
         | Progress::Staged
@@ -402,6 +412,23 @@ fn elsewhere(
     }
 }
 
+/// Whether what had begun there is gone, and the host says nothing against the release.
+fn is_gone(rollout: &Rollout, entry: &HostEntry, standing: &Standing) -> bool {
+    let rests = match standing.state {
+        HostState::Idle | HostState::Committed => true,
+        // One that stands staged says so itself: its permit ran out, or it was silent and has not switched.
+        HostState::Staged | HostState::Fetching => {
+            matches!(entry.progress, Progress::Baking { .. })
+        }
+        HostState::Switching
+        | HostState::Probing
+        | HostState::Baking
+        | HostState::Reverting
+        | HostState::Stuck => false,
+    };
+    rests && failed(rollout, standing).is_none()
+}
+
 /// Whether a release is what the rollout is about: of one that takes the service off, any.
 fn is_of(rollout: &Rollout, release: Option<ReleaseId>) -> bool {
     release.is_some_and(|release| rollout.plan.off().is_some() || release == rollout.release())
@@ -420,12 +447,36 @@ fn failed(rollout: &Rollout, standing: &Standing) -> Option<HostFact> {
     Some(HostFact::Failed { step, why: clip(&failure.why), reverted })
 }
 
-fn stuck(rollout: &Rollout, standing: &Standing) -> Option<HostFact> {
-    let failure = standing.failure.as_ref();
-    let named = [standing.running, standing.target, failure.map(|failure| failure.release)];
+fn stuck(rollout: &Rollout, entry: &HostEntry, standing: &Standing) -> Option<HostFact> {
+    let Some(failure) = &standing.failure else { return unreadable(rollout, entry, standing) };
+    let named = [standing.running, standing.target, Some(failure.release)];
     let ours = named.into_iter().any(|release| is_of(rollout, release));
-    let why = failure.map_or("the agent gives no reason", |failure| failure.why.as_str());
-    ours.then(|| HostFact::Stuck { why: clip(why) })
+    ours.then(|| HostFact::Stuck { why: clip(&failure.why) })
+}
+
+/// An agent that is stuck and names no failure cannot read its journal or its live link: that is the host's own
+/// trouble, and says nothing about the release.
+fn unreadable(rollout: &Rollout, entry: &HostEntry, standing: &Standing) -> Option<HostFact> {
+    let names = [standing.running, standing.target];
+    let ours = names.into_iter().any(|release| is_of(rollout, release));
+    match &entry.progress {
+        Progress::Staging
+        | Progress::Staged
+        | Progress::Granted { .. }
+        | Progress::Probing { .. }
+        | Progress::Baking { .. }
+        | Progress::Absent => {
+            Some(HostFact::Held { lack: Lack::Journal, why: UNREADABLE.to_owned() })
+        }
+        // Whether it runs still is not known; it is ill, and runs what it said.
+        Progress::Pending | Progress::Committed | Progress::Held { .. } => None,
+        Progress::Failed { .. }
+        | Progress::Lost
+        | Progress::Reverting { .. }
+        | Progress::Overdue
+        | Progress::Reverted
+        | Progress::Excluded { .. } => ours.then(|| HostFact::Stuck { why: UNREADABLE.to_owned() }),
+    }
 }
 
 fn clip(text: &str) -> String {
@@ -507,6 +558,8 @@ pub(crate) fn next_progress(
 fn held(entry: &HostEntry, lack: Lack, why: &str) -> Option<Progress> {
     let held = Progress::Held { lack, why: clip_to(why, CONDITION_TEXT_MAX_BYTES) };
     match &entry.progress {
+        // Nothing tells any more how far it came.
+        Progress::Probing { .. } | Progress::Baking { .. } if lack == Lack::Journal => Some(held),
         Progress::Staging
         | Progress::Staged
         | Progress::Granted { .. }
@@ -545,11 +598,29 @@ fn freed(entry: &HostEntry) -> Option<Progress> {
     }
 }
 
-/// A host that had committed and does not run the release any more is brought there again, unless the rollout
+/// A host that had committed, or begun, and does not run the release any more is brought there again, unless the rollout
 /// takes its hosts back: then it is where it should be.
 fn gone(rollout: &Rollout, entry: &HostEntry) -> Option<Progress> {
-    if !matches!(entry.progress, Progress::Committed | Progress::Probing { .. }) {
-        return None;
+    match &entry.progress {
+        Progress::Baking { .. } if entry.retries >= SWITCH_TRIES_MAX => {
+            let why = "it was brought there again and again, and each time the release was gone while it was watched; \
+                       look for who puts the host back";
+            return Some(Progress::Held { lack: Lack::Stage, why: why.to_owned() });
+        }
+        Progress::Committed | Progress::Probing { .. } | Progress::Baking { .. } => {}
+        Progress::Lost if entry.retries < LOST_RETRIES_MAX => {}
+        Progress::Pending
+        | Progress::Staging
+        | Progress::Staged
+        | Progress::Granted { .. }
+        | Progress::Failed { .. }
+        | Progress::Lost
+        | Progress::Absent
+        | Progress::Reverting { .. }
+        | Progress::Overdue
+        | Progress::Reverted
+        | Progress::Held { .. }
+        | Progress::Excluded { .. } => return None,
     }
     match rollout.phase.course() {
         Course::Back => Some(Progress::Reverted),

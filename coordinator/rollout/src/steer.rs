@@ -137,6 +137,8 @@ fn retry(rollout: &mut Rollout, step: &mut Step, host: &HostId) -> Result<(), Re
             *reverted || matches!(step, FailedStep::Stage | FailedStep::Revert)
         }
         Progress::Excluded { ran, gone } => !ran && !gone,
+        // Nobody has heard of it; whatever it runs it says once it is there.
+        Progress::Lost => true,
         // Who says what it lacks tries again by itself.
         Progress::Held { lack, .. } => *lack == Lack::Stage,
         Progress::Pending
@@ -146,7 +148,6 @@ fn retry(rollout: &mut Rollout, step: &mut Step, host: &HostId) -> Result<(), Re
         | Progress::Probing { .. }
         | Progress::Baking { .. }
         | Progress::Committed
-        | Progress::Lost
         | Progress::Absent
         | Progress::Reverting { .. }
         | Progress::Overdue

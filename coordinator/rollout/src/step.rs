@@ -523,8 +523,11 @@ fn learn(
     // One that gives its slot up may have its permit in its hands.
     let gives_up = before == ProgressName::Granted && next.name() == ProgressName::Held;
     let busy = busy_until(entry, now).filter(|_| gives_up);
-    let tries_again = matches!(before, ProgressName::Lost | ProgressName::Probing);
-    if tries_again && next == Progress::Staged {
+    let stands =
+        next == Progress::Staged && matches!(before, ProgressName::Lost | ProgressName::Probing);
+    let anew =
+        next == Progress::Staging && matches!(before, ProgressName::Lost | ProgressName::Baking);
+    if stands || anew {
         rollout.edit(step, ordinal, |entry| entry.retries = entry.retries.saturating_add(1));
     }
     let of_wave = rollout.wave_of(ordinal);

@@ -87,7 +87,11 @@ fn each_host_says_where_it_is() {
     assert_eq!(of(&bed, 2), "it is not connected since 1970-01-12T13:46:40.000Z");
     bed.pass(160);
     let why = explain(&bed.rollout, Some(&id), bed.at.now)[1].to_string();
-    assert_eq!(why, "it fell silent while it held a slot and may run the release");
+    assert_eq!(
+        why,
+        "it held a slot and did not say in time that it was done: it may run the release; 'swell rollout retry' \
+         tries it again"
+    );
     let stranger = explain(&bed.rollout, Some(&host(99)), bed.at.now);
     assert_eq!(stranger.len(), 1);
     assert!(stranger[0].to_string().ends_with("is not in this rollout's plan"));

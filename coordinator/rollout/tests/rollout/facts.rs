@@ -1,6 +1,7 @@
 //! Corners of what reports say and what facts do: each case here once went unnoticed when it was changed.
 
 use groundswell_common::HostId;
+use groundswell_common::condition::Lack;
 use groundswell_common::limits::FAILURE_TEXT_MAX_BYTES;
 use groundswell_common::report::{FailedStep, Failure, HostState, Standing, Verdict};
 use groundswell_rollout::{
@@ -151,12 +152,105 @@ fn a_host_that_is_stuck_says_so_to_the_rollout_whose_release_it_is_about() {
         says(&mut bed, HostState::Stuck, (running, target))
     };
     let stuck = |why: &str| Some(HostFact::Stuck { why: why.to_owned() });
-    assert_eq!(ask(NEW, None, None), stuck("the agent gives no reason"));
-    assert_eq!(ask(OLD, Some(NEW), None), stuck("the agent gives no reason"));
     assert_eq!(ask(OLD, None, Some(of(NEW))), stuck("no room"));
     assert_eq!(ask(NEW, Some(OTHER), Some(of(OTHER))), stuck("no room"));
     assert_eq!(ask(OLD, Some(OTHER), Some(of(OTHER))), None);
-    assert_eq!(ask(OLD, None, None), None);
+}
+
+#[test]
+fn a_journal_that_cannot_be_read_says_nothing_against_a_release() {
+    for facts in [&[][..], &[HostFact::SwitchStarted], &[HostFact::SwitchStarted, HostFact::Passed]]
+    {
+        let mut bed = Bed::start("failure_budget = 0\n", 1);
+        bed.fact(host(0), HostFact::Staged);
+        for fact in facts {
+            bed.fact(host(0), fact.clone());
+        }
+        // Its agent knows nothing any more: neither what runs nor why.
+        let told = generation(&bed.rollout, &host(0));
+        let standing = bed.standing(host(0));
+        (standing.state, standing.running, standing.target) = (HostState::Stuck, None, None);
+        let standing = standing.clone();
+        let held = fact(&bed.rollout, &host(0), &standing, told).unwrap();
+        assert!(matches!(held, HostFact::Held { lack: Lack::Journal, .. }), "{held:?}");
+        bed.fact(host(0), held);
+        assert_eq!((bed.rollout.failures(0), bed.phase()), (0, PhaseName::Running));
+        let once = fact(&bed.rollout, &host(0), &standing, u64::MAX);
+        assert!(!matches!(once, Some(HostFact::Held { .. })), "said once: {once:?}");
+        // A person has looked, and what is live has passed its probes.
+        let said = says(&mut bed, HostState::Committed, (NEW, None)).unwrap();
+        bed.fact(host(0), said);
+        assert_eq!(bed.progress(host(0)), Progress::Committed);
+    }
+    // After it has committed, it is ill at most.
+    let mut bed = granted();
+    bed.fact(host(0), HostFact::Committed);
+    bed.standing(host(0)).health = Verdict::Fail;
+    assert_eq!(says(&mut bed, HostState::Stuck, (NEW, None)), None);
+}
+
+#[test]
+fn what_is_gone_without_a_word_is_brought_there_again_and_has_not_failed() {
+    let baking = || {
+        let mut bed = Bed::start("failure_budget = 0\n", 1);
+        for fact in [HostFact::Staged, HostFact::SwitchStarted, HostFact::Passed] {
+            bed.fact(host(0), fact);
+        }
+        bed
+    };
+    for (state, target) in [
+        (HostState::Committed, None),
+        (HostState::Staged, Some(NEW)),
+        (HostState::Fetching, Some(NEW)),
+    ] {
+        let mut bed = baking();
+        let told = generation(&bed.rollout, &host(0));
+        assert_eq!(says_under(&mut bed, state, (OLD, target), told - 1), None, "of before");
+        let gone = says(&mut bed, state, (OLD, target)).unwrap();
+        assert_eq!(gone, HostFact::Gone { running: Some(release(OLD)) }, "{state:?}");
+        bed.fact(host(0), gone);
+        assert_eq!(bed.progress(host(0)), Progress::Staging);
+        assert_eq!((bed.rollout.failures(0), bed.phase()), (0, PhaseName::Running));
+    }
+    // What it says against the release counts.
+    let mut bed = baking();
+    let why = "no answer".to_owned();
+    let failure = Failure { release: release(NEW), step: FailedStep::Bake, why, reverted: true };
+    bed.standing(host(0)).failure = Some(failure);
+    let said = says(&mut bed, HostState::Committed, (OLD, None));
+    assert!(matches!(said, Some(HostFact::Failed { .. })), "{said:?}");
+    // Somebody puts it back each time: in the end a person looks.
+    let mut bed = baking();
+    for _ in 0..16 {
+        let gone = says(&mut bed, HostState::Committed, (OLD, None)).unwrap();
+        bed.fact(host(0), gone);
+        for fact in [HostFact::Staged, HostFact::SwitchStarted, HostFact::Passed] {
+            bed.fact(host(0), fact);
+        }
+    }
+    let gone = says(&mut bed, HostState::Committed, (OLD, None)).unwrap();
+    bed.fact(host(0), gone);
+    let held = bed.progress(host(0));
+    assert!(matches!(&held, Progress::Held { lack: Lack::Stage, .. }), "{held:?}");
+}
+
+#[test]
+fn who_is_lost_and_rests_is_brought_there_once_more_and_then_by_a_person() {
+    let mut bed = Bed::start("failure_budget = 1\n", 2);
+    let (id, other) = (host(0), host(1));
+    bed.fact(id, HostFact::Staged);
+    bed.pass(160);
+    assert_eq!(bed.progress(id), Progress::Lost);
+    let gone = says(&mut bed, HostState::Committed, (OLD, None)).unwrap();
+    bed.fact(id, gone);
+    assert_eq!(bed.progress(id), Progress::Staging);
+    bed.fact(id, HostFact::Staged);
+    bed.pass(160);
+    assert_eq!(bed.progress(id), Progress::Lost);
+    assert_eq!(says(&mut bed, HostState::Committed, (OLD, None)), None, "it was tried again");
+    steer(&mut bed, Steer::Retry { host: id });
+    assert_eq!((bed.progress(id), bed.rollout.failures(0)), (Progress::Staging, 0));
+    assert!(bed.rollout.host(&other).is_some());
 }
 
 #[test]
@@ -192,6 +286,10 @@ fn what_a_host_was_stuck_with_before_a_rollout_asked_for_what_it_runs_is_an_old_
 fn what_a_host_was_stuck_with_before_it_counted_as_running_the_release_is_an_old_story_too() {
     let mut bed = Bed::start("failure_budget = 0\n", 1);
     bed.fact(host(0), HostFact::Committed);
+    let why = "its unit is not found".to_owned();
+    let failure =
+        Failure { release: release(OTHER), step: FailedStep::Revert, why, reverted: false };
+    bed.standing(host(0)).failure = Some(failure);
     let told = generation(&bed.rollout, &host(0));
     let stuck = |bed: &mut Bed, accepted| {
         let said = says_under(bed, HostState::Stuck, (NEW, None), accepted);

@@ -180,7 +180,11 @@ fn a_failure_of_any_kind_stops_the_same_way() {
         }
         let silent = u32::from(fact.is_none());
         let breach = Breach { wave: Some(0), failures: 1, budget: 0, silent };
-        assert_eq!(breach.to_string().contains("1 fell silent"), fact.is_none(), "{breach}");
+        assert_eq!(
+            breach.to_string().contains("1 did not say in time"),
+            fact.is_none(),
+            "{breach}"
+        );
         let Phase::Halted { cause, .. } = bed.rollout.phase() else { panic!("{fact:?}") };
         assert_eq!(*cause, HaltCause::Breach(breach), "{fact:?}");
         bed.fact(other, HostFact::Staged);
