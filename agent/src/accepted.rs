@@ -26,14 +26,26 @@ pub(crate) enum AcceptedError {
     Fault(#[from] Fault),
     /// Damaged. Without it an older directive could pass for a newer one.
     #[error(
-        "read the accepted directive: directive.json is damaged; restore it, or enrol this host again"
+        "read the accepted directive: directive.json is damaged; restore it, or 'swell host remove' this host and \
+         'groundswell-agent enroll --again TOKEN' it: services stay as they are"
     )]
     Damaged(#[source] serde_json::Error),
     /// A directive that breaks the rules of its kind.
     #[error(
-        "read the accepted directive: directive.json is damaged; restore it, or enrol this host again"
+        "read the accepted directive: directive.json is damaged; restore it, or 'swell host remove' this host and \
+         'groundswell-agent enroll --again TOKEN' it: services stay as they are"
     )]
     Invalid(#[source] groundswell_common::directive::DirectiveError),
+}
+
+impl AcceptedError {
+    /// Whether the file is there and says nothing that may be used.
+    pub(crate) fn is_damaged(&self) -> bool {
+        match self {
+            Self::Fault(_) => false,
+            Self::Damaged(_) | Self::Invalid(_) => true,
+        }
+    }
 }
 
 /// A directive that was accepted, and the message that brought it.

@@ -27,16 +27,35 @@ impl Job {
         }
     }
 
-    /// What was changed of the release that a service would go back to, while what it would leave passes its
-    /// probes.
+    /// What was changed of the release that a service would go back to, or what the host lacks to start it, while
+    /// what it would leave passes its probes.
     pub(crate) async fn keeps(&self, from: &ReleaseId, to: &ReleaseId) -> Option<String> {
-        let changed = self.changed(to).await?;
+        let why = match self.changed(to).await {
+            None => self.cannot_start(to).await,
+            changed => changed,
+        }?;
         let (id, manifest) = self.reopened(from)?;
         let works = self.passes((&id, &manifest)).await;
         if !works {
-            tracing::error!(service = %self.service, changed, "goes back to it all the same");
+            tracing::error!(service = %self.service, why, "goes back to it all the same");
         }
-        works.then_some(changed)
+        works.then_some(why)
+    }
+
+    /// Why systemd could not start a release on this host; `None` also where it cannot be told now.
+    async fn cannot_start(&self, release: &ReleaseId) -> Option<String> {
+        let (id, manifest) = self.reopened(release)?;
+        let spec = self.spec((&id, &manifest));
+        if let Some(unit) = self.outside.units.refused_unit(&self.service, &spec.units) {
+            return Some(format!("{unit} is not allowed on this host for {}", self.service));
+        }
+        match self.outside.units.lacks(&spec).await {
+            Ok(lacking) => lacking.map(|lacking| lacking.why),
+            Err(error) => {
+                tracing::warn!(service = %self.service, error = %chain(&error), "not looked at");
+                None
+            }
+        }
     }
 
     /// What was changed of a release on the disk; `None` also where it cannot be told in time.

@@ -3,7 +3,10 @@
 
 mod conditions;
 mod drifts;
+mod endings;
+mod links;
 pub(crate) mod permits;
+mod pruning;
 mod requests;
 mod revivals;
 mod unkept;
@@ -38,7 +41,7 @@ use crate::text::failure;
 use crate::told::Places;
 use crate::trustee::{Trustee, walk};
 use crate::work::{Job, Outside};
-use crate::{prune, stage, switch};
+use crate::{stage, switch};
 use groundswell_common::chain;
 use groundswell_machine::{Action, Again, Event, Service, State, StuckCause, Wish};
 use unkept::{Input, Unkept};
@@ -90,6 +93,8 @@ struct Slot {
     frozen: bool,
     /// Whether its journal was taken up since the start, and written.
     resumed: bool,
+    /// What is told of a live link that somebody changed.
+    relinked: Option<String>,
     work: Option<(Canceller, JoinHandle<()>)>,
     number: u64,
     /// Whoever keeps an eye on what is live, beside the work.
@@ -171,9 +176,9 @@ impl Driver {
     pub(crate) fn start(outside: Outside, loaded: Loaded, ends: Ends) -> Result<Self, DriverError> {
         let trustee = loaded.trustee;
         let on_disk = accepted::load(&outside.layout)?;
-        let is_known = on_disk.is_some();
+        // Before the first directive of an enrolment, what journals wish for is of the one before.
         let accepted = on_disk.filter(|accepted| accepted.is_for(&trustee.pin.host));
-        let enrolled_anew = is_known && accepted.is_none();
+        let enrolled_anew = accepted.is_none();
         let floor = accepted.as_ref().map(Accepted::floor).unwrap_or_default();
         let own = own::load(&outside.layout)?;
         let mut driver = Self {
@@ -230,10 +235,12 @@ impl Driver {
             (Err(error), _) => Err((StuckCause::Tree, chain(error))),
             (Ok(_), Err(error)) => Err((StuckCause::Journal, chain(&error))),
         };
-        let live = live.ok().flatten();
+        let mut live = live.ok().flatten();
+        let mut relinked = None;
         let now = self.outside.clock.now();
         let (machine, actions, frozen) = match loaded {
             Ok(mut machine) => {
+                (live, relinked) = links::missing(layout, (service, &machine), live);
                 if enrolled_anew {
                     machine.enrolled_anew();
                 }
@@ -252,6 +259,7 @@ impl Driver {
         };
         let mut slot = Slot::new(machine, frozen);
         slot.resumed = false;
+        slot.relinked = relinked;
         let first = self.slots.insert(service.clone(), slot).is_none();
         if let Err(error) = self.save(service) {
             // What is live runs whatever the disk takes; all else waits for it.
@@ -720,6 +728,7 @@ impl Driver {
         slot.number += 1;
         let (number, service) = (slot.number, service.clone());
         let (back, progress) = (self.ends.back.0.clone(), slot.progress.clone());
+        let units = self.outside.units.clone();
         let handle = tokio::spawn(async move {
             for earlier in [before.map(|(_, handle)| handle), pruning].into_iter().flatten() {
                 // One that panicked is over as well.
@@ -727,7 +736,9 @@ impl Driver {
             }
             progress.wait_for_the_disk(None);
             tokio::select! {
-                event = work => drop(back.send(Back::Job { service, number, event }).await),
+                event = endings::unless_ending(units, work) => {
+                    drop(back.send(Back::Job { service, number, event }).await);
+                }
                 () = cancel.cancelled() => {}
             }
         });
@@ -755,34 +766,15 @@ impl Driver {
         };
         let (number, service) = (slot.eyes, service.clone());
         let back = self.ends.back.0.clone();
+        let units = self.outside.units.clone();
         tokio::spawn(async move {
             tokio::select! {
-                event = work => drop(back.send(Back::Seen { service, number, event }).await),
+                event = endings::unless_ending(units, work) => {
+                    drop(back.send(Back::Seen { service, number, event }).await);
+                }
                 () = cancel.cancelled() => {}
             }
         });
-    }
-
-    fn prune(&mut self, service: &ServiceName) {
-        let fetching =
-            self.slots.values().any(|slot| matches!(slot.machine.state, State::Fetching { .. }));
-        let Some(slot) = self.slots.get_mut(service) else { return };
-        let (layout, service) = (self.outside.layout.clone(), service.clone());
-        let depot = self.outside.depot.clone();
-        let kept = slot.machine.kept();
-        let earlier = slot.pruning.take();
-        slot.pruning = Some(tokio::spawn(async move {
-            if let Some(earlier) = earlier {
-                drop(earlier.await);
-            }
-            let work = move || {
-                prune::prune(&layout, &service, &kept)?;
-                if fetching { Ok(()) } else { depot.clear() }
-            };
-            if let Ok(Err(fault)) = tokio::task::spawn_blocking(work).await {
-                tracing::warn!(error = %chain(&fault), "old releases stay");
-            }
-        }));
     }
 
     fn say(&self, say: Say) {
@@ -793,6 +785,7 @@ impl Driver {
 
     /// Publishes the whole standing when it differs from the one published before.
     fn report(&mut self) {
+        self.mind_links();
         let layout = &self.outside.layout;
         let standing = |(service, slot): (&ServiceName, &Slot)| {
             let mut standing = slot.machine.standing(service);
@@ -861,6 +854,7 @@ impl Slot {
             machine,
             frozen,
             resumed: true,
+            relinked: None,
             work: None,
             number,
             eye: None,

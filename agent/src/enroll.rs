@@ -15,6 +15,7 @@ use groundswell_net::tls::{TlsError, client_config};
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
+use crate::accepted;
 use crate::cancel;
 use crate::clock::SteadyClock;
 use crate::durable::{self, Access, Fault};
@@ -206,6 +207,10 @@ fn finish(layout: &Layout, begun: Begun) -> Result<Identity, EnrollError> {
     durable::write(&layout.host_certificate(), certificate, Access::Owner)?;
     save_root(layout, &begun.root)?;
     durable::forget(&layout.told())?;
+    // A directive that cannot be read would keep the agent from starting; it was of the enrolment before.
+    if accepted::load(layout).is_err_and(|error| error.is_damaged()) {
+        accepted::forget(layout)?;
+    }
     // What was noted of the connection is about who this host was before.
     durable::forget(&layout.contact())?;
     // The identity comes last: with it the host counts as enrolled.

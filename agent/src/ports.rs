@@ -111,6 +111,8 @@ pub(crate) trait Units: Send + Sync {
     fn runs(&self, manifest: &Manifest) -> bool;
     /// Whether it can switch so.
     fn switches(&self, switch: Switch) -> bool;
+    /// Whether the host itself is going down: what ends then speaks against nobody.
+    fn is_ending(&self) -> Work<'_, bool>;
     /// Stops every service, when the agent ends and is configured to.
     fn stop_all(&self) -> Work<'_, ()>;
 }

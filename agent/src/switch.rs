@@ -72,6 +72,18 @@ fn set(link: PathBuf, release: Option<&ReleaseId>) -> Vec<Op> {
     }
 }
 
+/// Points the live link at a release that is on disk.
+///
+/// # Errors
+/// [`Fault`]; the live link is as it was.
+pub(crate) fn point(
+    layout: &Layout,
+    service: &ServiceName,
+    release: &ReleaseId,
+) -> Result<(), Fault> {
+    set(layout.current(service), Some(release)).iter().try_for_each(Op::run)
+}
+
 /// The release that `current` names; `None` when nothing is live.
 pub(crate) fn live(layout: &Layout, service: &ServiceName) -> Result<Option<ReleaseId>, LiveError> {
     named(&layout.current(service))

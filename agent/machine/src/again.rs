@@ -125,7 +125,9 @@ impl Service {
                         )
                     }
                     Cause::Told {} => {
-                        format!("going back is held: {why}; the release is brought here anew")
+                        format!(
+                            "going back is held: {why}; once that is mended it goes back by itself"
+                        )
                     }
                 };
                 let step = FailedStep::Revert;

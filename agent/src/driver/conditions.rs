@@ -87,6 +87,7 @@ impl Driver {
     fn notes(&self, service: &ServiceName, slot: &Slot) -> Vec<String> {
         let mut notes = Vec::new();
         notes.extend(slot.machine.stopped.as_ref().map(|unit| stopped(unit)));
+        notes.extend(slot.relinked.clone());
         notes.extend(slot.machine.is_too_slow().then(|| TOO_SLOW.to_owned()));
         notes.extend(self.drift_of(service).map(|path| {
             format!("{path} of the live release was changed on this host; restore it")

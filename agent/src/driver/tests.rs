@@ -524,7 +524,9 @@ async fn a_damaged_journal_is_stuck_reported_and_never_overwritten() {
     std::fs::write(host.layout().journal(&shop()), b"{half").unwrap();
     host.start().await;
     let stuck = host.until_state(HostState::Stuck, Some(one.id)).await;
-    assert!(stuck.failure.unwrap().why.contains("unstick"));
+    assert_eq!(stuck.failure, None, "it says nothing about the release");
+    host.direct(1, Desired::Stage { release: one.id }, &[&one]).await;
+    assert!(host.until_held(Lack::Journal).await.why.contains("unstick"));
     host.direct(2, Desired::Revert { from: one.id, to: None }, &[]).await;
     host.direct(3, Desired::Hold {}, &[]).await;
     let seen = |said: &Option<Said>| said.as_ref().is_some_and(|s| s.report.generation == 3);

@@ -198,6 +198,10 @@ impl Units for ProcessUnits {
         self.ensure(spec, Since::Boot)
     }
 
+    fn is_ending(&self) -> Work<'_, bool> {
+        Box::pin(std::future::ready(false))
+    }
+
     fn boot(&self) -> Work<'_, Result<String, UnitError>> {
         Box::pin(std::future::ready(Ok(String::new())))
     }

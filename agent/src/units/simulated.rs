@@ -33,6 +33,8 @@ pub(crate) struct SimulatedUnits {
     pub(crate) stays: watch::Sender<bool>,
     /// What the host lacks to start a version.
     pub(crate) lacking: Mutex<Option<(String, Lacking)>>,
+    /// Whether the host goes down.
+    pub(crate) ending: Mutex<bool>,
     /// A unit that somebody stopped.
     pub(crate) stopped: Mutex<Option<String>>,
     /// Whether the newest start failed.
@@ -77,6 +79,10 @@ impl Units for SimulatedUnits {
 
     fn start<'a>(&'a self, spec: &'a RunSpec) -> Work<'a, Result<(), UnitError>> {
         Box::pin(self.run("start", spec))
+    }
+
+    fn is_ending(&self) -> Work<'_, bool> {
+        Box::pin(async { *self.ending.lock().unwrap() })
     }
 
     fn boot(&self) -> Work<'_, Result<String, UnitError>> {

@@ -529,6 +529,13 @@ impl Units for SystemdUnits {
         })
     }
 
+    fn is_ending(&self) -> Work<'_, bool> {
+        Box::pin(async {
+            let state = self.bus.state().await;
+            state.is_ok_and(|state| state == "stopping")
+        })
+    }
+
     fn boot(&self) -> Work<'_, Result<String, UnitError>> {
         Box::pin(async move { Ok(self.bus.began().await?.to_string()) })
     }

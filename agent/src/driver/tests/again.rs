@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use super::hand::settings;
 use super::*;
+use crate::ports::Lacking;
 use crate::{hand, why};
 
 /// A host that went back from `two` to `one`, which did not start.
@@ -110,6 +111,27 @@ async fn an_ordered_way_back_brings_what_was_changed_anew() {
     assert_ne!(std::fs::read(changed).unwrap(), b"nobody signed this");
     let calls = units.calls.lock().unwrap()[was..].to_vec();
     assert_eq!(calls, ["restart 1.0"], "what ran was not touched before");
+    host.stop().await;
+}
+
+#[tokio::test]
+async fn what_the_host_could_not_start_is_no_place_to_go_back_to_while_what_runs_works() {
+    let (mut host, units, [one, two], changed) = on_two().await;
+    // Nothing was changed; the account that its unit names is gone.
+    std::fs::remove_file(changed).unwrap();
+    let was = units.calls.lock().unwrap().len();
+    host.depot.put(&one);
+    let why = "shop.service runs as ghost, who is not on this host; 'useradd'".to_owned();
+    let lacking = Lacking { lack: Lack::User, why };
+    *units.lacking.lock().unwrap() = Some(("1.0".to_owned(), lacking));
+    host.direct(3, Desired::Revert { from: two.id, to: Some(one.id) }, &[]).await;
+    let held = host.until_held(Lack::User).await;
+    assert!(held.why.contains("ghost"), "{}", held.why);
+    assert_eq!((held.release, host.live()), (one.id, Some(two.id)));
+    assert_eq!(units.calls.lock().unwrap().len(), was, "what runs was not touched");
+    // Mended, it goes back by itself.
+    *units.lacking.lock().unwrap() = None;
+    host.until_state(HostState::Committed, Some(one.id)).await;
     host.stop().await;
 }
 

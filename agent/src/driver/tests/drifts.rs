@@ -36,3 +36,32 @@ async fn a_changed_file_of_what_is_live_is_reported_until_it_is_back() {
     drop(timeout(SOON, host.running().said.wait_for(gone)).await.unwrap().unwrap());
     host.stop().await;
 }
+
+#[tokio::test]
+async fn a_live_link_that_somebody_changed_is_put_back_and_told() {
+    let (mut host, units) = Host::simulated();
+    let (one, two) = (good(1), good(2));
+    host.depot.put(&one);
+    host.depot.put(&two);
+    host.start_on(&one).await;
+    host.direct(2, Desired::Switch { release: two.id }, &[&two]).await;
+    host.let_switch().await;
+    host.until_state(HostState::Committed, Some(two.id)).await;
+    let (layout, calls) = (host.layout(), units.calls.lock().unwrap().len());
+    for (change, word) in [(None, "removed"), (Some(one.id), "pointed at")] {
+        switch::restore(&layout, &shop(), change.as_ref()).unwrap();
+        host.settings.nudge();
+        let told = |service: &ServiceCondition| service.notes.iter().any(|n| n.contains(word));
+        host.until_has(word, told).await;
+        host.until_state(HostState::Committed, Some(two.id)).await;
+        assert_eq!(host.live(), Some(two.id), "{word}");
+    }
+    assert_eq!(units.calls.lock().unwrap().len(), calls, "nothing was started or stopped");
+    // While the agent is away, too.
+    host.stop().await;
+    switch::restore(&layout, &shop(), None).unwrap();
+    host.start().await;
+    host.until_state(HostState::Committed, Some(two.id)).await;
+    assert_eq!(host.live(), Some(two.id));
+    host.stop().await;
+}

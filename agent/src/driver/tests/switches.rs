@@ -106,3 +106,26 @@ async fn the_process_supervisor_refuses_what_it_cannot_do() {
     assert!(failure.why.contains("needs supervisor = \"systemd\""), "{}", failure.why);
     host.stop().await;
 }
+
+#[tokio::test]
+async fn what_ends_with_the_host_speaks_against_nobody() {
+    let (mut host, units) = Host::simulated();
+    let (one, two) = (good(1), good(2));
+    host.depot.put(&one);
+    host.depot.put(&two);
+    host.start_on(&one).await;
+    // The host goes down in the middle of the switch, and systemd cancels the job.
+    *units.ending.lock().unwrap() = true;
+    units.broken.lock().unwrap().insert("2.0".to_owned());
+    host.direct(2, Desired::Switch { release: two.id }, &[&two]).await;
+    host.let_switch().await;
+    host.until_state(HostState::Switching, Some(two.id)).await;
+    host.stop().await;
+    // It is up again, and the release works.
+    *units.ending.lock().unwrap() = false;
+    units.broken.lock().unwrap().clear();
+    host.start().await;
+    let well = host.until_state(HostState::Committed, Some(two.id)).await;
+    assert_eq!(well.failure, None);
+    host.stop().await;
+}

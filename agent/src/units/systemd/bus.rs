@@ -77,13 +77,18 @@ impl Bus {
 
     /// When systemd itself began, which tells one run of the host from another.
     pub(super) async fn began(&self) -> Result<u64, UnitError> {
-        let manager = Unit {
-            bus: self.connection().await?,
-            path: OwnedObjectPath::try_from(MANAGER_PATH)
-                .map_err(|source| error("look at", "systemd", source))?,
-            name: "systemd",
-        };
-        self.heed(manager.property(MANAGER, "UserspaceTimestamp").await).await
+        self.heed(self.manager().await?.property(MANAGER, "UserspaceTimestamp").await).await
+    }
+
+    /// How the whole host stands: `running`, `degraded`, `stopping`, ...
+    pub(super) async fn state(&self) -> Result<String, UnitError> {
+        self.heed(self.manager().await?.property(MANAGER, "SystemState").await).await
+    }
+
+    async fn manager(&self) -> Result<Unit<'static>, UnitError> {
+        let path = OwnedObjectPath::try_from(MANAGER_PATH);
+        let path = path.map_err(|source| error("look at", "systemd", source))?;
+        Ok(Unit { bus: self.connection().await?, path, name: "systemd" })
     }
 
     /// A connection that failed is not used again.
