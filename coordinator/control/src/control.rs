@@ -9,9 +9,7 @@ use groundswell_common::report::{Report, Standing};
 use groundswell_common::trust::RawTold;
 use groundswell_common::wire::{LEVEL_REMOVES, ReleaseProof};
 use groundswell_common::{Environment, HostId, ReleaseId, RolloutId, ServiceName, Timestamp};
-use groundswell_rollout::{
-    HostEntry, HostFact, Input, PhaseName, Progress, Transition, due, next_deadline,
-};
+use groundswell_rollout::{HostEntry, HostFact, Input, Progress, Transition, due, next_deadline};
 
 use crate::entry::{By, Entry, PAYLOAD_MAX_BYTES, What};
 use crate::refused::Refused;
@@ -474,7 +472,8 @@ impl Control {
         let mut found = Vec::new();
         for rollout in speaking {
             found.push(rollout.id().clone());
-            let has = rollout.host(host).is_some() && rollout.phase().name() != PhaseName::Planned;
+            // One that was ended before it began has no say, and the one before it goes on.
+            let has = rollout.host(host).is_some() && rollout.started().is_some();
             if has && rollout.plan().off().is_none() {
                 break;
             }

@@ -548,3 +548,18 @@ fn a_service_that_was_taken_off_does_not_come_back_for_a_clear() {
     world.until_over();
     assert_eq!([world.runs(0), world.runs(1), world.runs(2)], [Some(0); 3]);
 }
+
+#[test]
+fn a_plan_that_was_ended_before_it_began_keeps_nobody_from_being_heard() {
+    let mut world = fleet(2);
+    world.bring(&shop(), |_| Nature::Good).unwrap();
+    world.for_secs(2);
+    world.bring(&shop(), |_| Nature::Good).unwrap();
+    world.starts_again_after("rollout-planned");
+    let keep = groundswell_control::Verb::Abort(groundswell_rollout::KeepOrRevert::Keep);
+    assert!(world.tell(&shop(), keep).unwrap());
+    // The rollout before goes on.
+    world.for_secs(3_600);
+    world.holds();
+    assert_eq!([world.runs(0), world.runs(1)], [Some(1); 2]);
+}
