@@ -512,10 +512,10 @@ impl Control {
     }
 
     /// Once after a start, when agents had time to come back: hosts that have not are away. Nobody remembers whose key
-    /// two machines used, and that a drain is over may have become durable just before the end of the process, what
-    /// follows from it not: hosts that nothing keeps out any more go on.
+    /// two machines used, and that a host is drained or no more may have become durable just before the end of the
+    /// process, what follows from it not: hosts that nothing keeps out any more go on, the others are held.
     pub fn sweep(&mut self) {
-        let (mut away, mut let_in) = (Vec::new(), Vec::new());
+        let (mut away, mut let_in, mut kept_out) = (Vec::new(), Vec::new(), Vec::new());
         for rollout in self.view.live_rollouts() {
             for (_, host, entry) in rollout.hosts() {
                 if entry.away.is_none() && !self.is_connected(&host.id) {
@@ -525,10 +525,25 @@ impl Control {
                     entry.progress,
                     Progress::Held { lack: Lack::Drained | Lack::Twin, .. }
                 );
-                if ours && rollout.successor().is_none() && self.kept_out(&host.id).is_none() {
-                    let_in.push((rollout.id().clone(), host.id));
+                let waits = matches!(
+                    entry.progress,
+                    Progress::Staging | Progress::Staged | Progress::Granted { .. }
+                );
+                if !(ours || waits) || rollout.successor().is_some() {
+                    continue;
+                }
+                match self.kept_out(&host.id) {
+                    None if ours => let_in.push((rollout.id().clone(), host.id)),
+                    Some((lack, why)) if waits => {
+                        let fact = HostFact::Held { lack, why };
+                        kept_out.push((rollout.id().clone(), host.id, fact));
+                    }
+                    None | Some(_) => {}
                 }
             }
+        }
+        for (rollout, host, fact) in kept_out {
+            self.submit_or_note(By::Coordinator, &rollout, Input::Host { host, fact });
         }
         for (rollout, host) in let_in {
             let input = Input::Host { host, fact: HostFact::Freed };

@@ -3,6 +3,7 @@
 
 use groundswell_common::report::Verdict;
 use groundswell_common::{ServiceName, Timestamp};
+use groundswell_rollout::ProgressName;
 
 use super::{Number, World};
 use crate::check::Property;
@@ -72,6 +73,12 @@ impl World {
     fn runs(&self, number: Number) -> Option<u64> {
         let live = self.hosts[&number].sites[&shop()].live?;
         (0..9).find(|known| crate::draw::release(&shop(), *known).0 == live)
+    }
+
+    /// What the newest rollout says of a machine.
+    fn counts_as(&self, number: Number) -> Option<ProgressName> {
+        let key = self.hosts[&number].key;
+        self.newest(&shop())?.host(&key).map(|entry| entry.progress.name())
     }
 
     /// Persons go on wherever they are asked, until it is over.
@@ -562,4 +569,41 @@ fn a_plan_that_was_ended_before_it_began_keeps_nobody_from_being_heard() {
     world.for_secs(3_600);
     world.holds();
     assert_eq!([world.runs(0), world.runs(1)], [Some(1); 2]);
+}
+
+#[test]
+fn a_host_that_is_drained_in_the_middle_of_a_switch_gets_no_second_permit() {
+    let mut world = fleet(1);
+    world.lot_of(0).fsync_millis = 10_000;
+    world.bring(&shop(), |_| Nature::Good).unwrap();
+    while world.counts_as(0) != Some(ProgressName::Probing) {
+        assert!(world.event().unwrap());
+    }
+    // Its permit runs out; that it has not switched is long on its way.
+    world.reported.insert(0, world.now.plus_secs(30));
+    world.drain(0, false).unwrap();
+    world.for_secs(3_600);
+    assert_eq!(world.runs(0), Some(0));
+    world.lot_of(0).fsync_millis = 1;
+    world.drain(0, true).unwrap();
+    world.finish();
+    world.holds();
+    assert_eq!(world.runs(0), Some(1));
+}
+
+#[test]
+fn a_host_that_had_its_slot_when_it_was_drained_stays_as_it_is_after_a_restart() {
+    let mut world = fleet(1);
+    world.bring(&shop(), |_| Nature::Good).unwrap();
+    while world.counts_as(0) != Some(ProgressName::Granted) {
+        assert!(world.event().unwrap());
+    }
+    world.drain(0, false).unwrap();
+    world.starts_again_after("host-drained");
+    world.for_secs(3_600);
+    assert_eq!((world.runs(0), world.counts_as(0)), (Some(0), Some(ProgressName::Held)));
+    world.drain(0, true).unwrap();
+    world.finish();
+    world.holds();
+    assert_eq!(world.runs(0), Some(1));
 }
