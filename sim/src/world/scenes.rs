@@ -607,3 +607,23 @@ fn a_host_that_had_its_slot_when_it_was_drained_stays_as_it_is_after_a_restart()
     world.holds();
     assert_eq!(world.runs(0), Some(1));
 }
+
+#[test]
+fn who_comes_back_with_what_was_taken_off_everyone_leaves_it_and_hears_no_older_number() {
+    let mut world = fleet(3);
+    let policy = strict().replace("targets = \"*\"", "targets = \"role=web\"");
+    drop(world.control().put_policy(&spelt("ann"), &shop(), &policy));
+    for (number, role) in [(0, "web"), (1, "db"), (2, "web")] {
+        world.label(number, spelt(&format!("rack=r1,role={role}"))).unwrap();
+    }
+    world.snapshot(1).unwrap();
+    world.take_off(&shop(), groundswell_rollout::Off::LeftOver).unwrap();
+    world.until_over();
+    world.take_off(&shop(), groundswell_rollout::Off::Everyone).unwrap();
+    world.until_over();
+    assert_eq!([world.runs(0), world.runs(1), world.runs(2)], [None; 3]);
+    world.snapshot(1).unwrap();
+    world.for_secs(600);
+    world.holds();
+    assert_eq!(world.runs(1), None);
+}
