@@ -238,7 +238,7 @@ fn observe(
         // What it was stuck with before it was told to take the service off is an old story.
         HostState::Stuck if rollout.plan.off().is_some() && !is_told(entry, accepted) => None,
         HostState::Stuck if is_old_story(rollout, entry, accepted) => None,
-        HostState::Stuck => stuck(rollout, standing),
+        HostState::Stuck => not_staged_stuck(rollout, entry, standing).or(stuck(rollout, standing)),
         HostState::Idle | HostState::Committed if runs => {
             let refused = refused_back(rollout, entry, standing, accepted);
             Some(refused.unwrap_or_else(|| committed(rollout, entry, standing)))
@@ -418,6 +418,14 @@ fn failed(rollout: &Rollout, standing: &Standing) -> Option<HostFact> {
     }
     let (step, reverted) = (failure.step, failure.reverted);
     Some(HostFact::Failed { step, why: clip(&failure.why), reverted })
+}
+
+/// That a host which is stuck with something older could not stage the release: it has not switched to it.
+fn not_staged_stuck(rollout: &Rollout, entry: &HostEntry, standing: &Standing) -> Option<HostFact> {
+    let news = failed(rollout, standing).filter(|_| !is_of(rollout, standing.running))?;
+    let not_staged = matches!(news, HostFact::Failed { step: FailedStep::Stage, .. });
+    let is_news = next_progress(rollout, entry, &news, Timestamp::from_millis(0)).is_some();
+    Some(news).filter(|_| not_staged && is_news)
 }
 
 fn stuck(rollout: &Rollout, standing: &Standing) -> Option<HostFact> {
