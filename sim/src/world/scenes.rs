@@ -363,6 +363,37 @@ fn the_newest_that_runs_is_left_though_an_older_one_was_started_since() {
 }
 
 #[test]
+fn what_new_hosts_get_is_left_though_an_older_one_was_started_since_and_failed() {
+    let mut world = fleet(3);
+    let pauses = |world: &mut World, why: Option<&'static str>| {
+        let act = |host: &mut Host, now| host.sites.get_mut(&shop()).unwrap().pause(why, now);
+        world.host(2, act).unwrap();
+    };
+    pauses(&mut world, Some("new memory"));
+    world.brings(Nature::Good);
+    world.brings(Nature::DeadAtSwitch);
+    // The older one runs on the host that was late, and fails on a new one.
+    let new = world.new_host().unwrap();
+    world.link(new).unwrap();
+    world.start_by_hand(&shop(), 0).unwrap();
+    while !world.hosts[&new].in_flight() {
+        assert!(world.event().unwrap());
+    }
+    world.lot_of(new).installed = false;
+    world.until_over();
+    assert_eq!(world.newest(&shop()).unwrap().release(), crate::draw::release(&shop(), 0).0);
+    world.lot_of(new).installed = true;
+    pauses(&mut world, None);
+    world.go_back(&shop()).unwrap();
+    let (left, _) = crate::draw::release(&shop(), 1);
+    assert_eq!(world.newest(&shop()).unwrap().release(), left);
+    world.until_over();
+    world.holds();
+    let still = [0, 1, 2, new].map(|number| world.runs(number) == Some(1));
+    assert_eq!(still, [false; 4]);
+}
+
+#[test]
 fn who_is_in_the_middle_of_it_counts_though_a_plan_between_left_it_out() {
     let mut world = fleet(2);
     let to_web = strict().replace("targets = \"*\"", "targets = \"role=web\"");
