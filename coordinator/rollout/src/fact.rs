@@ -312,11 +312,13 @@ fn refused_back(
 }
 
 fn committed(rollout: &Rollout, entry: &HostEntry, standing: &Standing) -> HostFact {
-    let sick = standing.health == Verdict::Fail;
-    let known = match entry.progress {
-        Progress::Committed => true,
-        // Stays as it is until its probes pass again.
-        Progress::Failed { step: FailedStep::Bake, reverted: false, .. } => true,
+    let fails = standing.health == Verdict::Fail;
+    let sick = match entry.progress {
+        Progress::Committed => fails,
+        // Stays as it is until its probes pass again: after a start of the agent nothing is known at first.
+        Progress::Failed { step: FailedStep::Bake, reverted: false, .. } => {
+            standing.health != Verdict::Pass
+        }
         Progress::Pending
         | Progress::Staging
         | Progress::Staged
@@ -333,7 +335,7 @@ fn committed(rollout: &Rollout, entry: &HostEntry, standing: &Standing) -> HostF
         | Progress::Excluded { .. } => false,
     };
     // What runs where this rollout changed nothing says nothing about it.
-    if sick && known && !entry.kept && rollout.phase.course() == Course::Waves {
+    if sick && !entry.kept && rollout.phase.course() == Course::Waves {
         let why = "its probes fail after it committed".to_owned();
         return HostFact::Failed { step: FailedStep::Bake, why, reverted: false };
     }

@@ -234,6 +234,28 @@ fn a_host_that_is_stuck_with_something_older_and_cannot_stage_the_release_fails_
 }
 
 #[test]
+fn a_committed_host_that_fails_its_probes_has_failed_until_they_pass_again() {
+    let mut bed = Bed::start("failure_budget = 1\n", 2);
+    bed.fact(host(0), HostFact::Staged);
+    bed.fact(host(0), HostFact::Committed);
+    let mut says = |health: Verdict| {
+        bed.standing(host(0)).health = health;
+        let said = says(&mut bed, HostState::Committed, (NEW, None));
+        if let Some(said) = said.clone() {
+            bed.fact(host(0), said);
+        }
+        said
+    };
+    assert_eq!(says(Verdict::Inconclusive), None, "its agent starts");
+    let fails = says(Verdict::Fail);
+    assert!(matches!(fails, Some(HostFact::Failed { step: FailedStep::Bake, .. })), "{fails:?}");
+    // Its agent starts again, and nothing is known for a while: it is the same failure that goes on.
+    assert_eq!(says(Verdict::Inconclusive), None);
+    assert_eq!(says(Verdict::Fail), None);
+    assert_eq!(says(Verdict::Pass), Some(HostFact::Committed));
+}
+
+#[test]
 fn a_host_that_is_stuck_is_told_to_go_back_before_that_counts() {
     let mut bed = granted();
     bed.fact(host(0), HostFact::Committed);
