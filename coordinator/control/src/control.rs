@@ -9,9 +9,7 @@ use groundswell_common::report::{HostState, Report, Standing};
 use groundswell_common::trust::RawTold;
 use groundswell_common::wire::{LEVEL_REMOVES, ReleaseProof};
 use groundswell_common::{Environment, HostId, ReleaseId, RolloutId, ServiceName, Timestamp};
-use groundswell_rollout::{
-    HostEntry, HostFact, Input, PhaseName, Progress, Transition, due, next_deadline,
-};
+use groundswell_rollout::{HostEntry, HostFact, Input, Progress, Transition, due, next_deadline};
 
 use crate::entry::{By, Entry, PAYLOAD_MAX_BYTES, What};
 use crate::refused::Refused;
@@ -498,7 +496,8 @@ impl Control {
         let mut found = Vec::new();
         for rollout in speaking {
             found.push(rollout.id().clone());
-            let has = rollout.host(host).is_some() && rollout.phase().name() != PhaseName::Planned;
+            // One that was ended before it began has no say, and the one before it goes on.
+            let has = rollout.host(host).is_some() && rollout.started().is_some();
             if has && rollout.plan().off().is_none() {
                 break;
             }
@@ -537,10 +536,10 @@ impl Control {
     }
 
     /// Once after a start, when agents had time to come back: hosts that have not are away. Nobody remembers whose key
-    /// two machines used, and that a drain is over may have become durable just before the end of the process, what
-    /// follows from it not: hosts that nothing keeps out any more go on.
+    /// two machines used, and that a host is drained or no more may have become durable just before the end of the
+    /// process, what follows from it not: hosts that nothing keeps out any more go on, the others are held.
     pub fn sweep(&mut self) {
-        let (mut away, mut let_in) = (Vec::new(), Vec::new());
+        let (mut away, mut let_in, mut kept_out) = (Vec::new(), Vec::new(), Vec::new());
         for rollout in self.view.live_rollouts() {
             for (_, host, entry) in rollout.hosts() {
                 if entry.away.is_none() && !self.is_connected(&host.id) {
@@ -550,10 +549,25 @@ impl Control {
                     entry.progress,
                     Progress::Held { lack: Lack::Drained | Lack::Twin, .. }
                 );
-                if ours && rollout.successor().is_none() && self.kept_out(&host.id).is_none() {
-                    let_in.push((rollout.id().clone(), host.id));
+                let waits = matches!(
+                    entry.progress,
+                    Progress::Staging | Progress::Staged | Progress::Granted { .. }
+                );
+                if !(ours || waits) || rollout.successor().is_some() {
+                    continue;
+                }
+                match self.kept_out(&host.id) {
+                    None if ours => let_in.push((rollout.id().clone(), host.id)),
+                    Some((lack, why)) if waits => {
+                        let fact = HostFact::Held { lack, why };
+                        kept_out.push((rollout.id().clone(), host.id, fact));
+                    }
+                    None | Some(_) => {}
                 }
             }
+        }
+        for (rollout, host, fact) in kept_out {
+            self.submit_or_note(By::Coordinator, &rollout, Input::Host { host, fact });
         }
         for (rollout, host) in let_in {
             let input = Input::Host { host, fact: HostFact::Freed };

@@ -35,8 +35,9 @@ impl Control {
     /// # Errors
     /// Why not.
     pub fn may_switch(&self, host: &HostId, request: &PermitRequest) -> Result<(), Deny> {
-        // Nobody knows which of the two would switch.
-        if self.twins.has(host) {
+        // Of two machines nobody knows which one would switch; and who is drained may be in the middle of it by a
+        // permit that ran out, or may have its slot still where the process ended before the rollout was told.
+        if self.kept_out(host).is_some() {
             return Err(Deny::Stopped);
         }
         let generation = request.generation.checked_sub(self.view.lift).ok_or(Deny::Stale)?;

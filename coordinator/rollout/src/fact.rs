@@ -241,7 +241,9 @@ fn observe(
         // What it was stuck with before it was told to take the service off is an old story.
         HostState::Stuck if rollout.plan.off().is_some() && !is_told(entry, accepted) => None,
         HostState::Stuck if is_old_story(rollout, entry, accepted) => None,
-        HostState::Stuck => stuck(rollout, entry, standing),
+        HostState::Stuck => {
+            not_staged_stuck(rollout, entry, standing).or(stuck(rollout, entry, standing))
+        }
         HostState::Idle | HostState::Committed if runs => {
             let refused = refused_back(rollout, entry, standing, accepted);
             Some(refused.unwrap_or_else(|| committed(rollout, entry, standing)))
@@ -315,11 +317,13 @@ fn refused_back(
 }
 
 fn committed(rollout: &Rollout, entry: &HostEntry, standing: &Standing) -> HostFact {
-    let sick = standing.health == Verdict::Fail;
-    let known = match entry.progress {
-        Progress::Committed => true,
-        // Stays as it is until its probes pass again.
-        Progress::Failed { step: FailedStep::Bake, reverted: false, .. } => true,
+    let fails = standing.health == Verdict::Fail;
+    let sick = match entry.progress {
+        Progress::Committed => fails,
+        // Stays as it is until its probes pass again: after a start of the agent nothing is known at first.
+        Progress::Failed { step: FailedStep::Bake, reverted: false, .. } => {
+            standing.health != Verdict::Pass
+        }
         Progress::Pending
         | Progress::Staging
         | Progress::Staged
@@ -336,7 +340,7 @@ fn committed(rollout: &Rollout, entry: &HostEntry, standing: &Standing) -> HostF
         | Progress::Excluded { .. } => false,
     };
     // What runs where this rollout changed nothing says nothing about it.
-    if sick && known && !entry.kept && rollout.phase.course() == Course::Waves {
+    if sick && !entry.kept && rollout.phase.course() == Course::Waves {
         let why = "its probes fail after it committed".to_owned();
         return HostFact::Failed { step: FailedStep::Bake, why, reverted: false };
     }
@@ -445,6 +449,14 @@ fn failed(rollout: &Rollout, standing: &Standing) -> Option<HostFact> {
     }
     let (step, reverted) = (failure.step, failure.reverted);
     Some(HostFact::Failed { step, why: clip(&failure.why), reverted })
+}
+
+/// That a host which is stuck with something older could not stage the release: it has not switched to it.
+fn not_staged_stuck(rollout: &Rollout, entry: &HostEntry, standing: &Standing) -> Option<HostFact> {
+    let news = failed(rollout, standing).filter(|_| !is_of(rollout, standing.running))?;
+    let not_staged = matches!(news, HostFact::Failed { step: FailedStep::Stage, .. });
+    let is_news = next_progress(rollout, entry, &news, Timestamp::from_millis(0)).is_some();
+    Some(news).filter(|_| not_staged && is_news)
 }
 
 fn stuck(rollout: &Rollout, entry: &HostEntry, standing: &Standing) -> Option<HostFact> {

@@ -135,8 +135,11 @@ impl World {
         let before = of.carried.iter().filter(|(key, until)| {
             let mut hosts = self.hosts.values().filter(|host| host.key == **key);
             let flies = hosts.any(|host| flies(host, service));
-            // One that the plan leaves out is none of its business.
-            let planned = rollout.host(key).is_some() && !holds_slot(rollout, key);
+            // One that the plan leaves out is none of its business; and one whose switch it counted as its own gave its
+            // slot back as it failed, as any other does.
+            let own = |name| matches!(name, ProgressName::Failed | ProgressName::Lost);
+            let entry = rollout.host(key).map(|entry| entry.progress.name());
+            let planned = entry.is_some_and(|name| !own(name)) && !holds_slot(rollout, key);
             flies && self.clock() < **until && planned && self.is_plain(key)
         });
         let ours = rollout.hosts().filter(|(_, host, _)| holds_slot(rollout, &host.id));
@@ -180,9 +183,10 @@ impl World {
         for host in self.hosts.values().filter(|host| self.is_plain(&host.key)) {
             let site = host.sites.get(service).filter(|site| site.live == Some(release));
             let done = rollout.host(&host.key).map(|entry| entry.progress.name());
+            // What no switch brought and no commit proved is started and probed once more without a slot (A2.10).
+            let stayed = |site: &Site| site.committed == Some(release) || site.brought.is_none();
             let again = done == Some(ProgressName::Committed)
-                && (site.is_some_and(|site| site.committed == Some(release))
-                    || self.truth.put_back.contains(&host.key));
+                && (site.is_some_and(stayed) || self.truth.put_back.contains(&host.key));
             if site.is_some() && !again && flies(host, service) && rollout.host(&host.key).is_some()
             {
                 in_flight += 1;

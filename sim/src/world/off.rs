@@ -54,10 +54,18 @@ impl World {
         hosts.filter(came).collect()
     }
 
+    /// The newest rollout of a service, but for those that only take it off hosts that are no targets: they take no
+    /// other's place.
+    fn speaks(&self, service: &ServiceName) -> Option<&RolloutId> {
+        let removals = &self.truth.of(service).removals;
+        let mut rollouts = self.office.view().services.get(service)?.rollouts.iter().rev();
+        rollouts.find(|id| removals.get(*id).is_none_or(|removal| removal.off != Off::LeftOver))
+    }
+
     /// Whether the newest that a person decided is that everyone loses it, and that was not stopped.
     pub(super) fn is_off_everyone(&self, service: &ServiceName) -> bool {
         let of = self.truth.of(service);
-        let removal = of.newest.as_ref().and_then(|newest| of.removals.get(newest));
+        let removal = self.speaks(service).and_then(|newest| of.removals.get(newest));
         let goes_on =
             removal.is_some_and(|removal| removal.off == Off::Everyone && !removal.stopped);
         goes_on && !self.truth.restored
@@ -71,7 +79,7 @@ impl World {
         }
         for wish in wishes.iter().filter(|wish| wish.action == (Action::Remove {})) {
             let service = &wish.service;
-            let by = wish.rollout.clone().or_else(|| self.truth.of(service).newest.clone());
+            let by = wish.rollout.clone().or_else(|| self.speaks(service).cloned());
             let Some(by) = by else { return self.found(Finding::TakenOff(key)) };
             let planned = self.office.view().rollout(&by).is_some_and(|r| r.host(&key).is_some());
             let outside = wish.rollout.is_none();

@@ -3,6 +3,7 @@
 
 use groundswell_common::report::Verdict;
 use groundswell_common::{ServiceName, Timestamp};
+use groundswell_rollout::ProgressName;
 
 use super::{Number, World};
 use crate::check::Property;
@@ -72,6 +73,12 @@ impl World {
     fn runs(&self, number: Number) -> Option<u64> {
         let live = self.hosts[&number].sites[&shop()].live?;
         (0..9).find(|known| crate::draw::release(&shop(), *known).0 == live)
+    }
+
+    /// What the newest rollout says of a machine.
+    fn counts_as(&self, number: Number) -> Option<ProgressName> {
+        let key = self.hosts[&number].key;
+        self.newest(&shop())?.host(&key).map(|entry| entry.progress.name())
     }
 
     /// Persons go on wherever they are asked, until it is over.
@@ -356,6 +363,37 @@ fn the_newest_that_runs_is_left_though_an_older_one_was_started_since() {
 }
 
 #[test]
+fn what_new_hosts_get_is_left_though_an_older_one_was_started_since_and_failed() {
+    let mut world = fleet(3);
+    let pauses = |world: &mut World, why: Option<&'static str>| {
+        let act = |host: &mut Host, now| host.sites.get_mut(&shop()).unwrap().pause(why, now);
+        world.host(2, act).unwrap();
+    };
+    pauses(&mut world, Some("new memory"));
+    world.brings(Nature::Good);
+    world.brings(Nature::DeadAtSwitch);
+    // The older one runs on the host that was late, and fails on a new one.
+    let new = world.new_host().unwrap();
+    world.link(new).unwrap();
+    world.start_by_hand(&shop(), 0).unwrap();
+    while !world.hosts[&new].in_flight() {
+        assert!(world.event().unwrap());
+    }
+    world.lot_of(new).installed = false;
+    world.until_over();
+    assert_eq!(world.newest(&shop()).unwrap().release(), crate::draw::release(&shop(), 0).0);
+    world.lot_of(new).installed = true;
+    pauses(&mut world, None);
+    world.go_back(&shop()).unwrap();
+    let (left, _) = crate::draw::release(&shop(), 1);
+    assert_eq!(world.newest(&shop()).unwrap().release(), left);
+    world.until_over();
+    world.holds();
+    let still = [0, 1, 2, new].map(|number| world.runs(number) == Some(1));
+    assert_eq!(still, [false; 4]);
+}
+
+#[test]
 fn who_is_in_the_middle_of_it_counts_though_a_plan_between_left_it_out() {
     let mut world = fleet(2);
     let to_web = strict().replace("targets = \"*\"", "targets = \"role=web\"");
@@ -547,4 +585,76 @@ fn a_service_that_was_taken_off_does_not_come_back_for_a_clear() {
     world.start_by_hand(&shop(), 0).unwrap();
     world.until_over();
     assert_eq!([world.runs(0), world.runs(1), world.runs(2)], [Some(0); 3]);
+}
+
+#[test]
+fn a_plan_that_was_ended_before_it_began_keeps_nobody_from_being_heard() {
+    let mut world = fleet(2);
+    world.bring(&shop(), |_| Nature::Good).unwrap();
+    world.for_secs(2);
+    world.bring(&shop(), |_| Nature::Good).unwrap();
+    world.starts_again_after("rollout-planned");
+    let keep = groundswell_control::Verb::Abort(groundswell_rollout::KeepOrRevert::Keep);
+    assert!(world.tell(&shop(), keep).unwrap());
+    // The rollout before goes on.
+    world.for_secs(3_600);
+    world.holds();
+    assert_eq!([world.runs(0), world.runs(1)], [Some(1); 2]);
+}
+
+#[test]
+fn a_host_that_is_drained_in_the_middle_of_a_switch_gets_no_second_permit() {
+    let mut world = fleet(1);
+    world.lot_of(0).fsync_millis = 10_000;
+    world.bring(&shop(), |_| Nature::Good).unwrap();
+    while world.counts_as(0) != Some(ProgressName::Probing) {
+        assert!(world.event().unwrap());
+    }
+    // Its permit runs out; that it has not switched is long on its way.
+    world.reported.insert(0, world.now.plus_secs(30));
+    world.drain(0, false).unwrap();
+    world.for_secs(3_600);
+    assert_eq!(world.runs(0), Some(0));
+    world.lot_of(0).fsync_millis = 1;
+    world.drain(0, true).unwrap();
+    world.finish();
+    world.holds();
+    assert_eq!(world.runs(0), Some(1));
+}
+
+#[test]
+fn a_host_that_had_its_slot_when_it_was_drained_stays_as_it_is_after_a_restart() {
+    let mut world = fleet(1);
+    world.bring(&shop(), |_| Nature::Good).unwrap();
+    while world.counts_as(0) != Some(ProgressName::Granted) {
+        assert!(world.event().unwrap());
+    }
+    world.drain(0, false).unwrap();
+    world.starts_again_after("host-drained");
+    world.for_secs(3_600);
+    assert_eq!((world.runs(0), world.counts_as(0)), (Some(0), Some(ProgressName::Held)));
+    world.drain(0, true).unwrap();
+    world.finish();
+    world.holds();
+    assert_eq!(world.runs(0), Some(1));
+}
+
+#[test]
+fn who_comes_back_with_what_was_taken_off_everyone_leaves_it_and_hears_no_older_number() {
+    let mut world = fleet(3);
+    let policy = strict().replace("targets = \"*\"", "targets = \"role=web\"");
+    drop(world.control().put_policy(&spelt("ann"), &shop(), &policy));
+    for (number, role) in [(0, "web"), (1, "db"), (2, "web")] {
+        world.label(number, spelt(&format!("rack=r1,role={role}"))).unwrap();
+    }
+    world.snapshot(1).unwrap();
+    world.take_off(&shop(), groundswell_rollout::Off::LeftOver).unwrap();
+    world.until_over();
+    world.take_off(&shop(), groundswell_rollout::Off::Everyone).unwrap();
+    world.until_over();
+    assert_eq!([world.runs(0), world.runs(1), world.runs(2)], [None; 3]);
+    world.snapshot(1).unwrap();
+    world.for_secs(600);
+    world.holds();
+    assert_eq!(world.runs(1), None);
 }

@@ -479,7 +479,9 @@ impl World {
         // Who came back as no target after that is told so, and keeps what it has.
         let record = view.hosts.get(&key);
         let aside = governing.is_none() && record.is_some_and(|record| !of.targets(record));
-        let left = self.truth.of(service).left.filter(|_| !aside);
+        // What it forgot that it brought outside of every rollout, it does not take back.
+        let forgotten = governing.is_none() && self.truth.restored;
+        let left = self.truth.of(service).left.filter(|_| !aside && !forgotten);
         if live.is_some_and(|live| !named(live)) && self.is_off_everyone(service) {
             return self.found(Finding::StillThere(key));
         }

@@ -746,10 +746,14 @@ impl View {
             confirm_by_contact: policy.confirm_by_contact,
             rollout: None,
         };
-        // One that is wanted again was told something else by the rollout that took the service off it.
-        let spoke = self.speaking(service, &record.environment).map(|r| generation(r, host));
-        let told = spoke.max().unwrap_or(0);
-        Some((wish, service.wish_seq.max(record.seq).max(told)))
+        Some((wish, self.unasked_number(service, (host, record))))
+    }
+
+    /// The number of what a host is told, or told no more, outside of every rollout: one that is wanted again was told
+    /// something else by the rollout that took the service off it.
+    fn unasked_number(&self, service: &Service, (id, host): (&HostId, &Host)) -> u64 {
+        let spoke = self.speaking(service, &host.environment).map(|r| generation(r, id));
+        service.wish_seq.max(host.seq).max(spoke.max().unwrap_or(0))
     }
 
     /// Whether the agent of a host knows Remove, and the one that it may be taken back to now need not: it finds what
@@ -766,15 +770,16 @@ impl View {
     /// Everything that the host should be, by service, and the generation of that wish.
     #[must_use]
     pub fn wishes(&self, host: &HostId) -> (Vec<ServiceWish>, u64) {
-        let mut generation = self.hosts.get(host).map_or(0, |record| record.seq);
+        let record = self.hosts.get(host);
+        let mut generation = record.map_or(0, |record| record.seq);
         let mut wishes = Vec::new();
         for (name, service) in &self.services {
             if let Some((wish, seq)) = self.wish(name, host) {
                 generation = generation.max(seq);
                 wishes.push(wish);
-            } else {
+            } else if let Some(record) = record {
                 // A wish that was withdrawn must not lower the generation again.
-                generation = generation.max(service.wish_seq);
+                generation = generation.max(self.unasked_number(service, (host, record)));
             }
         }
         (wishes, generation + self.lift)

@@ -319,6 +319,41 @@ fn who_cannot_go_back_from_an_older_switch_is_ill_before_it_says_so() {
 }
 
 #[test]
+fn a_host_that_is_stuck_with_something_older_and_cannot_stage_the_release_fails_nothing() {
+    let mut bed = Bed::start("failure_budget = 0\n", 1);
+    let why = "a switch by overlap needs systemd".to_owned();
+    let failure = Failure { release: release(NEW), step: FailedStep::Stage, why, reverted: false };
+    bed.standing(host(0)).failure = Some(failure);
+    let said = says(&mut bed, HostState::Stuck, (OLD, None)).unwrap();
+    assert!(matches!(said, HostFact::Failed { step: FailedStep::Stage, .. }), "{said:?}");
+    bed.fact(host(0), said);
+    assert_eq!((bed.rollout.failures(0), bed.progress(host(0)).name()), (0, ProgressName::Held));
+    assert_eq!(says(&mut bed, HostState::Stuck, (OLD, None)), None, "said once");
+}
+
+#[test]
+fn a_committed_host_that_fails_its_probes_has_failed_until_they_pass_again() {
+    let mut bed = Bed::start("failure_budget = 1\n", 2);
+    bed.fact(host(0), HostFact::Staged);
+    bed.fact(host(0), HostFact::Committed);
+    let mut says = |health: Verdict| {
+        bed.standing(host(0)).health = health;
+        let said = says(&mut bed, HostState::Committed, (NEW, None));
+        if let Some(said) = said.clone() {
+            bed.fact(host(0), said);
+        }
+        said
+    };
+    assert_eq!(says(Verdict::Inconclusive), None, "its agent starts");
+    let fails = says(Verdict::Fail);
+    assert!(matches!(fails, Some(HostFact::Failed { step: FailedStep::Bake, .. })), "{fails:?}");
+    // Its agent starts again, and nothing is known for a while: it is the same failure that goes on.
+    assert_eq!(says(Verdict::Inconclusive), None);
+    assert_eq!(says(Verdict::Fail), None);
+    assert_eq!(says(Verdict::Pass), Some(HostFact::Committed));
+}
+
+#[test]
 fn a_host_that_is_stuck_is_told_to_go_back_before_that_counts() {
     let mut bed = granted();
     bed.fact(host(0), HostFact::Committed);
