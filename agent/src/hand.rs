@@ -12,7 +12,8 @@ use groundswell_common::digest::hex;
 use groundswell_common::limits::SERVICES_PER_HOST_MAX;
 use groundswell_common::{ReleaseId, ServiceName, chain};
 use groundswell_machine::{State, StuckCause};
-use rustix::fs::FlockOperation;
+use rustix::fs::{FlockOperation, access};
+use rustix::io::Errno;
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 use serde::{Deserialize, Serialize};
 
@@ -43,6 +44,9 @@ pub enum HandError {
     /// The host has no such service.
     #[error("note the request: this host has no service {0}; see 'groundswell-agent status'")]
     Service(ServiceName),
+    /// Whoever asks may not.
+    #[error("note the request: only root may write in {}; say it again with sudo", .0.display())]
+    NotAllowed(PathBuf),
     /// Nothing is live.
     #[error("note the request: nothing of {0} is live")]
     Nothing(ServiceName),
@@ -131,6 +135,16 @@ fn pause_file(layout: &Layout, service: Option<&ServiceName>) -> PathBuf {
     service.map_or_else(|| layout.pause(), |service| layout.service_pause(service))
 }
 
+/// The layout, where whoever asks may write what is asked for.
+fn writable(settings: &Settings) -> Result<Layout, HandError> {
+    let layout = settings.layout();
+    match access(layout.state(), rustix::fs::Access::WRITE_OK) {
+        Err(Errno::ACCESS | Errno::PERM) => Err(HandError::NotAllowed(layout.state().to_owned())),
+        // What else is wrong shows when it is written.
+        Ok(()) | Err(_) => Ok(layout),
+    }
+}
+
 fn exists(layout: &Layout, service: &ServiceName) -> Result<(), HandError> {
     let there = layout.service(service).is_dir();
     if there { Ok(()) } else { Err(HandError::Service(service.clone())) }
@@ -145,7 +159,7 @@ pub fn pause(
     service: Option<&ServiceName>,
     reason: &str,
 ) -> Result<Taken, HandError> {
-    let layout = settings.layout();
+    let layout = writable(settings)?;
     let why = checked(reason)?;
     if let Some(service) = service {
         exists(&layout, service)?;
@@ -162,7 +176,7 @@ pub fn pause(
 /// # Errors
 /// [`HandError`].
 pub fn resume(settings: &Settings, service: Option<&ServiceName>) -> Result<Taken, HandError> {
-    let layout = settings.layout();
+    let layout = writable(settings)?;
     let file = pause_file(&layout, service);
     let mark = read_mark(&file);
     durable::forget(&file).map_err(state)?;
@@ -184,7 +198,7 @@ pub fn revert(
     service: &ServiceName,
     reason: &str,
 ) -> Result<Taken, HandError> {
-    let layout = settings.layout();
+    let layout = writable(settings)?;
     let why = checked(reason)?;
     exists(&layout, service)?;
     let live = switch::live(&layout, service).map_err(state)?;
@@ -207,7 +221,7 @@ pub fn revert(
 /// # Errors
 /// [`HandError`].
 pub fn retry(settings: &Settings, service: &ServiceName) -> Result<Taken, HandError> {
-    let layout = settings.layout();
+    let layout = writable(settings)?;
     exists(&layout, service)?;
     let stray = |_| HandError::Unstick(service.clone());
     let machine = journal::load(&layout, service).map_err(stray)?.unwrap_or_default();

@@ -318,6 +318,10 @@ impl Service {
         if let State::Stuck { generation, .. } = &mut self.state {
             *generation = 0;
         }
+        // What was being brought was wished for by the enrolment before.
+        if let State::Fetching { .. } | State::Staged { .. } = &self.state {
+            self.state = self.rest();
+        }
     }
 
     /// Whether the service is to be taken off this host.

@@ -782,6 +782,7 @@ impl Service {
                 self.previous = None;
                 self.switched = None;
                 self.unproven = None;
+                self.stopped = None;
                 match cause {
                     Cause::Failed { step, why } => {
                         let release = from.id;

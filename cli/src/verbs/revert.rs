@@ -26,11 +26,13 @@ pub(crate) async fn revert(context: &Context, args: &RevertArgs) -> anyhow::Resu
     let client = context.client()?;
     let path = format!("/v1/services/{}/revert", part(args.service.as_str()));
     let mut stop = args.stop;
-    if !args.decision.yes {
-        let preview = preview(&client, &path, args).await?;
-        for line in others(&preview.others) {
-            context.out.note(line)?;
-        }
+    let preview = preview(&client, &path, args).await?;
+    for line in others(&preview.others) {
+        context.out.note(line)?;
+    }
+    if args.decision.yes {
+        context.out.note(question(&preview))?;
+    } else {
         if !confirm(context.out, &question(&preview), false)? {
             return Ok(Exit::Failed);
         }
@@ -95,6 +97,12 @@ async fn preview(client: &Client, path: &str, args: &RevertArgs) -> anyhow::Resu
 fn question(preview: &RevertPreview) -> String {
     let RevertPreview { from, to, hosts, stops, .. } = preview;
     let service = format!("{}{}", preview.service, place(preview.environment.as_ref()));
+    if *hosts == 0 && *stops == 0 {
+        return format!(
+            "revert {service} {from}: no host has switched to it, and what runs everywhere stays; 'swell revert \
+             {service}' after that leaves what runs"
+        );
+    }
     let Some(to) = to else {
         return format!(
             "revert {service} {from}, its first release: it stops on {}, and nothing of it runs there then",
@@ -162,6 +170,12 @@ mod tests {
         assert_eq!(
             question(&some),
             "revert shop from 1.1.0 to 1.0.0 on 1 host; it stops on 3 hosts, where nothing ran before"
+        );
+        let none = preview(serde_json::json!({"hosts": 0, "to": null}));
+        assert_eq!(
+            question(&none),
+            "revert shop 1.1.0: no host has switched to it, and what runs everywhere stays; 'swell revert shop' after \
+             that leaves what runs"
         );
         let first =
             preview(serde_json::json!({"from": "1.0.0", "to": null, "hosts": 3, "stops": 3}));

@@ -255,7 +255,13 @@ impl Trouble {
     fn has(self, host: &HostSummary, service: &HostService) -> bool {
         match self {
             Self::Stuck => service.state == Some(HostState::Stuck),
-            Self::Ill => service.health == Some(Verdict::Fail) && service.running.is_some(),
+            // What goes back, or is just started, is no judgement on what is live.
+            Self::Ill => {
+                let settles = [HostState::Switching, HostState::Reverting].map(Some);
+                service.health == Some(Verdict::Fail)
+                    && service.running.is_some()
+                    && !settles.contains(&service.state)
+            }
             Self::Held => service.held.is_some(),
             Self::Away => !host.connected,
             Self::Failed => service.failure.is_some() && service.state != Some(HostState::Stuck),

@@ -128,6 +128,13 @@ impl Control {
                 | Progress::Absent
                 | Progress::Held { .. }
         );
+        let progress = &rollout.host(id)?.progress;
+        let late = matches!(progress, Progress::Staging | Progress::Staged | Progress::Absent);
+        let completed = matches!(rollout.phase(), Phase::Done { outcome: Outcome::Completed, .. });
+        // It comes late, by itself.
+        if late && completed && rollout.successor().is_none() {
+            return None;
+        }
         let over = rollout.is_over() && wish.action == (Action::Hold {});
         let found = |release: &ReleaseId| self.view.releases.get(release).map(|r| &r.published);
         let runs = found(host.runs.get(name)?)?;
@@ -174,6 +181,14 @@ impl Control {
                 };
                 why.push((Rank::Wrong, format!("{name}: it is stuck with {runs}{cause}; {next}")));
             }
+            // What failed is what it leaves; of what it goes back to nothing is known yet.
+            (HostState::Reverting, _) => {
+                let to = self.version_text(standing.target.as_ref());
+                let left = standing.failure.as_ref().map(|failure| failure.release);
+                let from = self.version_text(left.as_ref().or(standing.running.as_ref()));
+                let back = format!("{name}: it goes back from {from} to {to}{cause}");
+                why.push((Rank::Wrong, back));
+            }
             (_, Verdict::Fail) => {
                 let next = format!(
                     "'groundswell-agent doctor' there says more, 'swell revert {name}' takes the release back \
@@ -188,8 +203,7 @@ impl Control {
                 | HostState::Switching
                 | HostState::Probing
                 | HostState::Baking
-                | HostState::Committed
-                | HostState::Reverting,
+                | HostState::Committed,
                 Verdict::Pass | Verdict::Inconclusive,
             ) => {}
         }
