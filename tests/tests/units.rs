@@ -18,6 +18,7 @@ use groundswell_tests::wait::until;
 const SLOW: &str = "#!/bin/sh\nsleep 5\nsystemd-notify --ready\nexec sleep inf\n";
 /// Longer than any test waits: what ends before did not wait for it.
 const LONG_SECS: u64 = 3_000;
+const SHOP: &str = "/var/lib/groundswell/services/shop";
 
 fn policy(probe_deadline_secs: u64) -> String {
     format!(
@@ -85,15 +86,132 @@ fn a_bus_that_breaks_in_a_switch_and_in_a_bake_speaks_against_nobody() {
         starts(&host);
         let before = invocation(&host);
         host.exec_ok(&["systemctl", "restart", "dbus.service"]);
-        until("the bake of 2.0", ROLLOUT_BOUND, || {
-            let page = fleet.newest_rollout("shop");
-            page.hosts.iter().any(|host| host.progress == "baking").then_some(())
-        });
+        bakes(&fleet);
         host.exec_ok(&["systemctl", "restart", "dbus.service"]);
         let page = fleet.wait_end("shop", "2.0");
         assert_eq!(page.rollout.outcome, Some(OutcomeName::Completed), "{page:?}");
         runs(&host, "2.0");
         assert_eq!(invocation(&host), before, "it was started once");
+    });
+}
+
+#[test]
+fn a_host_that_is_shut_down_in_a_switch_and_in_a_bake_speaks_against_nobody() {
+    let name = "a_host_that_is_shut_down_in_a_switch_and_in_a_bake_speaks_against_nobody";
+    bed(name, |bed| {
+        let (fleet, mut host) = one_host_with(bed, &policy(40), ENDLESS);
+        completes(&fleet, bed.dir(), "1.0", READY);
+        let again = |host: &mut Host| {
+            host.power_off();
+            host.power_on();
+            host.wait_up();
+        };
+        // Systemd cancels the job under way, and ends what runs, before it ends the agent or after it.
+        publish(&fleet, bed.dir(), "2.0", SLOW);
+        starts(&host);
+        again(&mut host);
+        let page = fleet.wait_end("shop", "2.0");
+        assert_eq!(page.rollout.outcome, Some(OutcomeName::Completed), "{page:?}");
+        runs(&host, "2.0");
+        publish(&fleet, bed.dir(), "3.0", READY);
+        bakes(&fleet);
+        again(&mut host);
+        let page = fleet.wait_end("shop", "3.0");
+        assert_eq!(page.rollout.outcome, Some(OutcomeName::Completed), "{page:?}");
+        runs(&host, "3.0");
+    });
+}
+
+#[test]
+fn a_link_or_a_journal_that_somebody_changed_in_a_bake_says_nothing_against_the_release() {
+    let name =
+        "a_link_or_a_journal_that_somebody_changed_in_a_bake_says_nothing_against_the_release";
+    bed(name, |bed| {
+        let (fleet, host) = one_host_with(bed, &policy(8), ENDLESS);
+        let _log = Log(&host);
+        completes(&fleet, bed.dir(), "1.0", READY);
+        publish(&fleet, bed.dir(), "2.0", READY);
+        bakes(&fleet);
+        host.exec_ok(&["rm", &format!("{SHOP}/current")]);
+        let page = fleet.wait_end("shop", "2.0");
+        assert_eq!(page.rollout.outcome, Some(OutcomeName::Completed), "{page:?}");
+        runs(&host, "2.0");
+        let desk = fleet.swell_ok(&["host", "why", "web-1"]);
+        assert!(desk.contains("was removed on this host and is put back"), "{desk}");
+
+        publish(&fleet, bed.dir(), "3.0", READY);
+        bakes(&fleet);
+        let before = invocation(&host);
+        host.exec_ok(&["sh", "-c", &format!("echo garbage >{SHOP}/journal.json")]);
+        host.exec_ok(&["systemctl", "kill", "--signal=KILL", "groundswell-apply"]);
+        until("held", ROLLOUT_BOUND, || {
+            let page = fleet.newest_rollout("shop");
+            assert_eq!(page.rollout.outcome, None, "{page:?}");
+            page.hosts.iter().any(|host| host.progress == "held").then_some(())
+        });
+        let desk = fleet.swell_ok(&["host", "why", "web-1"]);
+        assert!(desk.contains("'groundswell-agent unstick'"), "{desk}");
+        assert_eq!(invocation(&host), before, "what runs was not touched");
+        host.exec_ok(&["systemctl", "stop", "groundswell-agent", "groundswell-apply"]);
+        host.exec_ok(&["groundswell-agent", "unstick", "shop"]);
+        host.exec_ok(&["systemctl", "start", "groundswell-agent", "groundswell-apply"]);
+        let page = fleet.wait_end("shop", "3.0");
+        assert_eq!(page.rollout.outcome, Some(OutcomeName::Completed), "{page:?}");
+        runs(&host, "3.0");
+    });
+}
+
+#[test]
+fn an_ordered_way_back_to_what_the_host_could_not_start_leaves_what_runs_alone() {
+    let name = "an_ordered_way_back_to_what_the_host_could_not_start_leaves_what_runs_alone";
+    bed(name, |bed| {
+        let (fleet, host) = one_host_with(bed, &policy(8), ENDLESS);
+        let _log = Log(&host);
+        for version in ["1.0", "2.0"] {
+            completes(&fleet, bed.dir(), version, READY);
+        }
+        let before = invocation(&host);
+        let ghost = ENDLESS.replace("DynamicUser=yes", "User=ghost");
+        host.install_file("/etc/systemd/system/shop.service", ghost.as_bytes(), 0o644);
+        host.exec_ok(&["systemctl", "daemon-reload"]);
+        fleet.swell_ok(&["revert", "shop", "--yes"]);
+        until("the cause at the desk", ROLLOUT_BOUND, || {
+            let desk = fleet.swell_ok(&["host", "why", "web-1"]);
+            (desk.contains("ghost") && desk.contains("useradd")).then_some(())
+        });
+        assert_eq!((state(&host).as_str(), invocation(&host)), ("active", before), "2.0 runs on");
+        host.exec_ok(&["useradd", "--system", "ghost"]);
+        runs(&host, "1.0");
+    });
+}
+
+#[test]
+fn a_damaged_directive_does_not_outlive_an_enrolment() {
+    bed("a_damaged_directive_does_not_outlive_an_enrolment", |bed| {
+        let (fleet, host) = one_host_with(bed, &policy(8), ENDLESS);
+        let _log = Log(&host);
+        completes(&fleet, bed.dir(), "1.0", READY);
+        let before = invocation(&host);
+        host.exec_ok(&["truncate", "--size=0", "/var/lib/groundswell/directive.json"]);
+        host.exec(&["systemctl", "restart", "groundswell-apply"]);
+        until("the step in the agent's log", ROLLOUT_BOUND, || {
+            let log = host.exec_ok(&["journalctl", "--unit=groundswell-apply", "--output=cat"]);
+            log.contains("'groundswell-agent enroll --again TOKEN'").then_some(())
+        });
+        fleet.swell_ok(&["host", "remove", "web-1", "--yes"]);
+        let token = fleet.token("role=web");
+        host.exec_ok(&["groundswell-agent", "enroll", "--again", &token]);
+        host.exec_ok(&["systemctl", "restart", "groundswell-agent", "groundswell-apply"]);
+        completes(&fleet, bed.dir(), "2.0", READY);
+        runs(&host, "2.0");
+        assert_ne!(invocation(&host), before);
+    });
+}
+
+fn bakes(fleet: &Fleet) {
+    until("a bake", ROLLOUT_BOUND, || {
+        let page = fleet.newest_rollout("shop");
+        page.hosts.iter().any(|host| host.progress == "baking").then_some(())
     });
 }
 
@@ -411,7 +529,7 @@ fn starts(host: &Host) {
 
 /// Waits until the unit is up on this version.
 fn runs(host: &Host, version: &str) {
-    let manifest = "/var/lib/groundswell/services/shop/current/manifest.json";
+    let manifest = &format!("{SHOP}/current/manifest.json");
     until(&format!("{version} to run"), Duration::from_secs(60), || {
         let live = host.exec_ok(&["cat", manifest]);
         let is_live = live.contains(&format!("\"version\":\"{version}\""));
