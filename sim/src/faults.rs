@@ -147,9 +147,10 @@ pub const FAULTS: [Fault; 61] = [
         "for rollout in self.speaking(service, environment) {",
         "for rollout in self.speaking(service, environment).collect::<Vec<_>>().into_iter().rev() {")),
     fault("a wish outside of rollouts keeps its old number", VIEW, (
-        "Some((wish, service.wish_seq.max(record.seq).max(told)))", "Some((wish, record.seq))")),
+        "Some((wish, self.unasked_number(service, (host, record))))", "Some((wish, record.seq))")),
     fault("a wish that was withdrawn lowers the number", VIEW, (
-        "generation = generation.max(service.wish_seq);", "generation = generation.max(1);")),
+        "generation = generation.max(self.unasked_number(service, (host, record)));",
+        "let _ = record;")),
     fault("new hosts get the newest release", VIEW, (
         "            return self.baseline(service, here);", "            return service.newest();")),
     fault("a host outside of rollouts keeps what was taken back", VIEW, (
