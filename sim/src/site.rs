@@ -448,6 +448,10 @@ impl Site {
 
     /// The machine stood still, and goes on: whoever watches sees that nobody watched.
     pub(crate) fn wake(&mut self, now: Timestamp) {
+        // An agent that is dead watched nothing before: its next start looks at the deadline.
+        if !self.up {
+            return;
+        }
         if let State::Probing { .. } | State::Baking { .. } = self.machine.state {
             self.number += 1;
             // What it passed before, it passed before it slept.

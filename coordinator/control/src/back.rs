@@ -16,7 +16,7 @@ use crate::entry::By;
 use crate::lanes::{Lane, Of};
 use crate::refused::Refused;
 use crate::steer::Verb;
-use crate::view::Release;
+use crate::view::{Host, Release};
 
 /// How a service goes back.
 enum Way {
@@ -108,7 +108,7 @@ impl Control {
             Some((_, Err(refusal))) => Err(Refused::Step(refusal)),
             Some((rollout, Ok(false))) => {
                 let left = self.is_newer(lane, rollout) && self.still_runs(lane, rollout);
-                let from = left.then(|| rollout.release());
+                let from = left.then(|| self.newest_on_as_many(lane, rollout.release()));
                 self.planned_way(lane, from, to)
             }
             None => self.planned_way(lane, None, to),
@@ -143,6 +143,20 @@ impl Control {
         let service = self.view.services.get(&lane.policy.service);
         let baseline = service.and_then(|of| self.view.baseline(of, &lane.environment));
         self.place_of(Some(rollout.release())) > self.place_of(baseline)
+    }
+
+    /// A release, or what is newer and runs on as many hosts: a person may have started the older one since.
+    fn newest_on_as_many(&self, lane: &Lane, release: ReleaseId) -> ReleaseId {
+        let mut hosts: BTreeMap<ReleaseId, usize> = BTreeMap::new();
+        let here = |host: &&Host| lane.has(host) && host.drained.is_none();
+        for (id, host) in self.view.hosts.iter().filter(|(_, host)| here(host)) {
+            if let Some(runs) = self.runs((id, host), &lane.policy.service) {
+                *hosts.entry(runs).or_default() += 1;
+            }
+        }
+        let least = hosts.get(&release).copied().unwrap_or(0);
+        let as_many = hosts.into_iter().filter(|(_, count)| *count >= least).map(|(id, _)| id);
+        as_many.chain([release]).max_by_key(|id| self.place_of(Some(*id))).unwrap_or(release)
     }
 
     /// A plan away from a release, or else from what [`Control::may_leave`] says first that leads anywhere.

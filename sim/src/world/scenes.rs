@@ -363,6 +363,35 @@ fn the_newest_that_runs_is_left_though_an_older_one_was_started_since() {
 }
 
 #[test]
+fn what_most_hosts_run_is_left_though_an_older_one_failed_and_nothing_is_proven_any_more() {
+    let mut world = fleet(4);
+    world.bring(&shop(), |_| Nature::Good).unwrap();
+    let run = |world: &World| (0..4).filter(|number| world.runs(*number) == Some(1)).count();
+    while run(&world) < 3 || world.hosts.values().any(Host::in_flight) {
+        assert!(world.event().unwrap());
+    }
+    world.halt(&shop()).unwrap();
+    world.for_secs(60);
+    // The older one runs on the last host, and fails on a new one.
+    let new = world.new_host().unwrap();
+    world.link(new).unwrap();
+    world.start_by_hand(&shop(), 0).unwrap();
+    while !world.hosts[&new].in_flight() {
+        assert!(world.event().unwrap());
+    }
+    world.lot_of(new).installed = false;
+    world.until_over();
+    assert_eq!(world.newest(&shop()).unwrap().release(), crate::draw::release(&shop(), 0).0);
+    world.lot_of(new).installed = true;
+    world.go_back(&shop()).unwrap();
+    let (left, _) = crate::draw::release(&shop(), 1);
+    assert_eq!(world.newest(&shop()).unwrap().release(), left);
+    world.until_over();
+    world.holds();
+    assert_eq!(run(&world), 0);
+}
+
+#[test]
 fn what_new_hosts_get_is_left_though_an_older_one_was_started_since_and_failed() {
     let mut world = fleet(3);
     let pauses = |world: &mut World, why: Option<&'static str>| {
