@@ -610,13 +610,13 @@ fn freed(entry: &HostEntry) -> Option<Progress> {
     }
 }
 
-/// A host that had committed, or begun, and does not run the release any more is brought there again, unless the rollout
-/// takes its hosts back: then it is where it should be.
+/// A host that had committed, or begun, and does not run the release any more is brought there again, unless the
+/// rollout takes its hosts back: then it is where it should be.
 fn gone(rollout: &Rollout, entry: &HostEntry) -> Option<Progress> {
     match &entry.progress {
         Progress::Baking { .. } if entry.retries >= SWITCH_TRIES_MAX => {
-            let why = "it was brought there again and again, and each time the release was gone while it was watched; \
-                       look for who puts the host back";
+            let why = "it was brought there again and again, and each time the release was gone \
+                while it was watched; look for who puts the host back";
             return Some(Progress::Held { lack: Lack::Stage, why: why.to_owned() });
         }
         Progress::Committed | Progress::Probing { .. } | Progress::Baking { .. } => {}
