@@ -473,7 +473,7 @@ pub(crate) struct Decision {
 /// `swell approve`.
 #[derive(Debug, Args)]
 pub(crate) struct ApproveArgs {
-    /// The rollout
+    /// The rollout, or a service for its newest
     pub(crate) rollout: RolloutId,
     /// Hours for which the approval counts
     #[arg(long, default_value_t = 24, value_parser = clap::value_parser!(u64).range(1..=168))]

@@ -8,6 +8,7 @@ use groundswell_common::manifest::Source;
 use groundswell_common::trust::{Approval, Envelope, Purpose, RawApproval, SecretKey};
 use groundswell_common::{Environment, name_of};
 
+use super::which::on_rollout;
 use crate::args::ApproveArgs;
 use crate::client::{Client, part};
 use crate::context::Context;
@@ -25,20 +26,21 @@ const COMMITS_SHOWN: usize = 10;
 pub(crate) async fn approve(context: &Context, args: &ApproveArgs) -> anyhow::Result<Exit> {
     let profile = context.profile()?;
     let client = Client::new(&profile)?;
-    let path = format!("/v1/rollouts/{}", part(args.rollout.as_str()));
-    let page: RolloutPage = client.get(&path).await?;
+    let page: RolloutPage = on_rollout(&client, &args.rollout, async |id| {
+        Ok(client.get(&format!("/v1/rollouts/{}", part(id.as_str()))).await?)
+    })
+    .await?;
+    let id = &page.rollout.rollout;
+    let path = format!("/v1/rollouts/{}", part(id.as_str()));
     let Some(ask) = &page.ask else {
-        bail!(
-            "approve {}: it waits for no approval; swell rollout show says where it stands",
-            args.rollout
-        );
+        bail!("approve {id}: it waits for no approval; swell rollout show says where it stands");
     };
     let release = part(&ask.release.to_string());
     let release: ReleasePage = client.get(&format!("/v1/releases/{release}")).await?;
     for line in question(&page, ask).into_iter().chain(changes(&release.source)) {
         context.out.note(line)?;
     }
-    let what = format!("approve wave {} of {}", ask.wave + 1, args.rollout);
+    let what = format!("approve wave {} of {id}", ask.wave + 1);
     if !confirm(context.out, &what, args.yes)? {
         return Ok(Exit::Failed);
     }
@@ -51,7 +53,7 @@ pub(crate) async fn approve(context: &Context, args: &ApproveArgs) -> anyhow::Re
     }
     let answer = answer.context("approve: the plan names no environment; plan it again")?;
     context.out.answer(&answer, |answer| match &answer.ask {
-        None => format!("approved; wave {} of {} is open", ask.wave + 1, args.rollout),
+        None => format!("approved; wave {} of {id} is open", ask.wave + 1),
         Some(left) => format!("approved; {} of {} approvals", left.have.len(), left.needed),
     })?;
     Ok(Exit::Done)

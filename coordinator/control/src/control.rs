@@ -17,6 +17,8 @@ use crate::time::Time;
 use crate::twins::{self, Twins};
 use crate::view::{Applied, Host, View};
 
+/// Characters of the version that an agent says it has.
+const AGENT_VERSION_MAX_CHARS: usize = 64;
 /// Facts that one standing may give at once.
 const FACTS_PER_STANDING_MAX: usize = 8;
 /// Changes of what a host runs, outside of rollouts, that are kept in one span.
@@ -287,6 +289,7 @@ impl Control {
             }
         }
         let before = self.words.remove(&host).unwrap_or_default();
+        let agent_version = agent_version.chars().take(AGENT_VERSION_MAX_CHARS).collect();
         self.words.insert(host, Word { agent_version, ..before });
         self.connected.insert(host);
         self.leaving.remove(&host);

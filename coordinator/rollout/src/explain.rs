@@ -5,7 +5,9 @@ use std::fmt;
 
 use groundswell_common::condition::Lack;
 use groundswell_common::report::{FailedStep, Verdict};
-use groundswell_common::{Digest, HostId, HostName, RolloutId, Timestamp, name_of, one_line};
+use groundswell_common::{
+    Digest, HostId, HostName, RolloutId, ServiceName, Timestamp, name_of, one_line,
+};
 use serde::{Deserialize, Serialize};
 
 use crate::calendar::Opening;
@@ -74,6 +76,8 @@ pub enum Why {
         needed: u32,
         /// The plan to approve.
         plan: Digest,
+        /// Of which service.
+        service: ServiceName,
     },
     /// A person must open the wave.
     Manual {
@@ -293,7 +297,10 @@ pub fn explain(rollout: &Rollout, host: Option<&HostId>, now: Timestamp) -> Vec<
     let own = Some(host_why(rollout, ordinal, entry));
     // It does nothing before it is back.
     let idle = |own: &Why| entry.away.is_some() && matches!(own, Why::HostStaging { .. });
-    let own = own.filter(|own| !idle(own));
+    // Nor is its wave what holds it, once the rollout goes nowhere any more.
+    let over = rollout.is_over() && !goes_forward(rollout);
+    let passed = |own: &Why| over && matches!(own, Why::HostPending { .. });
+    let own = own.filter(|own| !idle(own) && !passed(own));
     let held = parked_why(rollout, ordinal, entry);
     let still_on = own == Some(Why::HostStillOn);
     let mut why: Vec<Why> = newer.chain(away).chain(own).chain(held).collect();
@@ -575,9 +582,9 @@ impl fmt::Display for Why {
                 let left = left_millis.div_ceil(1000);
                 write!(f, "{} is finished and bakes until {until} ({left} s left)", Wave(*wave))
             }
-            Self::Approval { wave, have, needed, plan } => {
+            Self::Approval { wave, have, needed, plan, service } => {
                 write!(f, "{} waits for approval: {have} of {needed} persons approved plan {}; \
-                    'swell approve'", Wave(*wave), plan.short())
+                    'swell approve {service}'", Wave(*wave), plan.short())
             }
             Self::Manual { wave } => {
                 write!(f, "{} waits for a person to open it: 'swell rollout promote'", Wave(*wave))

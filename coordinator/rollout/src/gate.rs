@@ -34,7 +34,13 @@ pub(crate) fn gates(rollout: &Rollout, wave: u32) -> Option<Why> {
     let needed = planned.gate.approvals;
     if have < needed {
         let plan: Digest = rollout.plan_hash;
-        return Some(Why::Approval { wave, have, needed, plan });
+        return Some(Why::Approval {
+            wave,
+            have,
+            needed,
+            plan,
+            service: rollout.plan.service.clone(),
+        });
     }
     if planned.gate.manual && !state.promoted {
         return Some(Why::Manual { wave });

@@ -31,7 +31,7 @@ pub(crate) const ROWS: &[Row] = &[
                 "wave 2 waits for approval: 0 of 1 persons approved",
                 "swell approve {id}",
             ),
-            Says(&[Status], "! {id} is gated: wave 2 waits for approval", "'swell approve'"),
+            Says(&[Status], "! {id} is gated: wave 2 waits for approval", "'swell approve shop'"),
         ],
         cure: &[Step::Typed("swell approve {id} --yes")],
         well: Well::New,

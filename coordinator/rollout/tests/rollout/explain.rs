@@ -38,8 +38,9 @@ fn each_phase_says_what_it_waits_for() {
     bed.resume();
     bed.pass(60);
     let plan = bed.rollout.plan_hash().short();
-    let waits =
-        format!("wave 2 waits for approval: 0 of 1 persons approved plan {plan}; 'swell approve'");
+    let waits = format!(
+        "wave 2 waits for approval: 0 of 1 persons approved plan {plan}; 'swell approve shop'"
+    );
     assert_eq!(whole(&bed), waits);
     let (by, why) = (person("ann"), "slow".to_owned());
     bed.apply(Input::Revert { by, why });

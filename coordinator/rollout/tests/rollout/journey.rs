@@ -107,7 +107,8 @@ fn a_gate_asks_for_distinct_persons_and_this_plan() {
     assert_eq!(bed.refused(input), Refusal::ApprovedBefore(person("ann")));
     bed.apply(approve(&bed, "ann", None));
     let plan = bed.rollout.plan_hash();
-    let waits = Why::Approval { wave: 1, have: 1, needed: 2, plan };
+    let waits =
+        Why::Approval { wave: 1, have: 1, needed: 2, plan, service: "shop".parse().unwrap() };
     assert_eq!(explain(&bed.rollout, None, bed.at.now), [waits]);
     assert_eq!(bed.phase(), PhaseName::Gated);
     bed.apply(approve(&bed, "ben", Some(1)));
