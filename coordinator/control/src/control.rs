@@ -117,6 +117,8 @@ pub struct Control {
     leaving: BTreeMap<HostId, Timestamp>,
     /// Hosts whose wish the newest step changed.
     turns: Vec<HostId>,
+    /// Hosts that used a slot of a service as a plan left them out, and until when they may be in the middle of it.
+    pub(crate) passed_over: BTreeMap<(ServiceName, HostId), Timestamp>,
 }
 
 impl Control {
@@ -141,6 +143,7 @@ impl Control {
             twins: Twins::default(),
             leaving: BTreeMap::new(),
             turns: Vec::new(),
+            passed_over: BTreeMap::new(),
         }
     }
 

@@ -1,6 +1,6 @@
 //! Planning and starting rollouts, and approvals.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use groundswell_common::report::Verdict;
 use groundswell_common::trust::{Approval, Envelope, Purpose, RoleKeys, verify};
@@ -431,7 +431,7 @@ impl Control {
     }
 
     /// Hosts that use a slot of a rollout which is archived now, since the one after it, which left them out, is not
-    /// the newest any more either.
+    /// the newest any more either; also where several left them out, as far as this process knows.
     fn left_out(&self, plan: &Plan, before: &[&Rollout]) -> Vec<Busy> {
         let lane = plan.lane();
         let service = self.view.services.get(&plan.service).filter(|_| !before.is_empty());
@@ -439,8 +439,14 @@ impl Control {
         let speaking = self.view.speaking(service, &lane);
         let older =
             speaking.filter(|rollout| before.iter().all(|newer| newer.id() != rollout.id()));
-        let users = older.flat_map(|rollout| busy(rollout, self.now));
-        users.filter(|user| before.iter().all(|newer| newer.host(&user.host).is_none())).collect()
+        let found = older.flat_map(|rollout| busy(rollout, self.now));
+        let of_it = self.passed_over.iter().filter(|((name, _), _)| *name == plan.service);
+        let of_it = of_it.map(|((_, host), until)| Busy { host: *host, until: *until });
+        let mut users: BTreeMap<HostId, Busy> =
+            of_it.filter(|user| user.until > self.now).map(|user| (user.host, user)).collect();
+        users.extend(found.map(|user| (user.host, user)));
+        users.retain(|host, _| before.iter().all(|newer| newer.host(host).is_none()));
+        users.into_values().collect()
     }
 
     /// Starts a rollout that is planned, in place of those before it.
@@ -451,8 +457,11 @@ impl Control {
         let now = self.now;
         let hosts = || plan.waves.iter().flat_map(|wave| &wave.hosts).map(|host| host.id);
         let planned: BTreeSet<HostId> = hosts().collect();
-        let busy = before.iter().flat_map(|rollout| busy(rollout, now)).chain(left_out);
-        let busy: Vec<Busy> = busy.filter(|busy| planned.contains(&busy.host)).collect();
+        let users = before.iter().flat_map(|rollout| busy(rollout, now)).chain(left_out);
+        let (busy, passed): (Vec<Busy>, Vec<Busy>) =
+            users.partition(|user| planned.contains(&user.host));
+        let passed = passed.into_iter().map(|user| ((plan.service.clone(), user.host), user.until));
+        let passed: Vec<((ServiceName, HostId), Timestamp)> = passed.collect();
         let away = hosts().filter(|host| !self.is_connected(host)).collect();
         let stands = before.into_iter().filter(|rollout| rollout.successor().is_none());
         let stands: Vec<RolloutId> = stands.map(|rollout| rollout.id().clone()).collect();
@@ -460,6 +469,8 @@ impl Control {
             let input = Input::Supersede { by: id.clone() };
             self.submit_or_note(By::Coordinator, &before, input);
         }
+        self.passed_over.retain(|_, until| *until > now);
+        self.passed_over.extend(passed);
         self.rollout_input(By::Coordinator, id, Input::Start { away, busy })?;
         self.facts_known(id);
         Ok(())

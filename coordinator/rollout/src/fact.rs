@@ -237,7 +237,8 @@ fn observe(
     match standing.state {
         HostState::Switching | HostState::Probing if aims || runs => Some(HostFact::SwitchStarted),
         HostState::Baking if aims || runs => Some(HostFact::Passed),
-        HostState::Reverting => failed(rollout, standing),
+        // It goes back: that it could not is an old story.
+        HostState::Reverting => failed(rollout, standing).filter(|news| !is_stuck_back(news)),
         // What it was stuck with before it was told to take the service off is an old story.
         HostState::Stuck if rollout.plan.off().is_some() && !is_told(entry, accepted) => None,
         HostState::Stuck if is_old_story(rollout, entry, accepted) => None,
@@ -286,6 +287,10 @@ fn is_old_story(rollout: &Rollout, entry: &HostEntry, accepted: u64) -> bool {
     }
 }
 
+fn is_stuck_back(news: &HostFact) -> bool {
+    matches!(news, HostFact::Failed { step: FailedStep::Revert, .. })
+}
+
 /// That the host was told to go back and has nothing to go back to.
 fn refused_back(
     rollout: &Rollout,
@@ -313,7 +318,7 @@ fn refused_back(
         | Progress::Excluded { .. } => false,
     };
     let news = failed(rollout, standing).filter(|_| told);
-    news.filter(|news| matches!(news, HostFact::Failed { step: FailedStep::Revert, .. }))
+    news.filter(is_stuck_back)
 }
 
 fn committed(rollout: &Rollout, entry: &HostEntry, standing: &Standing) -> HostFact {

@@ -106,7 +106,9 @@ impl World {
             .hosts()
             .filter_map(|(_, host, entry)| Some((host.id, until(&entry.progress)?)))
             .collect();
-        self.truth.of_mut(service).carried.extend(more);
+        let of = self.truth.of_mut(service);
+        of.carried.extend(more);
+        of.inherited = of.carried.keys().copied().collect();
     }
 
     /// Who knows of the newest rollout, is at rest and has said so is done with the one before: what it does later is

@@ -422,8 +422,8 @@ fn what_new_hosts_get_is_left_though_an_older_one_was_started_since_and_failed()
     assert_eq!(still, [false; 4]);
 }
 
-#[test]
-fn who_is_in_the_middle_of_it_counts_though_a_plan_between_left_it_out() {
+/// A host is in the middle of a switch, and so many plans between leave it out.
+fn is_left_out_in_the_middle_of_it(plans: u64) {
     let mut world = fleet(2);
     let to_web = strict().replace("targets = \"*\"", "targets = \"role=web\"");
     drop(world.control().put_policy(&spelt("ann"), &shop(), &to_web));
@@ -438,16 +438,28 @@ fn who_is_in_the_middle_of_it_counts_though_a_plan_between_left_it_out() {
     }
     let number = busy(&world).unwrap();
     world.label(number, spelt("rack=r1,role=db")).unwrap();
-    world.bring(&shop(), |_| Nature::Good).unwrap();
     let key = world.hosts[&number].key;
-    assert!(world.newest(&shop()).unwrap().host(&key).is_none(), "left out");
+    for _ in 0..plans {
+        world.bring(&shop(), |_| Nature::Good).unwrap();
+        assert!(world.newest(&shop()).unwrap().host(&key).is_none(), "left out");
+    }
     world.label(number, spelt("rack=r1,role=web")).unwrap();
     world.bring(&shop(), |_| Nature::Good).unwrap();
     let entry = world.newest(&shop()).unwrap().host(&key).unwrap();
     assert!(entry.busy.is_some(), "{entry:?}");
     world.finish();
     world.holds();
-    assert_eq!([world.runs(0), world.runs(1)], [Some(3); 2]);
+    assert_eq!([world.runs(0), world.runs(1)], [Some(plans + 2); 2]);
+}
+
+#[test]
+fn who_is_in_the_middle_of_it_counts_though_a_plan_between_left_it_out() {
+    is_left_out_in_the_middle_of_it(1);
+}
+
+#[test]
+fn who_is_in_the_middle_of_it_counts_though_two_plans_between_left_it_out() {
+    is_left_out_in_the_middle_of_it(2);
 }
 
 #[test]

@@ -48,6 +48,8 @@ pub(super) struct OfService {
     pub(super) stopped_since: Option<Timestamp>,
     /// Hosts that a rollout before had in flight, and until when they count.
     pub(super) carried: BTreeMap<HostId, Timestamp>,
+    /// Hosts that a rollout before had in flight as the newest took over: what they run by that is its business.
+    pub(super) inherited: BTreeSet<HostId>,
     /// The newest rollout that was seen.
     pub(super) newest: Option<RolloutId>,
     pub(super) halt: Option<Halt>,
@@ -158,6 +160,7 @@ impl Truth {
     pub(super) fn forget(&mut self, key: &HostId) {
         for service in self.services.values_mut() {
             service.carried.remove(key);
+            service.inherited.remove(key);
         }
     }
 
@@ -341,13 +344,13 @@ impl World {
         // Of a release that fails there nobody says that it was healthy; and what the rollout before had in flight
         // is the business of the one that took over.
         let ill = site.is_some_and(|site| site.standing().health == Verdict::Fail);
-        let carried = self.truth.of(service).carried.contains_key(&key);
+        let inherited = self.truth.of(service).inherited.contains(&key);
         // What a person left everywhere is left by a host that comes back with it after that, too.
         let comes_late = by.is_none() && self.truth.was_left(&release);
         if by_person
             || its_own
             || ill
-            || carried
+            || inherited
             || comes_late
             || !self.is_plain(&key)
             || self.truth.restored

@@ -540,3 +540,16 @@ fn a_host_that_has_nothing_to_go_back_to_says_so() {
         assert_eq!(again, None, "said once");
     }
 }
+
+#[test]
+fn a_host_that_goes_back_keeps_its_slot_though_it_could_not_go_back_once() {
+    let mut bed = granted();
+    bed.fact(host(0), HostFact::Committed);
+    bed.apply(Input::Revert { by: person("ann"), why: String::new() });
+    let why = "a person asked to go back, and it stays".to_owned();
+    let failure = Failure { release: release(NEW), step: FailedStep::Revert, why, reverted: false };
+    bed.standing(host(0)).failure = Some(failure);
+    assert_eq!(says(&mut bed, HostState::Reverting, (NEW, Some(OLD))), None);
+    let said = says(&mut bed, HostState::Committed, (NEW, None));
+    assert!(matches!(said, Some(HostFact::Failed { step: FailedStep::Revert, .. })), "{said:?}");
+}
