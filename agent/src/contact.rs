@@ -1,13 +1,12 @@
 //! What the side that talks to the coordinator notes of its connection, for a person on the host: a small file
 //! that is replaced at each change. Nothing else reads it.
 
-use std::path::PathBuf;
-
-use groundswell_common::{Timestamp, chain};
+use groundswell_common::{HostId, Timestamp, chain};
 use serde::{Deserialize, Serialize};
 
 use crate::clock::wall;
 use crate::durable::{self, Access};
+use crate::identity;
 use crate::layout::Layout;
 use crate::text::head;
 
@@ -50,13 +49,15 @@ pub(crate) struct Contact {
 /// Who notes it.
 #[derive(Clone, Debug)]
 pub(crate) struct Notes {
-    path: PathBuf,
+    layout: Layout,
+    /// Who this host was as the process began.
+    of: Option<HostId>,
     last: Option<Contact>,
 }
 
 impl Notes {
     pub(crate) fn new(layout: &Layout) -> Self {
-        Self { path: layout.contact(), last: load(layout) }
+        Self { layout: layout.clone(), of: enrolled_as(layout), last: load(layout) }
     }
 
     /// A session stands.
@@ -82,16 +83,21 @@ impl Notes {
     }
 
     fn note(&mut self, contact: Contact) {
-        if self.last.as_ref() == Some(&contact) {
+        // Once the host is enrolled anew, what becomes of the connection of before is no news.
+        if self.last.as_ref() == Some(&contact) || self.of != enrolled_as(&self.layout) {
             return;
         }
         // Text and a number: nothing in it can fail to become JSON.
         let json = serde_json::to_vec(&contact).unwrap_or_default();
-        if let Err(fault) = durable::write(&self.path, &json, Access::All) {
+        if let Err(fault) = durable::write(&self.layout.contact(), &json, Access::All) {
             tracing::debug!(error = %chain(&fault), "how the connection stands is not noted");
         }
         self.last = Some(contact);
     }
+}
+
+fn enrolled_as(layout: &Layout) -> Option<HostId> {
+    Some(identity::load(layout).ok()?.identity.host)
 }
 
 /// What was noted last, of this process or one before it.

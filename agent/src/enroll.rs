@@ -211,11 +211,11 @@ fn finish(layout: &Layout, begun: Begun) -> Result<Identity, EnrollError> {
     if accepted::load(layout).is_err_and(|error| error.is_damaged()) {
         accepted::forget(layout)?;
     }
-    // What was noted of the connection is about who this host was before.
-    durable::forget(&layout.contact())?;
     // The identity comes last: with it the host counts as enrolled.
     let json = serde_json::to_vec_pretty(&begun.identity).unwrap_or_default();
     durable::write(&layout.identity(), &json, Access::Owner)?;
+    // What was noted of the connection is about who this host was before.
+    durable::forget(&layout.contact())?;
     let own = [layout.host_key(), layout.host_certificate(), layout.identity_dir(), layout.spool()];
     durable::hand_over(layout.net(), &own)?;
     durable::hand_over(layout.state(), &[layout.root(), layout.identity()])?;
