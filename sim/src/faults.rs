@@ -128,8 +128,7 @@ pub const FAULTS: [Fault; 61] = [
     fault("a rollout does not end the one before", PLANS, (
         "self.submit_or_note(By::Coordinator, &before, input);", "drop((before, input));")),
     fault("a plan forgets what is in flight", PLANS, (
-        "busy.filter(|busy| planned.contains(&busy.host)).collect();",
-        "busy.filter(|busy| !planned.contains(&busy.host)).collect();")),
+        "users.partition(|user| planned.contains(&user.host));", "users.partition(|_| false);")),
     fault("poison is found again by every input", FOLD, (
         "let poison = poison(rollout, (&effects.transitions, input), (was_blamed, record.judged));",
         "let (from, to) = (Phase::Planned, rollout.phase().clone());\n\
