@@ -632,6 +632,8 @@ impl Site {
             }
             Action::Stage { release, back } => {
                 let way = if back { Way::Back } else { Way::Forward };
+                // One job at a time, as in the agent's driver: what was under way ends first.
+                self.number += 1;
                 self.forget_tries();
                 self.stage(release, way, now);
             }

@@ -179,8 +179,8 @@ impl Control {
         if leads(&first) { first } else { ways.find(leads).unwrap_or(first) }
     }
 
-    /// What may be left: what new hosts get, and whatever newer runs on a host that can be asked, the newest first;
-    /// where it is said whither, what most hosts run comes first.
+    /// What may be left: what new hosts get, and whatever newer runs on a host that can be asked or on as many hosts,
+    /// the newest first; where it is said whither, what most hosts run comes first.
     fn may_leave(&self, lane: &Lane, most_first: bool) -> Result<Vec<ReleaseId>, Refused> {
         let name = &lane.policy.service;
         let service = self.view.services.get(name);
@@ -189,15 +189,22 @@ impl Control {
             return Ok(Vec::new());
         };
         let seq = |id: &ReleaseId| self.view.releases.get(id).map(|found| found.published.seq);
-        let mut hosts = BTreeMap::from([(baseline, 0_usize)]);
+        // On how many hosts each runs, and whether one of them can be asked.
+        let mut hosts = BTreeMap::from([(baseline, (0_usize, true))]);
         for (id, host) in self.view.hosts.iter().filter(|(_, host)| lane.has(host)) {
             let Some(runs) = self.runs((id, host), name) else { continue };
-            let asked = self.is_connected(id) && host.drained.is_none();
-            if runs == baseline || (asked && seq(&runs) > seq(&baseline)) {
-                *hosts.entry(runs).or_default() += 1;
+            let newer = host.drained.is_none() && seq(&runs) > seq(&baseline);
+            if runs == baseline || newer {
+                let (count, asked) = hosts.entry(runs).or_default();
+                *count += 1;
+                *asked |= self.is_connected(id);
             }
         }
-        let mut order: Vec<(ReleaseId, usize)> = hosts.into_iter().collect();
+        // Who is away goes back as it returns; but few of them do not stand before what new hosts get.
+        let least = hosts.get(&baseline).map_or(0, |(count, _)| *count);
+        hosts.retain(|_, (count, asked)| *asked || *count >= least);
+        let order = hosts.into_iter().map(|(id, (count, _))| (id, count));
+        let mut order: Vec<(ReleaseId, usize)> = order.collect();
         order.sort_by_key(|(id, hosts)| Reverse((if most_first { *hosts } else { 0 }, seq(id))));
         Ok(order.into_iter().map(|(id, _)| id).collect())
     }

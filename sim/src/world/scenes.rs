@@ -392,6 +392,34 @@ fn what_most_hosts_run_is_left_though_an_older_one_failed_and_nothing_is_proven_
 }
 
 #[test]
+fn the_newest_that_most_run_is_left_though_they_are_away() {
+    let mut world = fleet(4);
+    world.bring(&shop(), |_| Nature::Good).unwrap();
+    let run = |world: &World| (0..4).filter(|number| world.runs(*number) == Some(1)).count();
+    while run(&world) < 3 || world.hosts.values().any(Host::in_flight) {
+        assert!(world.event().unwrap());
+    }
+    world.halt(&shop()).unwrap();
+    world.for_secs(60);
+    // The older one runs on the last host, and so its rollout is over at once.
+    world.start_by_hand(&shop(), 0).unwrap();
+    world.until_over();
+    let away: Vec<Number> = (0..4).filter(|number| world.runs(*number) == Some(1)).collect();
+    for number in &away {
+        world.cut(*number).unwrap();
+    }
+    world.go_back(&shop()).unwrap();
+    let (left, _) = crate::draw::release(&shop(), 1);
+    assert_eq!(world.newest(&shop()).unwrap().release(), left);
+    for number in away {
+        world.link(number).unwrap();
+    }
+    world.for_secs(600);
+    world.holds();
+    assert_eq!([0, 1, 2, 3].map(|number| world.runs(number)), [Some(0); 4]);
+}
+
+#[test]
 fn what_new_hosts_get_is_left_though_an_older_one_was_started_since_and_failed() {
     let mut world = fleet(3);
     let pauses = |world: &mut World, why: Option<&'static str>| {
