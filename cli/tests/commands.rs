@@ -129,11 +129,14 @@ fn destructive_verbs_without_a_terminal_want_yes_and_do_nothing() {
     server.swell(&["revert", "shop", "--stop", "--yes"]);
     let revert = "POST /v1/services/shop/revert";
     let halts = ["POST /v1/services/shop/halt", "POST /v1/rollouts/shop/halt"];
-    assert_eq!(server.routes(), [revert, halts[0], halts[1], revert, revert]);
+    // Before each the coordinator is asked what it would do, for the person who reads along.
+    let asks = "GET /v1/services/shop/revert";
+    let to = "GET /v1/services/shop/revert?to=1.0.0";
+    assert_eq!(server.routes(), [asks, revert, halts[0], halts[1], to, revert, asks, revert]);
     let body = |at: usize| serde_json::from_slice::<Value>(&server.asked()[at].body).unwrap();
-    assert_eq!(body(0), json!({"why": "too slow"}));
-    assert_eq!(body(3), json!({"why": "swell revert", "to": "1.0.0"}));
-    assert_eq!(body(4), json!({"why": "swell revert", "stop": true}));
+    assert_eq!(body(1), json!({"why": "too slow"}));
+    assert_eq!(body(5), json!({"why": "swell revert", "to": "1.0.0"}));
+    assert_eq!(body(7), json!({"why": "swell revert", "stop": true}));
 }
 
 #[test]

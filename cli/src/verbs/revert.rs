@@ -26,18 +26,25 @@ pub(crate) async fn revert(context: &Context, args: &RevertArgs) -> anyhow::Resu
     let client = context.client()?;
     let path = format!("/v1/services/{}/revert", part(args.service.as_str()));
     let mut stop = args.stop;
-    let preview = preview(&client, &path, args).await?;
-    for line in others(&preview.others) {
-        context.out.note(line)?;
-    }
-    if args.decision.yes {
-        context.out.note(question(&preview))?;
-    } else {
-        if !confirm(context.out, &question(&preview), false)? {
-            return Ok(Exit::Failed);
+    match (preview(&client, &path, args).await, args.decision.yes) {
+        (Ok(preview), yes) => {
+            for line in others(&preview.others) {
+                context.out.note(line)?;
+            }
+            if yes {
+                context.out.note(question(&preview))?;
+            } else if !confirm(context.out, &question(&preview), false)? {
+                return Ok(Exit::Failed);
+            } else {
+                // What was asked said so.
+                stop |= preview.to.is_none();
+            }
         }
-        // What was asked said so.
-        stop |= preview.to.is_none();
+        // Who is sure does not wait for what it would do.
+        (Err(error), true) => {
+            context.out.note(format!("what it does is not known beforehand: {error:#}"))?
+        }
+        (Err(error), false) => return Err(error),
     }
     let request = RevertRequest {
         why: why("revert", &args.decision),
