@@ -249,8 +249,11 @@ fn observe(
             let refused = refused_back(rollout, entry, standing, accepted);
             Some(refused.unwrap_or_else(|| committed(rollout, entry, standing)))
         }
-        // It ran the release before this rollout, and has something else of an older one on its disk.
-        HostState::Staged | HostState::Fetching if runs && !aims => {
+        // It ran the release before this rollout, and has something else of an older one on its disk; of a service that
+        // is taken off, what is on its disk says nothing.
+        HostState::Staged | HostState::Fetching
+            if runs && (!aims || rollout.plan.off().is_some()) =>
+        {
             Some(committed(rollout, entry, standing))
         }
         HostState::Idle | HostState::Committed | HostState::Staged | HostState::Fetching => {

@@ -111,3 +111,23 @@ fn a_host_that_cannot_stop_it_is_left_to_a_person() {
     );
     assert_eq!(told(&bed, &ids).len(), 1, "the next one goes on");
 }
+
+#[test]
+fn who_comes_back_with_it_and_has_the_left_release_staged_loses_it_again() {
+    let (mut bed, ids) = taken_off();
+    let first = told(&bed, &ids)[0];
+    let standing = bed.standing(first);
+    (standing.running, standing.state, standing.target) = (None, HostState::Idle, None);
+    bed.report(first);
+    assert_eq!(bed.progress(first).name(), ProgressName::Reverted);
+    // A snapshot is put back: it runs an older release, and has this one on its disk.
+    let standing = bed.standing(first);
+    standing.running = Some(release(1));
+    (standing.state, standing.target) = (HostState::Staged, Some(release(2)));
+    bed.report(first);
+    let back = matches!(
+        bed.progress(first).name(),
+        ProgressName::Committed | ProgressName::Reverting | ProgressName::Overdue
+    );
+    assert!(back, "{:?}", bed.progress(first));
+}
