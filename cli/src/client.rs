@@ -122,13 +122,22 @@ pub(crate) enum ClientError {
         body: ErrorBody,
     },
     /// The coordinator said no without saying why.
-    #[error("call {path}: the coordinator answers {status}")]
+    #[error("call {path}: the coordinator answers {status}{}", hint(*status))]
     Status {
         /// The route.
         path: String,
         /// The status.
         status: StatusCode,
     },
+}
+
+/// What an answer without a word most likely means.
+fn hint(status: StatusCode) -> &'static str {
+    if status == StatusCode::FORBIDDEN {
+        "; the role of this profile does not allow it, 'swell operator add' makes one whose role does"
+    } else {
+        ""
+    }
 }
 
 impl ClientError {

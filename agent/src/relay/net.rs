@@ -59,11 +59,19 @@ pub(crate) async fn run(layout: Layout, socket: &Path, settings: Live) {
             Ok(stream) => session(stream, &layout, settings.clone()).await,
             Err(error) => Err(error.into()),
         };
-        let why = ended.err().map_or_else(|| "it closed the socket".to_owned(), |e| chain(&e));
+        let why = match ended {
+            Err(error @ SessionError::Identity(_)) => {
+                format!("this host cannot say who it is, enrol it again: {}", chain(&error))
+            }
+            Err(error @ SessionError::Net(_)) => {
+                format!("the apply side is away: {}", chain(&error))
+            }
+            Ok(()) => "the apply side is away: it closed the socket".to_owned(),
+        };
         // The same trouble is said once, not at every try.
         if why != last_shown {
-            tracing::warn!(why, "the apply side is away; nothing is asked or fetched meanwhile");
-            Notes::new(&layout).lost(&format!("the apply side is away: {why}"));
+            tracing::warn!(why, "nothing is asked or fetched meanwhile");
+            Notes::new(&layout).lost(&why);
             last_shown = why;
         }
         if began.elapsed() > Duration::from_millis(WAITS.cap_ms) {
