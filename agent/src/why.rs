@@ -2,7 +2,7 @@
 
 use groundswell_common::condition::Lack;
 use groundswell_common::directive::Action as Desired;
-use groundswell_common::report::HostState;
+use groundswell_common::report::{HostState, Verdict};
 use groundswell_common::{ReleaseId, ServiceName, chain, one_line};
 use groundswell_machine::{Service, State, StuckCause, Wish};
 use serde::Serialize;
@@ -97,6 +97,7 @@ pub fn why(settings: &Settings, only: Option<&ServiceName>) -> Result<Vec<Reason
                 why.extend(refusal.as_ref().map(|refusal| format!("held: {}", chain(refusal))));
                 why.extend(machine.stopped.as_ref().map(|unit| stopped(unit)));
                 why.extend(machine.is_too_slow().then(|| TOO_SLOW.to_owned()));
+                why.extend(ill(&machine));
                 why.extend(stands(&service, &machine));
                 let runs = machine.running.as_ref().map(|known| known.id);
                 let wishes_more =
@@ -136,6 +137,26 @@ fn staged(machine: &Service) -> Option<ReleaseId> {
     wished.filter(|release| is_staged && machine.target() == Some(*release))
 }
 
+/// That what is live, and at rest, does not pass its probes.
+fn ill(machine: &Service) -> Option<String> {
+    let rests = match machine.state {
+        State::Committed {} | State::Fetching { .. } | State::Staged { .. } => true,
+        State::Idle {}
+        | State::Switching { .. }
+        | State::Probing { .. }
+        | State::Baking { .. }
+        | State::Reverting { .. }
+        | State::Stuck { .. } => false,
+    };
+    let running = machine.running.as_ref().filter(|_| rests && machine.health == Verdict::Fail)?;
+    let failure = machine.failure.as_ref().filter(|failure| failure.release == running.id);
+    let cause = failure.map(|failure| format!(": {}", one_line(&failure.why))).unwrap_or_default();
+    Some(format!(
+        "what is live, {}, fails its probes{cause}; 'groundswell-agent doctor' says more",
+        running.version
+    ))
+}
+
 /// What the machine is doing by itself.
 fn stands(service: &ServiceName, machine: &Service) -> Option<String> {
     match &machine.state {
@@ -145,9 +166,10 @@ fn stands(service: &ServiceName, machine: &Service) -> Option<String> {
         }
         State::Fetching { held: None, .. } => Some("it fetches a release".to_owned()),
         State::Switching { deadline: None, .. } => Some("it switches now".to_owned()),
-        State::Switching { deadline: Some(deadline), .. } => {
-            Some(format!("what is live is being started, until {deadline} at most"))
-        }
+        State::Switching { deadline: Some(deadline), .. } => Some(format!(
+            "what is live is being started, until {deadline} at most; what ran before and does not obey its \
+                 stop until then is killed"
+        )),
         State::Probing { deadline, .. } if machine.wants_contact() => Some(format!(
             "what is live must pass its probes and reach the coordinator until {deadline}"
         )),

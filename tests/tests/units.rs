@@ -123,6 +123,22 @@ fn a_host_that_is_shut_down_in_a_switch_and_in_a_bake_speaks_against_nobody() {
 }
 
 #[test]
+fn a_person_who_stops_the_unit_in_a_switch_says_nothing_against_the_release() {
+    let name = "a_person_who_stops_the_unit_in_a_switch_says_nothing_against_the_release";
+    bed(name, |bed| {
+        let (fleet, host) = one_host_with(bed, &policy(40), ENDLESS);
+        let _log = Log(&host);
+        completes(&fleet, bed.dir(), "1.0", READY);
+        publish(&fleet, bed.dir(), "2.0", SLOW);
+        starts(&host);
+        host.exec_ok(&["systemctl", "stop", "shop.service"]);
+        let page = fleet.wait_end("shop", "2.0");
+        assert_eq!(page.rollout.outcome, Some(OutcomeName::Completed), "{page:?}");
+        runs(&host, "2.0");
+    });
+}
+
+#[test]
 fn a_link_or_a_journal_that_somebody_changed_in_a_bake_says_nothing_against_the_release() {
     let name =
         "a_link_or_a_journal_that_somebody_changed_in_a_bake_says_nothing_against_the_release";

@@ -116,6 +116,11 @@ pub(crate) enum UnitError {
 }
 
 impl UnitError {
+    /// Whether a job ended since another one took its place.
+    pub(crate) fn is_cancelled(&self) -> bool {
+        matches!(self, Self::Job { result, .. } if result == "canceled")
+    }
+
     /// Whether it says something of the way to systemd, and nothing of a unit.
     pub(crate) fn is_of_the_bus(&self) -> bool {
         match self {

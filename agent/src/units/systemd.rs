@@ -38,6 +38,8 @@ const LOOK: Duration = Duration::from_secs(5);
 /// The longest that users are looked up, and the code by which `getent` says that there is no such user.
 const GETENT: Duration = Duration::from_secs(5);
 const GETENT_UNKNOWN: i32 = 2;
+/// How often a job that somebody else cancelled is asked for again.
+const CANCELLED_MAX: u32 = 3;
 /// Waits between two tries to reach the bus, from the first to the longest.
 const AGAIN: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(2));
 
@@ -104,9 +106,22 @@ impl SystemdUnits {
         self.waits().insert(unit.to_owned(), wait);
         let noted = Noted { units: self, unit };
         let (mut before, mut pause) = (None, AGAIN.0);
+        let mut cancelled = 0;
         loop {
             let error = match self.job_once((verb, unit), &mut before, &noted).await {
                 Err(error) if error.is_of_the_bus() => error,
+                // Somebody else's job took its place, such as a person's: that says nothing of what was asked.
+                Err(error) if error.is_cancelled() && cancelled < CANCELLED_MAX => {
+                    cancelled += 1;
+                    before = None;
+                    tracing::warn!(
+                        verb,
+                        unit,
+                        "somebody else cancelled the job; it is asked for again"
+                    );
+                    sleep(AGAIN.1).await;
+                    continue;
+                }
                 // What systemd does not have does not run.
                 Err(error) if verb == "StopUnit" && bus::is_not_loaded(&error) => return Ok(()),
                 ended => return ended,
