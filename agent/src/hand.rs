@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use groundswell_common::digest::hex;
 use groundswell_common::limits::SERVICES_PER_HOST_MAX;
 use groundswell_common::{ReleaseId, ServiceName, chain};
-use groundswell_machine::{State, StuckCause};
+use groundswell_machine::State;
 use rustix::fs::{FlockOperation, access};
 use rustix::io::Errno;
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
@@ -225,7 +225,7 @@ pub fn retry(settings: &Settings, service: &ServiceName) -> Result<Taken, HandEr
     exists(&layout, service)?;
     let stray = |_| HandError::Unstick(service.clone());
     let machine = journal::load(&layout, service).map_err(stray)?.unwrap_or_default();
-    if let State::Stuck { cause: StuckCause::Journal | StuckCause::Tree, .. } = machine.state {
+    if machine.is_unreadable() {
         return Err(HandError::Unstick(service.clone()));
     }
     if !machine.takes_retry_by_hand() {

@@ -41,13 +41,11 @@ pub(super) fn missing(
     (service, machine): (&ServiceName, &Service),
     live: Option<ReleaseId>,
 ) -> (Option<ReleaseId>, Option<String>) {
-    match is_live(machine).filter(|_| live.is_none()) {
-        Some(release) => match put_back(layout, service, release) {
-            Some(note) => (Some(release), Some(note)),
-            None => (live, None),
-        },
-        None => (live, None),
-    }
+    let gone = is_live(machine).filter(|_| live.is_none());
+    let note = gone.and_then(|release| put_back(layout, service, release));
+    // Whether it could be put back, the link itself says.
+    let live = if note.is_some() { switch::live(layout, service).ok().flatten() } else { live };
+    (live, note)
 }
 
 /// What is told where the link was not what it should be and is now.

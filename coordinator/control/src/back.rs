@@ -133,16 +133,19 @@ impl Control {
 
     /// Whether a rollout brings what new hosts get.
     fn is_baseline(&self, lane: &Lane, rollout: &Rollout) -> bool {
-        let service = self.view.services.get(&lane.policy.service);
-        service.and_then(|of| self.view.baseline(of, &lane.environment)) == Some(rollout.release())
+        self.baseline_of(lane) == Some(rollout.release())
     }
 
     /// Whether a rollout brings something newer than what new hosts get: an older release that a person started is not
     /// what is left where the newer one runs as well.
     fn is_newer(&self, lane: &Lane, rollout: &Rollout) -> bool {
-        let service = self.view.services.get(&lane.policy.service);
-        let baseline = service.and_then(|of| self.view.baseline(of, &lane.environment));
-        self.place_of(Some(rollout.release())) > self.place_of(baseline)
+        self.place_of(Some(rollout.release())) > self.place_of(self.baseline_of(lane))
+    }
+
+    /// What new hosts get.
+    fn baseline_of(&self, lane: &Lane) -> Option<ReleaseId> {
+        let service = self.view.services.get(&lane.policy.service)?;
+        self.view.baseline(service, &lane.environment)
     }
 
     /// A release, or what is newer and runs on as many hosts: a person may have started the older one since.
