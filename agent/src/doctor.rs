@@ -482,7 +482,7 @@ impl Diagnosis {
                 "mend what it names; it is tried again by itself",
             );
         }
-        if let Some(unit) = &machine.stopped {
+        if let Some(unit) = machine.stopped.as_ref().filter(|_| machine.watched().is_some()) {
             self.warn(
                 format!(
                     "{unit} of {service} was stopped on this host and stays so until it boots or gets another release"

@@ -7,18 +7,18 @@ mod endings;
 mod links;
 pub(crate) mod permits;
 mod pruning;
+mod reports;
 mod requests;
 mod revivals;
 mod unkept;
 mod updates;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
 use std::time::Duration;
 
 use groundswell_common::condition::{Held, ServiceCondition};
 use groundswell_common::limits::SERVICES_PER_HOST_MAX;
-use groundswell_common::report::{FailedStep, Failure, RefusalNote, Report};
+use groundswell_common::report::{FailedStep, Failure, RefusalNote};
 use groundswell_common::trust::{
     DirectiveFloor, Envelope, PermitAsk, Refusal, check_directive, check_told,
 };
@@ -585,6 +585,8 @@ impl Driver {
                 let release = release.map(|id| id.digest().short()).unwrap_or_default();
                 tracing::info!(%service, from, to, why, release, "transition");
                 (slot.tries, slot.lacks) = (0, None);
+                // The link is changed by the agent itself now: what somebody did to it is over.
+                slot.relinked.take_if(|_| matches!(next.state, State::Switching { .. }));
             }
             if next.watched() != slot.machine.watched() {
                 slot.close_eye();
@@ -663,6 +665,13 @@ impl Driver {
                 }
             }
             Action::Interrupt => self.launch(service, Job::interrupted),
+            Action::TakeLinkBack => {
+                if let Some(target) = slot.machine.target() {
+                    let before = [running, slot.machine.previous.clone()];
+                    let [running, previous] = before.map(|known| known.map(|known| known.id));
+                    self.launch(service, |job| job.take_link_back(target, (running, previous)));
+                }
+            }
             Action::Probe { deadline, interval_secs } => {
                 if let Some(release) = slot.machine.target() {
                     let left = left(deadline);
@@ -673,6 +682,11 @@ impl Driver {
                 if let Some(release) = slot.machine.target() {
                     let left = left(until);
                     self.launch(service, |job| job.watch(release, left, secs(interval_secs)));
+                }
+            }
+            Action::AwaitStart { interval_secs } => {
+                if let Some(release) = slot.machine.target() {
+                    self.launch(service, |job| job.await_start(release, secs(interval_secs)));
                 }
             }
             Action::Guard { until, interval_secs, known } => {
@@ -775,58 +789,6 @@ impl Driver {
                 () = cancel.cancelled() => {}
             }
         });
-    }
-
-    fn say(&self, say: Say) {
-        if self.ends.says.try_send(say).is_err() {
-            tracing::debug!("the link is busy or gone; the next session settles it");
-        }
-    }
-
-    /// Publishes the whole standing when it differs from the one published before.
-    fn report(&mut self) {
-        self.mind_links();
-        let layout = &self.outside.layout;
-        let standing = |(service, slot): (&ServiceName, &Slot)| {
-            let mut standing = slot.machine.standing(service);
-            // The live tree has the last word on what runs.
-            if let Ok(live) = switch::live(layout, service) {
-                standing.running = live;
-            }
-            standing
-        };
-        let condition = self.condition();
-        let report = Report {
-            seq: self.seq,
-            generation: self.floor.generation,
-            services: self.slots.iter().map(standing).collect(),
-            free_bytes: condition.free_bytes,
-            refusal: self
-                .refusal
-                .clone()
-                .or_else(|| self.pause_note())
-                .or_else(|| self.drift_note()),
-        };
-        let before = self.ends.said.borrow().clone();
-        let same_report = before.as_ref().is_some_and(|before| {
-            let before = &before.report;
-            let before = (&before.services, &before.refusal, before.generation);
-            before == (&report.services, &report.refusal, report.generation)
-        });
-        let had = before.as_ref().and_then(|before| before.condition.as_deref());
-        let same_condition = had.is_some_and(|had| conditions::same(had, &condition));
-        let Said { report, condition } = match before {
-            Some(_) if same_report && same_condition => return,
-            Some(before) if same_report => {
-                Said { report: before.report, condition: Some(Arc::new(condition)) }
-            }
-            Some(_) | None => {
-                self.seq += 1;
-                let report = Arc::new(Report { seq: self.seq, ..report });
-                Said { report, condition: Some(Arc::new(condition)) }
-            }
-        };
-        self.ends.said.send_replace(Some(Said { report, condition }));
     }
 }
 

@@ -41,5 +41,6 @@ mod text;
 mod told;
 mod trustee;
 mod units;
+mod watch;
 pub mod why;
 mod work;

@@ -48,6 +48,8 @@ pub(crate) struct Alive {
     pub(crate) running: bool,
     /// Restarts by crash since the supervisor knows it; grows only.
     pub(crate) crashes: u64,
+    /// What tells this run of it from others, where anybody else may start it anew; empty where nobody can.
+    pub(crate) run: String,
     /// Whether it will not come up by itself any more: waiting longer is of no use.
     pub(crate) hopeless: bool,
     /// A unit that neither runs nor failed: somebody stopped it.
@@ -90,6 +92,8 @@ pub(crate) trait Units: Send + Sync {
         spec: &'a RunSpec,
         unit: &'a str,
     ) -> Work<'a, Result<bool, UnitError>>;
+    /// A unit that does not run since somebody told the supervisor to stop it in its newest run.
+    fn told_to_stop<'a>(&'a self, spec: &'a RunSpec) -> Work<'a, Option<String>>;
     /// The last lines that the service wrote, for the failure report.
     fn last_output<'a>(&'a self, spec: &'a RunSpec) -> Work<'a, String>;
     /// Runs a hook to its end, in a place of its own of which nothing is left then.

@@ -169,13 +169,25 @@ fn replace(
     if matches!(tried, Ok(Replaced::Done)) {
         return tried;
     }
-    let mut undo = Vec::new();
-    if live(layout, service).is_ok_and(|live| live.as_ref() == Some(release)) {
-        undo.extend(set(layout.current(service), running));
-    }
-    undo.extend(set(layout.previous(service), previous.as_ref()));
-    let undone = undo.iter().try_for_each(Op::run);
+    let is_new = live(layout, service).is_ok_and(|live| live.as_ref() == Some(release));
+    let undone = match is_new {
+        true => put_back(layout, service, (running, previous.as_ref())),
+        false => set(layout.previous(service), previous.as_ref()).iter().try_for_each(Op::run),
+    };
     tried.and_then(|late| undone.map(|()| late))
+}
+
+/// Makes the links what they were before an activation.
+///
+/// # Errors
+/// [`Fault`]; either link may be as the activation left it.
+pub(crate) fn put_back(
+    layout: &Layout,
+    service: &ServiceName,
+    (running, previous): (Option<&ReleaseId>, Option<&ReleaseId>),
+) -> Result<(), Fault> {
+    let links = [(layout.current(service), running), (layout.previous(service), previous)];
+    links.into_iter().flat_map(|(link, to)| set(link, to)).try_for_each(|op| op.run())
 }
 
 impl Activation {

@@ -95,7 +95,8 @@ pub fn why(settings: &Settings, only: Option<&ServiceName>) -> Result<Vec<Reason
                     may_ask(trustee.as_ref()?, (&service, &machine), &release, proof.as_ref()).err()
                 });
                 why.extend(refusal.as_ref().map(|refusal| format!("held: {}", chain(refusal))));
-                why.extend(machine.stopped.as_ref().map(|unit| stopped(unit)));
+                let rests = machine.watched().is_some();
+                why.extend(machine.stopped.as_ref().filter(|_| rests).map(|unit| stopped(unit)));
                 why.extend(machine.is_too_slow().then(|| TOO_SLOW.to_owned()));
                 why.extend(ill(&machine));
                 why.extend(stands(&service, &machine));
@@ -170,6 +171,9 @@ fn stands(service: &ServiceName, machine: &Service) -> Option<String> {
             "what is live is being started, until {deadline} at most; what ran before and does not obey its \
                  stop until then is killed"
         )),
+        State::Probing { .. } | State::Baking { .. } if machine.stopped.is_some() => {
+            Some("it is probed and bakes anew once it runs again".to_owned())
+        }
         State::Probing { deadline, .. } if machine.wants_contact() => Some(format!(
             "what is live must pass its probes and reach the coordinator until {deadline}"
         )),

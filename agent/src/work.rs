@@ -1,12 +1,11 @@
-//! The jobs of one service, one at a time: stage, activate, probe, watch, restore. Each takes what it needs
+//! The jobs of one service, one at a time: stage, activate, start, restore. Each takes what it needs
 //! by value and ends in one event. Decides nothing that the machine decides.
 
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use groundswell_common::manifest::{HookPoint, Manifest, Probe, Switch};
-use groundswell_common::report::Verdict;
+use groundswell_common::manifest::{HookPoint, Manifest, Switch};
 use groundswell_common::trust::{check_approvals, check_step};
 use groundswell_common::wire::ReleaseProof;
 use groundswell_common::{Clock, ReleaseId, ServiceName, Timestamp};
@@ -21,24 +20,20 @@ use crate::layout::Layout;
 use crate::link::Say;
 use crate::live::Live;
 use crate::own;
-use crate::ports::{Alive, Depot, Probes, RunSpec, Since, Units};
-use crate::probe::ProbeError;
+use crate::ports::{Depot, Probes, RunSpec, Since, Units};
 use crate::stage::{self, StageError, StagedRelease};
 use crate::switch::{self, Replaced};
 use crate::text::failure;
 use crate::trustee::Trustee;
 use crate::units::{UnitError, instance};
+use crate::watch::NotPassed;
 use groundswell_common::chain;
 use groundswell_machine::{Cause, Event, Known};
 
-/// A probe that fails while a release bakes is tried once more after this time before it counts.
-const SECOND_TRY: Duration = Duration::from_millis(250);
 /// Seconds for a start that no wish has set a deadline for: at the agent's own start.
-const UNASKED_SECS: u64 = 120;
+pub(crate) const UNASKED_SECS: u64 = 120;
 /// How often a deadline that is over is looked at again while only the bus is missing.
 const BUS_AWAY: Duration = Duration::from_secs(5);
-/// What a look may take beyond its probes' own times on a busy machine, calls of the bus included.
-const LOOK_SLACK: Duration = Duration::from_secs(30);
 const BOOT_BYTES: usize = 64;
 /// Tries to change the links on the way back, and the wait between two.
 const PUT_BACK_TRIES_MAX: u32 = 5;
@@ -134,6 +129,30 @@ impl Job {
             }
             sleep(DISK_WAIT).await;
         }
+    }
+
+    /// Puts back a live link that an agent before this one replaced, perhaps too late for its permit: no unit was
+    /// touched yet. Where the host has started since, systemd has started what the link names, and it stays.
+    pub(crate) async fn take_link_back(
+        self,
+        target: ReleaseId,
+        (running, previous): (Option<ReleaseId>, Option<ReleaseId>),
+    ) -> Event {
+        if self.down_since().await == Since::Boot && self.may_run(&target).await {
+            return Event::Replaced;
+        }
+        let before = (running.as_ref(), previous.as_ref());
+        while let Err(fault) = switch::put_back(&self.outside.layout, &self.service, before) {
+            self.progress.wait_for_the_disk(Some(chain(&fault)));
+            sleep(DISK_WAIT).await;
+        }
+        self.interrupted().await
+    }
+
+    /// Whether units of a release run, or cannot be asked.
+    async fn may_run(&self, release: &ReleaseId) -> bool {
+        let Ok(spec) = self.live_spec(release) else { return false };
+        self.outside.units.alive(&spec).await.map_or(true, |alive| alive.running)
     }
 
     /// Drains what runs and prepares the switch. Where the release that comes is not ready, what runs is
@@ -368,167 +387,8 @@ impl Job {
         }
     }
 
-    /// Probes what is live until everything passes at once, or the deadline is over.
-    pub(crate) async fn probe(
-        self,
-        release: ReleaseId,
-        left: Duration,
-        interval: Duration,
-    ) -> Event {
-        let deadline = self.ends_in(left);
-        let (spec, manifest) = match self.running(&release, deadline).await {
-            Ok(found) => found,
-            Err(why) => return Event::Failed { why },
-        };
-        match self.pass_by(&spec, &manifest.probes, deadline, interval).await {
-            Ok(()) => Event::Passed,
-            Err(NotPassed::Failed(why)) => Event::Failed { why },
-            Err(NotPassed::Overslept) => Event::Overslept,
-        }
-    }
-
-    /// Tries until all pass in one round; the last defect when the deadline is over. A bus that cannot be reached
-    /// is no defect, and is waited for.
-    async fn pass_by(
-        &self,
-        spec: &RunSpec,
-        probes: &[Probe],
-        deadline: Timestamp,
-        interval: Duration,
-    ) -> Result<(), NotPassed> {
-        let mut since: Option<u64> = None;
-        loop {
-            let began = SinceBoot::now();
-            let tried = self.round(spec, probes, since).await.map(|alive| alive.crashes);
-            let blind = tried.as_ref().is_err_and(RoundError::is_blind);
-            match tried {
-                // Without probes it must stay up from one look to the next.
-                Ok(crashes) if !probes.is_empty() || since == Some(crashes) => return Ok(()),
-                Ok(crashes) => since = Some(crashes),
-                Err(_) => since = None,
-            }
-            if overslept(began, Duration::ZERO, probes) {
-                return Err(NotPassed::Overslept);
-            }
-            let left = deadline.millis_since(self.outside.clock.now());
-            let last = !blind && (matches!(tried, Err(RoundError::Hopeless)) || left == 0);
-            match tried {
-                Err(error) if last => {
-                    let output = self.outside.units.last_output(spec).await;
-                    let why = format!("probes did not pass: {}", chain(&error));
-                    return Err(NotPassed::Failed(failure(&why, &output)));
-                }
-                Ok(_) | Err(_) if blind => sleep(interval).await,
-                Ok(_) | Err(_) => sleep(interval.min(Duration::from_millis(left.max(50)))).await,
-            }
-            if overslept(began, interval, probes) {
-                return Err(NotPassed::Overslept);
-            }
-        }
-    }
-
-    /// Keeps probing until `until`; two tries in a row that fail, or a crash, end it. Its last look sees.
-    pub(crate) async fn watch(
-        self,
-        release: ReleaseId,
-        left: Duration,
-        interval: Duration,
-    ) -> Event {
-        let by = self.outside.clock.now().plus_secs(UNASKED_SECS);
-        let (spec, manifest) = match self.running(&release, by).await {
-            Ok(found) => found,
-            Err(why) => return Event::Failed { why },
-        };
-        let (until, mut crashes) = (self.ends_in(left), None);
-        loop {
-            let began = SinceBoot::now();
-            let tried = self.twice(&spec, &manifest.probes, crashes).await;
-            if overslept(began, Duration::ZERO, &manifest.probes) {
-                return Event::Overslept;
-            }
-            let blind = tried.as_ref().is_err_and(RoundError::is_blind);
-            match tried {
-                Ok(alive) => crashes = crashes.or(Some(alive.crashes)),
-                Err(_) if blind => {}
-                Err(error) => {
-                    let output = self.outside.units.last_output(&spec).await;
-                    let why = format!("failed while it was watched: {}", chain(&error));
-                    return Event::Failed { why: failure(&why, &output) };
-                }
-            }
-            let left = until.millis_since(self.outside.clock.now());
-            if left == 0 && !blind {
-                return Event::Passed;
-            }
-            let pause = if blind { interval } else { interval.min(Duration::from_millis(left)) };
-            sleep(pause).await;
-            if overslept(began, interval, &manifest.probes) {
-                return Event::Overslept;
-            }
-        }
-    }
-
-    /// Keeps an eye on what is at rest: ends when it is not what it was known to be, or at `until`.
-    pub(crate) async fn guard(
-        self,
-        release: ReleaseId,
-        until: Timestamp,
-        every: Duration,
-        known: Option<Verdict>,
-    ) -> Event {
-        let manifest = match stage::reopen(&self.outside.layout, &self.service, &release) {
-            Ok(manifest) => manifest,
-            Err(error) => return Event::Ill { why: failure(&chain(&error), "") },
-        };
-        let spec = self.spec((&release, &manifest));
-        let (mut crashes, mut at_once) = (None, known.is_none());
-        loop {
-            if !std::mem::take(&mut at_once) {
-                let left = until.millis_since(self.outside.clock.now());
-                sleep(every.min(Duration::from_millis(left.max(50)))).await;
-            }
-            let tried = self.twice(&spec, &manifest.probes, crashes).await;
-            let over = until.millis_since(self.outside.clock.now()) == 0;
-            match tried {
-                Ok(alive) => {
-                    if known != Some(Verdict::Pass) || over {
-                        return Event::Well;
-                    }
-                    crashes = crashes.or(Some(alive.crashes));
-                }
-                // Nothing was seen, so nothing is said.
-                Err(error) if error.is_blind() => {}
-                Err(RoundError::Stopped(unit)) => {
-                    if known != Some(Verdict::Inconclusive) || over {
-                        return Event::Stopped { unit };
-                    }
-                }
-                Err(error) if known != Some(Verdict::Fail) || over => {
-                    let output = self.outside.units.last_output(&spec).await;
-                    return Event::Ill { why: failure(&chain(&error), &output) };
-                }
-                Err(_) => {}
-            }
-        }
-    }
-
-    /// One round, and where another one may pass, that one.
-    async fn twice(
-        &self,
-        spec: &RunSpec,
-        probes: &[Probe],
-        crashes: Option<u64>,
-    ) -> Result<Alive, RoundError> {
-        let tried = self.round(spec, probes, crashes).await;
-        if tried.as_ref().is_err_and(RoundError::may_pass) {
-            sleep(SECOND_TRY).await;
-            return self.round(spec, probes, crashes).await;
-        }
-        tried
-    }
-
     /// The run spec and manifest of what is live; where the agent has just started, after seeing to it that it runs.
-    async fn running(
+    pub(crate) async fn running(
         &self,
         release: &ReleaseId,
         deadline: Timestamp,
@@ -544,51 +404,10 @@ impl Job {
         Ok((spec, manifest))
     }
 
-    /// One round: the supervisor first, then every probe.
-    async fn round(
-        &self,
-        spec: &RunSpec,
-        probes: &[Probe],
-        crashes: Option<u64>,
-    ) -> Result<Alive, RoundError> {
-        let units = &self.outside.units;
-        let alive = units.alive(spec).await?;
-        if crashes.is_some_and(|crashes| alive.crashes > crashes) {
-            return Err(RoundError::Crashed);
-        }
-        if alive.hopeless && !alive.running {
-            return Err(RoundError::Hopeless);
-        }
-        if !alive.running {
-            return Err(alive.stopped.map_or(RoundError::NotRunning, RoundError::Stopped));
-        }
-        for probe in probes {
-            match probe {
-                Probe::Unit { unit } => {
-                    if !units.unit_active(spec, unit).await? {
-                        return Err(ProbeError::Unit(unit.clone()).into());
-                    }
-                }
-                Probe::Http { .. }
-                | Probe::Tcp { .. }
-                | Probe::Exec { .. }
-                | Probe::File { .. } => {
-                    self.outside.probes.once(probe, spec).await?;
-                }
-            }
-        }
-        Ok(alive)
-    }
-
     /// The time at which something ends that lasts so long from now.
-    fn ends_in(&self, left: Duration) -> Timestamp {
+    pub(crate) fn ends_in(&self, left: Duration) -> Timestamp {
         let millis = u64::try_from(left.as_millis()).unwrap_or(u64::MAX);
         self.outside.clock.now().plus_millis(millis)
-    }
-
-    /// Whether what is live passes its probes now.
-    pub(crate) async fn passes(&self, live: (&ReleaseId, &Manifest)) -> bool {
-        self.twice(&self.spec(live), &live.1.probes, None).await.is_ok()
     }
 
     /// Makes the release before live again, or nothing; restarts and probes it. Needs nobody.
@@ -638,6 +457,11 @@ impl Job {
                 Ok(()) => return Event::Restored,
                 Err(NotPassed::Failed(why)) => return failed(&why, true),
                 Err(NotPassed::Overslept) => {}
+                Err(NotPassed::Stopped(unit)) => {
+                    let why =
+                        format!("{unit} was stopped on this host before it had passed its probes");
+                    return failed(&why, true);
+                }
             }
         }
     }
@@ -769,59 +593,6 @@ impl PutBackError {
                 | Self::Stage(StageError::Fault(_))
                 | Self::Up(UpError::Units(UnitError::Fault(_)))
         )
-    }
-}
-
-/// How a wait for probes to pass ended otherwise.
-enum NotPassed {
-    /// They did not pass in time; the last defect.
-    Failed(String),
-    /// Nobody looked for a while.
-    Overslept,
-}
-
-/// Whether far more time went by than a look and the pause after it take: the host stood still meanwhile.
-fn overslept(began: SinceBoot, interval: Duration, probes: &[Probe]) -> bool {
-    let tries_secs: u64 = probes.iter().map(|probe| 2 * probe.timeout_secs()).sum();
-    began.elapsed() > interval + Duration::from_secs(tries_secs) + LOOK_SLACK
-}
-
-/// Why one round of probes did not pass.
-#[derive(Debug, thiserror::Error)]
-enum RoundError {
-    #[error("the service does not run")]
-    NotRunning,
-    #[error("{0} was stopped, or ended by itself")]
-    Stopped(String),
-    #[error("the service ended and does not come up again")]
-    Hopeless,
-    #[error("the service ended by itself and was started again")]
-    Crashed,
-    #[error(transparent)]
-    Probe(#[from] ProbeError),
-    #[error(transparent)]
-    Units(#[from] UnitError),
-}
-
-impl RoundError {
-    /// Whether a second try may pass: a crash stays a crash.
-    fn may_pass(&self) -> bool {
-        match self {
-            Self::Probe(_) | Self::Units(_) => true,
-            Self::NotRunning | Self::Stopped(_) | Self::Hopeless | Self::Crashed => false,
-        }
-    }
-
-    /// Whether nothing was seen of the service at all.
-    fn is_blind(&self) -> bool {
-        match self {
-            Self::Units(error) => error.is_of_the_bus(),
-            Self::Probe(_)
-            | Self::NotRunning
-            | Self::Stopped(_)
-            | Self::Hopeless
-            | Self::Crashed => false,
-        }
     }
 }
 

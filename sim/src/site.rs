@@ -64,13 +64,26 @@ pub(crate) struct Lot {
     pub(crate) ask_later_millis: u64,
     /// Whether what runs ends when it is told to; else it is killed once its time is up.
     pub(crate) obeys: bool,
+    /// Milliseconds for which a person will have the service stopped that bakes next.
+    pub(crate) stopped_millis: Option<u64>,
 }
 
 impl Default for Lot {
     fn default() -> Self {
         let (allowed, installed, room, fetches) = (true, true, true, true);
-        let (drifted, fsync_millis, ask_later_millis, obeys) = (false, 1, 30_000, true);
-        Self { allowed, installed, room, fetches, drifted, fsync_millis, ask_later_millis, obeys }
+        let (drifted, fsync_millis, ask_later_millis) = (false, 1, 30_000);
+        let (obeys, stopped_millis) = (true, None);
+        Self {
+            allowed,
+            installed,
+            room,
+            fetches,
+            drifted,
+            fsync_millis,
+            ask_later_millis,
+            obeys,
+            stopped_millis,
+        }
     }
 }
 
@@ -657,6 +670,11 @@ impl Site {
                 self.forget_tries();
                 self.due.push_back((at, self.number, Due::Event(Event::StageAgain)));
             }
+            Action::TakeLinkBack => {
+                self.live = self.machine.running.as_ref().map(|known| known.id);
+                let live = self.live;
+                self.after(10, now, Event::Interrupted { live });
+            }
             Action::Interrupt => {
                 self.number += 1;
                 self.give_back();
@@ -664,6 +682,10 @@ impl Site {
                 self.after(10, now, Event::Interrupted { live });
             }
             Action::Probe { deadline, .. } => self.probe(self.world(deadline), now),
+            Action::AwaitStart { .. } => {
+                let stopped_millis = self.lot.stopped_millis.take().unwrap_or_default();
+                self.after(stopped_millis, now, Event::Well);
+            }
             Action::Watch { until, .. } => self.watch(self.world(until), now),
             Action::Guard { until, known, .. } => self.guard(self.world(until), known, now),
             Action::Restore { to, .. } => self.restore(to, now),
@@ -834,12 +856,11 @@ impl Site {
 
     fn watch(&mut self, until: Timestamp, now: Timestamp) {
         let fails = self.live.is_some_and(|live| self.nature(live) == Nature::FailsInBake);
-        let (at, event) = match fails {
-            true => {
-                let half = until.millis_since(now) / 2;
-                (now.plus_millis(half), Event::Failed { why: "it dies while it bakes".to_owned() })
-            }
-            false => (until.max(now), Event::Passed),
+        let half = now.plus_millis(until.millis_since(now) / 2);
+        let (at, event) = match (fails, self.lot.stopped_millis) {
+            (_, Some(_)) => (half, Event::Stopped { unit: "its unit".to_owned() }),
+            (true, None) => (half, Event::Failed { why: "it dies while it bakes".to_owned() }),
+            (false, None) => (until.max(now), Event::Passed),
         };
         self.due.push_back((at, self.number, Due::Event(event)));
     }

@@ -36,7 +36,7 @@ const EVENTS_MAX: usize = 500;
 const CALM_EVENTS_MAX: usize = 1_000_000;
 
 /// Kinds of faults, as counted.
-pub const FAULTS: [&str; 39] = [
+pub const FAULTS: [&str; 40] = [
     "agents that died",
     "connections cut",
     "messages twice",
@@ -68,6 +68,7 @@ pub const FAULTS: [&str; 39] = [
     "machines suspended",
     "slow disks",
     "stops that are not obeyed",
+    "services stopped by a person in a bake",
     "reverts by hand on a host",
     "releases cleared",
     "hosts cleared",

@@ -139,6 +139,44 @@ fn a_person_who_stops_the_unit_in_a_switch_says_nothing_against_the_release() {
 }
 
 #[test]
+fn a_person_who_stops_or_restarts_the_unit_in_a_bake_says_nothing_against_the_release() {
+    let name = "a_person_who_stops_or_restarts_the_unit_in_a_bake_says_nothing_against_the_release";
+    bed(name, |bed| {
+        let (fleet, host) = one_host_with(bed, &policy(8), ENDLESS);
+        let _log = Log(&host);
+        completes(&fleet, bed.dir(), "1.0", READY);
+        publish(&fleet, bed.dir(), "2.0", READY);
+        bakes(&fleet);
+        host.exec_ok(&["systemctl", "stop", "shop.service"]);
+        let next = "'systemctl start shop.service' lets it go on";
+        until("the desk to say that it is held", ROLLOUT_BOUND, || {
+            let why = fleet.swell_ok(&["host", "why", "web-1"]);
+            why.contains(next).then_some(())
+        });
+        let here = host.exec_ok(&["groundswell-agent", "why", "shop"]);
+        assert!(here.contains(next), "{here}");
+        // It stays stopped for longer than its bake would have lasted.
+        std::thread::sleep(Duration::from_secs(12));
+        assert_eq!(state(&host).trim(), "inactive");
+        host.exec_ok(&["systemctl", "start", "shop.service"]);
+        let page = fleet.wait_end("shop", "2.0");
+        assert_eq!(page.rollout.outcome, Some(OutcomeName::Completed), "{page:?}");
+        runs(&host, "2.0");
+
+        publish(&fleet, bed.dir(), "3.0", READY);
+        bakes(&fleet);
+        host.exec_ok(&["systemctl", "restart", "shop.service"]);
+        let page = fleet.wait_end("shop", "3.0");
+        assert_eq!(page.rollout.outcome, Some(OutcomeName::Completed), "{page:?}");
+        runs(&host, "3.0");
+        let log = host.exec_ok(&["journalctl", "--no-pager", "-u", "groundswell-apply.service"]);
+        let anew =
+            |why: &str| log.contains(&format!("why=\"{why}\"")) || log.contains("started anew");
+        assert!(anew("well"), "{log}");
+    });
+}
+
+#[test]
 fn a_link_or_a_journal_that_somebody_changed_in_a_bake_says_nothing_against_the_release() {
     let name =
         "a_link_or_a_journal_that_somebody_changed_in_a_bake_says_nothing_against_the_release";

@@ -420,6 +420,16 @@ impl Service {
                 let (release, lack) = (*release, Lack::Journal);
                 Some(Held { release, lack, why: format!("it is stuck: {why}; {next}") })
             }
+            (State::Probing { target, .. } | State::Baking { target, .. }, _) => {
+                let (release, lack) = (target.id, Lack::Paused);
+                let why = |unit: &String| {
+                    format!(
+                        "{unit} was stopped on this host before {} had passed; 'systemctl start {unit}' lets it go on",
+                        target.version
+                    )
+                };
+                self.stopped.as_ref().map(|unit| Held { release, lack, why: why(unit) })
+            }
             // Also while it is not its turn: a host that is held is told to stage, and lacks the same then.
             (
                 State::Staged { target },
@@ -437,8 +447,6 @@ impl Service {
                 State::Idle {}
                 | State::Staged { .. }
                 | State::Switching { .. }
-                | State::Probing { .. }
-                | State::Baking { .. }
                 | State::Committed {}
                 | State::Reverting { .. }
                 | State::Stuck { .. },

@@ -88,14 +88,15 @@ pub enum Event {
         /// What happened, at most 4 KiB.
         why: String,
     },
-    /// What is live and committed passes its probes.
+    /// What is live and committed passes its probes, or what was stopped before its commit runs again.
     Well,
-    /// A unit of what is live and committed was stopped on this host.
+    /// A unit of what is live was stopped on this host.
     Stopped {
         /// Which unit.
         unit: String,
     },
-    /// Whoever watches was held up for longer than a look takes: the host stood still.
+    /// What was seen no longer counts: whoever watches was held up for longer than a look takes, since the host stood
+    /// still; or somebody started the service anew.
     Overslept,
     /// What is live must be left for what ran before, though its probes may pass.
     TakenBack {
@@ -200,6 +201,10 @@ pub enum Action {
     },
     /// Stop a switch whose link may not be replaced yet, and deliver [`Event::Interrupted`].
     Interrupt,
+    /// Put the live link back that was replaced without a note that it was in time, and deliver
+    /// [`Event::Interrupted`]. Where the host has started since, its units run what the link names: deliver
+    /// [`Event::Replaced`].
+    TakeLinkBack,
     /// Probe what is live until it passes or the deadline is over.
     Probe {
         /// When its probes must have passed.
@@ -211,6 +216,11 @@ pub enum Action {
     Watch {
         /// How long.
         until: Timestamp,
+        /// Seconds between two looks.
+        interval_secs: u64,
+    },
+    /// Wait until what a person stopped before its commit runs again, and deliver [`Event::Well`].
+    AwaitStart {
         /// Seconds between two looks.
         interval_secs: u64,
     },
@@ -296,9 +306,9 @@ impl Service {
         let ran = self.running.as_ref().map(|known| known.id);
         let (interval_secs, probe_secs) = (self.interval(), self.probe_secs());
         // What was seen before a restart is not what is so now.
+        self.stopped = None;
         if self.watched().is_some() {
             self.health = Verdict::Inconclusive;
-            self.stopped = None;
         }
         let mut actions = match self.state.clone() {
             State::Stuck { .. } => Vec::new(),
@@ -315,6 +325,12 @@ impl Service {
             }
             State::Fetching { target, .. } if live == ran => {
                 vec![Action::Ensure, Action::Stage { release: target, back: self.goes_back() }]
+            }
+            // Its permit may have been over when the link was replaced: nobody has noted that it was not.
+            State::Switching { target, deadline: None }
+                if live == Some(target.id) && live != ran && !worn_out =>
+            {
+                vec![Action::TakeLinkBack]
             }
             State::Switching { target, deadline } if live == Some(target.id) && !worn_out => {
                 self.make_live(&target);

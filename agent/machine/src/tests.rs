@@ -178,13 +178,13 @@ const TABLE: &[(&str, &[&str])] = &[
     ("probing", &[
         "probing", "probing", "reverting", "reverting", "-", "-", "-", "-", "-", "-",
         "-", "-", "-", "-", "-", "-", "-", "baking", "reverting",
-        "-", "-", "-", "-", "-", "-", "probing", "-", "-",
+        "-", "-", "-", "-", "-", "probing", "probing", "-", "-",
         "-", "-", "-",
     ]),
     ("baking", &[
         "baking", "baking", "reverting", "reverting", "-", "-", "-", "-", "-", "-",
         "-", "-", "-", "-", "-", "-", "-", "committed", "reverting",
-        "-", "-", "-", "-", "-", "-", "baking", "-", "-",
+        "-", "-", "-", "-", "-", "baking", "baking", "-", "-",
         "-", "-", "-",
     ]),
     ("committed", &[
@@ -240,7 +240,7 @@ fn every_saved_state_is_resumed_in_its_own_way() {
         ("fetching", vec![Action::Ensure, fetch.clone(), guard(None)]),
         ("fetching", vec![Action::Ensure, fetch.clone(), guard(None)]),
         ("staged", [resting.clone(), vec![ask], watched.clone()].concat()),
-        ("switching", vec![Action::Start { deadline: NOW.plus_secs(30) }]),
+        ("switching", vec![Action::TakeLinkBack]),
         ("switching", vec![Action::Start { deadline: NOW.plus_secs(30) }]),
         ("probing", vec![Action::Probe { deadline: NOW.plus_secs(30), interval_secs: 2 }]),
         ("baking", vec![Action::Watch { until: NOW.plus_secs(10), interval_secs: 2 }]),
@@ -268,6 +268,45 @@ fn a_switch_cut_before_the_rename_waits_for_a_new_permit() {
     assert_eq!(actions, [Action::Ensure, guard(None)]);
     let (_, actions) = after.step(Event::Linked, NOW);
     assert_eq!(actions, [Action::Ask { release: id("new"), generation: 5 }]);
+}
+
+#[test]
+fn a_switch_cut_after_the_rename_goes_on_only_where_the_host_has_started_since() {
+    let saved = service("switching", State::Switching { target: known("new"), deadline: None });
+    let (unsure, _) = saved.resume(Some(id("new")), NOW);
+    assert_eq!(unsure.running, Some(known("old")), "it may have been too late");
+    let (back, actions) = unsure.clone().step(Event::Interrupted { live: Some(id("old")) }, NOW);
+    assert_eq!(back.state, State::Staged { target: known("new") });
+    assert!(
+        actions.contains(&Action::Ensure)
+            && actions.iter().any(|a| matches!(a, Action::Ask { .. }))
+    );
+    let (on, actions) = unsure.step(Event::Replaced, NOW);
+    assert_eq!((on.running, on.previous), (Some(known("new")), Some(known("old"))));
+    assert_eq!(actions, [Action::Start { deadline: NOW.plus_secs(30) }]);
+}
+
+#[test]
+fn what_a_person_stops_before_its_commit_is_held_and_proved_anew_once_it_runs() {
+    for (name, state) in
+        states().into_iter().filter(|(name, _)| ["probing", "baking"].contains(name))
+    {
+        let unit = "a.service".to_owned();
+        let (stopped, actions) = service(name, state).step(Event::Stopped { unit }, NOW);
+        assert_eq!(actions, [Action::AwaitStart { interval_secs: 2 }], "{name}");
+        let held = stopped.held().unwrap();
+        assert_eq!((held.release, held.lack), (id("new"), Lack::Paused));
+        assert!(held.why.ends_with("'systemctl start a.service' lets it go on"), "{}", held.why);
+        assert_eq!((stopped.failure.as_ref(), stopped.failed.len()), (None, 0));
+        // Held, it is told to stage, and that is no other wish.
+        let stage = Event::Wish(wish(6, Desired::Stage { release: id("new") }));
+        let (stopped, actions) = stopped.step(stage, NOW);
+        assert_eq!(actions, []);
+        let (again, actions) = stopped.step(Event::Well, NOW);
+        assert_eq!((again.state.name(), again.held()), ("probing", None));
+        let deadline = NOW.plus_secs(30);
+        assert_eq!(actions, [Action::Probe { deadline, interval_secs: 2 }]);
+    }
 }
 
 #[test]

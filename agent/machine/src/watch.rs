@@ -37,14 +37,23 @@ impl Service {
         Some(Action::Guard { until, interval_secs, known: known.then_some(self.health) })
     }
 
-    /// What a person stopped is not well, and says nothing against the release either.
+    /// What a person stopped is not well, and says nothing against the release either. Before its commit it is
+    /// proved anew once it runs again.
     pub(crate) fn on_stopped(&mut self, unit: String, now: Timestamp) -> Vec<Action> {
-        if self.watched().is_none() {
+        if self.watched().is_none() && !self.is_proving() {
             return Vec::new();
         }
         self.health = Verdict::Inconclusive;
         self.stopped = Some(unit);
-        self.guard(now).into_iter().collect()
+        match self.is_proving() {
+            true => vec![Action::AwaitStart { interval_secs: self.interval() }],
+            false => self.guard(now).into_iter().collect(),
+        }
+    }
+
+    /// Whether what is live must still pass its probes, or its bake.
+    fn is_proving(&self) -> bool {
+        matches!(self.state, State::Probing { .. } | State::Baking { .. })
     }
 
     /// What nobody watched is no proof: the step begins anew.
@@ -79,6 +88,15 @@ impl Service {
         now: Timestamp,
     ) -> Vec<Action> {
         match (&self.state, &self.running) {
+            (State::Probing { target, .. } | State::Baking { target, .. }, _)
+                if health == Verdict::Pass && self.stopped.take().is_some() =>
+            {
+                let (target, interval_secs) = (target.clone(), self.interval());
+                let deadline = now.plus_secs(self.probe_secs());
+                self.contact = self.contact.after_restart();
+                self.enter(State::Probing { target, deadline });
+                vec![Action::Probe { deadline, interval_secs }]
+            }
             (
                 State::Committed {} | State::Staged { .. } | State::Fetching { .. },
                 Some(running),

@@ -86,7 +86,9 @@ impl Driver {
 
     fn notes(&self, service: &ServiceName, slot: &Slot) -> Vec<String> {
         let mut notes = Vec::new();
-        notes.extend(slot.machine.stopped.as_ref().map(|unit| stopped(unit)));
+        // Before its commit it is held by that.
+        let rests = slot.machine.watched().is_some();
+        notes.extend(slot.machine.stopped.as_ref().filter(|_| rests).map(|unit| stopped(unit)));
         notes.extend(slot.relinked.clone());
         notes.extend(slot.machine.is_too_slow().then(|| TOO_SLOW.to_owned()));
         notes.extend(self.drift_of(service).map(|path| {

@@ -120,8 +120,10 @@ impl Driver {
             | Action::AskAfter(_)
             | Action::Start { .. }
             | Action::Interrupt
+            | Action::TakeLinkBack
             | Action::Probe { .. }
             | Action::Watch { .. }
+            | Action::AwaitStart { .. }
             | Action::Guard { .. }
             | Action::Restore { .. }
             | Action::Revive

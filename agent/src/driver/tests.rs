@@ -1,3 +1,4 @@
+use std::sync::Arc;
 use std::time::Duration;
 
 use groundswell_common::Clock;
@@ -509,6 +510,8 @@ async fn a_switch_cut_after_the_rename_stops_what_only_the_release_before_has() 
     switch::restore(&layout, &shop(), Some(&two.id)).unwrap();
     changes(&units);
     host.start().await;
+    // Nobody noted that the rename was in time: it is taken back, and asked for anew.
+    host.let_switch().await;
     host.until_state(HostState::Committed, Some(two.id)).await;
     assert_eq!(changes(&units), ["stop 2.0 old.service", "restart 2.0 api.service"]);
     host.stop().await;

@@ -17,6 +17,8 @@ const SHOWN: usize = 20;
 /// A journal of gigabytes on a slow disk must not hold up a revert.
 const PATIENCE: Duration = Duration::from_secs(5);
 const LINES_MAX_BYTES: usize = 2048;
+/// What systemd writes when it begins to stop a unit.
+const STOP_BEGUN: &str = "MESSAGE_ID=de5b426a63be47a7b6ac3eaac82e2f6f";
 
 /// What tells the lines of one run of a unit from those of others.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -87,14 +89,7 @@ pub(super) async fn last_lines(units: &[(String, Run)]) -> String {
     command.args(["--quiet", "--no-pager", "--output=json", LINES]);
     command.arg("--output-fields=MESSAGE,_SYSTEMD_INVOCATION_ID,INVOCATION_ID,_PID,_STREAM_ID");
     command.args(units.iter().map(|(unit, _)| format!("--unit={unit}")));
-    command.stdin(Stdio::null()).stderr(Stdio::null()).kill_on_drop(true);
-    let said = match timeout(PATIENCE, command.output()).await {
-        Ok(Ok(output)) if output.status.success() => output.stdout,
-        Ok(Ok(_) | Err(_)) | Err(_) => Vec::new(),
-    };
-    let said = String::from_utf8_lossy(&said);
-    let lines = said.lines().filter_map(|line| serde_json::from_str::<Line>(line).ok());
-    let lines = own_lines(lines.collect(), units);
+    let lines = own_lines(lines_of(command).await, units);
     let lines = lines.get(lines.len().saturating_sub(SHOWN)..).unwrap_or_default().join("\n");
     match lines.trim() {
         "" => {
@@ -103,6 +98,28 @@ pub(super) async fn last_lines(units: &[(String, Run)]) -> String {
         }
         lines => tail(lines, LINES_MAX_BYTES).to_owned(),
     }
+}
+
+/// Whether systemd was told to stop a unit in this run: by a person, or with another unit; what ends by itself is not
+/// told to. By systemd's own word, which nobody else can write.
+pub(super) async fn was_told_to_stop(run: (String, Run)) -> bool {
+    let mut command = Command::new("journalctl");
+    command.args(["--quiet", "--no-pager", "--output=json", LINES, "_PID=1", STOP_BEGUN]);
+    command.args(["--output-fields=MESSAGE,INVOCATION_ID".to_owned(), format!("UNIT={}", run.0)]);
+    let lines = lines_of(command).await;
+    let units = [run];
+    lines.iter().any(|line| !line.is_older(&units))
+}
+
+/// What `journalctl` answers in time.
+async fn lines_of(mut command: Command) -> Vec<Line> {
+    command.stdin(Stdio::null()).stderr(Stdio::null()).kill_on_drop(true);
+    let said = match timeout(PATIENCE, command.output()).await {
+        Ok(Ok(output)) if output.status.success() => output.stdout,
+        Ok(Ok(_) | Err(_)) | Err(_) => Vec::new(),
+    };
+    let said = String::from_utf8_lossy(&said);
+    said.lines().filter_map(|line| serde_json::from_str::<Line>(line).ok()).collect()
 }
 
 /// When the first of these runs was asked for.

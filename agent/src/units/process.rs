@@ -240,7 +240,13 @@ impl Units for ProcessUnits {
             spec.command.is_empty() || status.process.is_some_and(|process| process.runs());
         let crashes = status.crashes;
         let hopeless = crashes >= HOPELESS_CRASHES;
-        Box::pin(std::future::ready(Ok(Alive { running, crashes, hopeless, stopped: None })))
+        Box::pin(std::future::ready(Ok(Alive {
+            running,
+            crashes,
+            run: String::new(),
+            hopeless,
+            stopped: None,
+        })))
     }
 
     fn unit_active<'a>(
@@ -249,6 +255,11 @@ impl Units for ProcessUnits {
         _unit: &'a str,
     ) -> Work<'a, Result<bool, UnitError>> {
         Box::pin(async move { Ok(self.alive(spec).await?.running) })
+    }
+
+    fn told_to_stop<'a>(&'a self, _spec: &'a RunSpec) -> Work<'a, Option<String>> {
+        // Nobody but the agent is told to stop anything here.
+        Box::pin(std::future::ready(None))
     }
 
     fn last_output<'a>(&'a self, spec: &'a RunSpec) -> Work<'a, String> {

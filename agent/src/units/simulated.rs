@@ -35,6 +35,8 @@ pub(crate) struct SimulatedUnits {
     pub(crate) lacking: Mutex<Option<(String, Lacking)>>,
     /// Whether the host goes down.
     pub(crate) ending: Mutex<bool>,
+    /// The run that it is in.
+    pub(crate) run: Mutex<String>,
     /// A unit that somebody stopped.
     pub(crate) stopped: Mutex<Option<String>>,
     /// Whether the newest start failed.
@@ -120,7 +122,8 @@ impl Units for SimulatedUnits {
             (*self.crashes.lock().unwrap(), self.stopped.lock().unwrap().clone());
         let hopeless = *self.down.lock().unwrap();
         let running = stopped.is_none() && !hopeless && !*self.unseen.lock().unwrap();
-        let alive = Alive { running, crashes, hopeless, stopped };
+        let run = self.run.lock().unwrap().clone();
+        let alive = Alive { running, crashes, run, hopeless, stopped };
         let silent =
             UnitError::Silent { verb: "look at", unit: "shop.service".to_owned(), secs: 0 };
         Box::pin(std::future::ready(if *self.away.borrow() { Err(silent) } else { Ok(alive) }))
@@ -132,6 +135,10 @@ impl Units for SimulatedUnits {
         _unit: &'a str,
     ) -> Work<'a, Result<bool, UnitError>> {
         Box::pin(std::future::ready(Ok(true)))
+    }
+
+    fn told_to_stop<'a>(&'a self, _spec: &'a RunSpec) -> Work<'a, Option<String>> {
+        Box::pin(std::future::ready(self.stopped.lock().unwrap().clone()))
     }
 
     fn last_output<'a>(&'a self, _spec: &'a RunSpec) -> Work<'a, String> {

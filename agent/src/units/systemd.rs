@@ -21,7 +21,7 @@ use zbus::message::Type;
 use zbus::{MatchRule, MessageStream, ObjectPath, OwnedObjectPath};
 
 use self::bus::{Bus, MANAGER, SYSTEMD, Unit};
-use super::log::{Run, last_lines};
+use super::log::{Run, last_lines, was_told_to_stop};
 use super::program::is_missing;
 use super::{HOPELESS_CRASHES, ShippedError, UnitError, load_of, named, shipped};
 use crate::clock::wall;
@@ -182,7 +182,7 @@ impl SystemdUnits {
 
     /// Notes which run of a unit ends with the one that is asked for now.
     fn note_run(&self, unit: &str, before: &[u8]) {
-        let before = before.iter().map(|byte| format!("{byte:02x}")).collect();
+        let before = hex(before);
         let run = Run { since_secs: wall().as_secs(), before };
         self.runs.lock().unwrap_or_else(PoisonError::into_inner).insert(unit.to_owned(), run);
     }
@@ -192,14 +192,18 @@ impl SystemdUnits {
     async fn said(&self, units: &[String]) -> String {
         let mut runs = Vec::new();
         for unit in units {
-            let noted = self.runs.lock().unwrap_or_else(PoisonError::into_inner).get(unit).cloned();
-            let run = match noted {
-                Some(run) => run,
-                None => self.run_of(unit).await,
-            };
-            runs.push((unit.clone(), run));
+            runs.push((unit.clone(), self.noted_run(unit).await));
         }
         last_lines(&runs).await
+    }
+
+    /// The run of a unit that was asked for last.
+    async fn noted_run(&self, unit: &str) -> Run {
+        let noted = self.runs.lock().unwrap_or_else(PoisonError::into_inner).get(unit).cloned();
+        match noted {
+            Some(run) => run,
+            None => self.run_of(unit).await,
+        }
     }
 
     /// The run that a unit is in, by the time of its start; where that is not known, one that begins now.
@@ -282,13 +286,15 @@ impl SystemdUnits {
     }
 
     async fn all_alive(&self, spec: &RunSpec) -> Result<Alive, UnitError> {
-        let mut all = Alive { running: true, crashes: 0, hopeless: false, stopped: None };
+        let run = String::new();
+        let mut all = Alive { running: true, crashes: 0, run, hopeless: false, stopped: None };
         for name in &spec.units {
             let unit = self.bus.unit(name).await?;
             let one = self.bus.heed(alive(&unit).await).await?;
             all.running &= one.running;
             all.hopeless |= one.hopeless;
             all.crashes += one.crashes;
+            all.run += &one.run;
             all.stopped = all.stopped.or(one.stopped);
         }
         Ok(all)
@@ -393,6 +399,11 @@ async fn settle(unit: &Unit<'_>, verb: &'static str) -> Result<(), UnitError> {
     judge(verb, unit.name, result.to_owned())
 }
 
+/// A run of a unit, as the journal names it.
+fn hex(run: &[u8]) -> String {
+    run.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
 /// How one unit is doing.
 async fn alive(unit: &Unit<'_>) -> Result<Alive, UnitError> {
     let state: String = unit.of_unit("ActiveState").await?;
@@ -403,9 +414,13 @@ async fn alive(unit: &Unit<'_>) -> Result<Alive, UnitError> {
     let (active, failed) = (state == "active" || state == "reloading", state == "failed");
     let done = state == "inactive" && has_done_its_work(unit).await?;
     let stopped = (state == "inactive" && !done).then(|| unit.name.to_owned());
+    let run = match active && is_service(unit.name) {
+        true => hex(&unit.of_unit::<Vec<u8>>("InvocationID").await?),
+        false => String::new(),
+    };
     // A unit that systemd starts again by itself is "activating" meanwhile.
     let hopeless = failed || crashes >= HOPELESS_CRASHES;
-    Ok(Alive { running: active || done, crashes, hopeless, stopped })
+    Ok(Alive { running: active || done, crashes, run, hopeless, stopped })
 }
 
 /// Whether systemd could start the unit.
@@ -602,6 +617,22 @@ impl Units for SystemdUnits {
                 Some(unit) => Err(UnitError::NotAllowed(unit)),
                 None => Ok(alive(&self.bus.unit(unit).await?).await?.running),
             }
+        })
+    }
+
+    fn told_to_stop<'a>(&'a self, spec: &'a RunSpec) -> Work<'a, Option<String>> {
+        Box::pin(async move {
+            for name in &spec.units {
+                let Ok(unit) = self.bus.unit(name).await else { continue };
+                if alive(&unit).await.is_ok_and(|alive| alive.running) {
+                    continue;
+                }
+                // A unit that nothing refers to is forgotten as it ends, and its run with it.
+                if was_told_to_stop((name.clone(), self.noted_run(name).await)).await {
+                    return Some(name.clone());
+                }
+            }
+            None
         })
     }
 

@@ -5,11 +5,13 @@ use std::time::Duration;
 
 use groundswell_common::condition::{Condition, Lack, ServiceCondition};
 use groundswell_common::directive::{Action, ServiceWish};
-use groundswell_common::report::{HostState, Report, Standing};
+use groundswell_common::report::{Report, Standing};
 use groundswell_common::trust::RawTold;
 use groundswell_common::wire::{LEVEL_REMOVES, ReleaseProof};
 use groundswell_common::{Environment, HostId, ReleaseId, RolloutId, ServiceName, Timestamp};
-use groundswell_rollout::{HostEntry, HostFact, Input, Progress, Transition, due, next_deadline};
+use groundswell_rollout::{
+    HostEntry, HostFact, Input, Progress, Rollout, Transition, due, next_deadline,
+};
 
 use crate::entry::{By, Entry, PAYLOAD_MAX_BYTES, What};
 use crate::refused::Refused;
@@ -361,8 +363,9 @@ impl Control {
                 let Some(fact) = groundswell_rollout::lack(rollout, &host, service) else {
                     continue;
                 };
-                // Who cannot read its journal says by its report that it can again.
-                if fact == HostFact::Freed && self.is_stuck(&host, &service.service) {
+                // Who cannot read its journal, or is in the middle of the switch, says by its report how it goes on.
+                let begun = self.is_in_the_middle(&host, &service.service);
+                if fact == HostFact::Freed && begun && waits_for_its_report(rollout, &host) {
                     continue;
                 }
                 let bytes = matches!(fact, HostFact::Fetched { .. });
@@ -379,6 +382,12 @@ impl Control {
         if freed {
             self.hear_again(host);
         }
+    }
+
+    /// Whether a host is in the middle of something, or stuck in it.
+    fn is_in_the_middle(&self, host: &HostId, service: &ServiceName) -> bool {
+        let standing = self.words.get(host).and_then(|word| word.standing(service));
+        standing.is_some_and(|standing| !standing.state.is_at_rest())
     }
 
     /// What a host said last, once more: one that was held may stand already where its wish wants it, and then has
@@ -455,19 +464,17 @@ impl Control {
         }
     }
 
-    /// A host whose agent could not read its journal, and is not stuck any more, is free where it lacks nothing else.
+    /// A host whose agent could not read its journal, or whose service somebody had stopped in a switch, is free once
+    /// it is at rest and lacks nothing else.
     fn reads_again(&mut self, host: HostId, standing: &Standing) {
         let lacks = self.words.get(&host).and_then(|word| word.condition_of(&standing.service));
-        if standing.state == HostState::Stuck || lacks.is_some_and(|lacks| lacks.held.is_some()) {
+        if !standing.state.is_at_rest() || lacks.is_some_and(|lacks| lacks.held.is_some()) {
             return;
         }
-        let unread = |id: &RolloutId| {
-            let entry = self.view.rollout(id).and_then(|rollout| rollout.host(&host));
-            entry.is_some_and(|entry| {
-                matches!(entry.progress, Progress::Held { lack: Lack::Journal, .. })
-            })
+        let waits = |id: &RolloutId| {
+            self.view.rollout(id).is_some_and(|rollout| waits_for_its_report(rollout, &host))
         };
-        let held = self.live_of(&host, &standing.service).into_iter().filter(unread);
+        let held = self.live_of(&host, &standing.service).into_iter().filter(waits);
         for rollout in held.collect::<Vec<_>>() {
             let input = Input::Host { host, fact: HostFact::Freed };
             self.submit_or_note(By::Host(host), &rollout, input);
@@ -660,4 +667,10 @@ fn named(action: &Action) -> Option<ReleaseId> {
         Action::Stage { release } | Action::Switch { release } => Some(*release),
         Action::Revert { to, .. } => *to,
     }
+}
+
+/// Whether a host is held that may have switched: its report says how it goes on.
+fn waits_for_its_report(rollout: &Rollout, host: &HostId) -> bool {
+    let progress = rollout.host(host).map(|entry| &entry.progress);
+    matches!(progress, Some(Progress::Held { lack: Lack::Journal | Lack::Paused, .. }))
 }

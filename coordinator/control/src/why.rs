@@ -329,7 +329,7 @@ impl Control {
         })
     }
 
-    pub(crate) fn is_stuck(&self, id: &HostId, name: &ServiceName) -> bool {
+    fn is_stuck(&self, id: &HostId, name: &ServiceName) -> bool {
         let standing = self.words.get(id).and_then(|word| word.standing(name));
         standing.is_some_and(|standing| standing.state == HostState::Stuck)
     }

@@ -578,8 +578,12 @@ pub(crate) fn next_progress(
 fn held(entry: &HostEntry, lack: Lack, why: &str) -> Option<Progress> {
     let held = Progress::Held { lack, why: clip_to(why, CONDITION_TEXT_MAX_BYTES) };
     match &entry.progress {
-        // Nothing tells any more how far it came.
-        Progress::Probing { .. } | Progress::Baking { .. } if lack == Lack::Journal => Some(held),
+        // Nothing tells any more how far it came, or a person there has stopped what was being watched.
+        Progress::Probing { .. } | Progress::Baking { .. }
+            if matches!(lack, Lack::Journal | Lack::Paused) =>
+        {
+            Some(held)
+        }
         Progress::Staging
         | Progress::Staged
         | Progress::Granted { .. }

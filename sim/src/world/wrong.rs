@@ -12,7 +12,7 @@ use crate::host::Host;
 use crate::site::{Lot, Site};
 
 /// Draws of [`World::fault`]; a kind that has more of them is drawn more often.
-pub(super) const KINDS: u64 = 44;
+pub(super) const KINDS: u64 = 45;
 
 impl World {
     pub(super) fn fault(&mut self) -> Result<(), Finding> {
@@ -30,7 +30,7 @@ impl World {
         let Some(service) = self.random.pick(&services) else { return Ok(()) };
         match kind {
             0..=13 => self.old_fault(kind, (number, service)),
-            14..=26 | 43 => self.unkind_fault(kind, (number, service)),
+            14..=26 | 43 | 44 => self.unkind_fault(kind, (number, service)),
             27..=36 => self.typed(kind, (number, service)),
             _ => self.button(service),
         }
@@ -122,6 +122,11 @@ impl World {
             19 => self.lot(at, ("slow disks", |lot| lot.fsync_millis = 5_000)),
             20 => self.fetches_fail(at),
             43 => self.lot(at, ("stops that are not obeyed", |lot| lot.obeys = !lot.obeys)),
+            44 => {
+                let millis = self.random.below(300_000);
+                let stops = |lot: &mut Lot| lot.stopped_millis = Some(millis);
+                self.lot(at, ("services stopped by a person in a bake", stops));
+            }
             21 => self.snapshot(number)?,
             22 if self.random.one_in(4) => self.clone_machine(number),
             23 => {

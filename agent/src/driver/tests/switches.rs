@@ -54,6 +54,31 @@ fn assert_has(calls: &[String], row: &[String]) {
     assert!(calls.windows(row.len()).any(|calls| calls == row), "{row:?} are not in {calls:?}");
 }
 
+/// The link may have been replaced after the permit was over, in a stall that the agent did not outlive: nobody noted
+/// that it was not.
+#[tokio::test]
+async fn a_link_that_a_dead_agent_replaced_goes_back_and_is_asked_for_anew() {
+    let (mut host, units) = Host::simulated();
+    let [one, two] = [1, 2].map(|seq| switching(seq, Switch::Restart, "shop.service"));
+    host.depot.put(&one);
+    host.depot.put(&two);
+    host.start_on(&one).await;
+    host.direct(2, Desired::Switch { release: two.id }, &[&two]).await;
+    host.asked().await;
+    host.stop().await;
+    let layout = host.as_in_a_switch();
+    crate::switch::point(&layout, &shop(), &two.id).unwrap();
+    told(&units, [&one, &two]);
+    host.start().await;
+    let request = host.asked().await;
+    assert_eq!(request.release, two.id);
+    assert_eq!(crate::switch::live(&layout, &shop()).unwrap(), Some(one.id));
+    assert!(told(&units, [&one, &two]).iter().all(|call| call == "ensure 1.0 shop.service"));
+    host.permit(&request, 2_000).await;
+    host.until_state(HostState::Committed, Some(two.id)).await;
+    host.stop().await;
+}
+
 #[tokio::test]
 async fn overlapping_releases_are_started_before_those_before_them_are_stopped() {
     let [one, two] = [1, 2].map(|seq| switching(seq, Switch::Overlap, "shop@.service"));
