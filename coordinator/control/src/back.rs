@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use groundswell_common::api::{RevertOther, RevertPreview};
 use groundswell_common::directive::Action;
-use groundswell_common::{HostId, OperatorName, ReleaseId, RolloutId, ServiceName, Version};
+use groundswell_common::{HostId, OperatorName, ReleaseId, RolloutId, Version};
 use groundswell_rollout::{
     Back, HostFacts, Outcome, Phase, Plan, Refusal, Resumable, Rollout, plan_back,
 };
@@ -40,7 +40,7 @@ impl Control {
         match self.way_back(&lane, to)? {
             Way::Turn(id) => {
                 let rollout = self.view.rollout(&id).ok_or(Refused::UnknownRollout(id))?;
-                Ok(self.turn_preview(service, rollout))
+                Ok(self.turn_preview(&lane, rollout))
             }
             Way::Plan { leaving, to } => {
                 let (facts, others) = self.who_goes_back(&lane, &leaving, to.as_deref());
@@ -319,8 +319,7 @@ impl Control {
             }
             let arrived = to.map(|to| to.published.release) == runs;
             if runs.is_some() && !arrived {
-                let version = runs.and_then(|runs| self.view.releases.get(&runs));
-                let runs = version.map(|found| found.published.version.clone());
+                let runs = runs.and_then(|runs| self.version_of(&runs));
                 others.push(RevertOther { host: host.name.clone(), runs, why: None });
             }
         }
@@ -329,24 +328,58 @@ impl Control {
     }
 
     /// What turning a rollout round would do.
-    fn turn_preview(&self, service: &ServiceName, rollout: &Rollout) -> RevertPreview {
+    fn turn_preview(&self, lane: &Lane, rollout: &Rollout) -> RevertPreview {
         let goes = rollout.goes_back();
-        let version = |id: &ReleaseId| {
-            self.view.releases.get(id).map(|found| found.published.version.clone())
-        };
+        let version = |id: &ReleaseId| self.version_of(id);
         let id_of = |host: &HostId| rollout.planned(host).and_then(|(_, host)| host.previous);
         let before: Vec<Option<ReleaseId>> = goes.iter().map(id_of).collect();
         let stops = before.iter().filter(|before| before.is_none()).count() as u64;
-        let to = before.iter().flatten().next().and_then(version);
+        let to = before.iter().flatten().next().copied();
         RevertPreview {
-            service: service.clone(),
+            service: lane.policy.service.clone(),
             environment: rollout.plan().environment.clone(),
             from: rollout.plan().release.version.clone(),
-            to,
+            to: to.as_ref().and_then(version),
             hosts: goes.len() as u64,
             stops,
-            others: Vec::new(),
+            others: self.who_stays(lane, (rollout.release(), to), &goes),
         }
+    }
+
+    /// Hosts that have something else than what is left and what is gone back to, or will have: an older rollout
+    /// brought it, or is still at it.
+    fn who_stays(
+        &self,
+        lane: &Lane,
+        (left, to): (ReleaseId, Option<ReleaseId>),
+        goes: &[HostId],
+    ) -> Vec<RevertOther> {
+        let service = &lane.policy.service;
+        let goes: BTreeSet<&HostId> = goes.iter().collect();
+        let mut others = Vec::new();
+        for (id, host) in
+            self.view.hosts.iter().filter(|(id, host)| lane.has(host) && !goes.contains(id))
+        {
+            let standing = self.words.get(id).and_then(|word| word.standing(service));
+            let at_work = standing.filter(|standing| standing.state.is_busy());
+            let aims = at_work.and_then(|standing| standing.target).filter(|aims| *aims != left);
+            let runs = self.runs((id, host), service);
+            let Some(keeps) = aims.or(runs.filter(|_| to.is_some())) else { continue };
+            if keeps == left || Some(keeps) == to {
+                continue;
+            }
+            let runs = self.version_of(&keeps);
+            let why = aims.zip(runs.clone()).map(|(_, version)| {
+                format!("{version} is on its way there; 'swell revert {service}' after that takes it back as well")
+            });
+            others.push(RevertOther { host: host.name.clone(), runs, why });
+        }
+        others.sort_by(|a, b| a.host.cmp(&b.host));
+        others
+    }
+
+    fn version_of(&self, release: &ReleaseId) -> Option<Version> {
+        self.view.releases.get(release).map(|found| found.published.version.clone())
     }
 }
 

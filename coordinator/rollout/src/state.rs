@@ -473,6 +473,11 @@ impl Rollout {
         begun.filter_map(|at| self.planned_at(*at)).map(|(_, host)| host.name.clone()).collect()
     }
 
+    /// Hosts that the rollout before left in flight and that have not said since that they are at rest.
+    pub fn left_in_flight(&self) -> impl Iterator<Item = &PlannedHost> {
+        self.sets.busy.iter().filter_map(|at| self.planned_at(*at)).map(|(_, host)| host)
+    }
+
     /// Hosts that a revert would take back: those that run the release, or may, and have it by this rollout.
     #[must_use]
     pub fn goes_back(&self) -> Vec<HostId> {

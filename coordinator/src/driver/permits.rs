@@ -8,9 +8,9 @@ use groundswell_common::api::VerbAnswer;
 use groundswell_common::directive::RawPermit;
 use groundswell_common::limits::{PERMIT_COUNTED_MS, PERMIT_VALID_MS};
 use groundswell_common::wire::{Deny, PermitRequest};
-use groundswell_common::{HostId, RolloutId, ServiceName};
+use groundswell_common::{HostId, HostName, RolloutId, ServiceName};
 use groundswell_control::Refused;
-use groundswell_rollout::Rollout;
+use groundswell_rollout::{PlannedHost, Rollout};
 use tokio::time::Instant;
 
 use super::desk::{Desk, Finish};
@@ -156,11 +156,22 @@ impl Desk {
     pub fn verb_answer(&self, rollout: &RolloutId, asked: Instant) -> Result<VerbAnswer, Refused> {
         let record = self.view().rollouts.get(rollout);
         let record = record.ok_or_else(|| Refused::UnknownRollout(rollout.clone()))?;
-        let inside = record.live().map(Rollout::inside).unwrap_or_default();
+        let inside = record.live().map(|rollout| self.inside(rollout)).unwrap_or_default();
         let in_flight = inside.len() as u64;
         let hosts = inside.into_iter().take(HOSTS_NAMED_MAX).collect();
         let halt_ms = u64::try_from(asked.elapsed().as_millis()).unwrap_or(u64::MAX);
         let rollout = present::record_summary(record);
         Ok(VerbAnswer { rollout, halt_ms, in_flight, hosts, already: false, others: Vec::new() })
+    }
+
+    /// Hosts of the plan that are in the middle of a hook or a switch, also those that the rollout before put there.
+    fn inside(&self, rollout: &Rollout) -> Vec<HostName> {
+        let service = &rollout.plan().service;
+        let works = |host: &&PlannedHost| {
+            let standing = self.control.word(&host.id).and_then(|word| word.standing(service));
+            standing.is_some_and(|standing| standing.state.is_busy())
+        };
+        let before = rollout.left_in_flight().filter(works).map(|host| host.name.clone());
+        rollout.inside().into_iter().chain(before).collect()
     }
 }

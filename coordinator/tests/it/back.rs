@@ -374,6 +374,40 @@ async fn a_host_in_the_middle_of_a_switch_goes_back_at_once_by_a_plan_of_its_own
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_revert_names_the_host_on_which_the_release_before_is_still_on_its_way() {
+    let (place, _) = fleet();
+    let fake = Fake::start(&place.path().join("state"));
+    let (mut old, releases) = proven(&fake, 1).await;
+    let id = fake.enrol("h2", 51).await;
+    let mut other = fake.arrive(id, 2).await;
+    other.report((HostState::Committed, Some(releases[0])), (releases[0], 0)).await;
+    // One host is in the middle of the second release when the third is published, halted and taken back.
+    let (two, _) = fake.publish(2).await;
+    let generation = old.granted((two, Some(releases[0]))).await;
+    old.report((HostState::Probing, Some(two)), (two, generation)).await;
+    let (_, third) = fake.publish(3).await;
+    let halt = fake.handle.change(move |desk| {
+        desk.verb(&ada(), &third, (Verb::Halt, "a look"))
+            .map(|()| desk.verb_answer(&third, tokio::time::Instant::now()))
+    });
+    let halted = halt.await.unwrap().unwrap().unwrap();
+    assert_eq!(halted.hosts.iter().map(ToString::to_string).collect::<Vec<_>>(), ["h1"]);
+    let asked = preview(&fake, None).await.unwrap();
+    let why = "2.0 is on its way there; 'swell revert web' after that takes it back as well";
+    let others: Vec<_> =
+        asked.others.iter().map(|other| (other.host.to_string(), other.why.as_deref())).collect();
+    assert_eq!(others, [("h1".to_owned(), Some(why))]);
+    revert(&fake, None).await.unwrap();
+    old.report((HostState::Committed, Some(two)), (two, generation)).await;
+    // And so it does.
+    let asked = preview(&fake, None).await.unwrap();
+    assert_eq!((asked.from.to_string(), asked.hosts), ("2.0".to_owned(), 1));
+    revert(&fake, None).await.unwrap();
+    goes_back(&mut old, (two, Some(releases[0]))).await;
+    fake.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_stuck_host_is_named_with_its_cause_and_a_rollout_of_what_is_live_brings_it_back() {
     let (place, _) = fleet();
     let fake = Fake::start(&place.path().join("state"));
