@@ -176,6 +176,7 @@ pub(crate) fn policy_text(random: &mut Random, service: &ServiceName) -> String 
     if random.one_in(8) {
         text += "quarantine_after = 3\n";
     }
+    text += &care(random);
     if random.one_in(2) {
         text += "[failure_domain]\nlabel = \"rack\"\n";
     }
@@ -202,9 +203,39 @@ pub(crate) fn policy_text(random: &mut Random, service: &ServiceName) -> String 
         1 => "gate = \"manual\"\n",
         _ => "",
     };
+    let stay_up = |random: &mut Random| match random.below(8) {
+        0 => "min_healthy = \"50%\"\n",
+        1 => "min_healthy = 2\n",
+        _ => "",
+    };
     text += &format!("[[wave]]\ncount = {}\n{}", 1 + random.below(3), gate(random));
     if random.one_in(2) {
         text += &format!("[[wave]]\npercent = {}\n{}", 30 + random.below(50), gate(random));
+        text += stay_up(random);
     }
-    text + "[[wave]]\nrest = true\n" + gate(random)
+    text + "[[wave]]\nrest = true\n" + gate(random) + stay_up(random)
+}
+
+/// How many hosts may be held, late and bad, ill or silent before the rollout minds.
+fn care(random: &mut Random) -> String {
+    let mut text = String::new();
+    if random.one_in(3) {
+        text += &format!("held_budget = {}\n", random.below(3));
+    }
+    if random.one_in(4) {
+        text += &format!("straggler_budget = {}\n", random.below(3));
+    }
+    if random.one_in(4) {
+        text += "order = \"broken-first\"\n";
+    }
+    if random.one_in(4) {
+        text += &format!("absent_after_secs = {}\n", 10 + random.below(600));
+    }
+    if random.one_in(4) {
+        text += &format!("progress_deadline_secs = {}\n", 120 + random.below(3_600));
+    }
+    if random.one_in(10) {
+        text += "quorum_label = \"role\"\n";
+    }
+    text
 }
