@@ -25,6 +25,11 @@ pub enum Finding {
         /// Slots, and hosts that the rollout has lost sight of.
         allowed: usize,
     },
+    /// A halt for want of progress while a connected host had all that it was asked for.
+    #[error(
+        "it halts for want of progress, and host {0} has the release staged and was asked for no more"
+    )]
+    Unheard(HostId),
     /// A switch that began though the rollout had been stopped for longer than a permit lives.
     #[error("host {0} began to switch while the rollout was stopped")]
     SwitchedWhileStopped(HostId),
@@ -203,6 +208,8 @@ pub enum Property {
     Incomplete,
     /// See [`Finding::InFlight`].
     InFlight,
+    /// See [`Finding::Unheard`].
+    Unheard,
     /// See [`Finding::SwitchedWhileStopped`].
     SwitchedWhileStopped,
     /// See [`Finding::SwitchedAway`].
@@ -270,11 +277,12 @@ pub const NOT_HELD_YET: &[Property] = &[];
 
 impl Property {
     /// All of them.
-    pub const ALL: [Self; 34] = [
+    pub const ALL: [Self; 35] = [
         Self::Core,
         Self::Replay,
         Self::Incomplete,
         Self::InFlight,
+        Self::Unheard,
         Self::SwitchedWhileStopped,
         Self::SwitchedAway,
         Self::GoneBack,
@@ -317,6 +325,7 @@ impl Finding {
             Self::Replay { .. } => Property::Replay,
             Self::Incomplete(_) => Property::Incomplete,
             Self::InFlight { .. } => Property::InFlight,
+            Self::Unheard(_) => Property::Unheard,
             Self::SwitchedWhileStopped(_) => Property::SwitchedWhileStopped,
             Self::SwitchedAway(..) => Property::SwitchedAway,
             Self::GoneBack(_) => Property::GoneBack,

@@ -232,7 +232,8 @@ fn care(random: &mut Random) -> String {
         text += &format!("absent_after_secs = {}\n", 10 + random.below(600));
     }
     if random.one_in(4) {
-        text += &format!("progress_deadline_secs = {}\n", 120 + random.below(3_600));
+        // Shorter than any window: else a rollout that nobody can go on with would wait for ever.
+        text += &format!("progress_deadline_secs = {}\n", 120 + random.below(1_500));
     }
     if random.one_in(10) {
         text += "quorum_label = \"role\"\n";

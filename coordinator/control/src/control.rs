@@ -117,8 +117,6 @@ pub struct Control {
     pub(crate) twins: Twins,
     /// Hosts whose connection went, and when they count as away.
     leaving: BTreeMap<HostId, Timestamp>,
-    /// Hosts whose wish the newest step changed.
-    turns: Vec<HostId>,
     /// Hosts that used a slot of a service as a plan left them out, and until when they may be in the middle of it.
     pub(crate) passed_over: BTreeMap<(ServiceName, HostId), Timestamp>,
 }
@@ -144,7 +142,6 @@ impl Control {
             noted: BTreeMap::new(),
             twins: Twins::default(),
             leaving: BTreeMap::new(),
-            turns: Vec::new(),
             passed_over: BTreeMap::new(),
         }
     }
@@ -220,20 +217,25 @@ impl Control {
         }
         let applied = self.view.apply(&entry)?;
         self.pending.push(Pending { seq, at, payload });
-        self.note(&entry.what, applied);
+        let turns = self.note(&entry.what, applied);
+        if let What::RolloutInput { rollout, .. } = &entry.what {
+            for host in turns {
+                self.take_its_turn(host, rollout, seq);
+            }
+        }
         Ok(seq)
     }
 
-    /// Keeps what must be done about an entry once it is durable.
-    fn note(&mut self, what: &What, applied: Applied) {
+    /// Keeps what must be done about an entry once it is durable; the hosts whose turn it is.
+    fn note(&mut self, what: &What, applied: Applied) -> Vec<HostId> {
         self.all_stale |= applied.all_hosts;
         self.stale.extend(applied.hosts);
         let (What::RolloutInput { rollout, .. }, Some(effects)) = (what, applied.effects) else {
-            return;
+            return Vec::new();
         };
-        self.turns = match (effects.all_hosts, self.view.rollout(rollout)) {
+        let turns = match (effects.all_hosts, self.view.rollout(rollout)) {
             (true, Some(started)) => started.hosts().map(|(_, host, _)| host.id).collect(),
-            (true, None) | (false, _) => effects.changed_hosts.clone(),
+            (true, None) | (false, _) => effects.changed_hosts,
         };
         let over = self.view.rollout(rollout).filter(|rollout| rollout.is_over());
         if let Some(over) = over.filter(|_| !effects.transitions.is_empty()) {
@@ -241,6 +243,7 @@ impl Control {
         }
         let transitions = effects.transitions.into_iter();
         self.transitions.extend(transitions.map(|transition| (rollout.clone(), transition)));
+        turns
     }
 
     pub(crate) fn rollout_input(
@@ -249,21 +252,24 @@ impl Control {
         rollout: &RolloutId,
         input: Input,
     ) -> Result<u64, Refused> {
-        let seq = self.submit(by, What::RolloutInput { rollout: rollout.clone(), input })?;
-        self.hold_back(rollout);
-        Ok(seq)
+        self.submit(by, What::RolloutInput { rollout: rollout.clone(), input })
     }
 
-    /// Holds hosts whose turn has come in a rollout and which the coordinator itself keeps out.
-    fn hold_back(&mut self, rollout: &RolloutId) {
-        for host in std::mem::take(&mut self.turns) {
-            let Some((lack, why)) = self.kept_out(&host) else { continue };
-            let found = self.view.rollout(rollout).and_then(|rollout| rollout.host(&host));
-            if found.is_none_or(|entry| matches!(entry.progress, Progress::Held { .. })) {
-                continue;
+    /// A host whose turn came in a rollout with entry `seq` is held where the coordinator itself keeps it out. One that
+    /// is wished the same as before, since it has fetched beforehand, gets nothing to answer to: what it said last says
+    /// where it stands.
+    fn take_its_turn(&mut self, host: HostId, rollout: &RolloutId, seq: u64) {
+        let found = self.view.rollout(rollout).and_then(|rollout| rollout.host(&host));
+        let Some(entry) = found else { return };
+        let is_held = matches!(entry.progress, Progress::Held { .. });
+        let is_wished_the_same = entry.progress == Progress::Staging && entry.generation < seq;
+        match self.kept_out(&host) {
+            Some((lack, why)) if !is_held => {
+                let fact = HostFact::Held { lack, why };
+                self.submit_or_note(By::Coordinator, rollout, Input::Host { host, fact });
             }
-            let fact = HostFact::Held { lack, why };
-            self.submit_or_note(By::Coordinator, rollout, Input::Host { host, fact });
+            None if is_wished_the_same => self.hear_again(host),
+            Some(_) | None => {}
         }
     }
 

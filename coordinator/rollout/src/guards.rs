@@ -9,19 +9,21 @@ use crate::plan::{Guard, GuardKind, HostFacts, PlanError, PlannedWave};
 use crate::policy::Policy;
 
 /// Finds the guards of a plan and writes into each host which are its own. A host without the label
-/// has no such guard.
+/// has no such guard. Each lets `least` hosts be down, whatever the policy says: on the way back one.
 pub(crate) fn guards(
     policy: &Policy,
     waves: &mut [(PlannedWave, Vec<&HostFacts>)],
+    least: u32,
 ) -> Result<Vec<Guard>, PlanError> {
     let mut guards = Vec::new();
+    let down = |hosts: u32, healthy: u32| (hosts - healthy.min(hosts)).max(least);
     if let Some(domain) = &policy.domain {
-        let max_down = |hosts: u32| hosts - domain.min_healthy.of(hosts).min(hosts);
+        let max_down = |hosts: u32| down(hosts, domain.min_healthy.of(hosts));
         by_label(&mut guards, waves, (GuardKind::Domain, &domain.label, &max_down));
     }
     if let Some(label) = &policy.quorum_label {
         // A majority stays up: more than half of them.
-        let max_down = |hosts: u32| hosts - (hosts / 2 + 1).min(hosts);
+        let max_down = |hosts: u32| down(hosts, hosts / 2 + 1);
         by_label(&mut guards, waves, (GuardKind::Quorum, label, &max_down));
     }
     for (wave, _) in waves.iter_mut() {
@@ -29,7 +31,7 @@ pub(crate) fn guards(
         let own = by_name.and_then(|of| of.min_healthy).or(policy.min_healthy);
         let Some(min_healthy) = own else { continue };
         let hosts = u32::try_from(wave.hosts.len()).unwrap_or(u32::MAX);
-        let max_down = hosts - min_healthy.of(hosts).min(hosts);
+        let max_down = down(hosts, min_healthy.of(hosts));
         let at = u32::try_from(guards.len()).unwrap_or(u32::MAX);
         let name = wave.name.to_string();
         guards.push(Guard { kind: GuardKind::Wave, name, hosts, max_down });

@@ -518,11 +518,21 @@ pub fn plan(
     release: &ReleaseRef,
     seed: &Digest,
 ) -> Result<Plan, PlanError> {
+    divided(policy, hosts, (release, seed), 0)
+}
+
+/// A plan in which each guard lets at least so many hosts be down.
+fn divided(
+    policy: &Policy,
+    hosts: &[HostFacts],
+    (release, seed): (&ReleaseRef, &Digest),
+    least_down: u32,
+) -> Result<Plan, PlanError> {
     let (hosts, skipped) = targets(policy, hosts, (release, seed))?;
     let total = u32::try_from(hosts.len()).unwrap_or(u32::MAX);
     let held = holds(&hosts);
     let (mut waves, empty_waves) = divide(policy, hosts, release)?;
-    let guards = guards::guards(policy, &mut waves)?;
+    let guards = guards::guards(policy, &mut waves, least_down)?;
     let predicted_secs = waves.iter().map(predicted::wave_secs).sum();
     Ok(Plan {
         rules: RULES,
@@ -580,7 +590,8 @@ pub fn plan_back(
         .iter()
         .map(|host| HostFacts { failed_before: false, newer: None, lacks: None, ..host.clone() })
         .collect();
-    let mut made = plan(&everyone, &hosts, &any, &seed)?;
+    // There is always a way back: where all must stay up, one host after the other.
+    let mut made = divided(&everyone, &hosts, (&any, &seed), 1)?;
     for host in made.waves.iter_mut().flat_map(|wave| &mut wave.hosts) {
         host.previous = to;
     }

@@ -407,6 +407,36 @@ async fn a_revert_names_the_host_on_which_the_release_before_is_still_on_its_way
     fake.stop().await;
 }
 
+/// Its wish is the same before and after its wave opens: there is nothing for it to answer to.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_host_that_fetched_before_its_wave_gets_its_turn_without_another_word() {
+    let (place, _) = fleet();
+    let fake = Fake::start(&place.path().join("state"));
+    let mut hosts = Vec::new();
+    for number in [1, 2] {
+        let id = fake.enrol(&format!("h{number}"), 50 + number).await;
+        hosts.push(fake.arrive(id, u64::from(number)).await);
+    }
+    let waves = "prefetch = true\n[[wave]]\nname = \"one\"\ncount = 1\n[[wave]]\nname = \"all\"\nrest = true\n";
+    fake.policy(&POLICY.replace("[[wave]]\nname = \"all\"\nrest = true\n", waves)).await;
+    let (release, rollout) = fake.publish(1).await;
+    for host in &mut hosts {
+        let generation = host.wished(Action::Stage { release }).await;
+        host.report((HostState::Staged, None), (release, generation)).await;
+    }
+    // Whichever is first, the other one says nothing more until it is told to switch.
+    let [one, two] = &mut hosts[..] else { panic!() };
+    let (first, second) = tokio::select! {
+        generation = one.wished(Action::Switch { release }) => ((&mut *one, generation), &mut *two),
+        generation = two.wished(Action::Switch { release }) => ((&mut *two, generation), &mut *one),
+    };
+    first.0.report((HostState::Committed, Some(release)), (release, first.1)).await;
+    let generation = second.wished(Action::Switch { release }).await;
+    second.report((HostState::Committed, Some(release)), (release, generation)).await;
+    fake.phase_is(&rollout, PhaseName::Done).await;
+    fake.stop().await;
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_stuck_host_is_named_with_its_cause_and_a_rollout_of_what_is_live_brings_it_back() {
     let (place, _) = fleet();

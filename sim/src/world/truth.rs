@@ -6,12 +6,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use groundswell_common::condition::Lack;
 use groundswell_common::directive::Action;
 use groundswell_common::limits::PERMIT_VALID_MS;
-use groundswell_common::report::Verdict;
+use groundswell_common::report::{HostState, Verdict};
 use groundswell_common::{HostId, ReleaseId, RolloutId, ServiceName, Timestamp};
 use groundswell_machine::State;
 use groundswell_rollout::{
-    Off, Outcome as RolloutOutcome, Phase, Progress, ProgressName, Rollout, check, check_state,
-    explain,
+    HaltCause, HostEntry, Off, Outcome as RolloutOutcome, Phase, Progress, ProgressName, Rollout,
+    check, check_state, explain,
 };
 
 use super::{Number, World};
@@ -191,6 +191,7 @@ impl World {
             }
             let stopped = !goes_on(&phase);
             let (now, of) = (self.now, self.truth.of_mut(service));
+            let stopped_now = stopped && of.stopped_since.is_none();
             of.stopped_since = match (stopped, of.stopped_since) {
                 (true, None) => Some(now),
                 (true, since) => since,
@@ -201,8 +202,35 @@ impl World {
             }
             self.budget(service)?;
             self.poison(service)?;
+            // Before the calm the clock may have jumped past every deadline.
+            if stopped_now && !self.faults_on {
+                self.heard_everyone(service, &phase)?;
+            }
         }
         Ok(())
+    }
+
+    /// Nobody who has said that it is ready is why a rollout comes no further.
+    fn heard_everyone(&mut self, service: &ServiceName, phase: &Phase) -> Result<(), Finding> {
+        let Phase::Halted { cause: HaltCause::NoProgress { .. }, .. } = phase else {
+            return Ok(());
+        };
+        let Some(rollout) = self.newest(service).cloned() else { return Ok(()) };
+        let release = rollout.release();
+        let waits = |entry: &HostEntry| entry.away.is_none() && entry.progress == Progress::Staging;
+        let says_staged = |id: &HostId| {
+            let word = self.office.control.word(id).and_then(|word| word.standing(service));
+            let staged = word.filter(|standing| standing.state == HostState::Staged);
+            staged.is_some_and(|standing| standing.target == Some(release))
+        };
+        let mut hosts = rollout.hosts().filter(|(_, _, entry)| waits(entry));
+        let unheard = hosts
+            .find(|(_, host, _)| !self.truth.liars.contains(&host.id) && says_staged(&host.id));
+        let unheard = unheard.map(|(_, host, _)| host.id);
+        match unheard {
+            Some(host) => self.found(Finding::Unheard(host)),
+            None => Ok(()),
+        }
     }
 
     /// A new plan ends what was true of the one before. Whether there is one.

@@ -222,12 +222,36 @@ fn a_host_in_flight_that_is_away_goes_back_when_it_returns() {
 
 /// A way back of its own for two hosts, one at a time.
 fn way_back() -> Plan {
-    let policy = policy("max_in_flight = 1\n[[wave]]\nrest = true");
+    way_back_by("max_in_flight = 1\n[[wave]]\nrest = true")
+}
+
+fn way_back_by(keys: &str) -> Plan {
+    let policy = policy(keys);
     let facts = hosts(2).into_iter().map(|host| HostFacts { running: Some(release(2)), ..host });
     let facts: Vec<HostFacts> = facts.collect();
     let to = Some((release(1), "1.0".parse().unwrap()));
     let back = Back { to, by: person("ann"), why: "it leaks".to_owned(), off: None };
     plan_back(&policy, &facts, &reference(false), back).unwrap()
+}
+
+#[test]
+fn where_all_must_stay_up_the_way_back_takes_one_host_after_the_other() {
+    for keys in [
+        "max_in_flight = 9\n[[wave]]\nrest = true\nmin_healthy = 2",
+        "max_in_flight = 9\nquorum_label = \"rack\"\n[[wave]]\nrest = true",
+        "max_in_flight = 9\n[failure_domain]\nlabel = \"rack\"\nmin_healthy = \"100%\"\n[[wave]]\nrest = true",
+    ] {
+        let mut bed = Bed::of(way_back_by(keys));
+        let hosts = bed.wave(0);
+        bed.apply(Input::Start { away: Vec::new(), busy: Vec::new() });
+        let down = |bed: &Bed| hosts.iter().filter(|host| bed.action(**host) == back()).count();
+        assert!((1..=2).contains(&down(&bed)), "{keys}");
+        for _ in &hosts {
+            let next = hosts.iter().copied().find(|host| bed.action(*host) == back());
+            bed.fact(next.unwrap(), HostFact::RevertDone { running: Some(release(1)) });
+        }
+        assert_eq!(bed.rollout.phase().name(), PhaseName::Done, "{keys}");
+    }
 }
 
 #[test]
