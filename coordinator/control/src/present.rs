@@ -28,6 +28,7 @@ pub fn summary(record: &RolloutRecord, rollout: &Rollout) -> RolloutSummary {
         add(&mut counts, &rollout.tally(wave).unwrap_or_default());
     }
     let (phase, outcome, why) = phase(rollout.phase());
+    let why = why.map(|why| record.evidence.beside(rollout.phase(), &why));
     let why = why.or_else(|| waits(rollout, record.changed));
     RolloutSummary {
         rollout: rollout.id().clone(),
@@ -152,6 +153,7 @@ pub fn rollout_page(
                     | Progress::Overdue
                     | Progress::Excluded { .. } => standing(rollout, &host.id, now),
                     Progress::Failed { why, .. } | Progress::Held { why, .. } => Some(why.clone()),
+                    Progress::Reverted => record.evidence.of(&host.id).map(failed_before),
                     Progress::Pending
                     | Progress::Staging
                     | Progress::Staged
@@ -159,23 +161,28 @@ pub fn rollout_page(
                     | Progress::Probing { .. }
                     | Progress::Baking { .. }
                     | Progress::Committed
-                    | Progress::Reverting { .. }
-                    | Progress::Reverted => None,
+                    | Progress::Reverting { .. } => None,
                 },
             })
             .collect(),
     };
-    let why = explain(rollout, None, now).into_iter().map(|why| why.to_string());
+    let beside = |why: &Why| record.evidence.beside(rollout.phase(), &why.to_string());
+    let why: Vec<String> = explain(rollout, None, now).iter().map(beside).collect();
     let empty = rollout.plan().empty_waves.iter().map(|wave| {
         format!("wave {wave} of the policy has no host and is left out, its gate with it")
     });
     RolloutPage {
         rollout: summary(record, rollout),
         waves: waves.collect(),
-        why: why.chain(empty).collect(),
+        why: why.into_iter().chain(empty).collect(),
         ask: ask(view, rollout),
         hosts,
     }
+}
+
+/// What is said of a host that went back and was one of those that brought the release down.
+pub(crate) fn failed_before(why: &str) -> String {
+    format!("it went back; the release failed on it: {why}")
 }
 
 /// Why a host that is left behind is so; that it is away is no reason of its own.

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 
 use groundswell_common::condition::Lack;
 use groundswell_common::directive::Action;
-use groundswell_common::report::{HostState, Standing, Verdict};
+use groundswell_common::report::{Failure, HostState, Standing, Verdict};
 use groundswell_common::selector::nearest;
 use groundswell_common::{Environment, HostName, ReleaseId, ServiceName, one_line};
 use groundswell_common::{HostId, name_of};
@@ -311,22 +311,26 @@ impl Control {
         )
     }
 
-    /// Why a host went back that failed itself.
+    /// Why a host went back that failed itself: by its own last words, or else by what it said then.
     fn failed_before(
         &self,
         id: &HostId,
         (name, rollout): (&ServiceName, &Rollout),
     ) -> Option<String> {
-        let standing = self.words.get(id)?.standing(name)?;
-        let failure = standing.failure.as_ref()?;
-        let ours = failure.release == rollout.release() && failure.reverted;
-        ours.then(|| {
-            let (step, why) = (name_of(&failure.step), one_line(&failure.why));
-            format!(
-                "the release failed on it ({step}): {why}; the release before it is live again; publish a corrected \
-                 release"
-            )
-        })
+        let standing = self.words.get(id).and_then(|word| word.standing(name));
+        let failure = standing.and_then(|standing| standing.failure.as_ref());
+        let ours = |failure: &&Failure| failure.release == rollout.release() && failure.reverted;
+        let words =
+            |failure: &Failure| format!("({}): {}", name_of(&failure.step), one_line(&failure.why));
+        let now = failure.filter(ours).map(words);
+        let then = || {
+            let record = self.view.rollouts.get(rollout.id())?;
+            Some(format!("({})", record.evidence.of(id)?))
+        };
+        let said = now.or_else(then)?;
+        Some(format!(
+            "the release failed on it {said}; the release before it is live again; publish a corrected release"
+        ))
     }
 
     pub(crate) fn is_stuck(&self, id: &HostId, name: &ServiceName) -> bool {

@@ -17,6 +17,7 @@ use groundswell_rollout::{
 };
 use serde::{Deserialize, Serialize};
 
+use super::evidence::Evidence;
 use super::past::Past;
 use super::records::Key;
 use crate::entry::{By, Published};
@@ -253,6 +254,9 @@ pub struct RolloutRecord {
     /// Whether its release was poisoned by it, or cleared since: what its hosts say later does not poison it again.
     #[serde(default)]
     pub judged: bool,
+    /// The hosts that failed in it.
+    #[serde(default, skip_serializing_if = "Evidence::is_empty")]
+    pub evidence: Evidence,
     /// The machine itself, or what is left of it.
     pub body: RolloutBody,
 }
