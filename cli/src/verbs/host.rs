@@ -64,8 +64,8 @@ pub(crate) async fn host(context: &Context, verb: &HostVerb) -> anyhow::Result<E
                 let left = left.map(|service| {
                     let (name, runs) = (&service.service, runs(service));
                     format!(
-                        "\n{name} {runs} runs on there and is no longer its: swell service remove {name} \
-                         --left-over"
+                        "\n{name} {runs} runs on there and is no longer its: if that was a mistake, give it the \
+                         labels back; if not, swell service remove {name} --left-over"
                     )
                 });
                 format!("{host} has the labels {labels}{}", left.collect::<String>())

@@ -360,6 +360,7 @@ pub fn service_summary(
         rollout: service.rollouts.last().cloned(),
         environments: environments(service),
         waits: Vec::new(),
+        stalls: Vec::new(),
     }
 }
 

@@ -45,7 +45,7 @@ impl Control {
             self.trouble(&id, name, &mut why);
             why.extend(self.left_over(name, (&id, host)).map(|text| (Rank::Wrong, text)));
             self.course((&id, host), (name, service), &mut why);
-            let waits = self.waits(name).into_iter();
+            let waits = self.stalls(name).into_iter().chain(self.waits(name));
             let here = waits.filter(|(environment, _)| *environment == host.environment);
             why.extend(here.map(|(_, waits)| (Rank::Waits, format!("{name}: {waits}"))));
         }

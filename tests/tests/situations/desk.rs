@@ -5,7 +5,7 @@ use std::fs;
 use groundswell_common::api::PhaseName;
 use groundswell_tests::must::Must as _;
 
-use crate::table::Surface::{Answer, Plan, Service, Show, Status};
+use crate::table::Surface::{Answer, Plan, Service, Show, Status, Why};
 use crate::table::{Row, Says, Step, Well};
 use crate::world::{POLICY, World};
 
@@ -275,6 +275,26 @@ pub(crate) const ROWS: &[Row] = &[
             );
             world.publish();
         })],
+        well: Well::New,
+    },
+    Row {
+        name: "a release is published of which no plan can be made",
+        make: |world| {
+            world.policy_with(
+                "",
+                "[[wave]]\nname = \"everyone\"\nrest = true\nmin_healthy = \"100%\"\n",
+            );
+            world.publish();
+        },
+        says: &[
+            Says(
+                &[Status],
+                "! shop {new} cannot be rolled out: plan: all ",
+                "lower its min_healthy; it starts by itself once that is mended",
+            ),
+            Says(&[Why], "{new} cannot be rolled out", "lower its min_healthy"),
+        ],
+        cure: &[Step::Hand("lower its min_healthy", |world| world.policy_with("", ""))],
         well: Well::New,
     },
     Row {

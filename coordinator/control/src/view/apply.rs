@@ -288,7 +288,11 @@ impl View {
     ) -> Result<Applied, Unfit> {
         let (policy, behind) = Policy::each_from_toml(text).map_err(Unfit::Policy)?;
         let service = self.services.entry(name.clone()).or_default();
-        let record = PolicyRecord { text: text.to_owned(), policy, behind, separates };
+        let mut record =
+            PolicyRecord { text: text.to_owned(), policy, behind, separates, was: Vec::new() };
+        if let Some(before) = &service.policy {
+            record.comes_after(before);
+        }
         // What was proven for all is from now on proven for each.
         let names: Vec<Option<Environment>> =
             record.environments().map(|policy| policy.environment.clone()).collect();
