@@ -659,7 +659,8 @@ impl Job {
             let kept = spec.as_ref().filter(|_| !has_failed);
             let kept = kept.and_then(|spec| units.refused_unit(&self.service, &spec.units));
             if let Some(unit) = kept {
-                return Err(before(UpError::Units(UnitError::NotAllowed(unit)).into()));
+                let refused = UnitError::NotAllowed(self.service.clone(), unit);
+                return Err(before(UpError::Units(refused).into()));
             }
             if let Some(spec) = &spec {
                 let stopped = self.back_until(probe, spec, units.stop(spec)).await;

@@ -96,7 +96,7 @@ impl SystemdUnits {
 
     fn check(&self, spec: &RunSpec) -> Result<(), UnitError> {
         let refused = self.refused_unit(&spec.service, &spec.units);
-        refused.map_or(Ok(()), |unit| Err(UnitError::NotAllowed(unit)))
+        refused.map_or(Ok(()), |unit| Err(UnitError::NotAllowed(spec.service.clone(), unit)))
     }
 
     /// Runs one job to its end: RestartUnit, ReloadUnit, StartUnit or StopUnit. Only what systemd says of it ends
@@ -599,7 +599,7 @@ impl Units for SystemdUnits {
         let unit = running.map_or(unit, String::as_str);
         Box::pin(async move {
             match self.refused_unit(&spec.service, &[unit.to_owned()]) {
-                Some(unit) => Err(UnitError::NotAllowed(unit)),
+                Some(unit) => Err(UnitError::NotAllowed(spec.service.clone(), unit)),
                 None => Ok(alive(&self.bus.unit(unit).await?).await?.running),
             }
         })

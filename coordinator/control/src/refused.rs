@@ -232,6 +232,20 @@ pub enum Refused {
     /// The rollout says no.
     #[error("{0}")]
     Step(#[source] Refusal),
+    /// A rollout that is over.
+    #[error("rollout {rollout} of {service} {version} is over, {outcome}; {next}")]
+    Over {
+        /// Which.
+        rollout: RolloutId,
+        /// Of which service.
+        service: ServiceName,
+        /// Of which version.
+        version: Version,
+        /// How it ended.
+        outcome: String,
+        /// What a person does then.
+        next: String,
+    },
     /// The rollout says no about one host, which people know by its name.
     #[error("{}", with_name(.host, .refusal))]
     StepOn {
@@ -373,10 +387,11 @@ impl Refused {
             }
             Self::Step(Refusal::UnknownHost(_))
             | Self::StepOn { refusal: Refusal::UnknownHost(_), .. } => {
-                (Missing, "not_planned", "'swell show ROLLOUT' lists the hosts of its plan")
+                (Missing, "not_planned", "'swell rollout show' of it lists the hosts of its plan")
             }
-            Self::StepOn { .. } => (Conflict, "step", "'swell show ROLLOUT' says where it stands"),
-            Self::Step(_) => (Conflict, "step", "'swell show ROLLOUT' says where it stands"),
+            Self::StepOn { .. } | Self::Step(_) | Self::Over { .. } => {
+                (Conflict, "step", "'swell rollout show' of it says where it stands")
+            }
             Self::Approval(_) => (Invalid, "approval", "sign what the rollout page asks for"),
             Self::Bounds { .. } => (Invalid, "bounds", "give a value within the bounds"),
             Self::EntryTooLarge(_) => (Invalid, "too_large", "plan fewer hosts at once"),

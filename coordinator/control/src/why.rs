@@ -15,6 +15,7 @@ use groundswell_rollout::{
 
 use crate::control::Control;
 use crate::preflight;
+use crate::present;
 use crate::refused::Refused;
 use crate::twins;
 use crate::view::{Host, PolicyRecord, Service};
@@ -289,13 +290,35 @@ impl Control {
                 (None, Why::HostFailed { reverted: true, .. }) => {
                     (Rank::Wrong, format!("{reason}; {}", self.after_failure(id, rollout)))
                 }
+                (None, Why::HostProbing { .. }) => {
+                    let starts = self.starts(id, (name, rollout));
+                    (Rank::Waits, starts.unwrap_or_else(|| reason.to_string()))
+                }
                 (None, reason) => (rank_of(reason), reason.to_string()),
             };
+            let host = self.view.hosts.get(id).map(|host| &host.name);
+            let reason = present::typed(&reason, rollout, host);
             why.push((rank, format!("{name} {version}: {reason}")));
         }
         let at = earliest(rollout, id, now).filter(|at| *at > now);
         let at = at.map(|at| format!("{name} {version}: it may switch at {at} at the earliest"));
         why.extend(at.map(|at| (Rank::Waits, at)));
+    }
+
+    /// What a host does that has switched and not yet started what is live; `None` where it does something else.
+    fn starts(&self, id: &HostId, (name, rollout): (&ServiceName, &Rollout)) -> Option<String> {
+        let standing = self.words.get(id)?.standing(name)?;
+        let times = standing.switched.filter(|times| times.passed.is_none())?;
+        let ours =
+            standing.state == HostState::Switching && standing.target == Some(rollout.release());
+        let until = times.started.plus_secs(rollout.plan().probe_deadline_secs);
+        ours.then(|| {
+            format!(
+                "it has switched at {} and what is live is being started; what ran before and does not obey its stop \
+                 is killed at {until}, by its clock",
+                times.started
+            )
+        })
     }
 
     /// What a person does about a host on which the release failed and the one before is back.
@@ -342,7 +365,8 @@ impl Control {
     fn is_told(&self, id: &HostId, name: &ServiceName, lack: Lack) -> bool {
         let condition = self.words.get(id).and_then(|word| word.condition_of(name));
         match lack {
-            Lack::Drained | Lack::Stage => false,
+            Lack::Drained => true,
+            Lack::Stage => false,
             Lack::Twin => self.is_twin(id),
             Lack::Paused => condition.is_some_and(|condition| condition.paused.is_some()),
             Lack::UnitNotAllowed

@@ -675,7 +675,7 @@ impl fmt::Display for Why {
                 write!(f, "it has fetched {} % of the release", permille / 10)
             }
             Self::HostHeld { lack: Lack::Drained, why } => {
-                write!(f, "an operator drained it: {why}; 'swell host undrain NAME' lets it in again")
+                write!(f, "an operator drained it: {why}; 'swell host undrain' lets it in again")
             }
             Self::HostHeld { lack: Lack::Stage, why } => {
                 write!(f, "it could not stage the release, which is no failure of it: {why}; \

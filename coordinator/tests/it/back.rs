@@ -276,7 +276,7 @@ async fn a_new_host_that_cannot_take_what_runs_takes_nobody_down() {
     fake.handle.condition(id, 2, condition).await.unwrap();
     let why = fake.handle.query(|desk| desk.host_why(&"h2".parse().unwrap())).await.unwrap();
     let why = why.unwrap().join("\n");
-    assert!(why.contains(&note) && why.contains("'swell rollout retry' tries it again"), "{why}");
+    assert!(why.contains(&note) && why.contains("--host h2' tries it again"), "{why}");
     fake.stop().await;
 }
 

@@ -153,7 +153,11 @@ pub(crate) const ROWS: &[Row] = &[
         },
         says: &[
             Says(&[Answer], "is halted already", "no host is in the middle of a switch"),
-            Says(&[Show], "ann halted it: orders fail", "'swell resume' goes on before wave 2"),
+            Says(
+                &[Show],
+                "ann halted it: orders fail",
+                "'swell resume {id}' goes on before wave 2",
+            ),
         ],
         cure: &[Step::Typed("swell resume shop"), Step::Hand("goes on before wave 2", approve)],
         well: Well::New,
@@ -169,7 +173,7 @@ pub(crate) const ROWS: &[Row] = &[
         },
         says: &[
             Says(&[Answer], "is paused already", "no host is in the middle of a switch"),
-            Says(&[Show], "ann paused it: lunch", "'swell resume' goes on before wave 2"),
+            Says(&[Show], "ann paused it: lunch", "'swell resume {id}' goes on before wave 2"),
         ],
         cure: &[Step::Typed("swell resume shop"), Step::Hand("goes on before wave 2", approve)],
         well: Well::New,
@@ -221,8 +225,8 @@ pub(crate) const ROWS: &[Row] = &[
         make: |world| world.ask("swell resume shop"),
         says: &[Says(
             &[Answer],
-            "the rollout is over",
-            "'swell rollout start SERVICE VERSION' starts another",
+            "of shop {old} is over, completed; 'swell revert shop' takes it back",
+            "'swell rollout start shop {old}' starts another",
         )],
         cure: &[Step::Hand("starts another", World::publish)],
         well: Well::New,

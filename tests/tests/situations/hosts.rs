@@ -93,7 +93,7 @@ pub(crate) const ROWS: &[Row] = &[
             Says(
                 &[Show],
                 "an operator drained it: a new disk",
-                "'swell host undrain NAME' lets it in again",
+                "'swell host undrain web-1' lets it in again",
             ),
         ],
         cure: &[Step::Typed("swell host undrain web-1")],
@@ -110,7 +110,7 @@ pub(crate) const ROWS: &[Row] = &[
             Says(
                 &[Why, Status, Show, AgentWhy],
                 "version of the live release was changed or removed",
-                "restore it, or set allow_drift = true under [services.NAME]",
+                "restore it, or set allow_drift = true under [services.shop]",
             ),
             Says(
                 &[Doctor],
