@@ -387,10 +387,10 @@ impl Refused {
             }
             Self::Step(Refusal::UnknownHost(_))
             | Self::StepOn { refusal: Refusal::UnknownHost(_), .. } => {
-                (Missing, "not_planned", "'swell rollout show' of it lists the hosts of its plan")
+                (Missing, "not_planned", "'swell show' of it lists the hosts of its plan")
             }
             Self::StepOn { .. } | Self::Step(_) | Self::Over { .. } => {
-                (Conflict, "step", "'swell rollout show' of it says where it stands")
+                (Conflict, "step", "'swell show' of it says where it stands")
             }
             Self::Approval(_) => (Invalid, "approval", "sign what the rollout page asks for"),
             Self::Bounds { .. } => (Invalid, "bounds", "give a value within the bounds"),

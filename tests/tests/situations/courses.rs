@@ -222,7 +222,7 @@ pub(crate) const ROWS: &[Row] = &[
         says: &[Says(
             &[Show],
             "a person slowed it down to 1 host in flight",
-            "'swell rollout slow' without a number ends that",
+            "'swell rollout slow {id}' without a number ends that",
         )],
         cure: &[Step::Typed("swell rollout slow shop")],
         well: Well::New,
@@ -239,7 +239,7 @@ pub(crate) const ROWS: &[Row] = &[
         says: &[Says(
             &[Show],
             "a person left it out",
-            "'swell rollout retry {id} --host web-1' takes it in again",
+            "'swell rollout retry {id} --host web-2' takes it in again",
         )],
         cure: &[Step::Typed("swell rollout retry shop --host web-2")],
         well: Well::New,
@@ -288,7 +288,7 @@ pub(crate) const ROWS: &[Row] = &[
         says: &[Says(
             &[Why],
             "it failed 1 times in a row and is in quarantine",
-            "'swell host clear' takes it in again",
+            "'swell host clear web-1' takes it in again",
         )],
         cure: &[
             Step::Typed("swell host clear web-1 --why 'a new disk'"),

@@ -184,7 +184,7 @@ pub(crate) const ROWS: &[Row] = &[
         says: &[Says(
             &[Answer],
             "host web-2 neither failed nor was left out",
-            "'swell show ROLLOUT' says where it stands",
+            "'swell show' of it says where it stands",
         )],
         cure: &[Step::Typed("swell show {id}")],
         well: Well::Old,
