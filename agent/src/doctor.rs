@@ -17,7 +17,7 @@ use serde::Serialize;
 
 use crate::accepted;
 use crate::boot;
-use crate::bring::free;
+use crate::bring::{free, full};
 use crate::clock::wall;
 use crate::config::{Opened, Settings, Supervisor};
 use crate::contact::{self, Contact, Link};
@@ -317,7 +317,10 @@ impl Diagnosis {
         } else {
             self.bad(
                 format!("{who} does not run"),
-                &format!("systemctl start {unit}; 'journalctl -u {unit}' says why it ended"),
+                &format!(
+                    "systemctl start {unit}; 'journalctl -u {unit}' says why it ended. Where systemd has it active, its \
+                     directory was moved or replaced under it: 'systemctl restart {unit}'"
+                ),
             );
         }
         held
@@ -387,6 +390,10 @@ impl Diagnosis {
     }
 
     fn room(&mut self, layout: &Layout, keep_bytes: u64) {
+        if let Some(full) = full(layout) {
+            return self
+                .bad(full, "nothing is fetched, switched or taken back before; what runs goes on");
+        }
         match free(layout).map(|free| free.bytes) {
             Ok(free) if free < keep_bytes => self.bad(
                 format!("{free} bytes are free, and staging must leave {keep_bytes}"),
@@ -520,8 +527,8 @@ impl Diagnosis {
                     failure.as_ref().map_or(unknown, |failure| failure.why.as_str())
                 ),
                 &format!(
-                    "see the service's own log; 'swell revert {service}' puts the release before back \
-                     everywhere, 'groundswell-agent revert {service} --reason TEXT' here alone"
+                    "see the service's own log; where the release is at fault, 'groundswell-agent revert {service} \
+                     --reason TEXT' puts the one before back here alone, 'swell revert {service}' everywhere"
                 ),
             ),
             (Verdict::Pass | Verdict::Inconclusive, Some(failure)) => {
@@ -592,7 +599,8 @@ impl Diagnosis {
                 format!("the file of {unit} was changed since systemd read it"),
                 "systemctl daemon-reload",
             ),
-            UnitLoad::Loaded if runs && !found.is_wanted => self.warn(
+            // A oneshot is started by a switch, once: what starts it at boot runs it at each.
+            UnitLoad::Loaded if runs && !found.is_wanted && !found.is_oneshot => self.warn(
                 format!("at boot nobody but the agent starts {unit}"),
                 &format!(
                     "give it an [Install] section with WantedBy=multi-user.target, then 'systemctl enable \
@@ -781,11 +789,13 @@ mod tests {
 
     #[test]
     fn a_unit_is_said_to_be_as_systemd_sees_it() {
-        let loaded = boot::Unit { load: UnitLoad::Loaded, is_wanted: true };
+        let loaded = boot::Unit { load: UnitLoad::Loaded, is_wanted: true, is_oneshot: false };
         let unit = |found, runs| only(|diagnosis| diagnosis.unit("shop.service", found, runs));
         assert_eq!(unit(loaded, true).level, Level::Ok);
         let forgotten = boot::Unit { is_wanted: false, ..loaded };
         assert_eq!(unit(forgotten, false).level, Level::Ok, "nothing runs that it would start");
+        let oneshot = boot::Unit { is_oneshot: true, ..forgotten };
+        assert_eq!(unit(oneshot, true).level, Level::Ok, "a switch starts it, once");
         for (found, level, next) in [
             (forgotten, Level::Warn, "systemctl enable shop.service"),
             (

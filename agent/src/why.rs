@@ -8,6 +8,7 @@ use groundswell_machine::{Service, State, StuckCause, Wish};
 use serde::Serialize;
 
 use crate::accepted::{self, Accepted};
+use crate::bring;
 use crate::config::Settings;
 use crate::contact::{self, Contact, Link};
 use crate::driver::permits::may_ask;
@@ -77,6 +78,7 @@ pub fn why(settings: &Settings, only: Option<&ServiceName>) -> Result<Vec<Reason
                 layout.state().display()
             )
         }));
+        why.extend(bring::full(&layout).map(|full| format!("held: {full}")));
         let paused = hand::paused(&layout, &service);
         let is_paused = paused.is_some();
         why.extend(paused.map(|reason| {

@@ -291,7 +291,8 @@ impl Job {
         let (layout, this) = (&self.outside.layout, self.boot().await);
         let path = layout.booted(&self.service);
         let noted = || -> Result<(), Fault> {
-            if this != durable::read(&path, BOOT_BYTES)? {
+            // What cannot be read is no note.
+            if durable::read(&path, BOOT_BYTES).ok().as_ref() != Some(&this) {
                 durable::write(&path, this.as_deref().unwrap_or_default(), Access::All)?;
             }
             durable::remove(&layout.drained(&self.service))

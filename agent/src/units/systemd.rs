@@ -277,6 +277,23 @@ impl SystemdUnits {
         self.bus.heed(found).await
     }
 
+    /// That what a timer starts failed when it ran last: no probe of the timer sees that.
+    async fn failed_by(&self, timer: &str) -> Result<Option<String>, UnitError> {
+        if !timer.ends_with(".timer") || self.state(timer).await? != "active" {
+            return Ok(None);
+        }
+        let starts: Vec<String> = self.bus.unit(timer).await?.of_unit("Triggers").await?;
+        for unit in starts {
+            if self.state(&unit).await? == "failed" {
+                return Ok(Some(format!(
+                    "{unit} failed when {timer} started it last: 'systemctl status {unit}' there says why; it counts \
+                     against a release only where a probe looks at it"
+                )));
+            }
+        }
+        Ok(None)
+    }
+
     async fn active(&self, unit: &str) -> Result<bool, UnitError> {
         Ok(self.state(unit).await? == "active")
     }
@@ -674,6 +691,7 @@ impl Units for SystemdUnits {
                         false => self.load(name).await?,
                     };
                     condition.units.push(UnitCondition { unit: name.clone(), load });
+                    condition.notes.extend(self.failed_by(name).await?);
                 }
                 all.push(condition);
             }

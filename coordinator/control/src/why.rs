@@ -74,6 +74,19 @@ impl Control {
                 "its agent.toml cannot be read, so it goes on with the settings before: {why}"
             ));
         }
+        let condition = word.and_then(|word| word.condition.as_ref());
+        let report = word.and_then(|word| word.report.as_ref());
+        let (no_byte, no_inode) = (
+            report.is_some_and(|report| report.free_bytes == 0),
+            condition.is_some_and(|at| at.free_inodes == 0 && at.free_bytes > 0),
+        );
+        if no_byte || no_inode {
+            let (what, shows) = if no_byte { ("byte", "df") } else { ("inode", "df --inodes") };
+            notes.push(format!(
+                "no {what} is free on the disk of its agent, so nothing is fetched, switched or taken back; make room \
+                 there ('{shows}' shows where)"
+            ));
+        }
         if let Some(claimed) = word.and_then(|word| self.claims_too_much(word)) {
             notes.push(format!(
                 "it says that it accepted directive {claimed}, which this coordinator cannot have given: do not trust \
@@ -81,7 +94,6 @@ impl Control {
                 host.name
             ));
         }
-        let report = word.and_then(|word| word.report.as_ref());
         if let Some(refusal) = report.and_then(|report| report.refusal.as_ref()) {
             notes.extend(refused(&refusal.code));
         }
@@ -191,10 +203,16 @@ impl Control {
                 why.push((Rank::Wrong, back));
             }
             (_, Verdict::Fail) => {
-                let next = format!(
-                    "'groundswell-agent doctor' there says more, 'swell revert {name}' takes the release back \
-                     everywhere"
-                );
+                let condition = word.condition_of(name);
+                let held = condition.and_then(|condition| condition.held.as_ref());
+                // What was changed on this host says nothing of the release.
+                let drifted = held.is_some_and(|held| held.lack == Lack::Drift);
+                let mut next = "'groundswell-agent doctor' there says more".to_owned();
+                if !drifted {
+                    next.push_str(&format!(
+                        "; where the release is at fault, 'swell revert {name}' takes the release back everywhere"
+                    ));
+                }
                 why.push((Rank::Wrong, format!("{name}: {runs} fails its probes{cause}; {next}")));
             }
             (

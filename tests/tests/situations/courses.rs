@@ -407,7 +407,7 @@ pub(crate) const ROWS: &[Row] = &[
             Says(
                 &[Doctor],
                 "shop fails its probes",
-                "'swell revert shop' puts the release before back everywhere",
+                "puts the one before back here alone, 'swell revert shop' everywhere",
             ),
         ],
         cure: &[Step::Typed("swell revert shop --yes --wait")],
