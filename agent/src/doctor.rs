@@ -318,8 +318,8 @@ impl Diagnosis {
             self.bad(
                 format!("{who} does not run"),
                 &format!(
-                    "systemctl start {unit}; 'journalctl -u {unit}' says why it ended. Where systemd has it active, its \
-                     directory was moved or replaced under it: 'systemctl restart {unit}'"
+                    "systemctl start {unit}; 'journalctl -u {unit}' says why it ended. Where systemd has it active, \
+                     its directory was moved or replaced under it: 'systemctl restart {unit}'"
                 ),
             );
         }

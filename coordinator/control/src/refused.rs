@@ -341,6 +341,9 @@ impl Refused {
             Self::PolicyService(_) => {
                 (Invalid, "policy_service", "put it under the service that it names")
             }
+            Self::Plan(PlanError::NoRoom { .. }) => {
+                (Conflict, "plan", "mend that line and 'swell service apply' the policy again")
+            }
             Self::Plan(_) => (Conflict, "plan", "compare the policy's targets with the hosts"),
             Self::WhichEnvironment { .. } => {
                 (Invalid, "which_environment", "name one with --environment")

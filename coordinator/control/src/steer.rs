@@ -108,7 +108,8 @@ impl Control {
                 if poisoned =>
             {
                 format!(
-                    "publish a corrected release, or 'swell release clear {name}@{version} --why TEXT', after which {start}"
+                    "publish a corrected release, or 'swell release clear {name}@{version} --why TEXT', after which \
+                     {start}"
                 )
             }
             Outcome::Reverted { .. } | Outcome::Aborted { .. } | Outcome::Superseded { .. } => {
