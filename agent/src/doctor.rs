@@ -528,7 +528,7 @@ impl Diagnosis {
                 ),
                 &format!(
                     "see the service's own log; where the release is at fault, 'groundswell-agent revert {service} \
-                     --reason TEXT' puts the one before back here alone, 'swell revert {service}' everywhere"
+                     --reason TEXT' here alone, or 'swell revert {service}' everywhere, puts the one before back"
                 ),
             ),
             (Verdict::Pass | Verdict::Inconclusive, Some(failure)) => {

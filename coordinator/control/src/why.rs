@@ -80,7 +80,12 @@ impl Control {
             report.is_some_and(|report| report.free_bytes == 0),
             condition.is_some_and(|at| at.free_inodes == 0 && at.free_bytes > 0),
         );
-        if no_byte || no_inode {
+        // What holds a release for want of room says it with the numbers.
+        let is_told = condition.into_iter().flat_map(|at| &at.services).any(|of| {
+            let told = [Lack::Room, Lack::Inodes, Lack::Journal];
+            of.held.as_ref().is_some_and(|held| told.contains(&held.lack))
+        });
+        if (no_byte || no_inode) && !is_told {
             let (what, shows) = if no_byte { ("byte", "df") } else { ("inode", "df --inodes") };
             notes.push(format!(
                 "no {what} is free on the disk of its agent, so nothing is fetched, switched or taken back; make room \

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+use groundswell_common::condition::{Condition, Held, Lack, ServiceCondition};
 use groundswell_common::report::HostState;
 use groundswell_common::time::Clock;
 use groundswell_coordinator::driver::Desk;
@@ -101,5 +102,28 @@ async fn hosts_that_a_slip_in_the_targets_leaves_behind_are_told_how_it_was_befo
     fake.policy(POLICY).await;
     let why = fake.handle.query(|desk| desk.host_why(&"h1".parse().unwrap())).await.unwrap();
     assert!(!why.unwrap().join("\n").contains("left-over"));
+    fake.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_disk_that_is_full_at_rest_is_said_before_a_release_is_held_by_it() {
+    let (place, _) = fleet();
+    let fake = Fake::start(&place.path().join("state"));
+    let id = fake.enrol("h1", 50).await;
+    let mut host = fake.arrive(id, 1).await;
+    fake.policy(POLICY).await;
+    let (first, _) = fake.publish(1).await;
+    host.commits((first, None)).await;
+    let say = async |condition: Condition| {
+        fake.handle.condition(id, 1, condition).await.unwrap();
+        fake.handle.query(move |desk| desk.host_notes(&id)).await.unwrap()
+    };
+    let full = Condition { free_bytes: 9, free_inodes: 0, ..Condition::default() };
+    let said = say(full.clone()).await;
+    assert!(said[0].starts_with("no inode is free on the disk of its agent"), "{said:?}");
+    let (why, lack) = ("9 inodes are needed".to_owned(), Lack::Inodes);
+    let held = Some(Held { release: first, lack, why });
+    let services = vec![ServiceCondition { held, ..ServiceCondition::new(web()) }];
+    assert_eq!(say(Condition { services, ..full }).await, [""; 0]);
     fake.stop().await;
 }

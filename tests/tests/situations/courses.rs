@@ -407,7 +407,7 @@ pub(crate) const ROWS: &[Row] = &[
             Says(
                 &[Doctor],
                 "shop fails its probes",
-                "puts the one before back here alone, 'swell revert shop' everywhere",
+                "or 'swell revert shop' everywhere, puts the one before back",
             ),
         ],
         cure: &[Step::Typed("swell revert shop --yes --wait")],
