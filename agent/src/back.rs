@@ -71,7 +71,7 @@ impl Job {
         };
         let looked = timeout(HASHED_WITHIN, tokio::task::spawn_blocking(look)).await;
         match looked {
-            Ok(Ok(Err(DriftError::Changed { path }))) => Some(format!(
+            Ok(Ok(Err(DriftError::Changed { path, .. }))) => Some(format!(
                 "{} of the release before was changed or removed on this host",
                 path.display()
             )),

@@ -25,6 +25,8 @@ pub(crate) struct Unit {
     pub(crate) load: UnitLoad,
     /// Something starts it at boot: it is enabled, or another unit wants or triggers it.
     pub(crate) is_wanted: bool,
+    /// It does its work and ends.
+    pub(crate) is_oneshot: bool,
 }
 
 /// systemd did not answer within [`PATIENCE`].
@@ -37,7 +39,7 @@ pub(crate) struct Silent;
 /// [`Silent`].
 pub(crate) fn unit(name: &str) -> Result<Option<Unit>, Silent> {
     let wanted =
-        "WantedBy,RequiredBy,TriggeredBy,UpheldBy,UnitFileState,LoadState,NeedDaemonReload";
+        "WantedBy,RequiredBy,TriggeredBy,UpheldBy,UnitFileState,LoadState,NeedDaemonReload,Type";
     Ok(show(name, wanted)?.map(|text| read(&text)))
 }
 
@@ -91,7 +93,7 @@ fn read(text: &str) -> Unit {
     );
     let by = ["WantedBy", "RequiredBy", "TriggeredBy", "UpheldBy"];
     let is_wanted = enabled || by.iter().any(|name| !value(name).is_empty());
-    Unit { load, is_wanted }
+    Unit { load, is_wanted, is_oneshot: value("Type") == "oneshot" }
 }
 
 #[cfg(test)]
@@ -114,10 +116,12 @@ mod tests {
     #[test]
     fn what_systemctl_prints_is_read() {
         let text = "LoadState=loaded\nUnitFileState=static\nNeedDaemonReload=no\nWantedBy=\n";
-        let plain = Unit { load: UnitLoad::Loaded, is_wanted: false };
+        let plain = Unit { load: UnitLoad::Loaded, is_wanted: false, is_oneshot: false };
         assert_eq!(read(text), plain);
         let enabled = text.replace("static", "enabled");
         assert_eq!(read(&enabled), Unit { is_wanted: true, ..plain });
+        let oneshot = text.to_owned() + "Type=oneshot\n";
+        assert_eq!(read(&oneshot), Unit { is_oneshot: true, ..plain });
         let triggered = text.to_owned() + "TriggeredBy=shop.socket\n";
         assert_eq!(read(&triggered), Unit { is_wanted: true, ..plain });
         let stale = text.replace("Reload=no", "Reload=yes");

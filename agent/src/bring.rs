@@ -43,6 +43,23 @@ pub(crate) fn free(layout: &Layout) -> Result<Free, Fault> {
     Ok(Free { bytes: stat.f_bavail.saturating_mul(stat.f_frsize), inodes })
 }
 
+/// That nothing more fits on the disk of the agent's state, and what to do.
+pub(crate) fn full(layout: &Layout) -> Option<String> {
+    is_full(free(layout).ok()?, &layout.state().display().to_string())
+}
+
+fn is_full(free: Free, dir: &str) -> Option<String> {
+    match free {
+        Free { bytes: 0, .. } => {
+            Some(format!("no byte is free on the disk of {dir}; make room ('df {dir}')"))
+        }
+        Free { bytes, inodes: 0 } => Some(format!(
+            "no inode is free on the disk of {dir}, though {bytes} bytes are; remove files ('df --inodes {dir}')"
+        )),
+        Free { .. } => None,
+    }
+}
+
 /// What the job of a service is about, for reports.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Progress(Arc<Mutex<About>>);
@@ -349,5 +366,21 @@ impl Job {
             })
         };
         tokio::task::spawn_blocking(work).await.map_err(|_| BringError::Lost)?.map_err(Into::into)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_disk_without_inodes_is_told_from_one_without_bytes() {
+        let full = |bytes, inodes| is_full(Free { bytes, inodes }, "/srv/state");
+        assert_eq!(full(1, 1), None);
+        assert_eq!(full(1, u64::MAX), None, "a file system without such a bound");
+        assert!(full(0, 9).is_some_and(|said| said.starts_with("no byte is free")));
+        let said = full(850, 0).unwrap_or_default();
+        let want = "no inode is free on the disk of /srv/state, though 850 bytes";
+        assert!(said.starts_with(want), "{said}");
     }
 }

@@ -10,14 +10,14 @@ use groundswell_common::condition::UnitLoad;
 use groundswell_common::ends::ends_soon;
 use groundswell_common::report::{FailedStep, Failure, RefusalNote, Verdict};
 use groundswell_common::trust::Root;
-use groundswell_common::{ServiceName, Timestamp, chain, name_of, one_line};
+use groundswell_common::{HostName, ServiceName, Timestamp, chain, name_of, one_line};
 use groundswell_machine::{Service, State, StuckCause};
 use groundswell_net::Validity;
 use serde::Serialize;
 
 use crate::accepted;
 use crate::boot;
-use crate::bring::free;
+use crate::bring::{free, full};
 use crate::clock::wall;
 use crate::config::{Opened, Settings, Supervisor};
 use crate::contact::{self, Contact, Link};
@@ -39,8 +39,13 @@ const CLOCK_MAYBE: &str = "it is connected: where the clock is right now ('timed
 const CLOCK: &str = "set the clock: 'timedatectl' shows it, 'timedatectl set-ntp true' lets the network set it. \
     It connects by itself then";
 /// The way to a new identity of a host whose name is still taken.
-const ENROL_AGAIN: &str = "'swell host remove NAME' and 'swell host enroll-token' at a desk, then here \
-    'groundswell-agent enroll --again TOKEN'";
+fn enrol_again(name: Option<&HostName>) -> String {
+    let name = name.map_or("this host", HostName::as_str);
+    format!(
+        "'swell host remove' {name} and 'swell host enroll-token' at a desk, then here 'groundswell-agent enroll \
+         --again TOKEN'"
+    )
+}
 /// Less than this is no clock that was set back.
 const CLOCKS_APART_MS: u64 = 60_000;
 
@@ -72,6 +77,9 @@ pub struct Finding {
 pub struct Diagnosis {
     /// In the order in which a person would look.
     pub findings: Vec<Finding>,
+    /// What this host is called, where that is known.
+    #[serde(skip)]
+    host: Option<HostName>,
 }
 
 /// Looks at everything that the host alone can tell.
@@ -104,7 +112,12 @@ pub fn examine(opened: &Opened) -> Diagnosis {
         ),
         Err(error) => diagnosis.bad(
             chain(&error),
-            &format!("are you root or the agent's user? If the file is damaged, {ENROL_AGAIN}"),
+            &format!(
+                "are you root or the agent's user? If the file is damaged, {}",
+                enrol_again(
+                    identity::load(&layout).ok().map(|loaded| loaded.identity.name).as_ref()
+                )
+            ),
         ),
     }
     let talks = if layout.is_split() {
@@ -241,6 +254,7 @@ impl Diagnosis {
 
     fn enrolled(&mut self, loaded: &Loaded, credentials: &Credentials) {
         let identity = &loaded.identity;
+        self.host = Some(identity.name.clone());
         self.ok(format!(
             "enrolled as {} ({}) in {} of {}",
             identity.name, identity.host, identity.environment, identity.fleet
@@ -262,7 +276,10 @@ impl Diagnosis {
                     validity.until,
                     span(now.millis_since(validity.until) / 1000)
                 ),
-                &format!("if that clock is wrong, set it. Else {ENROL_AGAIN}; services run on meanwhile"),
+                &format!(
+                    "if that clock is wrong, set it. Else {}; services run on meanwhile",
+                    enrol_again(Some(&identity.name))
+                ),
             ),
             // Renewed by itself ten days before its end: later than that it has failed for days.
             Some(validity) if renewal_is_late(&validity, now) => self.warn(
@@ -272,7 +289,7 @@ impl Diagnosis {
             Some(validity) => self.ok(format!("its certificate is good until {}", validity.until)),
             None => self.bad(
                 "its certificate cannot be read".to_owned(),
-                ENROL_AGAIN,
+                &enrol_again(Some(&identity.name)),
             ),
         }
         self.root(&loaded.trustee.root, now);
@@ -300,7 +317,10 @@ impl Diagnosis {
         } else {
             self.bad(
                 format!("{who} does not run"),
-                &format!("systemctl start {unit}; 'journalctl -u {unit}' says why it ended"),
+                &format!(
+                    "systemctl start {unit}; 'journalctl -u {unit}' says why it ended. Where systemd has it active, \
+                     its directory was moved or replaced under it: 'systemctl restart {unit}'"
+                ),
             );
         }
         held
@@ -370,6 +390,10 @@ impl Diagnosis {
     }
 
     fn room(&mut self, layout: &Layout, keep_bytes: u64) {
+        if let Some(full) = full(layout) {
+            return self
+                .bad(full, "nothing is fetched, switched or taken back before; what runs goes on");
+        }
         match free(layout).map(|free| free.bytes) {
             Ok(free) if free < keep_bytes => self.bad(
                 format!("{free} bytes are free, and staging must leave {keep_bytes}"),
@@ -503,13 +527,16 @@ impl Diagnosis {
                     failure.as_ref().map_or(unknown, |failure| failure.why.as_str())
                 ),
                 &format!(
-                    "see the service's own log; 'swell revert {service}' puts the release before back \
-                     everywhere, 'groundswell-agent revert {service} --reason TEXT' here alone"
+                    "see the service's own log; where the release is at fault, 'groundswell-agent revert {service} \
+                     --reason TEXT' here alone, or 'swell revert {service}' everywhere, puts the one before back"
                 ),
             ),
             (Verdict::Pass | Verdict::Inconclusive, Some(failure)) => {
-                let (what, next) = past(failure, machine.running.is_some());
-                self.warn(format!("{service} is {state}; {what}: {}", failure.why), next);
+                let failed = machine.failed.iter().find(|failed| failed.release == failure.release);
+                let rollout = failed.and_then(|failed| failed.rollout.as_ref());
+                let retry = why::retry(rollout, self.host.as_ref());
+                let (what, next) = past(failure, machine.running.is_some(), &retry);
+                self.warn(format!("{service} is {state}; {what}: {}", failure.why), &next);
             }
             (Verdict::Pass | Verdict::Inconclusive, None) => {
                 self.ok(format!("{service} is {state}"));
@@ -572,7 +599,8 @@ impl Diagnosis {
                 format!("the file of {unit} was changed since systemd read it"),
                 "systemctl daemon-reload",
             ),
-            UnitLoad::Loaded if runs && !found.is_wanted => self.warn(
+            // A oneshot is started by a switch, once: what starts it at boot runs it at each.
+            UnitLoad::Loaded if runs && !found.is_wanted && !found.is_oneshot => self.warn(
                 format!("at boot nobody but the agent starts {unit}"),
                 &format!(
                     "give it an [Install] section with WantedBy=multi-user.target, then 'systemctl enable \
@@ -585,15 +613,15 @@ impl Diagnosis {
 }
 
 /// What a failure that is over says, and what to do.
-fn past(failure: &Failure, runs: bool) -> (&'static str, &'static str) {
+fn past(failure: &Failure, runs: bool, retry: &str) -> (&'static str, String) {
     match failure.step {
         FailedStep::Revert if !failure.reverted => (
             "going back failed here",
-            "mend what it names; see that what is live is what should run",
+            "mend what it names; see that what is live is what should run".to_owned(),
         ),
         FailedStep::Stage => (
             "a release could not be brought here, and nothing was switched",
-            "mend what it names, then 'swell rollout retry ROLLOUT --host NAME', or publish a newer release",
+            format!("mend what it names, then {retry}, or publish a newer release"),
         ),
         FailedStep::Switch | FailedStep::Probe | FailedStep::Bake | FailedStep::Revert => (
             if runs {
@@ -601,8 +629,9 @@ fn past(failure: &Failure, runs: bool) -> (&'static str, &'static str) {
             } else {
                 "a release failed here and nothing of it runs, as before"
             },
-            "publish a corrected release; where the host was the cause, mend it, then 'swell rollout retry \
-             ROLLOUT --host NAME'",
+            format!(
+                "publish a corrected release; where the host was the cause, mend it, then {retry}"
+            ),
         ),
     }
 }
@@ -760,11 +789,13 @@ mod tests {
 
     #[test]
     fn a_unit_is_said_to_be_as_systemd_sees_it() {
-        let loaded = boot::Unit { load: UnitLoad::Loaded, is_wanted: true };
+        let loaded = boot::Unit { load: UnitLoad::Loaded, is_wanted: true, is_oneshot: false };
         let unit = |found, runs| only(|diagnosis| diagnosis.unit("shop.service", found, runs));
         assert_eq!(unit(loaded, true).level, Level::Ok);
         let forgotten = boot::Unit { is_wanted: false, ..loaded };
         assert_eq!(unit(forgotten, false).level, Level::Ok, "nothing runs that it would start");
+        let oneshot = boot::Unit { is_oneshot: true, ..forgotten };
+        assert_eq!(unit(oneshot, true).level, Level::Ok, "a switch starts it, once");
         for (found, level, next) in [
             (forgotten, Level::Warn, "systemctl enable shop.service"),
             (

@@ -21,9 +21,11 @@ pub(crate) enum DriftError {
     /// A file or link that is not as released.
     #[error(
         "{path} of the live release was changed or removed, so a revert could not put back what runs \
-         now; restore it, or set allow_drift = true under [services.NAME] of the agent"
+         now; restore it, or set allow_drift = true under [services.{service}] of the agent"
     )]
     Changed {
+        /// Whose it is.
+        service: ServiceName,
         /// The file.
         path: PathBuf,
     },
@@ -47,22 +49,29 @@ pub(crate) fn check(
 ) -> Result<(), DriftError> {
     let manifest = stage::reopen(layout, service, release).map_err(DriftError::Manifest)?;
     let tree = layout.release(service, release).join("tree");
-    files(&manifest, &tree, cancelled)?;
+    files(service, &manifest, &tree, cancelled)?;
     for link in &manifest.links {
         let path = tree.join(link.path.as_str());
         if std::fs::read_link(&path).ok().as_deref() != Some(Path::new(&link.target)) {
-            return Err(DriftError::Changed { path });
+            return Err(DriftError::Changed { service: service.clone(), path });
         }
     }
     Ok(())
 }
 
-fn files(manifest: &Manifest, tree: &Path, cancelled: &dyn Fn() -> bool) -> Result<(), DriftError> {
+fn files(
+    service: &ServiceName,
+    manifest: &Manifest,
+    tree: &Path,
+    cancelled: &dyn Fn() -> bool,
+) -> Result<(), DriftError> {
     for entry in &manifest.files {
         let path = tree.join(entry.path.as_str());
         match same(&path, entry, cancelled) {
             Ok(true) => {}
-            Ok(false) | Err(_) if !cancelled() => return Err(DriftError::Changed { path }),
+            Ok(false) | Err(_) if !cancelled() => {
+                return Err(DriftError::Changed { service: service.clone(), path });
+            }
             Ok(_) | Err(_) => return Err(DriftError::Cancelled),
         }
     }

@@ -1,11 +1,12 @@
 //! What the state directory says of this host, without the agent or the network; and the one verb that
 //! frees a service that is stuck on its journal.
 
-use groundswell_common::report::Standing;
+use groundswell_common::report::{Failure, Standing, Verdict};
 use groundswell_common::{HostId, HostName, ReleaseId, ServiceName};
 use serde::Serialize;
 
 use crate::accepted::{self, Accepted};
+use crate::bring;
 use crate::config::Settings;
 use crate::durable;
 use crate::hand;
@@ -30,6 +31,8 @@ pub struct Status {
     pub root_version: Option<u64>,
     /// The newest directive that it accepted.
     pub generation: u64,
+    /// That nothing fits on its disk, and what to do.
+    pub full: Option<String>,
     /// Its services.
     pub services: Vec<ServiceStatus>,
 }
@@ -87,6 +90,7 @@ pub fn status(settings: &Settings) -> Result<Status, StatusError> {
         name: identity.map(|identity| identity.name),
         root_version: identity::root_version(&layout),
         generation: accepted.as_ref().map_or(0, |accepted| Accepted::floor(accepted).generation),
+        full: bring::full(&layout),
         services: services.iter().map(|service| service_status(&layout, service)).collect(),
     })
 }
@@ -122,13 +126,19 @@ impl Status {
             (None, _) | (_, None) => "not enrolled".to_owned(),
         };
         let mut text = format!("host {host}, directive {}\n", self.generation);
+        text.extend(self.full.iter().map(|full| format!("{full}\n")));
         for service in &self.services {
             let version = service.version.as_deref().unwrap_or("nothing");
             let state = match (&service.standing, &service.error) {
                 (_, Some(error)) => format!("stuck: {error}"),
                 (Some(standing), None) => {
                     let state = name_of(&standing.state);
+                    let fails = standing.health == Verdict::Fail;
+                    let live = |failure: &Failure| standing.running == Some(failure.release);
                     match &standing.failure {
+                        Some(failure) if fails && live(failure) => {
+                            format!("{state}; fails its probes: {}", failure.why)
+                        }
                         Some(failure) => {
                             format!("{state}; {} failed: {}", name_of(&failure.step), failure.why)
                         }

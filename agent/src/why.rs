@@ -3,11 +3,12 @@
 use groundswell_common::condition::Lack;
 use groundswell_common::directive::Action as Desired;
 use groundswell_common::report::{HostState, Verdict};
-use groundswell_common::{ReleaseId, ServiceName, chain, one_line};
+use groundswell_common::{HostName, ReleaseId, RolloutId, ServiceName, chain, one_line};
 use groundswell_machine::{Service, State, StuckCause, Wish};
 use serde::Serialize;
 
 use crate::accepted::{self, Accepted};
+use crate::bring;
 use crate::config::Settings;
 use crate::contact::{self, Contact, Link};
 use crate::driver::permits::may_ask;
@@ -46,7 +47,8 @@ pub struct Reasons {
 pub fn why(settings: &Settings, only: Option<&ServiceName>) -> Result<Vec<Reasons>, StatusError> {
     let layout = settings.layout();
     let accepted = accepted::load(&layout).map_err(state)?;
-    let trustee = identity::load(&layout).ok().map(|loaded| loaded.trustee);
+    let loaded = identity::load(&layout).ok();
+    let (host, trustee) = loaded.map(|loaded| (loaded.identity.name, loaded.trustee)).unzip();
     let wishes = accepted.as_ref().map(Accepted::wishes);
     let mut services = accepted::services_on_disk(&layout).map_err(state)?;
     let named = wishes.iter().flatten().map(|(service, _)| service.clone());
@@ -76,6 +78,7 @@ pub fn why(settings: &Settings, only: Option<&ServiceName>) -> Result<Vec<Reason
                 layout.state().display()
             )
         }));
+        why.extend(bring::full(&layout).map(|full| format!("held: {full}")));
         let paused = hand::paused(&layout, &service);
         let is_paused = paused.is_some();
         why.extend(paused.map(|reason| {
@@ -120,7 +123,7 @@ pub fn why(settings: &Settings, only: Option<&ServiceName>) -> Result<Vec<Reason
                     (Some(_), Some(_)) if refusal.is_some() => Some(
                         "the wished release is staged; a permit is asked for once it has that".to_owned(),
                     ),
-                    (Some(_), Some((_, wish))) => Some(wished(&machine, wish)),
+                    (Some(_), Some((_, wish))) => Some(wished(&machine, wish, host.as_ref())),
                 });
             }
         }
@@ -207,7 +210,7 @@ pub(crate) fn after_mending(service: &ServiceName) -> String {
 }
 
 /// What the wish means for it now.
-fn wished(machine: &Service, wish: &Wish) -> String {
+fn wished(machine: &Service, wish: &Wish, host: Option<&HostName>) -> String {
     let runs = machine.running.as_ref().map(|known| known.id);
     match wish.action {
         Desired::Hold {} => {
@@ -215,7 +218,7 @@ fn wished(machine: &Service, wish: &Wish) -> String {
                 Some(failure) => format!(
                     "the directive says hold, since the last release that it was to take failed here ({}); {}",
                     failure.why,
-                    try_again(machine, &failure.release)
+                    try_again(machine, &failure.release, host)
                 ),
                 None => "the directive says hold: nothing new is started".to_owned(),
             }
@@ -226,7 +229,10 @@ fn wished(machine: &Service, wish: &Wish) -> String {
         Desired::Stage { release } | Desired::Switch { release } if machine.refuses(&release) => {
             let failure = machine.failure.as_ref().filter(|failure| failure.release == release);
             let why = failure.map_or("its reason is forgotten", |failure| failure.why.as_str());
-            format!("the wished release failed here ({why}); {}", try_again(machine, &release))
+            format!(
+                "the wished release failed here ({why}); {}",
+                try_again(machine, &release, host)
+            )
         }
         Desired::Stage { .. } if matches!(machine.state, State::Staged { .. }) => {
             "the wished release is staged; the coordinator gave it no slot to switch yet".to_owned()
@@ -248,14 +254,21 @@ fn wished(machine: &Service, wish: &Wish) -> String {
 }
 
 /// What a person does about a release that failed here.
-fn try_again(machine: &Service, release: &ReleaseId) -> String {
+fn try_again(machine: &Service, release: &ReleaseId, host: Option<&HostName>) -> String {
     let failed = machine.failed.iter().find(|failed| failed.release == *release);
-    let rollout = failed.and_then(|failed| failed.rollout.as_ref());
-    let rollout = rollout.map_or("ROLLOUT", |rollout| rollout.as_str());
+    let retry = retry(failed.and_then(|failed| failed.rollout.as_ref()), host);
     format!(
-        "it is not tried again by itself: once the cause is mended, 'swell rollout retry {rollout} --host NAME', \
-         which answers with the step where that one is over, or publish a newer release"
+        "it is not tried again by itself: once the cause is mended, {retry}, which answers with the step where that \
+         one is over, or publish a newer release"
     )
+}
+
+/// The line at a desk that has a host try a release again, as far as its words are known.
+pub(crate) fn retry(rollout: Option<&RolloutId>, host: Option<&HostName>) -> String {
+    match (rollout, host) {
+        (Some(rollout), Some(host)) => format!("'swell rollout retry {rollout} --host {host}'"),
+        (Some(_), None) | (None, _) => "'swell rollout retry' of this host at a desk".to_owned(),
+    }
 }
 
 /// For people.

@@ -310,7 +310,8 @@ impl Job {
         let (layout, this) = (&self.outside.layout, self.boot().await);
         let path = layout.booted(&self.service);
         let noted = || -> Result<(), Fault> {
-            if this != durable::read(&path, BOOT_BYTES)? {
+            // What cannot be read is no note.
+            if durable::read(&path, BOOT_BYTES).ok().as_ref() != Some(&this) {
                 durable::write(&path, this.as_deref().unwrap_or_default(), Access::All)?;
             }
             durable::remove(&layout.drained(&self.service))
@@ -483,7 +484,8 @@ impl Job {
             let kept = spec.as_ref().filter(|_| !has_failed);
             let kept = kept.and_then(|spec| units.refused_unit(&self.service, &spec.units));
             if let Some(unit) = kept {
-                return Err(before(UpError::Units(UnitError::NotAllowed(unit)).into()));
+                let refused = UnitError::NotAllowed(self.service.clone(), unit);
+                return Err(before(UpError::Units(refused).into()));
             }
             if let Some(spec) = &spec {
                 let stopped = self.back_until(probe, spec, units.stop(spec)).await;

@@ -155,6 +155,7 @@ pub(crate) struct Live {
     colours: bool,
     drawn: usize,
     said: String,
+    told: String,
 }
 
 impl Live {
@@ -162,7 +163,13 @@ impl Live {
     pub(crate) fn on_stderr() -> Self {
         let stderr = io::stderr();
         let terminal = stderr.is_terminal() && is_wide(&stderr);
-        Self { terminal, colours: terminal && colours(), drawn: 0, said: String::new() }
+        Self {
+            terminal,
+            colours: terminal && colours(),
+            drawn: 0,
+            said: String::new(),
+            told: String::new(),
+        }
     }
 
     /// Shows what was seen.
@@ -182,6 +189,15 @@ impl Live {
             return writeln!(stderr, "{line}");
         }
         writeln!(stderr, "{} {line}", utc(now()))
+    }
+
+    /// As [`Live::say`], where it was not what was said last.
+    pub(crate) fn say_once(&mut self, line: &str) -> io::Result<()> {
+        if self.told == line {
+            return Ok(());
+        }
+        line.clone_into(&mut self.told);
+        self.say(line)
     }
 
     fn show(&mut self, page: &RolloutPage) -> io::Result<()> {

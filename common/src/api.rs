@@ -242,6 +242,9 @@ pub struct ServiceSummary {
     /// Releases that are to start and do not yet, a sentence each.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub waits: Vec<String>,
+    /// Releases that nothing brings any more before a person acts, a sentence each with the step.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub stalls: Vec<String>,
 }
 
 /// `GET /v1/services/{s}`.

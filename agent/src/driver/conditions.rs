@@ -74,7 +74,9 @@ impl Driver {
         let held = slot.machine.held().or_else(|| slot.lacks.clone());
         condition.held = held.or_else(unread).or_else(frozen);
         condition.fetched = slot.progress.look(&self.outside.layout);
+        let looked = std::mem::take(&mut condition.notes);
         condition.notes = self.notes(&condition.service, slot);
+        condition.notes.extend(looked);
         let stale = condition.units.iter().filter(|unit| unit.load == UnitLoad::NeedsReload);
         condition.notes.extend(stale.map(|unit| {
             let unit = &unit.unit;

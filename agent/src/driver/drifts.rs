@@ -40,7 +40,7 @@ impl Driver {
                 let look = move || drift::check(&layout, &name, &release, &|| ends.is_closed());
                 let changed = match tokio::task::spawn_blocking(look).await {
                     Ok(Ok(())) => None,
-                    Ok(Err(DriftError::Changed { path })) => Some(path.display().to_string()),
+                    Ok(Err(DriftError::Changed { path, .. })) => Some(path.display().to_string()),
                     Ok(Err(error)) => {
                         tracing::warn!(%service, error = %chain(&error), "not looked at");
                         continue;

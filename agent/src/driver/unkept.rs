@@ -3,6 +3,8 @@
 
 use std::collections::VecDeque;
 use std::mem::discriminant;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::Path;
 
 use groundswell_common::condition::{CONDITION_TEXT_MAX_BYTES, Held, Lack, ServiceCondition};
 use groundswell_common::trust::check_directive;
@@ -11,6 +13,8 @@ use groundswell_machine::{Service, Wish};
 
 use super::{Back, Driver, DriverError, SOON};
 use crate::accepted::Accepted;
+use crate::bring::full;
+use crate::layout::Layout;
 use crate::link::Heard;
 use crate::text::head;
 use tokio::time::{Instant, sleep_until};
@@ -40,6 +44,10 @@ pub(super) struct Unkept {
     wishes: Vec<(ServiceName, Wish)>,
     /// When the first is tried again.
     again: Option<Instant>,
+    /// Which directory the agent's state is in, by device and inode, as it was when that could be kept last.
+    home: Option<(u64, u64)>,
+    /// Whether another directory is in its place, or none.
+    moved: bool,
 }
 
 impl Unkept {
@@ -88,7 +96,10 @@ impl Driver {
                 self.keep(input);
                 Ok(())
             }
-            taken => taken,
+            taken => {
+                self.unkept.home = self.unkept.home.or_else(|| home(self.outside.layout.state()));
+                taken
+            }
         }
     }
 
@@ -105,7 +116,7 @@ impl Driver {
             }
         }
         tracing::info!("the agent's state can be kept again");
-        self.unkept = Unkept::default();
+        self.unkept = Unkept { home: self.unkept.home, ..Unkept::default() };
         Ok(())
     }
 
@@ -129,7 +140,13 @@ impl Driver {
 
     fn note_unkept(&mut self, error: &DriverError) {
         self.unkept.again = Some(Instant::now() + SOON);
-        let why = format!("the agent cannot keep its state: {}", error.cause());
+        let layout = &self.outside.layout;
+        self.unkept.moved = is_moved(self.unkept.home, layout.state());
+        let cause = match full(layout).filter(|_| !self.unkept.moved) {
+            Some(full) => format!("{full}: {}", error.cause()),
+            None => error.cause(),
+        };
+        let why = format!("the agent cannot keep its state: {cause}");
         if self.unkept.why.as_ref() != Some(&why) {
             tracing::error!(
                 why,
@@ -152,6 +169,15 @@ impl Driver {
     /// Why nothing can be done here now: the cause, then the next step.
     fn unkept_note(&self) -> Option<String> {
         let why = self.unkept.why.as_ref()?;
+        if self.unkept.moved {
+            let (dir, unit) =
+                (self.outside.layout.state().display(), apply_unit(&self.outside.layout));
+            let why = format!(
+                "{dir} was moved or replaced while the agent ran, so it cannot keep its state; 'systemctl restart \
+                 {unit}' there goes on with what is there now ({why})"
+            );
+            return Some(head(&why, CONDITION_TEXT_MAX_BYTES).to_owned());
+        }
         Some(head(why, CONDITION_TEXT_MAX_BYTES - NEXT.len()).to_owned() + NEXT)
     }
 
@@ -187,6 +213,21 @@ impl Driver {
     }
 }
 
+/// Which directory it is, by device and inode.
+fn home(dir: &Path) -> Option<(u64, u64)> {
+    std::fs::metadata(dir).ok().map(|found| (found.dev(), found.ino()))
+}
+
+/// Whether another directory, or none, is where this one was.
+fn is_moved(before: Option<(u64, u64)>, dir: &Path) -> bool {
+    before.is_some() && home(dir) != before
+}
+
+/// The unit of the process that keeps the agent's state.
+fn apply_unit(layout: &Layout) -> &'static str {
+    if layout.is_split() { "groundswell-apply" } else { "groundswell-agent" }
+}
+
 impl DriverError {
     /// Whether another try may end otherwise.
     pub(super) fn is_of_the_disk(&self) -> bool {
@@ -206,6 +247,19 @@ impl DriverError {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_state_directory_that_is_another_or_gone_is_told_from_one_that_is_full() {
+        let dir = tempfile::tempdir().unwrap();
+        let state = dir.path().join("state");
+        std::fs::create_dir(&state).unwrap();
+        let before = home(&state);
+        assert!(before.is_some() && !is_moved(before, &state) && !is_moved(None, &state));
+        std::fs::rename(&state, dir.path().join("aside")).unwrap();
+        assert!(is_moved(before, &state), "it is gone");
+        std::fs::create_dir(&state).unwrap();
+        assert!(is_moved(before, &state), "it is another");
+    }
 
     #[test]
     fn acknowledgements_of_a_long_wait_heap_nothing_up() {

@@ -10,8 +10,8 @@ mod shipped;
 pub(crate) mod simulated;
 mod systemd;
 
-use groundswell_common::ReleaseId;
 use groundswell_common::condition::UnitLoad;
+use groundswell_common::{ReleaseId, ServiceName};
 
 use crate::durable::Fault;
 
@@ -57,8 +57,8 @@ pub(crate) enum UnitError {
     #[error("start the service: the release has no command; set [release] command")]
     NoCommand,
     /// A unit that the host's configuration does not allow.
-    #[error("start or stop {0}: not allowed here; add it to [services.NAME] units of the agent")]
-    NotAllowed(String),
+    #[error("start or stop {1}: not allowed here; add it to [services.{0}] units of the agent")]
+    NotAllowed(ServiceName, String),
     /// The command cannot be run.
     #[error("start {program}")]
     Spawn {
@@ -126,7 +126,7 @@ impl UnitError {
         match self {
             Self::Bus { .. } | Self::Silent { .. } => true,
             Self::NoCommand
-            | Self::NotAllowed(_)
+            | Self::NotAllowed(..)
             | Self::Spawn { .. }
             | Self::Unkillable(_)
             | Self::Fault(_)

@@ -96,7 +96,7 @@ impl SystemdUnits {
 
     fn check(&self, spec: &RunSpec) -> Result<(), UnitError> {
         let refused = self.refused_unit(&spec.service, &spec.units);
-        refused.map_or(Ok(()), |unit| Err(UnitError::NotAllowed(unit)))
+        refused.map_or(Ok(()), |unit| Err(UnitError::NotAllowed(spec.service.clone(), unit)))
     }
 
     /// Runs one job to its end: RestartUnit, ReloadUnit, StartUnit or StopUnit. Only what systemd says of it ends
@@ -279,6 +279,23 @@ impl SystemdUnits {
         let instance = unit.replace("@.", "@groundswell.");
         let found = load(&self.bus.unit(&instance).await?).await;
         self.bus.heed(found).await
+    }
+
+    /// That what a timer starts failed when it ran last: no probe of the timer sees that.
+    async fn failed_by(&self, timer: &str) -> Result<Option<String>, UnitError> {
+        if !timer.ends_with(".timer") || self.state(timer).await? != "active" {
+            return Ok(None);
+        }
+        let starts: Vec<String> = self.bus.unit(timer).await?.of_unit("Triggers").await?;
+        for unit in starts {
+            if self.state(&unit).await? == "failed" {
+                return Ok(Some(format!(
+                    "{unit} failed when {timer} started it last: 'systemctl status {unit}' there says why; it counts \
+                     against a release only where a probe looks at it"
+                )));
+            }
+        }
+        Ok(None)
     }
 
     async fn active(&self, unit: &str) -> Result<bool, UnitError> {
@@ -614,7 +631,7 @@ impl Units for SystemdUnits {
         let unit = running.map_or(unit, String::as_str);
         Box::pin(async move {
             match self.refused_unit(&spec.service, &[unit.to_owned()]) {
-                Some(unit) => Err(UnitError::NotAllowed(unit)),
+                Some(unit) => Err(UnitError::NotAllowed(spec.service.clone(), unit)),
                 None => Ok(alive(&self.bus.unit(unit).await?).await?.running),
             }
         })
@@ -705,6 +722,7 @@ impl Units for SystemdUnits {
                         false => self.load(name).await?,
                     };
                     condition.units.push(UnitCondition { unit: name.clone(), load });
+                    condition.notes.extend(self.failed_by(name).await?);
                 }
                 all.push(condition);
             }

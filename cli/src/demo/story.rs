@@ -438,7 +438,9 @@ impl Story<'_> {
 /// A rollout's standing in a line that changes only with its phase.
 fn told(page: &RolloutPage) -> String {
     let rollout = &page.rollout;
-    let why = match beyond(page) {
+    // What the host said is on the page of the rollout.
+    let short = |why: String| why.split(" (").next().unwrap_or_default().to_owned();
+    let why = match beyond(page).map(short) {
         Some(why) if why.starts_with("since ") => format!(", {why}"),
         Some(why) => format!(": {why}"),
         None => String::new(),

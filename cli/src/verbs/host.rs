@@ -15,6 +15,9 @@ use crate::context::Context;
 use crate::exit::Exit;
 use crate::output::{Table, bytes, cause_cell, clean, confirm, may_ask, now, or_empty, when};
 
+/// Services of a host that are shown though nobody here asks for them.
+const CLAIMED_SHOWN: usize = 4;
+
 /// Runs `swell host …`.
 pub(crate) async fn host(context: &Context, verb: &HostVerb) -> anyhow::Result<Exit> {
     let client = context.client()?;
@@ -64,8 +67,8 @@ pub(crate) async fn host(context: &Context, verb: &HostVerb) -> anyhow::Result<E
                 let left = left.map(|service| {
                     let (name, runs) = (&service.service, runs(service));
                     format!(
-                        "\n{name} {runs} runs on there and is no longer its: swell service remove {name} \
-                         --left-over"
+                        "\n{name} {runs} runs on there and is no longer its: if that was a mistake, give it the \
+                         labels back; if not, swell service remove {name} --left-over"
                     )
                 });
                 format!("{host} has the labels {labels}{}", left.collect::<String>())
@@ -151,7 +154,10 @@ fn hosts_table(hosts: &[HostSummary]) -> Table {
         if host.services.is_empty() {
             row([const { String::new() }; 4], None);
         }
-        for service in &host.services {
+        // What a host claims and nobody here asks for must not fill the page.
+        let (asked, claimed): (Vec<_>, Vec<_>) =
+            host.services.iter().partition(|service| service.wish.is_some() || service.left_over);
+        for service in asked.into_iter().chain(claimed.iter().copied().take(CLAIMED_SHOWN)) {
             let cells = [
                 service.service.to_string(),
                 runs(service),
@@ -160,6 +166,10 @@ fn hosts_table(hosts: &[HostSummary]) -> Table {
             ];
             let failure = service.failure.as_ref().map(|failure| &failure.why);
             row(cells, service.held.as_ref().or(failure).or(service.notes.first()));
+        }
+        if let Some(more) = claimed.len().checked_sub(CLAIMED_SHOWN).filter(|more| *more > 0) {
+            let what = format!("and {more} more that no policy brings there");
+            row([what, String::new(), String::new(), String::new()], None);
         }
     }
     table
@@ -225,7 +235,29 @@ fn show(page: &HostPage) -> String {
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
+
+    #[test]
+    fn what_a_host_claims_and_no_policy_brings_there_does_not_fill_the_page() {
+        let service = |name: &str, wish: serde_json::Value| {
+            json!({"service": name, "state": "committed", "running": null, "version": "1.0.0",
+                "previous": null, "target": null, "health": "pass", "failure": null, "wish": wish,
+                "rollout": null})
+        };
+        let mut services: Vec<_> =
+            (0..50).map(|n| service(&format!("a{n:02}"), json!(null))).collect();
+        services.push(service("shop", json!({"do": "hold"})));
+        let host: HostSummary =
+            serde_json::from_value(json!({"id": "0".repeat(32), "name": "web-1",
+            "labels": {}, "environment": "production", "connected": true, "last_seen": null,
+            "agent_version": null, "services": services}))
+            .expect("host");
+        let text = hosts_table(&[host]).to_string();
+        assert_eq!(text.lines().count(), 1 + 1 + CLAIMED_SHOWN + 1, "{text}");
+        assert!(text.contains("  shop ") && text.contains("and 46 more that no policy"), "{text}");
+    }
 
     #[test]
     fn labels_may_be_given_one_at_a_time() {
@@ -258,7 +290,7 @@ mod tests {
     #[test]
     fn the_question_before_a_host_is_forgotten_says_what_runs_on() {
         let digest = "0".repeat(64);
-        let mut host: HostSummary = serde_json::from_value(serde_json::json!({
+        let mut host: HostSummary = serde_json::from_value(json!({
             "id": "0".repeat(32), "name": "web-1", "labels": {}, "environment": "production",
             "connected": true, "last_seen": null, "agent_version": null, "services": [{
                 "service": "shop", "state": "committed", "running": digest, "version": "1.0.0",

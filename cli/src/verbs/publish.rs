@@ -78,6 +78,15 @@ pub(crate) async fn publish(context: &Context, args: &PublishArgs) -> anyhow::Re
     upload(context, &client, &draft.packed).await?;
     let answer = post(&client, raw, (&keys, args.at)).await?;
     context.out.answer(&answer, published)?;
+    if let Some(newest) =
+        found.newest.filter(|newest| !answer.existing && is_lower(&answer.version, newest))
+    {
+        let (service, version) = (&answer.service, &answer.version);
+        context.out.note(format_args!(
+            "warning: {version} is a lower number than {newest}, which was published before it; what is published \
+             last counts as the newest all the same. To go back: swell revert {service} --to VERSION"
+        ))?;
+    }
     if answer.existing
         && let Some(why) = again::not_rolled_out(&client, &answer).await?
     {
@@ -231,6 +240,17 @@ struct Next {
     next_seq: u64,
     commit: Option<String>,
     environments: Vec<Environment>,
+    /// The version that was published last.
+    newest: Option<Version>,
+}
+
+/// That a version has a lower number than the one that was published last, by their digits alone.
+fn is_lower(version: &Version, newest: &Version) -> bool {
+    let numbers = |version: &Version| {
+        let parts = version.as_str().split('.').map(str::parse::<u64>);
+        parts.collect::<Result<Vec<_>, _>>().ok()
+    };
+    numbers(version).zip(numbers(newest)).is_some_and(|(version, newest)| version < newest)
 }
 
 /// The number that the next release takes, and the commit that the newest release was built from.
@@ -238,7 +258,7 @@ async fn next(client: &Client, service: &ServiceName) -> anyhow::Result<Next> {
     let page = match service_page(client, service).await {
         Ok(page) => page,
         Err(error) if error.is_missing() => {
-            return Ok(Next { next_seq: 1, commit: None, environments: Vec::new() });
+            return Ok(Next { next_seq: 1, commit: None, environments: Vec::new(), newest: None });
         }
         Err(error) => return Err(error.into()),
     };
@@ -247,7 +267,8 @@ async fn next(client: &Client, service: &ServiceName) -> anyhow::Result<Next> {
         Some(proven) => commit_of(client, proven).await?,
     };
     let environments = page.service.environments.into_iter().map(|found| found.environment);
-    Ok(Next { next_seq: page.next_seq, commit, environments: environments.collect() })
+    let newest = page.service.newest.map(|newest| newest.version);
+    Ok(Next { next_seq: page.next_seq, commit, environments: environments.collect(), newest })
 }
 
 async fn commit_of(client: &Client, release: ReleaseId) -> anyhow::Result<Option<String>> {
@@ -362,4 +383,19 @@ fn published(answer: &PublishAnswer) -> String {
         text.push_str(&format!("\nno rollout yet: {waiting}"));
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_number_that_goes_down_is_told_from_one_that_goes_up_and_from_names() {
+        let lower = |version: &str, newest: &str| {
+            is_lower(&version.parse().expect("version"), &newest.parse().expect("version"))
+        };
+        assert!(lower("1.1.5", "1.2.0") && lower("1.9.0", "1.10.0") && lower("2", "10"));
+        assert!(!lower("1.10.0", "1.9.0") && !lower("1.2.0", "1.2.0"));
+        assert!(!lower("2026-01-a", "2026-02-b"), "nobody knows how names are ordered");
+    }
 }

@@ -363,11 +363,11 @@ fn page_text(page: &RolloutPage) -> String {
     }
     let _ = write!(text, "\n{table}");
     let over = rollout.outcome.is_some_and(|outcome| outcome != OutcomeName::Completed);
-    if !over && page.hosts.iter().any(|host| host.progress == "failed") {
-        let id = &rollout.rollout;
+    if let Some(host) = page.hosts.iter().find(|host| !over && host.progress == "failed") {
+        let (id, name) = (&rollout.rollout, &host.name);
         let _ = writeln!(
             text,
-            "\na host that failed is tried again by: swell rollout retry {id} --host NAME"
+            "\n{name}, as any host that failed, is tried again by: swell rollout retry {id} --host {name}"
         );
     }
     for host in &page.hosts {

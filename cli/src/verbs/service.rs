@@ -128,6 +128,9 @@ fn show(page: &ServicePage) -> String {
         let (place, counts) = (place(rollout.environment.as_ref()), counts_text(&rollout.counts));
         let _ = writeln!(text, "rollout {id} of {version}{place}: {phase}, {counts}");
     }
+    for stalls in &page.service.stalls {
+        let _ = writeln!(text, "! {}", clean(stalls));
+    }
     for waits in &page.service.waits {
         let _ = writeln!(text, "waits: {}", clean(waits));
     }

@@ -63,10 +63,12 @@ fn show(status: &StatusAnswer, hosts: &[HostSummary]) -> String {
         let _ = write!(text, "\n{}", rollouts_table(&status.rollouts));
     }
     let poisoned = status.services.iter().filter_map(poisoned);
+    let stalls = status.services.iter().flat_map(|of| of.stalls.iter().map(move |why| (of, why)));
+    let stalls = stalls.map(|(of, why)| format!("! {} {}", of.service, clean(why)));
     let stopped = status.rollouts.iter().filter_map(waits_for_a_person);
     let mixed = status.services.iter().flat_map(|service| mixed(service, status, hosts));
     let troubles: Vec<String> =
-        poisoned.chain(stopped).chain(mixed).chain(troubles(hosts)).collect();
+        poisoned.chain(stalls).chain(stopped).chain(mixed).chain(troubles(hosts)).collect();
     if !troubles.is_empty() {
         let _ = write!(text, "\n{}", troubles.join("\n"));
     }
@@ -299,17 +301,20 @@ fn troubles(hosts: &[HostSummary]) -> Vec<String> {
     lines.extend(said_on(hosts, "on", |service| service.notes.iter()));
     let notes = hosts.iter().flat_map(|host| host.notes.iter().map(move |note| (host, note)));
     lines.extend(notes.map(|(host, note)| format!("! {}: {}", host.name, clean(note))));
-    let mut left: BTreeMap<&ServiceName, Vec<&str>> = BTreeMap::new();
+    let mut left: BTreeMap<(&ServiceName, Option<&str>), Vec<&str>> = BTreeMap::new();
     for (host, service) in hosts.iter().flat_map(|h| h.services.iter().map(move |s| (h, s))) {
         if service.left_over {
-            left.entry(&service.service).or_default().push(host.name.as_str());
+            let key = (&service.service, service.left_why.as_deref());
+            left.entry(key).or_default().push(host.name.as_str());
         }
     }
-    lines.extend(left.into_iter().map(|(service, names)| {
+    lines.extend(left.into_iter().map(|((service, why), names)| {
         let names = named(&names);
+        let why = why.map(|why| format!(": {}; if not,", clean(why)));
         format!(
-            "! {service} runs on {names}, which its policy does not target; swell service remove {service} \
-             --left-over takes it off"
+            "! {service} runs on {names}, which its policy does not target{} swell service remove {service} \
+             --left-over takes it off",
+            why.as_deref().unwrap_or(";")
         )
     }));
     let away: Vec<&str> =
@@ -471,6 +476,17 @@ mod tests {
         );
         assert!(
             text.ends_with("shop waits: production: 1.1.0 soaks in staging until noon\n"),
+            "{text}"
+        );
+    }
+
+    #[test]
+    fn what_nothing_brings_any_more_is_said_before_the_rest() {
+        let mut status = status();
+        status.services[0].stalls = vec!["1.1.0 cannot be rolled out: no host is there".to_owned()];
+        let text = show(&status, &[host("web-1", false, json!({}))]);
+        assert!(
+            text.ends_with("\n! shop 1.1.0 cannot be rolled out: no host is there\n! away: web-1"),
             "{text}"
         );
     }

@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use groundswell_common::RolloutId;
-use groundswell_common::api::{RolloutHost, RolloutPage};
+use groundswell_common::api::{PhaseName, RolloutHost, RolloutPage, RolloutSummary};
+use groundswell_common::{RolloutId, name_of};
 
 use crate::client::{Client, part};
 use crate::context::Context;
@@ -11,6 +11,8 @@ use crate::exit::Exit;
 use crate::follow::{Live, Seen, Until, exit_of, follow};
 use crate::output::{cause, clean, last_words};
 
+/// What a shell says of a program that was interrupted.
+const INTERRUPTED: i32 = 130;
 /// Hosts that failed and are named at the end of a rollout.
 const FAILURES_SHOWN: usize = 10;
 
@@ -29,9 +31,23 @@ pub(super) async fn watch_to_the_end(
             out.line(serde_json::to_string(page).map_err(std::io::Error::other)?)
         }
         Seen::Page(_) if out.json => Ok(()),
-        Seen::Page(_) | Seen::Away(_) | Seen::Back => live.see(seen),
-    })
-    .await?;
+        Seen::Page(page) => {
+            live.see(seen)?;
+            match stands(page).filter(|_| within.0 == Until::Done) {
+                Some(line) => live.say_once(&line),
+                None => Ok(()),
+            }
+        }
+        Seen::Away(_) | Seen::Back => live.see(seen),
+    });
+    let end = tokio::select! {
+        end = end => end?,
+        interrupted = tokio::signal::ctrl_c() => {
+            interrupted?;
+            out.note(format_args!("{rollout} goes on without being watched; swell watch {rollout} follows it again"))?;
+            std::process::exit(INTERRUPTED);
+        }
+    };
     let Some(page) = end else {
         let secs = within.1.as_secs();
         out.note(format_args!("{rollout} is not over after {secs} s; it goes on"))?;
@@ -44,6 +60,26 @@ pub(super) async fn watch_to_the_end(
         out.note(line)?;
     }
     Ok(Some(page))
+}
+
+/// That a rollout goes on when a person acts, and not before.
+fn stands(page: &RolloutPage) -> Option<String> {
+    let RolloutSummary { rollout: id, phase, .. } = &page.rollout;
+    match phase {
+        PhaseName::Paused | PhaseName::Halted => {
+            let why = page.why.iter().map(|why| clean(why)).collect::<Vec<_>>().join("; ");
+            Some(format!(
+                "{id} is {} until a person acts: {why}; Ctrl-C ends the watching alone",
+                name_of(phase)
+            ))
+        }
+        PhaseName::Queued
+        | PhaseName::Running
+        | PhaseName::Baking
+        | PhaseName::Gated
+        | PhaseName::Reverting
+        | PhaseName::Done => None,
+    }
 }
 
 /// The hosts that failed or were held and the cause of each, a line a host.
@@ -83,6 +119,21 @@ fn failure(host: &RolloutHost) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn who_watches_what_a_person_stopped_is_told_so_and_how_to_end_that() {
+        let mut page = crate::follow::tests::page();
+        assert_eq!(stands(&page), None);
+        page.rollout.phase = PhaseName::Halted;
+        page.why = vec!["ann halted it: smoke; 'swell resume shop-2' goes on in wave 1".into()];
+        assert_eq!(
+            stands(&page).as_deref(),
+            Some(
+                "shop-2 is halted until a person acts: ann halted it: smoke; 'swell resume shop-2' goes on in wave 1; \
+                 Ctrl-C ends the watching alone"
+            )
+        );
+    }
 
     #[test]
     fn a_host_that_failed_is_told_with_its_cause_and_the_last_words_of_its_service() {

@@ -76,6 +76,9 @@ pub struct HostService {
     /// What a person should know, a sentence each.
     #[serde(default)]
     pub notes: Vec<String>,
+    /// Which line of the policy leaves it out where it is left over, and what to do if that was a mistake.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub left_why: Option<String>,
     /// Whether it runs though the policy's targets do not match the host, and nothing takes it off.
     #[serde(default)]
     pub left_over: bool,

@@ -15,6 +15,7 @@ use groundswell_rollout::{
 
 use crate::entry::{By, Entry, PAYLOAD_MAX_BYTES, What};
 use crate::refused::Refused;
+use crate::rollouts::Hindrance;
 use crate::time::Time;
 use crate::twins::{self, Twins};
 use crate::view::{Applied, Host, View};
@@ -104,7 +105,7 @@ pub struct Control {
     /// When time was looked at last.
     pub(crate) ticked: Timestamp,
     /// What is in the way of a release that is to start.
-    pub(crate) hindered: BTreeMap<(ServiceName, Environment), String>,
+    pub(crate) hindered: BTreeMap<(ServiceName, Environment), Hindrance>,
     pending: Vec<Pending>,
     /// Hosts whose wish must be computed again.
     stale: BTreeSet<HostId>,

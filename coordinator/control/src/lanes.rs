@@ -6,13 +6,14 @@ use std::collections::BTreeMap;
 use groundswell_common::report::{HostState, Verdict};
 use groundswell_common::selector::nearest;
 use groundswell_common::{Environment, OperatorName, ReleaseId, ServiceName, Timestamp};
-use groundswell_rollout::{Policy, Rollout};
+use groundswell_rollout::{Outcome, Phase, Policy, Rollout};
 
 use crate::control::Control;
 use crate::entry::{By, What};
+use crate::present;
 use crate::refused::Refused;
 use crate::releases::read_policy;
-use crate::rollouts::Waiting;
+use crate::rollouts::{Hindrance, Waiting};
 use crate::view::{Held, Host, PolicyRecord, Release, Service};
 
 /// After how long what was in the way of a release that is due is looked at again, in milliseconds.
@@ -259,13 +260,55 @@ impl Control {
             let why = match self.next_release(name, &lane) {
                 Ok(_) => {
                     let key = (name.clone(), lane.environment.clone());
-                    self.hindered.get(&key).filter(|_| several).cloned()
+                    let passes = |found: &&Hindrance| several && !found.stands;
+                    self.hindered.get(&key).filter(passes).map(|found| found.why.clone())
                 }
                 Err(why) => why.is_told(!lane.before.is_empty()).then(|| why.to_string()),
             };
             Some((lane.environment, why?))
         };
         lanes.into_iter().filter_map(says).collect()
+    }
+
+    /// What nothing brings to hosts any more before a person acts, a sentence each with its environment and the step:
+    /// a release of which no plan can be made, and a newest one that went back and is not poisoned.
+    #[must_use]
+    pub fn stalls(&self, name: &ServiceName) -> Vec<(Environment, String)> {
+        let lanes = self.lanes(name).unwrap_or_default();
+        let several = lanes.len() > 1;
+        let says = |lane: Lane| {
+            let key = (name.clone(), lane.environment.clone());
+            let hindered = self.hindered.get(&key).filter(|found| found.stands);
+            let hindered = hindered.filter(|_| self.next_release(name, &lane).is_ok());
+            let unplanned = hindered.map(|Hindrance { version, why, .. }| {
+                format!(
+                    "{version} cannot be rolled out: {why}; it starts by itself once that is mended"
+                )
+            });
+            let why = unplanned.or_else(|| self.went_back(name, (&lane, several)))?;
+            Some((lane.environment, why))
+        };
+        lanes.into_iter().filter_map(says).collect()
+    }
+
+    /// That the newest release went back from a lane with nothing said against it: nobody brings it again.
+    fn went_back(&self, name: &ServiceName, (lane, several): (&Lane, bool)) -> Option<String> {
+        let newest = self.view.newest_in(name, &lane.environment)?;
+        let release = self.view.releases.get(&newest.release())?;
+        let is_newest = self.view.services.get(name)?.newest() == Some(newest.release());
+        let is_good = self.poison_of(release, lane).is_none();
+        let Phase::Done { outcome: Outcome::Reverted { .. }, .. } = newest.phase() else {
+            return None;
+        };
+        newest.phase().breach().filter(|_| is_newest && is_good)?;
+        let record = self.view.rollouts.get(newest.id())?;
+        let (version, why) = (&release.published.version, present::record_summary(record).why?);
+        let place =
+            if several { format!(" --environment {}", lane.environment) } else { String::new() };
+        Some(format!(
+            "{version} is {why}; nothing brings it again: once the cause is mended, 'swell rollout start {name} \
+             {version}{place}'"
+        ))
     }
 
     /// Holds a release in an environment until a time, or until a person starts it.

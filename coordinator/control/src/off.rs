@@ -6,6 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use groundswell_common::api::{RemovalPreview, RemovalRuns, RevertOther};
 use groundswell_common::condition::Lack;
 use groundswell_common::directive::Action;
+use groundswell_common::selector::Selector;
 use groundswell_common::wire::LEVEL_REMOVES;
 use groundswell_common::{HostId, OperatorName, ReleaseId, RolloutId, ServiceName, Version};
 use groundswell_rollout::{Back, HostFacts, Input, Off, PhaseName, PlannedHold, plan_off};
@@ -203,14 +204,41 @@ impl Control {
                 let not_named = not_named(&host.environment, record);
                 return format!("{name}{version} runs on here, but {not_named}");
             }
+            let why = self.untargeted(name, host).unwrap_or_default();
             format!(
-                "{name}{version} runs here though the policy's targets do not match it any more; 'swell service \
-                 remove {name} --left-over' takes it off, or 'swell host label' makes it a target again"
+                "{name}{version} runs here, and is no more its policy's: {why}; if not, 'swell service remove {name} \
+                 --left-over' takes it off"
             )
+        })
+    }
+
+    /// Which line of its policy leaves a host out, and what to do where that is a mistake.
+    #[must_use]
+    pub fn untargeted(&self, name: &ServiceName, host: &Host) -> Option<String> {
+        let record = self.view.services.get(name)?.policy.as_ref()?;
+        let targets = &record.of(&host.environment)?.targets;
+        let targets = as_written(targets);
+        let was = record.was.iter().find(|(of, _)| *of == host.environment);
+        let was = was.filter(|(_, was)| was.matches(&host.labels));
+        Some(match was.map(|(_, was)| as_written(was)) {
+            Some(was) => format!(
+                "targets = \"{targets}\" does not match, and was \"{was}\" before; if that was a mistake, write \
+                 targets = \"{was}\" again and 'swell service apply' it"
+            ),
+            None => format!(
+                "targets = \"{targets}\" does not match its labels; if that was a mistake, 'swell host label' gives \
+                 them back"
+            ),
         })
     }
 
     pub(crate) fn version(&self, release: &ReleaseId) -> Option<Version> {
         self.view.releases.get(release).map(|release| release.published.version.clone())
     }
+}
+
+/// Targets as a policy has them.
+fn as_written(targets: &Selector) -> String {
+    let text = targets.to_string();
+    if text.is_empty() { "*".to_owned() } else { text }
 }

@@ -28,6 +28,7 @@ pub fn summary(record: &RolloutRecord, rollout: &Rollout) -> RolloutSummary {
         add(&mut counts, &rollout.tally(wave).unwrap_or_default());
     }
     let (phase, outcome, why) = phase(rollout.phase());
+    let why = why.map(|why| record.evidence.beside(rollout.phase(), &why));
     let why = why.or_else(|| waits(rollout, record.changed));
     RolloutSummary {
         rollout: rollout.id().clone(),
@@ -93,7 +94,7 @@ fn waits(rollout: &Rollout, at: Timestamp) -> Option<String> {
     };
     let on_its_way = rollout.phase().name() != groundswell_rollout::PhaseName::Done;
     let mut why = explain(rollout, None, at).into_iter();
-    why.find(|why| on_its_way && outside(why)).map(|why| why.to_string())
+    why.find(|why| on_its_way && outside(why)).map(|why| typed(&why.to_string(), rollout, None))
 }
 
 /// The summary of a rollout, live or archived.
@@ -145,37 +146,58 @@ pub fn rollout_page(
                 wave,
                 progress: progress(entry.progress.name()).to_owned(),
                 stays: stays(&entry.progress),
-                why: match &entry.progress {
-                    Progress::Held { lack: Lack::Drained | Lack::Stage, .. }
-                    | Progress::Lost
-                    | Progress::Absent
-                    | Progress::Overdue
-                    | Progress::Excluded { .. } => standing(rollout, &host.id, now),
-                    Progress::Failed { why, .. } | Progress::Held { why, .. } => Some(why.clone()),
-                    Progress::Pending
-                    | Progress::Staging
-                    | Progress::Staged
-                    | Progress::Granted { .. }
-                    | Progress::Probing { .. }
-                    | Progress::Baking { .. }
-                    | Progress::Committed
-                    | Progress::Reverting { .. }
-                    | Progress::Reverted => None,
-                },
+                why: host_why(view, record, (rollout, host, &entry.progress), now),
             })
             .collect(),
     };
-    let why = explain(rollout, None, now).into_iter().map(|why| why.to_string());
+    let beside = |why: &Why| {
+        let why = typed(&why.to_string(), rollout, None);
+        record.evidence.beside(rollout.phase(), &why)
+    };
+    let why: Vec<String> = explain(rollout, None, now).iter().map(beside).collect();
     let empty = rollout.plan().empty_waves.iter().map(|wave| {
         format!("wave {wave} of the policy has no host and is left out, its gate with it")
     });
     RolloutPage {
         rollout: summary(record, rollout),
         waves: waves.collect(),
-        why: why.chain(empty).collect(),
+        why: why.into_iter().chain(empty).collect(),
         ask: ask(view, rollout),
         hosts,
     }
+}
+
+/// Why a host of a rollout is not further.
+fn host_why(
+    view: &View,
+    record: &RolloutRecord,
+    (rollout, host, progress): (&Rollout, &PlannedHost, &Progress),
+    now: Timestamp,
+) -> Option<String> {
+    let name = name_now(view, host);
+    let said = match progress {
+        Progress::Held { lack: Lack::Drained | Lack::Stage, .. }
+        | Progress::Lost
+        | Progress::Absent
+        | Progress::Overdue
+        | Progress::Excluded { .. } => standing(rollout, &host.id, now),
+        Progress::Failed { why, .. } | Progress::Held { why, .. } => return Some(why.clone()),
+        Progress::Reverted => record.evidence.of(&host.id).map(failed_before),
+        Progress::Pending
+        | Progress::Staging
+        | Progress::Staged
+        | Progress::Granted { .. }
+        | Progress::Probing { .. }
+        | Progress::Baking { .. }
+        | Progress::Committed
+        | Progress::Reverting { .. } => None,
+    };
+    said.map(|said| typed(&said, rollout, Some(&name)))
+}
+
+/// What is said of a host that went back and was one of those that brought the release down.
+pub(crate) fn failed_before(why: &str) -> String {
+    format!("it went back; the release failed on it: {why}")
 }
 
 /// Why a host that is left behind is so; that it is away is no reason of its own.
@@ -353,7 +375,41 @@ pub fn service_summary(
         rollout: service.rollouts.last().cloned(),
         environments: environments(service),
         waits: Vec::new(),
+        stalls: Vec::new(),
     }
+}
+
+/// How a rollout ended, in one word.
+pub(crate) fn outcome_name(outcome: &Outcome) -> String {
+    let name = match outcome {
+        Outcome::Completed => OutcomeName::Completed,
+        Outcome::Reverted { .. } => OutcomeName::Reverted,
+        Outcome::Aborted { .. } => OutcomeName::Aborted,
+        Outcome::Superseded { .. } => OutcomeName::Superseded,
+    };
+    name_of(&name)
+}
+
+/// A sentence about a rollout, or one host of it, with their names in the commands that it tells people to type.
+pub(crate) fn typed(text: &str, rollout: &Rollout, host: Option<&HostName>) -> String {
+    let (id, service) = (rollout.id(), &rollout.plan().service);
+    let of_rollout =
+        ["resume", "rollout promote", "rollout slow"].map(|verb| (verb, format!("{verb} {id}")));
+    let of_host = host.into_iter().flat_map(|host| {
+        [
+            ("rollout retry", format!("rollout retry {id} --host {host}")),
+            ("host undrain", format!("host undrain {host}")),
+            ("host clear", format!("host clear {host}")),
+        ]
+    });
+    let revert = ("revert", format!("revert {service}"));
+    of_rollout
+        .into_iter()
+        .chain([revert])
+        .chain(of_host)
+        .fold(text.to_owned(), |text, (verb, typed)| {
+            text.replace(&format!("'swell {verb}'"), &format!("'swell {typed}'"))
+        })
 }
 
 /// The phase in one word, how it ended, and why.

@@ -232,6 +232,20 @@ pub enum Refused {
     /// The rollout says no.
     #[error("{0}")]
     Step(#[source] Refusal),
+    /// A rollout that is over.
+    #[error("rollout {rollout} of {service} {version} is over, {outcome}; {next}")]
+    Over {
+        /// Which.
+        rollout: RolloutId,
+        /// Of which service.
+        service: ServiceName,
+        /// Of which version.
+        version: Version,
+        /// How it ended.
+        outcome: String,
+        /// What a person does then.
+        next: String,
+    },
     /// The rollout says no about one host, which people know by its name.
     #[error("{}", with_name(.host, .refusal))]
     StepOn {
@@ -327,6 +341,9 @@ impl Refused {
             Self::PolicyService(_) => {
                 (Invalid, "policy_service", "put it under the service that it names")
             }
+            Self::Plan(PlanError::NoRoom { .. }) => {
+                (Conflict, "plan", "mend that line and 'swell service apply' the policy again")
+            }
             Self::Plan(_) => (Conflict, "plan", "compare the policy's targets with the hosts"),
             Self::WhichEnvironment { .. } => {
                 (Invalid, "which_environment", "name one with --environment")
@@ -373,10 +390,11 @@ impl Refused {
             }
             Self::Step(Refusal::UnknownHost(_))
             | Self::StepOn { refusal: Refusal::UnknownHost(_), .. } => {
-                (Missing, "not_planned", "'swell show ROLLOUT' lists the hosts of its plan")
+                (Missing, "not_planned", "'swell show' of it lists the hosts of its plan")
             }
-            Self::StepOn { .. } => (Conflict, "step", "'swell show ROLLOUT' says where it stands"),
-            Self::Step(_) => (Conflict, "step", "'swell show ROLLOUT' says where it stands"),
+            Self::StepOn { .. } | Self::Step(_) | Self::Over { .. } => {
+                (Conflict, "step", "'swell show' of it says where it stands")
+            }
             Self::Approval(_) => (Invalid, "approval", "sign what the rollout page asks for"),
             Self::Bounds { .. } => (Invalid, "bounds", "give a value within the bounds"),
             Self::EntryTooLarge(_) => (Invalid, "too_large", "plan fewer hosts at once"),

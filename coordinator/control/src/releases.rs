@@ -259,5 +259,5 @@ pub(crate) fn read_policy(service: &ServiceName, text: &str) -> Result<PolicyRec
     if policy.service != *service {
         return Err(Refused::PolicyService(policy.service));
     }
-    Ok(PolicyRecord { text: text.to_owned(), policy, behind, separates: true })
+    Ok(PolicyRecord { text: text.to_owned(), policy, behind, separates: true, was: Vec::new() })
 }

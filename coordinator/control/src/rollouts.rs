@@ -109,6 +109,15 @@ fn held_text(service: &ServiceName, version: &Version, held: &Held) -> String {
     }
 }
 
+/// Why a release whose turn it is was not planned.
+#[derive(Clone, Debug)]
+pub(crate) struct Hindrance {
+    pub(crate) version: Version,
+    /// Whether it stays so until a person acts.
+    pub(crate) stands: bool,
+    pub(crate) why: String,
+}
+
 /// What a person starts.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Start<'a> {
@@ -132,7 +141,9 @@ impl Control {
         let (release, skip) = self.next_release(name, lane)?;
         let planned = self.plan_release((name, lane), &release, skip.as_deref());
         if let Err(why) = &planned {
-            self.hindered.insert(key, why.to_string());
+            let stands = matches!(why, Waiting::Refused(_));
+            let version = release.published.version.clone();
+            self.hindered.insert(key, Hindrance { version, stands, why: why.to_string() });
         }
         planned
     }

@@ -4,7 +4,7 @@ use groundswell_common::api::{RolloutSummary, SteerAct};
 use groundswell_common::directive::Action;
 use groundswell_common::wire::{Deny, PermitRequest};
 use groundswell_common::{HostId, OperatorName, RolloutId, ServiceName};
-use groundswell_rollout::{Input, KeepOrRevert, Refusal, Steer, may_switch};
+use groundswell_rollout::{Input, KeepOrRevert, Outcome, Phase, Refusal, Steer, may_switch};
 
 use crate::control::Control;
 use crate::entry::By;
@@ -85,7 +85,40 @@ impl Control {
             Verb::Revert => Input::Revert { by: by_name, why },
             Verb::Steer(steer) => Input::Steer { by: by_name, why, steer },
         };
-        self.rollout_input(By::Operator(by.clone()), rollout, input).map(drop)
+        let done = self.rollout_input(By::Operator(by.clone()), rollout, input);
+        done.map(drop).map_err(|refused| self.with_step(rollout, refused))
+    }
+
+    /// What a person does instead where the rollout is over.
+    fn with_step(&self, rollout: &RolloutId, refused: Refused) -> Refused {
+        let (Refused::Step(Refusal::Over), Some(found)) = (&refused, self.view.rollout(rollout))
+        else {
+            return refused;
+        };
+        let Phase::Done { outcome, .. } = found.phase() else { return refused };
+        let (name, version) = (&found.plan().service, &found.plan().release.version);
+        let named = found.plan().environment.as_ref();
+        let place = named.map(|name| format!(" --environment {name}")).unwrap_or_default();
+        let start = format!("'swell rollout start {name} {version}{place}' starts another");
+        let release = self.view.releases.get(&found.release());
+        let poisoned = release.is_some_and(|it| it.poisoned_in(&found.plan().lane()).is_some());
+        let next = match outcome {
+            Outcome::Completed => format!("'swell revert {name}{place}' takes it back, {start}"),
+            Outcome::Reverted { .. } | Outcome::Aborted { .. } | Outcome::Superseded { .. }
+                if poisoned =>
+            {
+                format!(
+                    "publish a corrected release, or 'swell release clear {name}@{version} --why TEXT', after which \
+                     {start}"
+                )
+            }
+            Outcome::Reverted { .. } | Outcome::Aborted { .. } | Outcome::Superseded { .. } => {
+                start
+            }
+        };
+        let outcome = present::outcome_name(outcome);
+        let (rollout, service, version) = (rollout.clone(), name.clone(), version.clone());
+        Refused::Over { rollout, service, version, outcome, next }
     }
 
     /// A refusal of a rollout with the name of the host that it is about, where it is about one.

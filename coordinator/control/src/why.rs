@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 
 use groundswell_common::condition::Lack;
 use groundswell_common::directive::Action;
-use groundswell_common::report::{HostState, Standing, Verdict};
+use groundswell_common::report::{Failure, HostState, Standing, Verdict};
 use groundswell_common::selector::nearest;
 use groundswell_common::{Environment, HostName, ReleaseId, ServiceName, one_line};
 use groundswell_common::{HostId, name_of};
@@ -15,6 +15,7 @@ use groundswell_rollout::{
 
 use crate::control::Control;
 use crate::preflight;
+use crate::present;
 use crate::refused::Refused;
 use crate::twins;
 use crate::view::{Host, PolicyRecord, Service};
@@ -45,7 +46,7 @@ impl Control {
             self.trouble(&id, name, &mut why);
             why.extend(self.left_over(name, (&id, host)).map(|text| (Rank::Wrong, text)));
             self.course((&id, host), (name, service), &mut why);
-            let waits = self.waits(name).into_iter();
+            let waits = self.stalls(name).into_iter().chain(self.waits(name));
             let here = waits.filter(|(environment, _)| *environment == host.environment);
             why.extend(here.map(|(_, waits)| (Rank::Waits, format!("{name}: {waits}"))));
         }
@@ -73,6 +74,24 @@ impl Control {
                 "its agent.toml cannot be read, so it goes on with the settings before: {why}"
             ));
         }
+        let condition = word.and_then(|word| word.condition.as_ref());
+        let report = word.and_then(|word| word.report.as_ref());
+        let (no_byte, no_inode) = (
+            report.is_some_and(|report| report.free_bytes == 0),
+            condition.is_some_and(|at| at.free_inodes == 0 && at.free_bytes > 0),
+        );
+        // What holds a release for want of room says it with the numbers.
+        let is_told = condition.into_iter().flat_map(|at| &at.services).any(|of| {
+            let told = [Lack::Room, Lack::Inodes, Lack::Journal];
+            of.held.as_ref().is_some_and(|held| told.contains(&held.lack))
+        });
+        if (no_byte || no_inode) && !is_told {
+            let (what, shows) = if no_byte { ("byte", "df") } else { ("inode", "df --inodes") };
+            notes.push(format!(
+                "no {what} is free on the disk of its agent, so nothing is fetched, switched or taken back; make room \
+                 there ('{shows}' shows where)"
+            ));
+        }
         if let Some(claimed) = word.and_then(|word| self.claims_too_much(word)) {
             notes.push(format!(
                 "it says that it accepted directive {claimed}, which this coordinator cannot have given: do not trust \
@@ -80,7 +99,6 @@ impl Control {
                 host.name
             ));
         }
-        let report = word.and_then(|word| word.report.as_ref());
         if let Some(refusal) = report.and_then(|report| report.refusal.as_ref()) {
             notes.extend(refused(&refusal.code));
         }
@@ -190,10 +208,16 @@ impl Control {
                 why.push((Rank::Wrong, back));
             }
             (_, Verdict::Fail) => {
-                let next = format!(
-                    "'groundswell-agent doctor' there says more, 'swell revert {name}' takes the release back \
-                     everywhere"
-                );
+                let condition = word.condition_of(name);
+                let held = condition.and_then(|condition| condition.held.as_ref());
+                // What was changed on this host says nothing of the release.
+                let drifted = held.is_some_and(|held| held.lack == Lack::Drift);
+                let mut next = "'groundswell-agent doctor' there says more".to_owned();
+                if !drifted {
+                    next.push_str(&format!(
+                        "; where the release is at fault, 'swell revert {name}' takes the release back everywhere"
+                    ));
+                }
                 why.push((Rank::Wrong, format!("{name}: {runs} fails its probes{cause}; {next}")));
             }
             (
@@ -289,13 +313,35 @@ impl Control {
                 (None, Why::HostFailed { reverted: true, .. }) => {
                     (Rank::Wrong, format!("{reason}; {}", self.after_failure(id, rollout)))
                 }
+                (None, Why::HostProbing { .. }) => {
+                    let starts = self.starts(id, (name, rollout));
+                    (Rank::Waits, starts.unwrap_or_else(|| reason.to_string()))
+                }
                 (None, reason) => (rank_of(reason), reason.to_string()),
             };
+            let host = self.view.hosts.get(id).map(|host| &host.name);
+            let reason = present::typed(&reason, rollout, host);
             why.push((rank, format!("{name} {version}: {reason}")));
         }
         let at = earliest(rollout, id, now).filter(|at| *at > now);
         let at = at.map(|at| format!("{name} {version}: it may switch at {at} at the earliest"));
         why.extend(at.map(|at| (Rank::Waits, at)));
+    }
+
+    /// What a host does that has switched and not yet started what is live; `None` where it does something else.
+    fn starts(&self, id: &HostId, (name, rollout): (&ServiceName, &Rollout)) -> Option<String> {
+        let standing = self.words.get(id)?.standing(name)?;
+        let times = standing.switched.filter(|times| times.passed.is_none())?;
+        let ours =
+            standing.state == HostState::Switching && standing.target == Some(rollout.release());
+        let until = times.started.plus_secs(rollout.plan().probe_deadline_secs);
+        ours.then(|| {
+            format!(
+                "it has switched at {} and what is live is being started; what ran before and does not obey its stop \
+                 is killed at {until}, by its clock",
+                times.started
+            )
+        })
     }
 
     /// What a person does about a host on which the release failed and the one before is back.
@@ -311,22 +357,26 @@ impl Control {
         )
     }
 
-    /// Why a host went back that failed itself.
+    /// Why a host went back that failed itself: by its own last words, or else by what it said then.
     fn failed_before(
         &self,
         id: &HostId,
         (name, rollout): (&ServiceName, &Rollout),
     ) -> Option<String> {
-        let standing = self.words.get(id)?.standing(name)?;
-        let failure = standing.failure.as_ref()?;
-        let ours = failure.release == rollout.release() && failure.reverted;
-        ours.then(|| {
-            let (step, why) = (name_of(&failure.step), one_line(&failure.why));
-            format!(
-                "the release failed on it ({step}): {why}; the release before it is live again; publish a corrected \
-                 release"
-            )
-        })
+        let standing = self.words.get(id).and_then(|word| word.standing(name));
+        let failure = standing.and_then(|standing| standing.failure.as_ref());
+        let ours = |failure: &&Failure| failure.release == rollout.release() && failure.reverted;
+        let words =
+            |failure: &Failure| format!("({}): {}", name_of(&failure.step), one_line(&failure.why));
+        let now = failure.filter(ours).map(words);
+        let then = || {
+            let record = self.view.rollouts.get(rollout.id())?;
+            Some(format!("({})", record.evidence.of(id)?))
+        };
+        let said = now.or_else(then)?;
+        Some(format!(
+            "the release failed on it {said}; the release before it is live again; publish a corrected release"
+        ))
     }
 
     fn is_stuck(&self, id: &HostId, name: &ServiceName) -> bool {
@@ -338,7 +388,8 @@ impl Control {
     fn is_told(&self, id: &HostId, name: &ServiceName, lack: Lack) -> bool {
         let condition = self.words.get(id).and_then(|word| word.condition_of(name));
         match lack {
-            Lack::Drained | Lack::Stage => false,
+            Lack::Drained => true,
+            Lack::Stage => false,
             Lack::Twin => self.is_twin(id),
             Lack::Paused => condition.is_some_and(|condition| condition.paused.is_some()),
             Lack::UnitNotAllowed

@@ -348,6 +348,21 @@ pub fn earliest(rollout: &Rollout, host: &HostId, now: Timestamp) -> Option<Time
     Some(turn.max(calendar))
 }
 
+/// Hosts that were to have switched by now and have not said so: they are lost with the next step.
+#[must_use]
+pub fn silent(rollout: &Rollout, now: Timestamp) -> Vec<HostId> {
+    let over = rollout.sets.deadlines.range(..=(now, u32::MAX));
+    let over = over.filter_map(|(_, ordinal)| {
+        let (_, host) = rollout.planned_at(*ordinal)?;
+        Some((host.id, rollout.host(&host.id)?))
+    });
+    // Neither on its way back, nor busy with what the rollout before told it.
+    let switches = |entry: &HostEntry| {
+        entry.busy.is_none() && !matches!(entry.progress, Progress::Reverting { .. })
+    };
+    over.filter(|(_, entry)| switches(entry)).map(|(id, _)| id).collect()
+}
+
 /// What a host waits for that is ready and gets no slot.
 fn parked_why(rollout: &Rollout, ordinal: u32, entry: &HostEntry) -> Option<Why> {
     match entry.parked? {
@@ -660,7 +675,7 @@ impl fmt::Display for Why {
                 write!(f, "it has fetched {} % of the release", permille / 10)
             }
             Self::HostHeld { lack: Lack::Drained, why } => {
-                write!(f, "an operator drained it: {why}; 'swell host undrain NAME' lets it in again")
+                write!(f, "an operator drained it: {why}; 'swell host undrain' lets it in again")
             }
             Self::HostHeld { lack: Lack::Stage, why } => {
                 write!(f, "it could not stage the release, which is no failure of it: {why}; \

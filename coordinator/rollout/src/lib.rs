@@ -27,7 +27,7 @@ pub mod step;
 pub use calendar::{Freeze, Opening, Window, opening};
 pub use check::{Finding, check, check_state};
 pub use desired::{desired, generation, may_switch};
-pub use explain::{Why, earliest, explain};
+pub use explain::{Why, earliest, explain, silent};
 pub use fact::{LOST_GRACE_SECS, bytes_count, cares_about_link, fact, lack};
 pub use gate::asks_webhook;
 pub use input::{Busy, HostFact, Input, KeepOrRevert, Moment, Steer};

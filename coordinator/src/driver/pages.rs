@@ -69,20 +69,24 @@ impl Desk {
     }
 
     fn service(&self, name: &ServiceName, service: &Service) -> ServiceSummary {
-        let waits = self.waits_text(name);
-        ServiceSummary { waits, ..present::service_summary(self.view(), name, service) }
+        let (waits, stalls) = (self.waits_text(name), self.with_place(name, self.stalls(name)));
+        ServiceSummary { waits, stalls, ..present::service_summary(self.view(), name, service) }
     }
 
     /// What a service waits for, a sentence each, which names the environment where there are several.
     #[must_use]
     pub fn waits_text(&self, name: &ServiceName) -> Vec<String> {
+        self.with_place(name, self.waits(name))
+    }
+
+    fn with_place(&self, name: &ServiceName, said: Vec<(Environment, String)>) -> Vec<String> {
         let several = self.view().services.get(name).and_then(|service| service.policy.as_ref());
         let several = several.is_some_and(|record| !record.behind.is_empty());
-        let said = |(environment, why): (Environment, String)| match several {
+        let place = |(environment, why): (Environment, String)| match several {
             true => format!("{environment}: {why}"),
             false => why,
         };
-        self.waits(name).into_iter().map(said).collect()
+        said.into_iter().map(place).collect()
     }
 
     /// One service.
@@ -273,6 +277,8 @@ impl Desk {
         for service in services.values_mut() {
             let runs = service.running.is_some();
             service.left_over = self.view().is_left_over(&service.service, id, runs);
+            let left_over = service.left_over.then(|| self.untargeted(&service.service, host));
+            service.left_why = left_over.flatten();
         }
         HostSummary {
             id: *id,
@@ -309,5 +315,6 @@ fn empty(service: &ServiceName) -> HostService {
         fetched: None,
         notes: Vec::new(),
         left_over: false,
+        left_why: None,
     }
 }

@@ -8,6 +8,7 @@ use groundswell_common::wire::Deny;
 use groundswell_common::{ReleaseId, RolloutId};
 use groundswell_coordinator::driver::{Desk, Refused, Start, Verb};
 use groundswell_coordinator::entry::Published;
+use groundswell_coordinator::present::{self, Detail};
 use groundswell_rollout::{KeepOrRevert, PhaseName};
 
 use crate::bed::{fleet, now};
@@ -275,7 +276,7 @@ async fn a_new_host_that_cannot_take_what_runs_takes_nobody_down() {
     fake.handle.condition(id, 2, condition).await.unwrap();
     let why = fake.handle.query(|desk| desk.host_why(&"h2".parse().unwrap())).await.unwrap();
     let why = why.unwrap().join("\n");
-    assert!(why.contains(&note) && why.contains("'swell rollout retry' tries it again"), "{why}");
+    assert!(why.contains(&note) && why.contains("--host h2' tries it again"), "{why}");
     fake.stop().await;
 }
 
@@ -473,5 +474,43 @@ async fn a_stuck_host_is_named_with_its_cause_and_a_rollout_of_what_is_live_brin
     host.report((HostState::Committed, Some(releases[1])), (releases[1], generation)).await;
     fake.phase_is(&rollout, PhaseName::Done).await;
     host.wished(Action::Switch { release: releases[1] }).await;
+    fake.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_brought_a_release_down_is_named_also_after_it_went_back() {
+    let (place, _) = fleet();
+    let state = place.path().join("state");
+    let fake = Fake::start(&state);
+    let (mut host, releases) = proven(&fake, 1).await;
+    let (bad, rollout) = fake.publish(2).await;
+    let generation = host.granted((bad, Some(releases[0]))).await;
+    host.report((HostState::Probing, Some(bad)), (bad, generation)).await;
+    let (step, why) = (FailedStep::Probe, "answers 500".to_owned());
+    host.failure = Some(Failure { release: bad, step, why, reverted: false });
+    host.report((HostState::Reverting, Some(bad)), (bad, generation)).await;
+    // It is well again, and says nothing of what was.
+    host.failure = None;
+    goes_back(&mut host, (bad, Some(releases[0]))).await;
+    fake.phase_is(&rollout, PhaseName::Done).await;
+    fake.stop().await;
+    let fake = Fake::start(&state);
+    let because = "1 host of wave 1 failed, its budget is 0: h1 (probe: answers 500)";
+    let ask = move |desk: &Desk| {
+        let record = &desk.view().rollouts[&rollout];
+        let page = present::rollout_page(desk.view(), record, Detail::Hosts, now());
+        (desk.view().releases[&bad].poisoned.clone(), page, desk.host_why(&"h1".parse().unwrap()))
+    };
+    let (poisoned, page, why) = fake.handle.query(ask).await.unwrap();
+    assert_eq!(poisoned.unwrap(), format!("reverted: {because}"));
+    assert_eq!(page.rollout.why.unwrap(), format!("reverted, since {because}"));
+    assert_eq!(page.why, [format!("it is over: reverted, since {because}")]);
+    let said = page.hosts[0].why.as_deref();
+    assert_eq!(said, Some("it went back; the release failed on it: probe: answers 500"));
+    let why = why.unwrap().join("\n");
+    assert!(
+        why.contains("the release failed on it (probe: answers 500); the release before"),
+        "{why}"
+    );
     fake.stop().await;
 }

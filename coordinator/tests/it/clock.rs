@@ -18,7 +18,7 @@ const POLICY: &str = "service = \"web\"\ntargets = \"*\"\nbake_secs = 1\nhost_ba
 
 /// The system's clock, set ahead by so many milliseconds.
 #[derive(Debug, Default)]
-struct Ahead(AtomicU64);
+pub(crate) struct Ahead(pub(crate) AtomicU64);
 
 impl Clock for Ahead {
     fn now(&self) -> Timestamp {

@@ -16,6 +16,7 @@ mod newcomers;
 mod off;
 mod rollouts;
 mod routes;
+mod stalls;
 mod steer;
 mod view;
 mod webhooks;

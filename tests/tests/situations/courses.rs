@@ -40,11 +40,11 @@ pub(crate) const ROWS: &[Row] = &[
         name: "a wave waits for a person",
         make: |world| second_wave(world, "gate = \"manual\"\n"),
         says: &[
-            Says(&[Show], "wave 2 waits for a person to open it", "'swell rollout promote'"),
+            Says(&[Show], "wave 2 waits for a person to open it", "'swell rollout promote {id}'"),
             Says(
                 &[Status],
                 "! {id} is gated: wave 2 waits for a person to open it",
-                "'swell rollout promote'",
+                "'swell rollout promote {id}'",
             ),
         ],
         cure: &[Step::Typed("swell rollout promote {id}")],
@@ -124,7 +124,7 @@ pub(crate) const ROWS: &[Row] = &[
                 "the webhook says that wave 2 must not open: orders are down",
                 "{id}",
             ),
-            Says(&[Show], "orders are down", "'swell resume' goes on before wave 2"),
+            Says(&[Show], "orders are down", "'swell resume {id}' goes on before wave 2"),
         ],
         cure: &[
             Step::Hand("orders are down", |_| answer_once("pass", "orders are up")),
@@ -181,7 +181,11 @@ pub(crate) const ROWS: &[Row] = &[
         },
         says: &[
             Says(&[Answer], "is halted", "in force after"),
-            Says(&[Show], "ann halted it: orders fail", "'swell resume' goes on before wave 2"),
+            Says(
+                &[Show],
+                "ann halted it: orders fail",
+                "'swell resume {id}' goes on before wave 2",
+            ),
             Says(&[Status], "is halted: ann halted it: orders fail", "swell resume {id} goes on"),
             Says(&[Audit], "halt", "orders fail"),
         ],
@@ -200,7 +204,7 @@ pub(crate) const ROWS: &[Row] = &[
             world.type_in("swell pause shop --why lunch");
         },
         says: &[
-            Says(&[Show], "ann paused it: lunch", "'swell resume' goes on before wave 2"),
+            Says(&[Show], "ann paused it: lunch", "'swell resume {id}' goes on before wave 2"),
             Says(&[Status], "is paused: ann paused it: lunch", "swell resume {id} goes on"),
         ],
         cure: &[Step::Hand("resume", |world| {
@@ -218,7 +222,7 @@ pub(crate) const ROWS: &[Row] = &[
         says: &[Says(
             &[Show],
             "a person slowed it down to 1 host in flight",
-            "'swell rollout slow' without a number ends that",
+            "'swell rollout slow {id}' without a number ends that",
         )],
         cure: &[Step::Typed("swell rollout slow shop")],
         well: Well::New,
@@ -232,7 +236,11 @@ pub(crate) const ROWS: &[Row] = &[
             world.type_in("swell rollout exclude shop --host web-2 --why 'under the knife'");
             world.type_in("swell promote shop");
         },
-        says: &[Says(&[Show], "a person left it out", "'swell rollout retry' takes it in again")],
+        says: &[Says(
+            &[Show],
+            "a person left it out",
+            "'swell rollout retry {id} --host web-2' takes it in again",
+        )],
         cure: &[Step::Typed("swell rollout retry shop --host web-2")],
         well: Well::New,
     },
@@ -246,7 +254,7 @@ pub(crate) const ROWS: &[Row] = &[
             world.heal();
         },
         says: &[
-            Says(&[Show], "web-1 is ill", "swell rollout retry {id} --host NAME"),
+            Says(&[Show], "web-1 is ill", "swell rollout retry {id} --host web-1"),
             Says(
                 &[Why],
                 "the release failed on it (probe): probes did not pass",
@@ -256,7 +264,7 @@ pub(crate) const ROWS: &[Row] = &[
             Says(
                 &[Doctor],
                 "a release failed here and the one before is back",
-                "swell rollout retry",
+                "swell rollout retry {id} --host web-1",
             ),
         ],
         cure: &[Step::Typed("swell rollout retry {id} --host web-1")],
@@ -280,7 +288,7 @@ pub(crate) const ROWS: &[Row] = &[
         says: &[Says(
             &[Why],
             "it failed 1 times in a row and is in quarantine",
-            "'swell host clear' takes it in again",
+            "'swell host clear web-1' takes it in again",
         )],
         cure: &[
             Step::Typed("swell host clear web-1 --why 'a new disk'"),
@@ -399,7 +407,7 @@ pub(crate) const ROWS: &[Row] = &[
             Says(
                 &[Doctor],
                 "shop fails its probes",
-                "'swell revert shop' puts the release before back everywhere",
+                "or 'swell revert shop' everywhere, puts the one before back",
             ),
         ],
         cure: &[Step::Typed("swell revert shop --yes --wait")],

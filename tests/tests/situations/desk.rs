@@ -5,7 +5,7 @@ use std::fs;
 use groundswell_common::api::PhaseName;
 use groundswell_tests::must::Must as _;
 
-use crate::table::Surface::{Answer, Plan, Service, Show, Status};
+use crate::table::Surface::{Answer, Plan, Service, Show, Status, Why};
 use crate::table::{Row, Says, Step, Well};
 use crate::world::{POLICY, World};
 
@@ -153,7 +153,11 @@ pub(crate) const ROWS: &[Row] = &[
         },
         says: &[
             Says(&[Answer], "is halted already", "no host is in the middle of a switch"),
-            Says(&[Show], "ann halted it: orders fail", "'swell resume' goes on before wave 2"),
+            Says(
+                &[Show],
+                "ann halted it: orders fail",
+                "'swell resume {id}' goes on before wave 2",
+            ),
         ],
         cure: &[Step::Typed("swell resume shop"), Step::Hand("goes on before wave 2", approve)],
         well: Well::New,
@@ -169,7 +173,7 @@ pub(crate) const ROWS: &[Row] = &[
         },
         says: &[
             Says(&[Answer], "is paused already", "no host is in the middle of a switch"),
-            Says(&[Show], "ann paused it: lunch", "'swell resume' goes on before wave 2"),
+            Says(&[Show], "ann paused it: lunch", "'swell resume {id}' goes on before wave 2"),
         ],
         cure: &[Step::Typed("swell resume shop"), Step::Hand("goes on before wave 2", approve)],
         well: Well::New,
@@ -180,7 +184,7 @@ pub(crate) const ROWS: &[Row] = &[
         says: &[Says(
             &[Answer],
             "host web-2 neither failed nor was left out",
-            "'swell show ROLLOUT' says where it stands",
+            "'swell show' of it says where it stands",
         )],
         cure: &[Step::Typed("swell show {id}")],
         well: Well::Old,
@@ -221,8 +225,8 @@ pub(crate) const ROWS: &[Row] = &[
         make: |world| world.ask("swell resume shop"),
         says: &[Says(
             &[Answer],
-            "the rollout is over",
-            "'swell rollout start SERVICE VERSION' starts another",
+            "of shop {old} is over, completed; 'swell revert shop' takes it back",
+            "'swell rollout start shop {old}' starts another",
         )],
         cure: &[Step::Hand("starts another", World::publish)],
         well: Well::New,
@@ -275,6 +279,26 @@ pub(crate) const ROWS: &[Row] = &[
             );
             world.publish();
         })],
+        well: Well::New,
+    },
+    Row {
+        name: "a release is published of which no plan can be made",
+        make: |world| {
+            world.policy_with(
+                "",
+                "[[wave]]\nname = \"everyone\"\nrest = true\nmin_healthy = \"100%\"\n",
+            );
+            world.publish();
+        },
+        says: &[
+            Says(
+                &[Status],
+                "! shop {new} cannot be rolled out: plan: all ",
+                "lower its min_healthy; it starts by itself once that is mended",
+            ),
+            Says(&[Why], "{new} cannot be rolled out", "lower its min_healthy"),
+        ],
+        cure: &[Step::Hand("lower its min_healthy", |world| world.policy_with("", ""))],
         well: Well::New,
     },
     Row {

@@ -14,6 +14,11 @@ use crate::table::Surface::{
 use crate::table::{Row, Says, Step, Well};
 use crate::world::{POLICY, World};
 
+fn apply(world: &mut World, policy: &str) {
+    let file = world.policy_file(policy);
+    world.type_in(&format!("swell service apply {file} --yes"));
+}
+
 pub(crate) const ROWS: &[Row] = &[
     Row {
         name: "its owner paused a service",
@@ -88,7 +93,7 @@ pub(crate) const ROWS: &[Row] = &[
             Says(
                 &[Show],
                 "an operator drained it: a new disk",
-                "'swell host undrain NAME' lets it in again",
+                "'swell host undrain web-1' lets it in again",
             ),
         ],
         cure: &[Step::Typed("swell host undrain web-1")],
@@ -105,7 +110,7 @@ pub(crate) const ROWS: &[Row] = &[
             Says(
                 &[Why, Status, Show, AgentWhy],
                 "version of the live release was changed or removed",
-                "restore it, or set allow_drift = true under [services.NAME]",
+                "restore it, or set allow_drift = true under [services.shop]",
             ),
             Says(
                 &[Doctor],
@@ -246,13 +251,14 @@ pub(crate) const ROWS: &[Row] = &[
         says: &[
             Says(
                 &[Why],
-                "runs here though the policy's targets do not match it any more",
-                "swell service remove shop --left-over",
+                "runs here, and is no more its policy's: targets = \"role=web\" does not match its labels",
+                "if that was a mistake, 'swell host label' gives them back",
             ),
             Says(
                 &[Status],
-                "! shop runs on web-1, which its policy does not target",
-                "swell service remove shop --left-over takes it off",
+                "! shop runs on web-1, which its policy does not target: ",
+                "if that was a mistake, 'swell host label' gives them back; if not, swell service remove shop \
+                 --left-over takes it off",
             ),
         ],
         cure: &[
@@ -261,6 +267,17 @@ pub(crate) const ROWS: &[Row] = &[
                 world.type_in("swell host label web-1 role=web,canary=yes")
             }),
         ],
+        well: Well::Old,
+    },
+    Row {
+        name: "a slip in the targets of the policy",
+        make: |world| apply(world, &POLICY.replace("role=web", "role=wbe")),
+        says: &[Says(
+            &[Why, Status],
+            "targets = \"role=wbe\" does not match, and was \"role=web\" before",
+            "if that was a mistake, write targets = \"role=web\" again and 'swell service apply' it",
+        )],
+        cure: &[Step::Hand("write targets = \"role=web\" again", |world| apply(world, POLICY))],
         well: Well::Old,
     },
     Row {

@@ -12,6 +12,7 @@ use crate::world::{World, program, quick_fleet};
 
 const CONFIG: &str = "/etc/groundswell/agent.toml";
 const SHOP: &str = "/etc/systemd/system/shop.service";
+const TICK: &str = "/etc/systemd/system/tick.service";
 const WORKER: &str = "/etc/systemd/system/worker.service";
 
 const INSTALL: &str = "[Install]\nWantedBy=multi-user.target\n";
@@ -252,6 +253,11 @@ pub(crate) const ROWS: &[Row] = &[
         },
         says: &[
             Says(&[AgentWhy], "what is live is being started, until", "at most"),
+            Says(
+                &[Why],
+                "and what is live is being started",
+                "what ran before and does not obey its stop is killed at",
+            ),
             Says(&[Show], "1 in flight", "probing"),
         ],
         cure: &[Step::Told("1 in flight", "swell revert shop --yes --wait")],
@@ -269,11 +275,46 @@ pub(crate) const ROWS: &[Row] = &[
         },
         says: &[
             Says(&[AgentWhy], "what is live is being started, until", "at most"),
+            Says(
+                &[Why],
+                "and what is live is being started",
+                "what ran before and does not obey its stop is killed at",
+            ),
             Says(&[Show], "1 in flight", "probing"),
         ],
         // At the deadline it is killed, and the new one runs.
         cure: &[Step::Hand("1 in flight", |world| world.wait_completed(&world.new.clone()))],
         well: Well::New,
+    },
+    Row {
+        name: "what a timer starts fails each time",
+        make: |world| {
+            let tick = "[Service]\nType=oneshot\nExecStart=/bin/false\n";
+            world.web().install_file(TICK, tick.as_bytes(), 0o644);
+            let timer = "[Timer]\nOnActiveSec=1\nOnUnitInactiveSec=2\nAccuracySec=100ms\n";
+            world.web().install_file("/etc/systemd/system/tick.timer", timer.as_bytes(), 0o644);
+            world.reload();
+            world.edit(CONFIG, "\"worker.service\"", "\"worker.service\", \"tick.timer\"");
+            world.web().exec_ok(&["systemctl", "start", "tick.timer"]);
+            world.wait("that it fails", Duration::from_secs(30), || {
+                let show = ["systemctl", "show", "--property=Result", "--value", "tick.service"];
+                (world.web().exec_ok(&show) == "exit-code").then_some(())
+            });
+            world.look_again();
+        },
+        says: &[Says(
+            &[Why, Status],
+            "tick.service failed when tick.timer started it last",
+            "'systemctl status tick.service' there says why",
+        )],
+        cure: &[Step::Hand("'systemctl status tick.service' there says why", |world| {
+            world.edit(TICK, "/bin/false", "/bin/true");
+            world.reload();
+            world.web().exec_ok(&["systemctl", "start", "tick.service"]);
+            world.web().exec_ok(&["systemctl", "stop", "tick.timer"]);
+            world.look_again();
+        })],
+        well: Well::Old,
     },
     Row {
         name: "one side of the agent was stopped",

@@ -334,7 +334,7 @@ pub(crate) const ROWS: &[Row] = &[
             let _ = fs::remove_file(&profile);
             world.type_in(&format!("swell operator add vic --role operator --output {profile}"));
             world.ask(&format!("swell --profile {profile} resume shop"));
-            assert!(world.answer.contains("the rollout is over"), "{}", world.answer);
+            assert!(world.answer.contains(" is over, "), "{}", world.answer);
         })],
         well: Well::Old,
     },

@@ -11,9 +11,10 @@ use groundswell_common::{
 };
 use groundswell_rollout::{
     Back, Effects, HaltCause, HostFact, Input, Moment, Off, Phase, Plan, Policy, PolicyError,
-    Progress, RULES_SPOKEN, Resumable, RevertCause, Rollout, Transition, step,
+    Progress, RULES_SPOKEN, Resumable, RevertCause, Rollout, Transition, silent, step,
 };
 
+use super::evidence::Evidence;
 use super::records::Key;
 use super::state::{
     Addresses, Fate, Held, Host, Operator, PROVEN_MAX, PolicyRecord, Proven,
@@ -287,7 +288,11 @@ impl View {
     ) -> Result<Applied, Unfit> {
         let (policy, behind) = Policy::each_from_toml(text).map_err(Unfit::Policy)?;
         let service = self.services.entry(name.clone()).or_default();
-        let record = PolicyRecord { text: text.to_owned(), policy, behind, separates };
+        let mut record =
+            PolicyRecord { text: text.to_owned(), policy, behind, separates, was: Vec::new() };
+        if let Some(before) = &service.policy {
+            record.comes_after(before);
+        }
         // What was proven for all is from now on proven for each.
         let names: Vec<Option<Environment>> =
             record.environments().map(|policy| policy.environment.clone()).collect();
@@ -371,7 +376,14 @@ impl View {
         }
         let body = RolloutBody::Live(Box::new(Rollout::new(id.clone(), plan.clone())));
         let skip = skip.cloned();
-        let record = RolloutRecord { planned: at, changed: at, skip, judged: false, body };
+        let record = RolloutRecord {
+            planned: at,
+            changed: at,
+            skip,
+            judged: false,
+            evidence: Evidence::default(),
+            body,
+        };
         self.rollouts.insert(id.clone(), record);
         self.rollouts_planned += 1;
         let service = self.services.entry(plan.service.clone()).or_default();
@@ -424,8 +436,16 @@ impl View {
         let (was_proven, was_blamed) = (rollout.is_proven(), rollout.is_spoken_against());
         let told = if let Input::Host { host, .. } = input { Some(*host) } else { None };
         let before = told.and_then(|host| Some((host, rollout.host(&host)?.clone())));
+        let (late, forward) = (silent(rollout, entry.at), !goes_on_back(rollout.phase()));
         let effects = step(rollout, input, moment)
             .map_err(|source| Unfit::Step { rollout: id.clone(), source })?;
+        let is_told = |host: &&HostId| told == Some(**host);
+        late.iter()
+            .filter(|host| !is_told(host))
+            .for_each(|host| record.evidence.silent(*host, rollout));
+        if let Input::Host { host, fact, .. } = input {
+            record.evidence.hear((*host, fact), rollout, forward);
+        }
         if !effects.transitions.is_empty() {
             record.changed = entry.at;
         }
@@ -435,6 +455,7 @@ impl View {
         let proven = rollout.is_proven();
         // Poison is an event: what is cleared later stays cleared, whatever hosts say.
         let poison = poison(rollout, (&effects.transitions, input), (was_blamed, record.judged));
+        let poison = poison.map(|why| record.evidence.beside(rollout.phase(), &why));
         record.judged |= poison.is_some();
         let by_person = effects.transitions.iter().any(is_taken_back);
         // Hosts outside its plan follow a plan that leads back to nothing, as each does that takes the service off.

@@ -2,11 +2,13 @@
 //! now and at every later start.
 
 mod apply;
+mod evidence;
 mod past;
 mod records;
 mod state;
 
 pub use apply::{Applied, Unfit};
+pub use evidence::Evidence;
 pub use past::Past;
 pub use records::{Key, RecordError};
 pub(crate) use state::speaks_for;

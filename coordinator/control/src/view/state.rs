@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use groundswell_common::api::{OperatorRole, RolloutSummary};
 use groundswell_common::directive::{Action, ServiceWish};
 use groundswell_common::name::{AGENT_SERVICE, DEFAULT_ENVIRONMENT};
+use groundswell_common::selector::Selector;
 use groundswell_common::trust::{Envelope, PublicKey};
 use groundswell_common::wire::LEVEL_REMOVES;
 use groundswell_common::{
@@ -17,6 +18,7 @@ use groundswell_rollout::{
 };
 use serde::{Deserialize, Serialize};
 
+use super::evidence::Evidence;
 use super::past::Past;
 use super::records::Key;
 use crate::entry::{By, Published};
@@ -188,6 +190,9 @@ pub struct PolicyRecord {
     /// Whether it takes hosts of its environments only. A policy from before there were environments takes all.
     #[serde(default)]
     pub separates: bool,
+    /// The targets that a policy before this one had, where they were others.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub was: Vec<(Environment, Selector)>,
 }
 
 /// A release whose rollout completed.
@@ -253,6 +258,9 @@ pub struct RolloutRecord {
     /// Whether its release was poisoned by it, or cleared since: what its hosts say later does not poison it again.
     #[serde(default)]
     pub judged: bool,
+    /// The hosts that failed in it.
+    #[serde(default, skip_serializing_if = "Evidence::is_empty")]
+    pub evidence: Evidence,
     /// The machine itself, or what is left of it.
     pub body: RolloutBody,
 }
@@ -288,6 +296,19 @@ impl PolicyRecord {
     /// Its environments, in order.
     pub fn environments(&self) -> impl DoubleEndedIterator<Item = &Policy> {
         std::iter::once(&self.policy).chain(&self.behind)
+    }
+
+    /// Keeps the targets that its predecessor had in the same environment, or else those before.
+    pub(super) fn comes_after(&mut self, before: &Self) {
+        let was = |policy: &Policy| {
+            let lane = policy.lane();
+            let targets = &before.environments().find(|before| before.lane() == lane)?.targets;
+            let older =
+                || before.was.iter().find(|(of, _)| *of == lane).map(|(_, was)| was.clone());
+            let was = if *targets == policy.targets { older()? } else { targets.clone() };
+            Some((lane, was))
+        };
+        self.was = self.environments().filter_map(was).collect();
     }
 
     /// The policy for hosts of an environment; `None` where they get nothing.

@@ -8,7 +8,7 @@ use groundswell_common::{Digest, HostId, OperatorName, ReleaseId, Timestamp};
 use groundswell_rollout::{
     Effects, HostFact, HostFacts, Input, Moment, Outcome, Phase, PhaseName, Plan, Policy, Progress,
     ProgressName, Refusal, ReleaseRef, Rollout, Steer, check, desired, due, fact, generation, plan,
-    step,
+    silent, step,
 };
 
 pub(crate) fn host(number: u8) -> HostId {
@@ -94,6 +94,9 @@ impl Bed {
                 assert_totals(&self.rollout);
                 assert_ne!(self.rollout, before, "{input:?} changed nothing and was accepted");
                 assert_wishes(&before, &self.rollout, effects, self.at);
+                if input == Input::Tick {
+                    assert_silent(&before, &self.rollout, self.at.now);
+                }
                 self.log.push((input, self.at));
             }
             Err(_) => assert_eq!(self.rollout, before, "{input:?} was refused and changed it"),
@@ -307,6 +310,16 @@ fn assert_totals(rollout: &Rollout) {
 }
 
 /// Each wish that changed is listed and has the entry's number; no other wish has changed.
+/// Whom time alone loses was silent before.
+fn assert_silent(before: &Rollout, after: &Rollout, now: Timestamp) {
+    let silent = silent(before, now);
+    for (_, host, entry) in after.hosts() {
+        let was = before.host(&host.id).map(|before| &before.progress);
+        let lost = entry.progress == Progress::Lost && was != Some(&Progress::Lost);
+        assert!(!lost || silent.contains(&host.id), "{} was {was:?}", host.name);
+    }
+}
+
 fn assert_wishes(before: &Rollout, after: &Rollout, effects: &Effects, at: Moment) {
     for (_, planned, _) in after.hosts() {
         let id = planned.id;
