@@ -127,7 +127,7 @@ impl View {
                 }
                 return Ok(Applied { hosts: vec![*host], ..Applied::default() });
             }
-            What::HostDrained { host, why } => {
+            What::HostDrained { host, why, lifted: _ } => {
                 let found = self.hosts.get_mut(host).ok_or(Unfit::UnknownHost(*host))?;
                 found.drained.clone_from(why);
                 found.seq = entry.seq;
