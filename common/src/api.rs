@@ -557,7 +557,7 @@ pub struct RolloutSummary {
     pub why: Option<String>,
     /// The hash of its plan.
     pub plan: Digest,
-    /// When it was planned.
+    /// When it was planned, which may be long before its start: the name stays, as programs read it.
     pub started: Timestamp,
     /// When its phase last changed.
     pub changed: Timestamp,
