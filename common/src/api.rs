@@ -439,7 +439,7 @@ pub struct ReleaseSummary {
     /// Whether hosts must run it before any newer one.
     #[serde(default)]
     pub barrier: bool,
-    /// Whether it goes before a rollout under way, where the policy has a lane for that.
+    /// Whether it goes before a rollout under way, where the policy's `when_newer` is `hotfix`.
     #[serde(default)]
     pub hotfix: bool,
     /// When it was published.

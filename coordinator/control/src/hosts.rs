@@ -1,5 +1,5 @@
-//! What persons do to hosts: enrolment, removal, clearing, drains, labels and names. Also operators, and the
-//! addresses where hosts reach the coordinator.
+//! What becomes of hosts by persons: enrolment, removal, clearing, drains, labels and names. Also operators, and
+//! the addresses where hosts reach the coordinator.
 
 use groundswell_common::api::OperatorRole;
 use groundswell_common::condition::Lack;

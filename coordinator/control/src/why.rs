@@ -1,5 +1,5 @@
-//! Why a host is not what it should be: the cause first, then what is so. The one answer for every surface that
-//! speaks of a host.
+//! Why a host is not what it should be: the cause first, then what is so, from what the host itself says and what
+//! its rollouts say of it. The whole answer for a host; tables show its notes, or what its rollout has of it.
 
 use std::collections::BTreeSet;
 

@@ -1,4 +1,4 @@
-//! Hosts.
+//! Hosts: how they stand and why, and what people do to them.
 
 use axum::body::Body;
 use axum::extract::rejection::QueryRejection;
