@@ -394,7 +394,7 @@ impl View {
     /// Puts rollouts that no longer speak for any host into short form, and forgets the oldest.
     fn archive(&mut self, name: &ServiceName, service: &Service) {
         let environments: BTreeSet<Environment> = match &service.policy {
-            Some(record) => record.environments().map(Policy::lane).collect(),
+            Some(record) => record.environments().map(Policy::environment_or_default).collect(),
             None => BTreeSet::from([Environment::default()]),
         };
         let speaking = environments.iter().flat_map(|name| self.speaking(service, name));
