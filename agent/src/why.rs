@@ -1,4 +1,5 @@
-//! What holds a service of this host now: from its journal and the accepted directive, offline.
+//! What holds a service of this host now: from its journal and the accepted directive, offline. `doctor` and the
+//! coordinator's `why` of a host are other answers.
 
 use groundswell_common::condition::Lack;
 use groundswell_common::directive::Action as Desired;

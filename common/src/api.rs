@@ -442,7 +442,7 @@ pub struct ReleaseSummary {
     /// Whether hosts must run it before any newer one.
     #[serde(default)]
     pub barrier: bool,
-    /// Whether it goes before a rollout under way, where the policy has a lane for that.
+    /// Whether it goes before a rollout under way, where the policy's `when_newer` is `hotfix`.
     #[serde(default)]
     pub hotfix: bool,
     /// When it was published.
@@ -560,7 +560,7 @@ pub struct RolloutSummary {
     pub why: Option<String>,
     /// The hash of its plan.
     pub plan: Digest,
-    /// When it was planned.
+    /// When it was planned, which may be long before its start: the name stays, as programs read it.
     pub started: Timestamp,
     /// When its phase last changed.
     pub changed: Timestamp,

@@ -108,13 +108,13 @@ pub struct Held {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Lack {
-    /// A person on the host has paused it.
+    /// A person on the host has paused it, or stopped a unit of it before its release had passed.
     Paused,
     /// An operator has taken the host out from the coordinator.
     Drained,
     /// The owner does not allow a unit that the release names.
     UnitNotAllowed,
-    /// A unit that the release names cannot be started here.
+    /// A unit that the release names cannot be started here, or a program that it starts is missing.
     UnitNotLoaded,
     /// A user that a unit runs as does not exist.
     User,
@@ -122,11 +122,11 @@ pub enum Lack {
     Room,
     /// Too few inodes are free.
     Inodes,
-    /// The release's bytes cannot be had now.
+    /// The release cannot be had now, or not be kept: the network, wrong bytes, a disk that fails.
     Bytes,
     /// What runs was changed, so that a revert would not bring it back.
     Drift,
-    /// The journal of the service cannot be read.
+    /// The service is stuck, the agent's state or the live link cannot be read, or the disk does not take them.
     Journal,
     /// The supervisor does not answer.
     Bus,
@@ -138,9 +138,9 @@ pub enum Lack {
     Platform,
     /// The release is older than what runs; only a revert goes down.
     StepDown,
-    /// The agent is too old for the release.
+    /// The agent is too old for what is wished, or was restarted again and again while it staged the release.
     Agent,
-    /// The agent's settings cannot be read.
+    /// The agent's settings cannot be read. They are told as [`Condition::settings`] by now.
     Settings,
     /// Two machines use the key of this host.
     Twin,
@@ -176,22 +176,22 @@ impl Lack {
     #[must_use]
     pub fn words(self) -> &'static str {
         match self {
-            Self::Paused => "paused by its owner",
+            Self::Paused => "paused or stopped by a person there",
             Self::Drained => "drained by an operator",
             Self::UnitNotAllowed => "a unit is not allowed there",
             Self::UnitNotLoaded => "a unit cannot be started there",
             Self::User => "a user is missing",
             Self::Room => "too little room on its disk",
             Self::Inodes => "too few free inodes on its disk",
-            Self::Bytes => "the release cannot be fetched",
+            Self::Bytes => "the release cannot be brought there",
             Self::Drift => "the live files were changed",
-            Self::Journal => "the agent's journal cannot be read",
+            Self::Journal => "its state there cannot be read or kept",
             Self::Bus => "systemd does not answer",
             Self::Approval => "its root asks for an approval",
             Self::Root => "its root has ended",
             Self::Platform => "it has another platform",
             Self::StepDown => "it runs a newer release",
-            Self::Agent => "its agent is too old",
+            Self::Agent => "its agent cannot take the release",
             Self::Settings => "its agent.toml cannot be read",
             Self::Twin => "two machines use its key",
             Self::Stage => "it cannot stage the release",

@@ -35,7 +35,8 @@ pub struct ServiceWish {
     pub action: Action,
     /// Seconds from switch to a passing verdict of all probes.
     pub probe_deadline_secs: u64,
-    /// Seconds that the probes must keep passing before the host commits.
+    /// Seconds that the probes must keep passing before the host commits: the policy's `host_bake_secs`, not its
+    /// `bake_secs`, which is a wave's.
     pub bake_secs: u64,
     /// Seconds between two tries of a probe.
     pub probe_interval_secs: u64,

@@ -73,10 +73,10 @@ pub const RECORD_MAX_BYTES: usize = 16 * 1024 * 1024;
 pub const TOKEN_MAX_BYTES: usize = 2 * 1024;
 
 /// How long a permit to switch is valid, counted by the host from the moment it asked.
-/// A halt waits at most this long for a host that took a permit and fell silent.
 pub const PERMIT_VALID_MS: u64 = 2_000;
 /// How long the coordinator takes a permit for usable: longer than the host does, since no two clocks run at the
-/// same rate. Quartz differs by less than a thousandth; this leaves fifty times that.
+/// same rate. Quartz differs by less than a thousandth; this leaves fifty times that. A halt waits at most this long
+/// for a host that took a permit and fell silent.
 pub const PERMIT_COUNTED_MS: u64 = 2_100;
 /// Default seconds between an agent's beats on an idle connection; the coordinator may set another.
 pub const HEARTBEAT_SECS: u64 = 20;

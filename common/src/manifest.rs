@@ -58,7 +58,7 @@ pub struct RawManifest {
     pub requires: Selector,
     /// Whether hosts must run it before they get any newer one.
     pub barrier: bool,
-    /// Whether it does not wait for a rollout under way where the policy has a lane for such.
+    /// Whether it does not wait for a rollout under way where the policy's `when_newer` is `hotfix`.
     pub hotfix: bool,
 }
 

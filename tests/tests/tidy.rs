@@ -1,7 +1,9 @@
 //! Holds what style can be held by a test: layout, one place per dependency, purity of the cores,
-//! lengths, words that must not stand in the tree, links that lead somewhere, tests that the docs name.
+//! what each crate uses, lengths, words that must not stand in the tree, links that lead somewhere, tests that
+//! the docs name.
 #![expect(clippy::unwrap_used, reason = "a test stops at the first surprise")]
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -119,6 +121,44 @@ fn agent_and_coordinator_never_import_each_other() {
             assert!(!manifest(folder).contains(name), "{folder} depends on {name}");
         }
     }
+}
+
+/// The parts of a text between backticks.
+fn quoted(text: &str) -> BTreeSet<&str> {
+    text.split('`').skip(1).step_by(2).map(|name| name.trim_end_matches('/')).collect()
+}
+
+#[test]
+fn the_code_map_says_what_each_crate_uses() {
+    let read = |path: &str| std::fs::read_to_string(root().join(path)).unwrap();
+    let (workspace, map) = (read("Cargo.toml"), read("ARCHITECTURE.md"));
+    let crates: Vec<(&str, &str)> = workspace
+        .lines()
+        .filter(|line| line.starts_with("groundswell-"))
+        .filter_map(|line| Some((line.split_once(' ')?.0, line.split('"').nth(1)?)))
+        .collect();
+    assert!(crates.len() > 5, "the workspace has its crates");
+    let mut findings = Vec::new();
+    for row in map.lines().filter(|line| line.starts_with("| `")) {
+        let cells: Vec<&str> = row.trim_matches('|').split('|').collect();
+        let [folder, _, may_use] = cells.as_slice() else { continue };
+        let folder = quoted(folder).first().copied().unwrap_or_default();
+        let manifest = format!("{folder}/Cargo.toml");
+        if !root().join(&manifest).is_file() {
+            continue;
+        }
+        let manifest = read(&manifest);
+        let uses = |name: &str| {
+            let named = |line: &str| line.split(['.', ' ']).next() == Some(name);
+            manifest.lines().any(named)
+        };
+        let used: BTreeSet<&str> =
+            crates.iter().filter(|(name, _)| uses(name)).map(|(_, folder)| *folder).collect();
+        if used != quoted(may_use) {
+            findings.push(format!("ARCHITECTURE.md: {folder} uses {used:?}"));
+        }
+    }
+    none(findings);
 }
 
 #[test]

@@ -299,7 +299,7 @@ pub(crate) fn rollouts_table(rollouts: &[RolloutSummary]) -> Table {
     let several = rollouts.iter().any(|rollout| rollout.environment.is_some());
     let place = several.then_some("ENVIRONMENT");
     let heads = ["ROLLOUT", "RELEASE"].into_iter().chain(place);
-    let heads = heads.chain(["PHASE", "HOSTS", "STARTED", "WHY"]);
+    let heads = heads.chain(["PHASE", "HOSTS", "PLANNED", "WHY"]);
     let mut table = Table::new(&heads.collect::<Vec<_>>());
     let now = now();
     for rollout in rollouts {
@@ -328,7 +328,7 @@ fn done<'a>(page: &RolloutPage, host: &'a RolloutHost) -> &'a str {
 fn page_text(page: &RolloutPage) -> String {
     let rollout = &page.rollout;
     let mut text = format!(
-        "{} of {} {}{}: {}\nplan {}, started {}\n",
+        "{} of {} {}{}: {}\nplan {}, planned {}\n",
         rollout.rollout,
         rollout.service,
         rollout.version,

@@ -87,7 +87,8 @@ pub(super) async fn against_the_fleet(context: &Context, policies: &[Policy]) ->
     let Ok(Ok(answer)) = answer else { return Vec::new() };
     let mut said = Vec::new();
     for policy in policies {
-        let hosts = answer.hosts.iter().filter(|host| host.environment == policy.lane());
+        let hosts =
+            answer.hosts.iter().filter(|host| host.environment == policy.environment_or_default());
         let labels: Vec<_> = hosts.map(|host| &host.labels).collect();
         // That nobody is in an environment the coordinator says itself.
         if !labels.is_empty() {
@@ -101,8 +102,10 @@ pub(super) async fn against_the_fleet(context: &Context, policies: &[Policy]) ->
 
 /// The policy for the environment that was named, or the first.
 fn one_of(policies: &[Policy], named: Option<&Environment>) -> anyhow::Result<Policy> {
-    let is_it = |policy: &&Policy| named.is_none_or(|named| policy.lane() == *named);
-    let names: Vec<String> = policies.iter().map(|policy| policy.lane().to_string()).collect();
+    let is_it =
+        |policy: &&Policy| named.is_none_or(|named| policy.environment_or_default() == *named);
+    let names: Vec<String> =
+        policies.iter().map(|policy| policy.environment_or_default().to_string()).collect();
     let found = policies.iter().find(is_it).cloned();
     found.with_context(|| format!("find the environment; the policy has {}", names.join(", ")))
 }
@@ -137,7 +140,7 @@ fn listed(file: &Path, policy: &Policy) -> anyhow::Result<Vec<HostFacts>> {
             ..HostFacts::new(host.id, host.name, host.labels)
         }
     };
-    let here = |host: &HostSummary| host.environment == policy.lane();
+    let here = |host: &HostSummary| host.environment == policy.environment_or_default();
     Ok(answer.hosts.into_iter().filter(here).map(facts).collect())
 }
 

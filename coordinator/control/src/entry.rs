@@ -112,6 +112,9 @@ pub enum What {
         host: HostId,
         /// The reason given; `None` where it is let in again.
         why: Option<String>,
+        /// Why it is let in again. Entries from before it was kept have none.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        lifted: Option<String>,
     },
     /// An operator gives a host other labels.
     HostLabelled {
@@ -239,7 +242,7 @@ pub struct Published {
     /// Whether hosts must run it before any newer one.
     #[serde(default)]
     pub barrier: bool,
-    /// Whether it goes before a rollout under way, where the policy has a lane for that.
+    /// Whether it goes before a rollout under way, where the policy's `when_newer` is `hotfix`.
     #[serde(default)]
     pub hotfix: bool,
     /// Units that it runs, by name.

@@ -1,4 +1,5 @@
-//! Enrolment, removal and clearing of hosts, and operators.
+//! What becomes of hosts by persons: enrolment, removal, clearing, drains, labels and names. Also operators, and
+//! the addresses where hosts reach the coordinator.
 
 use groundswell_common::api::OperatorRole;
 use groundswell_common::condition::Lack;
@@ -90,7 +91,7 @@ impl Control {
         self.submit(By::Operator(by.clone()), what).map(drop)
     }
 
-    /// Takes a host out of all rollouts with this reason, or lets it in again. What it runs stays.
+    /// Takes a host out of all rollouts with this reason, or lets it in again without one. What it runs stays.
     ///
     /// # Errors
     /// [`Refused::UnknownHost`], or [`Refused::Drained`] where it is so already.
@@ -100,12 +101,36 @@ impl Control {
         name: &HostName,
         why: Option<&str>,
     ) -> Result<(), Refused> {
+        self.set_drained(by, name, why, None)
+    }
+
+    /// Lets a drained host in again; the ledger keeps the reason.
+    ///
+    /// # Errors
+    /// As [`Self::drain_host`].
+    pub fn undrain_host(
+        &mut self,
+        by: &OperatorName,
+        name: &HostName,
+        why: &str,
+    ) -> Result<(), Refused> {
+        self.set_drained(by, name, None, Some(why))
+    }
+
+    fn set_drained(
+        &mut self,
+        by: &OperatorName,
+        name: &HostName,
+        why: Option<&str>,
+        lifted: Option<&str>,
+    ) -> Result<(), Refused> {
         let host = self.host_id(name)?;
         let now = self.view.hosts.get(&host).and_then(|found| found.drained.as_deref());
         if now.is_some() == why.is_some() {
             return Err(Refused::Drained { host: name.clone(), drained: now.is_some() });
         }
-        let what = What::HostDrained { host, why: why.map(ToOwned::to_owned) };
+        let (kept, lifted) = (why.map(ToOwned::to_owned), lifted.map(ToOwned::to_owned));
+        let what = What::HostDrained { host, why: kept, lifted };
         self.submit(By::Operator(by.clone()), what)?;
         let fact = match why {
             Some(why) => HostFact::Held { lack: Lack::Drained, why: why.to_owned() },

@@ -59,7 +59,7 @@ impl Lane {
             let mut before = last.map_or_else(Vec::new, |last| last.before.clone());
             before.extend(last.map(|last| last.environment.clone()));
             let soak_secs = last.map_or(0, |last| last.policy.promote_after_secs);
-            let (environment, everyone) = (policy.lane(), !record.separates);
+            let (environment, everyone) = (policy.environment_or_default(), !record.separates);
             lanes.push(Self { policy: policy.clone(), environment, before, soak_secs, everyone });
         }
         lanes

@@ -371,7 +371,7 @@ pub fn service_summary(
         service: name.clone(),
         has_policy: service.policy.is_some(),
         newest: newest.map(|release| release_summary(view, release)),
-        proven: last.and_then(|policy| view.baseline(service, &policy.lane())),
+        proven: last.and_then(|policy| view.baseline(service, &policy.environment_or_default())),
         rollout: service.rollouts.last().cloned(),
         environments: environments(service),
         waits: Vec::new(),

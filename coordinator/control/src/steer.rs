@@ -1,4 +1,4 @@
-//! What persons do to rollouts, and who may switch this instant.
+//! What persons do to rollouts; and the answer to a host that asks for a permit: whether it may switch this instant.
 
 use groundswell_common::api::{RolloutSummary, SteerAct};
 use groundswell_common::directive::Action;

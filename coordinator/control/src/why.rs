@@ -1,5 +1,5 @@
-//! Why a host is not what it should be: the cause first, then what is so. The one answer for every surface that
-//! speaks of a host.
+//! Why a host is not what it should be: the cause first, then what is so, from what the host itself says and what
+//! its rollouts say of it. The whole answer for a host; tables show its notes, or what its rollout has of it.
 
 use std::collections::BTreeSet;
 
@@ -115,8 +115,9 @@ impl Control {
         if policies.clone().any(|record| record.of(here).is_some()) {
             return None;
         }
-        let lanes: BTreeSet<Environment> =
-            policies.flat_map(|record| record.environments().map(Policy::lane)).collect();
+        let lanes: BTreeSet<Environment> = policies
+            .flat_map(|record| record.environments().map(Policy::environment_or_default))
+            .collect();
         let names: Vec<&str> = lanes.iter().map(Environment::as_str).collect();
         let meant = nearest(here.as_str(), names.iter().copied());
         let meant = meant.map(|meant| format!(" (did you mean {meant}?)")).unwrap_or_default();
@@ -452,7 +453,7 @@ impl Control {
 
 /// Why a host gets nothing whose environment the policy does not name.
 pub(crate) fn not_named(environment: &Environment, record: &PolicyRecord) -> String {
-    let names = record.environments().map(|policy| policy.lane().to_string());
+    let names = record.environments().map(|policy| policy.environment_or_default().to_string());
     let names = names.collect::<Vec<_>>().join(", ");
     format!(
         "its environment is {environment}, which the policy does not name, so it gets nothing; the policy has {names}: \

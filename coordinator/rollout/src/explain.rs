@@ -1,5 +1,5 @@
-//! Why it is waiting, as data with one sentence each: the one answer that every surface prints.
-//! Changes nothing.
+//! Why it is waiting, as data with one sentence each: all that the core knows of a rollout or one of its hosts.
+//! `why.rs` of the control puts what a host says of itself before it. Changes nothing.
 
 use std::fmt;
 

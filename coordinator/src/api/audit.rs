@@ -1,4 +1,4 @@
-//! Health, status, and the ledger for auditors.
+//! The fleet at a glance (`/healthz`, `/v1/status`), the ledger for auditors, and its lift after a restore.
 
 use axum::body::Body;
 use axum::extract::rejection::QueryRejection;

@@ -1,4 +1,4 @@
-//! Hosts.
+//! Hosts: how they stand and why, and what people do to them.
 
 use axum::body::Body;
 use axum::extract::rejection::QueryRejection;
@@ -78,10 +78,9 @@ pub(super) async fn undrain(
     Path(host): Path<String>,
     body: Body,
 ) -> Result<Json<HostPage>, ApiError> {
-    let host: HostName = read::name(&host)?;
-    read::only_why(body).await?;
+    let (host, why) = (read::name(&host)?, read::only_why(body).await?);
     let change = move |desk: &mut Desk| {
-        desk.drain_host(&by, &host, None)?;
+        desk.undrain_host(&by, &host, &why)?;
         desk.host_page(&host)
     };
     Ok(Json(api.handle.change(change).await??))

@@ -328,7 +328,10 @@ async fn a_drained_host_is_left_out_and_catches_up_when_it_is_let_in() {
     other.commits((newer, Some(releases[0]))).await;
     fake.phase_is(&rollout, PhaseName::Done).await;
     host.wished(Action::Hold {}).await;
-    drain(None).await.unwrap().unwrap();
+    let undrained = fake
+        .handle
+        .change(move |desk| desk.undrain_host(&ada(), &"h1".parse().unwrap(), "the disk is in"));
+    undrained.await.unwrap().unwrap();
     host.commits((newer, Some(releases[0]))).await;
     fake.stop().await;
 }

@@ -2,11 +2,12 @@
 
 use std::sync::Arc;
 
-use groundswell_common::api::OperatorRole;
+use groundswell_common::api::{AuditPage, OperatorRole};
 use groundswell_common::trust::{PublicKey, SecretKey};
 use groundswell_common::{HostName, Timestamp};
 use groundswell_coordinator::api::{Access, ROUTES, Route};
 use groundswell_coordinator::ca::Authority;
+use groundswell_coordinator::entry::{Entry, What};
 use groundswell_coordinator::init::Layout;
 use groundswell_net::tls::ClientConfig;
 use hyper::{Method, StatusCode};
@@ -162,6 +163,30 @@ async fn certificates_that_are_over_or_of_others_get_no_answer_at_all() {
     assert!(served.ask(&not_ours, (&Method::GET, "/healthz"), Vec::new()).await.is_err());
     let answer = served.ask(&served.tls(None), (&Method::GET, "/healthz"), Vec::new()).await;
     assert_eq!(answer.unwrap().status, StatusCode::OK);
+    served.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_ledger_says_why_a_host_was_drained_and_why_it_was_let_in_again() {
+    let served = Served::start().await;
+    enrolled_agent(&served).await;
+    let (admin, post) = (served.admin_tls(), Method::POST);
+    served.json(&admin, (&post, "/v1/hosts/h1/drain"), json!({ "why": "a new disk" })).await;
+    served.json(&admin, (&post, "/v1/hosts/h1/undrain"), json!({ "why": "it is in" })).await;
+    let page = served.ask(&admin, (&Method::GET, "/v1/audit"), Vec::new()).await.unwrap();
+    let page: AuditPage = serde_json::from_slice(&page.body).unwrap();
+    let reasons = |payload: &str| {
+        let what = Entry::from_payload(1, payload.as_bytes()).unwrap().what;
+        let What::HostDrained { why, lifted, .. } = what else { return None };
+        Some((why, lifted))
+    };
+    let found: Vec<_> = page.entries.iter().filter_map(|entry| reasons(&entry.payload)).collect();
+    let text = |text: &str| Some(text.to_owned());
+    assert_eq!(found, [(text("a new disk"), None), (None, text("it is in"))]);
+    // Entries from before the second reason was kept are read as they were.
+    let old = page.entries.last().unwrap().payload.replace(",\"lifted\":\"it is in\"", "");
+    assert!(!old.contains("lifted"), "{old}");
+    assert_eq!(reasons(&old), Some((None, None)));
     served.stop().await;
 }
 

@@ -128,7 +128,7 @@ impl View {
                 }
                 return Ok(Applied { hosts: vec![*host], ..Applied::default() });
             }
-            What::HostDrained { host, why } => {
+            What::HostDrained { host, why, lifted: _ } => {
                 let found = self.hosts.get_mut(host).ok_or(Unfit::UnknownHost(*host))?;
                 found.drained.clone_from(why);
                 found.seq = entry.seq;
@@ -406,7 +406,7 @@ impl View {
     /// Puts rollouts that no longer speak for any host into short form, and forgets the oldest.
     fn archive(&mut self, name: &ServiceName, service: &Service) {
         let environments: BTreeSet<Environment> = match &service.policy {
-            Some(record) => record.environments().map(Policy::lane).collect(),
+            Some(record) => record.environments().map(Policy::environment_or_default).collect(),
             None => BTreeSet::from([Environment::default()]),
         };
         let speaking = environments.iter().flat_map(|name| self.speaking(service, name));

@@ -290,7 +290,7 @@ impl PolicyRecord {
     /// Whether an environment is its first.
     #[must_use]
     pub fn begins_in(&self, environment: &Environment) -> bool {
-        self.policy.lane() == *environment
+        self.policy.environment_or_default() == *environment
     }
 
     /// Its environments, in order.
@@ -518,7 +518,10 @@ impl View {
             return BTreeSet::new();
         }
         let policy = self.services.get(service).and_then(|service| service.policy.as_ref());
-        let named = policy.into_iter().flat_map(PolicyRecord::environments).map(Policy::lane);
+        let named = policy
+            .into_iter()
+            .flat_map(PolicyRecord::environments)
+            .map(Policy::environment_or_default);
         named.chain(self.hosts.values().map(|host| host.environment.clone())).collect()
     }
 

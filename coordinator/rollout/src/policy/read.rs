@@ -51,7 +51,9 @@ impl Policy {
         for section in reader.sections(sections)? {
             let policy = reader.section(&top, section)?;
             if policies.iter().any(|before| before.environment == policy.environment) {
-                return Err(reader.rule(at, PolicyFault::TwinEnvironments(policy.lane())));
+                return Err(
+                    reader.rule(at, PolicyFault::TwinEnvironments(policy.environment_or_default()))
+                );
             }
             policies.push(policy);
         }

@@ -119,9 +119,9 @@ fn promote_after_secs() -> u64 {
 }
 
 impl Policy {
-    /// The environment whose hosts belong to its plans.
+    /// The environment whose hosts belong to its plans: the default one where it names none.
     #[must_use]
-    pub fn lane(&self) -> Environment {
+    pub fn environment_or_default(&self) -> Environment {
         self.environment.clone().unwrap_or_default()
     }
 }

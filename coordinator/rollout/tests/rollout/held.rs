@@ -77,8 +77,8 @@ fn a_wave_that_only_held_hosts_are_left_in_waits_and_does_not_halt() {
     assert_eq!(
         whole,
         format!(
-            "wave 1 waits for 1 host that cannot take the release now ({name}: paused by its \
-             owner), and no other has shown anything"
+            "wave 1 waits for 1 host that cannot take the release now ({name}: paused or stopped \
+             by a person there), and no other has shown anything"
         )
     );
     assert!(says(&mut bed, canary, None));
