@@ -301,8 +301,11 @@ impl PolicyRecord {
     /// Keeps the targets that its predecessor had in the same environment, or else those before.
     pub(super) fn comes_after(&mut self, before: &Self) {
         let was = |policy: &Policy| {
-            let lane = policy.lane();
-            let targets = &before.environments().find(|before| before.lane() == lane)?.targets;
+            let lane = policy.environment_or_default();
+            let targets = &before
+                .environments()
+                .find(|before| before.environment_or_default() == lane)?
+                .targets;
             let older =
                 || before.was.iter().find(|(of, _)| *of == lane).map(|(_, was)| was.clone());
             let was = if *targets == policy.targets { older()? } else { targets.clone() };
