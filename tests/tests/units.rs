@@ -158,6 +158,8 @@ fn a_person_who_stops_or_restarts_the_unit_in_a_bake_says_nothing_against_the_re
         // It stays stopped for longer than its bake would have lasted.
         std::thread::sleep(Duration::from_secs(12));
         assert_eq!(state(&host).trim(), "inactive");
+        let page = fleet.newest_rollout("shop");
+        assert!(page.hosts.iter().all(|host| host.progress == "held"), "{page:?}");
         host.exec_ok(&["systemctl", "start", "shop.service"]);
         let page = fleet.wait_end("shop", "2.0");
         assert_eq!(page.rollout.outcome, Some(OutcomeName::Completed), "{page:?}");

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use groundswell_common::condition::{Condition, Lack, ServiceCondition};
 use groundswell_common::directive::{Action, ServiceWish};
-use groundswell_common::report::{Report, Standing};
+use groundswell_common::report::{HostState, Report, Standing};
 use groundswell_common::trust::RawTold;
 use groundswell_common::wire::{LEVEL_REMOVES, ReleaseProof};
 use groundswell_common::{Environment, HostId, ReleaseId, RolloutId, ServiceName, Timestamp};
@@ -371,8 +371,12 @@ impl Control {
                     continue;
                 };
                 // Who cannot read its journal, or is in the middle of the switch, says by its report how it goes on.
-                let begun = self.is_in_the_middle(&host, &service.service);
-                if fact == HostFact::Freed && begun && waits_for_its_report(rollout, &host) {
+                let word = self.words.get(&host).and_then(|word| word.standing(&service.service));
+                if fact == HostFact::Freed
+                    && word.is_some_and(|said| {
+                        may_have_switched(rollout, &host, said.state) == Some(true)
+                    })
+                {
                     continue;
                 }
                 let bytes = matches!(fact, HostFact::Fetched { .. });
@@ -389,12 +393,6 @@ impl Control {
         if freed {
             self.hear_again(host);
         }
-    }
-
-    /// Whether a host is in the middle of something, or stuck in it.
-    fn is_in_the_middle(&self, host: &HostId, service: &ServiceName) -> bool {
-        let standing = self.words.get(host).and_then(|word| word.standing(service));
-        standing.is_some_and(|standing| !standing.state.is_at_rest())
     }
 
     /// What a host said last, once more: one that was held may stand already where its wish wants it, and then has
@@ -461,7 +459,10 @@ impl Control {
                     let rollout = self.view.rollout(&id)?;
                     let fact =
                         groundswell_rollout::fact(rollout, &host, standing, report.generation)?;
-                    Some((id, fact))
+                    // It stands in its bake and does not go on in it.
+                    let goes_on = matches!(fact, HostFact::SwitchStarted | HostFact::Passed);
+                    let stopped = goes_on && self.is_stopped_in_switch(rollout, host);
+                    (!stopped).then_some((id, fact))
                 });
                 let Some((rollout, fact)) = found else { break };
                 if !self.submit_or_note(By::Host(host), &rollout, Input::Host { host, fact }) {
@@ -471,15 +472,28 @@ impl Control {
         }
     }
 
+    /// Whether somebody has stopped what a host is bringing up, by its own words.
+    fn is_stopped_in_switch(&self, rollout: &Rollout, host: HostId) -> bool {
+        let service = &rollout.plan().service;
+        let says = self.words.get(&host).and_then(|word| word.condition_of(service)?.held.as_ref());
+        let entry = rollout.host(&host);
+        says.is_some_and(|held| held.lack == Lack::Paused)
+            && entry.is_some_and(|entry| {
+                matches!(entry.progress, Progress::Held { lack: Lack::Paused, .. })
+            })
+    }
+
     /// A host whose agent could not read its journal, or whose service somebody had stopped in a switch, is free once
-    /// it is at rest and lacks nothing else.
+    /// neither is so any more and it lacks nothing else.
     fn reads_again(&mut self, host: HostId, standing: &Standing) {
         let lacks = self.words.get(&host).and_then(|word| word.condition_of(&standing.service));
-        if !standing.state.is_at_rest() || lacks.is_some_and(|lacks| lacks.held.is_some()) {
+        if lacks.is_some_and(|lacks| lacks.held.is_some()) {
             return;
         }
         let waits = |id: &RolloutId| {
-            self.view.rollout(id).is_some_and(|rollout| waits_for_its_report(rollout, &host))
+            let rollout = self.view.rollout(id);
+            rollout.and_then(|rollout| may_have_switched(rollout, &host, standing.state))
+                == Some(false)
         };
         let held = self.live_of(&host, &standing.service).into_iter().filter(waits);
         for rollout in held.collect::<Vec<_>>() {
@@ -676,8 +690,12 @@ fn named(action: &Action) -> Option<ReleaseId> {
     }
 }
 
-/// Whether a host is held that may have switched: its report says how it goes on.
-fn waits_for_its_report(rollout: &Rollout, host: &HostId) -> bool {
-    let progress = rollout.host(host).map(|entry| &entry.progress);
-    matches!(progress, Some(Progress::Held { lack: Lack::Journal | Lack::Paused, .. }))
+/// Of a host that is held and may have switched all the same: whether its report says how it goes on, since its journal
+/// cannot be read still, or it is in the middle of the switch. `None` where it is not held so.
+fn may_have_switched(rollout: &Rollout, host: &HostId, state: HostState) -> Option<bool> {
+    let Progress::Held { lack, .. } = rollout.host(host)?.progress else { return None };
+    if lack == Lack::Journal {
+        return Some(state == HostState::Stuck);
+    }
+    (lack == Lack::Paused).then(|| state.is_busy())
 }

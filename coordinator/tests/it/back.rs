@@ -1,7 +1,7 @@
 //! The way back of a service, and what must never take a healthy host down on any way.
 
 use groundswell_common::api::RevertPreview;
-use groundswell_common::condition::{Condition, ServiceCondition};
+use groundswell_common::condition::{Condition, Held, Lack, ServiceCondition};
 use groundswell_common::directive::Action;
 use groundswell_common::report::{FailedStep, Failure, HostState, Verdict};
 use groundswell_common::wire::Deny;
@@ -9,7 +9,7 @@ use groundswell_common::{ReleaseId, RolloutId};
 use groundswell_coordinator::driver::{Desk, Refused, Start, Verb};
 use groundswell_coordinator::entry::Published;
 use groundswell_coordinator::present::{self, Detail};
-use groundswell_rollout::{KeepOrRevert, PhaseName};
+use groundswell_rollout::{KeepOrRevert, PhaseName, ProgressName};
 
 use crate::bed::{fleet, now};
 use crate::fake::{Fake, Fakehost, ada, release, web};
@@ -438,6 +438,44 @@ async fn a_host_that_fetched_before_its_wave_gets_its_turn_without_another_word(
     let generation = second.wished(Action::Switch { release }).await;
     second.report((HostState::Committed, Some(release)), (release, generation)).await;
     fake.phase_is(&rollout, PhaseName::Done).await;
+    fake.stop().await;
+}
+
+/// Its report says that it bakes, and its condition that nothing of it runs: the time of its slot does not run on.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_host_whose_service_somebody_stops_in_its_bake_is_held_until_it_goes_on() {
+    let (place, _) = fleet();
+    let fake = Fake::start(&place.path().join("state"));
+    let (mut host, releases) = proven(&fake, 1).await;
+    let (two, rollout) = fake.publish(2).await;
+    let generation = host.granted((two, Some(releases[0]))).await;
+    host.report((HostState::Baking, Some(two)), (two, generation)).await;
+    let id = host.host;
+    let says = async |held: Option<Held>| {
+        let service = ServiceCondition { held, ..ServiceCondition::new(web()) };
+        let condition = Condition { services: vec![service], ..Condition::default() };
+        fake.handle.condition(id, 1, condition).await.unwrap();
+    };
+    let progress = async || {
+        let rollout = rollout.clone();
+        let ask = move |desk: &Desk| {
+            desk.view().rollout(&rollout).unwrap().host(&id).unwrap().progress.name()
+        };
+        fake.handle.query(ask).await.unwrap()
+    };
+    assert_eq!(progress().await, ProgressName::Baking);
+    let why = "web.service was stopped on this host".to_owned();
+    says(Some(Held { release: two, lack: Lack::Paused, why })).await;
+    assert_eq!(progress().await, ProgressName::Held);
+    let generation = host.wished(Action::Stage { release: two }).await;
+    host.report((HostState::Baking, Some(two)), (two, generation)).await;
+    assert_eq!(progress().await, ProgressName::Held, "it goes on in nothing");
+    says(None).await;
+    host.report((HostState::Probing, Some(two)), (two, generation)).await;
+    assert_eq!(progress().await, ProgressName::Probing);
+    host.report((HostState::Committed, Some(two)), (two, generation)).await;
+    fake.phase_is(&rollout, PhaseName::Done).await;
+    assert!(!poisoned(&fake, two).await);
     fake.stop().await;
 }
 
