@@ -2,6 +2,7 @@
 //! applies it and lets the rest follow. Deterministic: the ledger replays it.
 
 use groundswell_common::condition::CONDITION_TEXT_MAX_BYTES;
+use groundswell_common::condition::Lack;
 use groundswell_common::limits::{FAILURE_TEXT_MAX_BYTES, TEXT_MAX_BYTES};
 use groundswell_common::{Digest, HostId, OperatorName, RolloutId, Timestamp};
 
@@ -520,8 +521,11 @@ fn learn(
     }
     let next = next_progress(rollout, entry, fact, now).ok_or(Refusal::NoChange)?;
     let before = entry.progress.name();
-    // One that gives its slot up may have its permit in its hands.
-    let gives_up = before == ProgressName::Granted && next.name() == ProgressName::Held;
+    // One that gives its slot up may have its permit in its hands, or may be started again at any time.
+    let stopped = matches!(fact, HostFact::Held { lack: Lack::Paused, .. })
+        && matches!(before, ProgressName::Probing | ProgressName::Baking);
+    let gives_up =
+        stopped || (before == ProgressName::Granted && next.name() == ProgressName::Held);
     let busy = busy_until(entry, now).filter(|_| gives_up);
     let stands =
         next == Progress::Staged && matches!(before, ProgressName::Lost | ProgressName::Probing);
