@@ -1,11 +1,12 @@
 //! What must hold while a seed runs. Changes nothing but what it keeps in mind for that.
 
+use groundswell_common::condition::Lack;
 use groundswell_common::limits::PERMIT_VALID_MS;
 use groundswell_common::{HostId, ReleaseId, ServiceName, Timestamp};
 use groundswell_machine::State;
 use groundswell_rollout::{
-    HaltCause, LOST_GRACE_SECS, Opening, PauseCause, Phase, Progress, ProgressName, Rollout,
-    generation, opening,
+    HaltCause, HostEntry, LOST_GRACE_SECS, Opening, PauseCause, Phase, Progress, ProgressName,
+    Rollout, generation, opening,
 };
 
 use super::{Number, World, shifted};
@@ -138,10 +139,25 @@ impl World {
             let mut hosts = self.hosts.values().filter(|host| host.key == **key);
             let flies = hosts.any(|host| flies(host, service));
             // One that the plan leaves out is none of its business; and one whose switch it counted as its own gave its
-            // slot back as it failed, as any other does.
-            let own = |name| matches!(name, ProgressName::Failed | ProgressName::Lost);
-            let entry = rollout.host(key).map(|entry| entry.progress.name());
-            let planned = entry.is_some_and(|name| !own(name)) && !holds_slot(rollout, key);
+            // slot back as it failed, or as a person had it stopped for longer than its time, as any other does.
+            let own = |entry: &HostEntry| match &entry.progress {
+                Progress::Failed { .. } | Progress::Lost => true,
+                Progress::Held { lack, .. } => *lack == Lack::Paused && entry.busy.is_none(),
+                Progress::Pending
+                | Progress::Staging
+                | Progress::Staged
+                | Progress::Granted { .. }
+                | Progress::Probing { .. }
+                | Progress::Baking { .. }
+                | Progress::Committed
+                | Progress::Absent
+                | Progress::Reverting { .. }
+                | Progress::Overdue
+                | Progress::Reverted
+                | Progress::Excluded { .. } => false,
+            };
+            let entry = rollout.host(key);
+            let planned = entry.is_some_and(|entry| !own(entry)) && !holds_slot(rollout, key);
             flies && self.clock() < **until && planned && self.is_plain(key)
         });
         let ours = rollout.hosts().filter(|(_, host, _)| holds_slot(rollout, &host.id));
