@@ -92,7 +92,8 @@ pub(crate) trait Units: Send + Sync {
         spec: &'a RunSpec,
         unit: &'a str,
     ) -> Work<'a, Result<bool, UnitError>>;
-    /// A unit that does not run since somebody told the supervisor to stop it in its newest run.
+    /// The first unit that does not run, where somebody told the supervisor to stop each of them in its newest run;
+    /// `None` where one of them ended by itself.
     fn told_to_stop<'a>(&'a self, spec: &'a RunSpec) -> Work<'a, Option<String>>;
     /// The last lines that the service wrote, for the failure report.
     fn last_output<'a>(&'a self, spec: &'a RunSpec) -> Work<'a, String>;

@@ -141,8 +141,11 @@ impl Job {
         loop {
             sleep(pause).await;
             let Some((id, manifest)) = self.reopened(&release) else { continue };
-            let alive = self.outside.units.alive(&self.spec((&id, &manifest))).await;
-            if alive.is_ok_and(|alive| alive.running) {
+            let spec = self.spec((&id, &manifest));
+            let Ok(alive) = self.outside.units.alive(&spec).await else { continue };
+            // What has failed by itself meanwhile comes to its verdict by its probes.
+            let fails = alive.hopeless && self.outside.units.told_to_stop(&spec).await.is_none();
+            if alive.running || fails {
                 return Event::Well;
             }
         }

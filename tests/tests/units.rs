@@ -179,6 +179,53 @@ fn a_person_who_stops_or_restarts_the_unit_in_a_bake_says_nothing_against_the_re
 }
 
 #[test]
+fn what_somebody_has_stopped_in_its_bake_holds_up_neither_a_newer_release_nor_a_revert() {
+    let name =
+        "what_somebody_has_stopped_in_its_bake_holds_up_neither_a_newer_release_nor_a_revert";
+    bed(name, |bed| {
+        let (fleet, host) = one_host_with(bed, &policy(20), ENDLESS);
+        let _log = Log(&host);
+        let stopped = |version: &str| {
+            publish(&fleet, bed.dir(), version, READY);
+            bakes(&fleet);
+            host.exec_ok(&["systemctl", "stop", "shop.service"]);
+            until("the host to be held", ROLLOUT_BOUND, || {
+                let page = fleet.newest_rollout("shop");
+                page.hosts.iter().any(|host| host.progress == "held").then_some(())
+            });
+        };
+        completes(&fleet, bed.dir(), "1.0", READY);
+        stopped("2.0");
+        completes(&fleet, bed.dir(), "3.0", READY);
+        runs(&host, "3.0");
+        stopped("4.0");
+        fleet.swell_ok(&["revert", "shop", "--yes", "--wait"]);
+        runs(&host, "3.0");
+    });
+}
+
+#[test]
+fn a_unit_that_ends_by_itself_and_takes_another_with_it_fails_the_release() {
+    let name = "a_unit_that_ends_by_itself_and_takes_another_with_it_fails_the_release";
+    bed(name, |bed| {
+        let (fleet, host) = one_host_with(bed, &policy(20), ENDLESS);
+        let _log = Log(&host);
+        completes(&fleet, bed.dir(), "1.0", READY);
+        let worker = format!("[Service]\nExecStart=/bin/sh {SHOP}/current/worker\n");
+        host.install_file("/etc/systemd/system/worker.service", worker.as_bytes(), 0o644);
+        let bound = b"[Unit]\nBindsTo=worker.service\nAfter=worker.service\n";
+        host.install_file("/etc/systemd/system/shop.service.d/bound.conf", bound, 0o644);
+        host.exec_ok(&["systemctl", "daemon-reload"]);
+        let tree = bed.dir().join("2.0");
+        fs::create_dir_all(&tree).unwrap();
+        fs::write(tree.join("worker"), "sleep 4; exit 3\n").unwrap();
+        publish_with(&fleet, bed.dir(), ("2.0", READY), &["worker.service", "shop.service"]);
+        let page = fleet.wait_end("shop", "2.0");
+        assert_eq!(page.rollout.outcome, Some(OutcomeName::Reverted), "{page:?}");
+    });
+}
+
+#[test]
 fn a_link_or_a_journal_that_somebody_changed_in_a_bake_says_nothing_against_the_release() {
     let name =
         "a_link_or_a_journal_that_somebody_changed_in_a_bake_says_nothing_against_the_release";

@@ -421,6 +421,12 @@ impl Service {
                 let target = target.clone();
                 self.revert(target, Cause::Told {})
             }
+            (State::Probing { target, .. } | State::Baking { target, .. }, _)
+                if self.is_stopped_for_another(target) =>
+            {
+                let target = target.id;
+                self.leave_unproven(target)
+            }
             (State::Switching { target, deadline }, Desired::Revert { from, .. })
                 if target.id == from && !target.one_way =>
             {
@@ -767,16 +773,12 @@ impl Service {
     pub(crate) fn revert(&mut self, from: Known, cause: Cause) -> Vec<Action> {
         let to = self.previous.clone().filter(|_| !self.is_unwanted());
         let told = self.wish.as_ref().map(|wish| wish.action);
-        if let (None, Cause::Told {}, Some(Desired::Revert { from: left, to: Some(to) })) =
+        if let (None, Cause::Told {}, Some(Desired::Revert { from: left, to: Some(_) })) =
             (&to, &cause, told)
             && left == from.id
         {
-            // What the order names is not here: it is brought first, and what is live stays so long, unproven.
-            self.unproven = Some(left);
-            self.enter(self.rest());
-            let mut actions = vec![Action::Cancel];
-            actions.extend(self.go_back(left, Some(to)));
-            return actions;
+            // What the order names is not here: it is brought first, and what is live stays so long.
+            return self.leave_unproven(left);
         }
         self.enter_reverting(from, to, cause)
     }

@@ -3,7 +3,7 @@
 use groundswell_common::report::{FailedStep, Failure, Verdict};
 use groundswell_common::{ReleaseId, Timestamp};
 
-use super::state::{Service, State};
+use super::state::{Known, Service, State, Wish};
 use super::step::Action;
 
 /// Seconds after its bake for which a committed release is probed often, so that a wave's bake sees hosts that
@@ -49,6 +49,22 @@ impl Service {
             true => vec![Action::AwaitStart { interval_secs: self.interval() }],
             false => self.guard(now).into_iter().collect(),
         }
+    }
+
+    /// Whether a person has stopped what is live before it passed, and another release is wished for: that waits for
+    /// nobody.
+    pub(crate) fn is_stopped_for_another(&self, target: &Known) -> bool {
+        let wished = self.wish.as_ref().and_then(Wish::names);
+        self.stopped.is_some() && wished.is_some_and(|wished| wished != target.id)
+    }
+
+    /// What is live stays so, unproven, until what is wished for takes its place.
+    pub(crate) fn leave_unproven(&mut self, live: ReleaseId) -> Vec<Action> {
+        self.unproven = Some(live);
+        self.enter(self.rest());
+        let mut actions = vec![Action::Cancel];
+        actions.extend(self.pursue());
+        actions
     }
 
     /// Whether what is live must still pass its probes, or its bake.

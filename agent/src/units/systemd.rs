@@ -639,17 +639,20 @@ impl Units for SystemdUnits {
 
     fn told_to_stop<'a>(&'a self, spec: &'a RunSpec) -> Work<'a, Option<String>> {
         Box::pin(async move {
+            let mut stopped = None;
             for name in &spec.units {
                 let Ok(unit) = self.bus.unit(name).await else { continue };
                 if alive(&unit).await.is_ok_and(|alive| alive.running) {
                     continue;
                 }
                 // A unit that nothing refers to is forgotten as it ends, and its run with it.
-                if was_told_to_stop((name.clone(), self.noted_run(name).await)).await {
-                    return Some(name.clone());
+                if !was_told_to_stop((name.clone(), self.noted_run(name).await)).await {
+                    // It ended by itself, and may have taken those with it that are bound to it.
+                    return None;
                 }
+                stopped = stopped.or_else(|| Some(name.clone()));
             }
-            None
+            stopped
         })
     }
 

@@ -269,7 +269,12 @@ impl Control {
                 let fact = HostFact::Held { lack, why };
                 self.submit_or_note(By::Coordinator, rollout, Input::Host { host, fact });
             }
-            None if is_wished_the_same => self.hear_again(host),
+            None if is_wished_the_same => {
+                let condition = self.words.get(&host).and_then(|word| word.condition.clone());
+                let services = condition.map(|condition| condition.services).unwrap_or_default();
+                self.lacks_of(host, &services);
+                self.hear_again(host);
+            }
             Some(_) | None => {}
         }
     }
@@ -363,8 +368,19 @@ impl Control {
             self.tell_rollouts(By::Coordinator, host, &fact);
             self.stale.insert(host);
         }
+        let freed = self.lacks_of(host, &condition.services);
+        if let Some(word) = self.words.get_mut(&host) {
+            word.condition = Some(condition);
+        }
+        if freed {
+            self.hear_again(host);
+        }
+    }
+
+    /// What a host has and lacks becomes entries; whether one of them frees it.
+    fn lacks_of(&mut self, host: HostId, services: &[ServiceCondition]) -> bool {
         let mut freed = false;
-        for service in &condition.services {
+        for service in services {
             for id in self.live_of(&host, &service.service) {
                 let Some(rollout) = self.view.rollout(&id) else { continue };
                 let Some(fact) = groundswell_rollout::lack(rollout, &host, service) else {
@@ -387,12 +403,7 @@ impl Control {
                 self.submit_or_note(By::Host(host), &id, Input::Host { host, fact });
             }
         }
-        if let Some(word) = self.words.get_mut(&host) {
-            word.condition = Some(condition);
-        }
-        if freed {
-            self.hear_again(host);
-        }
+        freed
     }
 
     /// What a host said last, once more: one that was held may stand already where its wish wants it, and then has

@@ -183,14 +183,16 @@ fn host_why(
         | Progress::Excluded { .. } => standing(rollout, &host.id, now),
         Progress::Failed { why, .. } | Progress::Held { why, .. } => return Some(why.clone()),
         Progress::Reverted => record.evidence.of(&host.id).map(failed_before),
-        Progress::Pending
-        | Progress::Staging
+        Progress::Pending | Progress::Committed => None,
+        Progress::Staging
         | Progress::Staged
         | Progress::Granted { .. }
         | Progress::Probing { .. }
         | Progress::Baking { .. }
-        | Progress::Committed
-        | Progress::Reverting { .. } => None,
+        | Progress::Reverting { .. } => {
+            let mut why = explain(rollout, Some(&host.id), now).into_iter();
+            why.find(|why| matches!(why, Why::HostAway { .. })).map(|why| why.to_string())
+        }
     };
     said.map(|said| typed(&said, rollout, Some(&name)))
 }

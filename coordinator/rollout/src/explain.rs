@@ -297,9 +297,14 @@ pub fn explain(rollout: &Rollout, host: Option<&HostId>, now: Timestamp) -> Vec<
     let own = Some(host_why(rollout, ordinal, entry));
     // It does nothing before it is back.
     let idle = |own: &Why| entry.away.is_some() && matches!(own, Why::HostStaging { .. });
-    // Nor is its wave what holds it, once the rollout goes nowhere any more.
-    let over = rollout.is_over() && !goes_forward(rollout);
-    let passed = |own: &Why| over && matches!(own, Why::HostPending { .. });
+    // Nor is its wave or its turn what holds it, where the rollout goes nowhere: that is the cause.
+    let turn = |own: &Why| {
+        matches!(
+            own,
+            Why::HostPending { .. } | Why::HostStaging { .. } | Why::HostWaitsForSlot { .. }
+        )
+    };
+    let passed = |own: &Why| !goes_forward(rollout) && turn(own);
     let own = own.filter(|own| !idle(own) && !passed(own));
     let held = parked_why(rollout, ordinal, entry);
     let still_on = own == Some(Why::HostStillOn);
@@ -541,7 +546,7 @@ fn stragglers(rollout: &Rollout, outcome: &Outcome) -> u32 {
         Outcome::Reverted { down_to, .. } => {
             let first = rollout.wave_state(*down_to).map_or(0, |wave| wave.first);
             let back = rollout.hosts.iter().skip(usize_of(first));
-            count(back.filter(|entry| may_still_run(&entry.progress)).count())
+            count(back.filter(|entry| entry.begun || may_still_run(&entry.progress)).count())
         }
         Outcome::Aborted { .. } | Outcome::Superseded { .. } => 0,
     }

@@ -707,8 +707,9 @@ fn fails(entry: &HostEntry, failure: (FailedStep, &str, bool)) -> Option<Progres
             FailedStep::Stage | FailedStep::Revert => failed(FailedStep::Stage),
             FailedStep::Switch | FailedStep::Probe | FailedStep::Bake => None,
         },
-        Progress::Held { .. } => None,
-        Progress::Granted { .. }
+        Progress::Held { .. } if !entry.begun => None,
+        Progress::Held { .. }
+        | Progress::Granted { .. }
         | Progress::Probing { .. }
         | Progress::Baking { .. }
         | Progress::Lost => failed(step),

@@ -161,7 +161,7 @@ pub(crate) fn down(entry: &HostEntry) -> bool {
         | Progress::Held { .. }
         | Progress::Reverted => false,
     };
-    by_progress || entry.ill || entry.away.is_some() || entry.busy.is_some()
+    by_progress || entry.begun || entry.ill || entry.away.is_some() || entry.busy.is_some()
 }
 
 /// Whether a host may come to this progress while it is still busy with the rollout before.
@@ -228,6 +228,7 @@ impl Rollout {
             let granted = matches!(progress, Progress::Granted { .. });
             entry.granted |= granted;
             entry.kept &= !granted;
+            entry.begun &= matches!(progress, Progress::Held { .. });
             entry.kept |= brought && !ours;
             entry.progress = progress;
         });

@@ -34,8 +34,8 @@ pub use input::{Busy, HostFact, Input, KeepOrRevert, Moment, Steer};
 pub use phase::{Breach, HaltCause, Outcome, PauseCause, Phase, PhaseName, Resumable, RevertCause};
 pub use plan::{
     Back, Evidence, Guard, GuardKind, HostFacts, Off, Plan, PlanError, PlannedHold, PlannedHost,
-    PlannedWave, RULES, RULES_SPOKEN, RULES_STOPS, RULES_WAITED, ReleaseRef, SkipReason, Skipped,
-    plan, plan_back, plan_off,
+    PlannedWave, RULES, RULES_BEGUN, RULES_SPOKEN, RULES_STOPS, RULES_WAITED, ReleaseRef,
+    SkipReason, Skipped, plan, plan_back, plan_off,
 };
 pub use policy::{
     Amount, DomainPolicy, EvidencePolicy, Gate, OnBreach, Order, Policy, PolicyError, Short, Take,

@@ -176,6 +176,14 @@ pub(crate) fn turn_back(
         };
         rollout.advance(step, ordinal, next);
     }
+    // One that is held after its switch may run the release: as one that was lost, it is told to go when it can be.
+    let open = rollout.sets.open.range(first..).copied();
+    let begun = |ordinal: &u32| rollout.entry(*ordinal).is_some_and(|entry| entry.begun);
+    let begun: Vec<u32> = open.filter(begun).collect();
+    for ordinal in begun {
+        rollout.advance(step, ordinal, Progress::Lost);
+        rollout.edit(step, ordinal, |entry| entry.acknowledged = true);
+    }
 }
 
 /// Where a resume would go on, were the rollout stopped now; `None` where nothing is to stop.

@@ -105,6 +105,9 @@ pub struct HostEntry {
     /// Whether this rollout has given it a slot.
     #[serde(default)]
     pub granted: bool,
+    /// Whether it is held although it had switched: it may run the release.
+    #[serde(default)]
+    pub begun: bool,
     /// Thousandths of the release's bytes that it has fetched.
     #[serde(default)]
     pub permille: u16,
@@ -481,7 +484,8 @@ impl Rollout {
     /// Hosts that a revert would take back: those that run the release, or may, and have it by this rollout.
     #[must_use]
     pub fn goes_back(&self) -> Vec<HostId> {
-        let goes = |entry: &HostEntry| !entry.kept && may_still_run(&entry.progress);
+        let goes =
+            |entry: &HostEntry| !entry.kept && (entry.begun || may_still_run(&entry.progress));
         self.hosts().filter(|(_, _, entry)| goes(entry)).map(|(_, host, _)| host.id).collect()
     }
 
@@ -634,6 +638,7 @@ impl HostEntry {
             busy: None,
             kept: planned.keeps && !back,
             granted: false,
+            begun: false,
             permille: 0,
         }
     }

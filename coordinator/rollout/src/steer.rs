@@ -103,7 +103,7 @@ fn skip(rollout: &mut Rollout, step: &mut Step, wave: u32) -> Result<(), Refusal
 
 fn exclude(rollout: &mut Rollout, step: &mut Step, host: &HostId) -> Result<(), Refusal> {
     let (ordinal, entry) = rollout.found(host).ok_or(Refusal::UnknownHost(*host))?;
-    let ran = may_still_run(&entry.progress);
+    let ran = entry.begun || may_still_run(&entry.progress);
     match &entry.progress {
         Progress::Pending
         | Progress::Staging
@@ -210,7 +210,7 @@ pub(crate) fn removed(
     if matches!(entry.progress, Progress::Excluded { gone: true, .. }) {
         return Err(Refusal::NoChange);
     }
-    let ran = may_still_run(&entry.progress);
+    let ran = entry.begun || may_still_run(&entry.progress);
     rollout.advance(step, ordinal, Progress::Excluded { ran, gone: true });
     Ok(())
 }

@@ -12,12 +12,12 @@ use crate::gate::{approvals_needed, approvers};
 use crate::hosts::Step;
 use crate::input::{Busy, HostFact, Input, KeepOrRevert, Moment};
 use crate::phase::{HaltCause, Outcome, PauseCause, Phase, PhaseName, Resumable, RevertCause};
-use crate::plan::Back;
+use crate::plan::{Back, RULES_BEGUN};
 use crate::settle::{
     go_to_wave, renew_grants, renew_progress, resumable, settle, turn_back, wave_that_waits,
 };
 use crate::slots::busy_until;
-use crate::state::{Approved, Progress, ProgressName, Rollout};
+use crate::state::{Approved, HostEntry, Progress, ProgressName, Rollout};
 use crate::steer::{answer, removed};
 
 /// What the shell must do after a step is durable.
@@ -542,6 +542,11 @@ fn learn(
     rollout.advance(step, ordinal, if waits { Progress::Pending } else { next });
     if gives_up {
         rollout.edit(step, ordinal, |entry| entry.busy = busy);
+    }
+    let had_switched = matches!(before, ProgressName::Probing | ProgressName::Baking);
+    if had_switched && rollout.plan.rules >= RULES_BEGUN {
+        let is_held = |entry: &HostEntry| matches!(entry.progress, Progress::Held { .. });
+        rollout.edit(step, ordinal, |entry| entry.begun = is_held(entry));
     }
     if let HostFact::Fetched { permille } = fact {
         rollout.edit(step, ordinal, |entry| entry.permille = *permille);

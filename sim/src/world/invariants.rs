@@ -1,6 +1,5 @@
 //! What must hold while a seed runs. Changes nothing but what it keeps in mind for that.
 
-use groundswell_common::condition::Lack;
 use groundswell_common::limits::PERMIT_VALID_MS;
 use groundswell_common::{HostId, ReleaseId, ServiceName, Timestamp};
 use groundswell_machine::State;
@@ -8,6 +7,7 @@ use groundswell_rollout::{
     HaltCause, HostEntry, LOST_GRACE_SECS, Opening, PauseCause, Phase, Progress, ProgressName,
     Rollout, generation, opening,
 };
+use std::collections::BTreeSet;
 
 use super::{Number, World, shifted};
 use crate::check::Finding;
@@ -107,7 +107,13 @@ impl World {
             .hosts()
             .filter_map(|(_, host, entry)| Some((host.id, until(&entry.progress)?)))
             .collect();
+        let gone: BTreeSet<HostId> = rollout
+            .hosts()
+            .filter(|(_, _, entry)| gave_up(entry))
+            .map(|(_, host, _)| host.id)
+            .collect();
         let of = self.truth.of_mut(service);
+        of.carried.retain(|key, _| !gone.contains(key));
         of.carried.extend(more);
         of.inherited = of.carried.keys().copied().collect();
     }
@@ -138,27 +144,12 @@ impl World {
         let before = of.carried.iter().filter(|(key, until)| {
             let mut hosts = self.hosts.values().filter(|host| host.key == **key);
             let flies = hosts.any(|host| flies(host, service));
-            // One that the plan leaves out is none of its business; and one whose switch it counted as its own gave its
-            // slot back as it failed, or as a person had it stopped for longer than its time, as any other does.
-            let own = |entry: &HostEntry| match &entry.progress {
-                Progress::Failed { .. } | Progress::Lost => true,
-                Progress::Held { lack, .. } => *lack == Lack::Paused && entry.busy.is_none(),
-                Progress::Pending
-                | Progress::Staging
-                | Progress::Staged
-                | Progress::Granted { .. }
-                | Progress::Probing { .. }
-                | Progress::Baking { .. }
-                | Progress::Committed
-                | Progress::Absent
-                | Progress::Reverting { .. }
-                | Progress::Overdue
-                | Progress::Reverted
-                | Progress::Excluded { .. } => false,
-            };
+            // One that the plan leaves out is none of its business.
             let entry = rollout.host(key);
-            let planned = entry.is_some_and(|entry| !own(entry)) && !holds_slot(rollout, key);
-            flies && self.clock() < **until && planned && self.is_plain(key)
+            let planned = entry.is_some_and(|entry| !gave_up(entry)) && !holds_slot(rollout, key);
+            // Nor is one that was at rest and was put back to an earlier time.
+            let plain = self.is_plain(key) && !self.truth.put_back.contains(key);
+            flies && self.clock() < **until && planned && plain
         });
         let ours = rollout.hosts().filter(|(_, host, _)| holds_slot(rollout, &host.id));
         let (before, ours) = (before.count(), ours.count());
@@ -265,6 +256,27 @@ fn out_of_sight(rollout: &Rollout, host: &HostId) -> bool {
     let done = |name| matches!(name, ProgressName::Committed | ProgressName::Reverted);
     let name = rollout.host(host).map(|entry| entry.progress.name());
     !name.is_some_and(done) && !holds_slot(rollout, host)
+}
+
+/// Whether a rollout counted a host's switch as its own, and its slot is free again: as it failed, or as a person had it
+/// stopped for longer than its time.
+fn gave_up(entry: &HostEntry) -> bool {
+    match &entry.progress {
+        Progress::Failed { .. } | Progress::Lost => true,
+        Progress::Held { .. } => entry.begun && entry.busy.is_none(),
+        Progress::Pending
+        | Progress::Staging
+        | Progress::Staged
+        | Progress::Granted { .. }
+        | Progress::Probing { .. }
+        | Progress::Baking { .. }
+        | Progress::Committed
+        | Progress::Absent
+        | Progress::Reverting { .. }
+        | Progress::Overdue
+        | Progress::Reverted
+        | Progress::Excluded { .. } => false,
+    }
 }
 
 /// Slots of the open waves.
