@@ -48,8 +48,8 @@ pub(crate) struct Alive {
     pub(crate) running: bool,
     /// Restarts by crash since the supervisor knows it; grows only.
     pub(crate) crashes: u64,
-    /// What tells this run of it from others, where anybody else may start it anew; empty where nobody can.
-    pub(crate) run: String,
+    /// The runs that its units are in, by unit, where anybody else may start them anew.
+    pub(crate) runs: Vec<(String, String)>,
     /// Whether it will not come up by itself any more: waiting longer is of no use.
     pub(crate) hopeless: bool,
     /// A unit that neither runs nor failed: somebody stopped it.
@@ -95,6 +95,8 @@ pub(crate) trait Units: Send + Sync {
     /// The first unit that does not run, where somebody told the supervisor to stop each of them in its newest run;
     /// `None` where one of them ended by itself.
     fn told_to_stop<'a>(&'a self, spec: &'a RunSpec) -> Work<'a, Option<String>>;
+    /// Whether somebody told the supervisor to end each of these runs of units.
+    fn ended_by_hand<'a>(&'a self, runs: &'a [(String, String)]) -> Work<'a, bool>;
     /// The last lines that the service wrote, for the failure report.
     fn last_output<'a>(&'a self, spec: &'a RunSpec) -> Work<'a, String>;
     /// Runs a hook to its end, in a place of its own of which nothing is left then.

@@ -55,13 +55,25 @@ impl Job {
         let mut since: Option<Alive> = None;
         loop {
             let began = SinceBoot::now();
-            let tried = self.round(spec, probes, since.as_ref()).await;
-            let blind = tried.as_ref().is_err_and(RoundError::is_blind);
+            let up = self.up(spec, since.as_ref()).await;
+            let by_hand = match &up {
+                Err(RoundError::Restarted(ended)) => self.outside.units.ended_by_hand(ended).await,
+                Ok(_) | Err(_) => false,
+            };
+            if by_hand {
+                return Err(NotPassed::Overslept);
+            }
             // Without probes it must stay up from one look to the next.
-            if tried.is_ok() && (!probes.is_empty() || since.is_some()) {
+            let stayed = since.is_some();
+            since = up.as_ref().ok().cloned();
+            let tried = match up {
+                Ok(_) => self.probes(spec, probes).await,
+                Err(error) => Err(error),
+            };
+            let blind = tried.as_ref().is_err_and(RoundError::is_blind);
+            if tried.is_ok() && (!probes.is_empty() || stayed) {
                 return Ok(());
             }
-            since = tried.as_ref().ok().cloned();
             if overslept(began, Duration::ZERO, probes) {
                 return Err(NotPassed::Overslept);
             }
@@ -113,10 +125,15 @@ impl Job {
             match tried {
                 Ok(alive) => since = since.or(Some(alive)),
                 Err(_) if blind => {}
-                // Nothing is known of what somebody has just started anew.
-                Err(RoundError::Restarted) => return Event::Overslept,
                 Err(error) => {
-                    if let Some(unit) = self.outside.units.told_to_stop(&spec).await {
+                    let units = &self.outside.units;
+                    // Nothing is known of what somebody has just started anew.
+                    if let RoundError::Restarted(ended) = &error
+                        && units.ended_by_hand(ended).await
+                    {
+                        return Event::Overslept;
+                    }
+                    if let Some(unit) = units.told_to_stop(&spec).await {
                         return Event::Stopped { unit };
                     }
                     let output = self.outside.units.last_output(&spec).await;
@@ -182,7 +199,7 @@ impl Job {
                 // Nothing was seen, so nothing is said.
                 Err(error) if error.is_blind() => {}
                 // At rest somebody may start it anew.
-                Err(RoundError::Restarted) => since = None,
+                Err(RoundError::Restarted(_)) => since = None,
                 Err(RoundError::Stopped(unit)) => {
                     if known != Some(Verdict::Inconclusive) || over {
                         return Event::Stopped { unit };
@@ -219,13 +236,16 @@ impl Job {
         probes: &[Probe],
         since: Option<&Alive>,
     ) -> Result<Alive, RoundError> {
-        let units = &self.outside.units;
-        let alive = units.alive(spec).await?;
+        let alive = self.up(spec, since).await?;
+        self.probes(spec, probes).await?;
+        Ok(alive)
+    }
+
+    /// Whether everything runs, and is what it was at an earlier look.
+    async fn up(&self, spec: &RunSpec, since: Option<&Alive>) -> Result<Alive, RoundError> {
+        let alive = self.outside.units.alive(spec).await?;
         if since.is_some_and(|since| alive.crashes > since.crashes) {
             return Err(RoundError::Crashed);
-        }
-        if alive.running && since.is_some_and(|since| alive.run != since.run) {
-            return Err(RoundError::Restarted);
         }
         if alive.hopeless && !alive.running {
             return Err(RoundError::Hopeless);
@@ -233,10 +253,16 @@ impl Job {
         if !alive.running {
             return Err(alive.stopped.map_or(RoundError::NotRunning, RoundError::Stopped));
         }
+        let before = since.map(|since| since.runs.clone()).unwrap_or_default();
+        let ended: Vec<_> = before.into_iter().filter(|run| !alive.runs.contains(run)).collect();
+        if ended.is_empty() { Ok(alive) } else { Err(RoundError::Restarted(ended)) }
+    }
+
+    async fn probes(&self, spec: &RunSpec, probes: &[Probe]) -> Result<(), RoundError> {
         for probe in probes {
             match probe {
                 Probe::Unit { unit } => {
-                    if !units.unit_active(spec, unit).await? {
+                    if !self.outside.units.unit_active(spec, unit).await? {
                         return Err(ProbeError::Unit(unit.clone()).into());
                     }
                 }
@@ -248,7 +274,7 @@ impl Job {
                 }
             }
         }
-        Ok(alive)
+        Ok(())
     }
 
     /// Whether what is live passes its probes now.
@@ -284,8 +310,8 @@ enum RoundError {
     Hopeless,
     #[error("the service ended by itself and was started again")]
     Crashed,
-    #[error("the service was started anew on this host")]
-    Restarted,
+    #[error("the service ended by itself and was started anew on this host")]
+    Restarted(Vec<(String, String)>),
     #[error(transparent)]
     Probe(#[from] ProbeError),
     #[error(transparent)]
@@ -301,7 +327,7 @@ impl RoundError {
             | Self::Stopped(_)
             | Self::Hopeless
             | Self::Crashed
-            | Self::Restarted => false,
+            | Self::Restarted(_) => false,
         }
     }
 
@@ -314,7 +340,7 @@ impl RoundError {
             | Self::Stopped(_)
             | Self::Hopeless
             | Self::Crashed
-            | Self::Restarted => false,
+            | Self::Restarted(_) => false,
         }
     }
 }

@@ -201,7 +201,10 @@ pub const FAULTS: [Fault; 61] = [
         "let past = self.put_back().ok_or(Refused::NothingToLift)?.newest;",
         "let past = self.put_back().ok_or(Refused::NothingToLift)?.newest / 2;")),
     fault("a machine that slept goes on with its bake", WATCH, (
-        "*until = now.plus_secs(bake_secs);", "*until = (*until).min(now.plus_secs(bake_secs));")),
+        "State::Probing { target, .. } | State::Baking { target, .. } => {\n                let target = \
+         target.clone();\n                self.probe_anew(target, now)\n            }\n            State::Idle",
+        "State::Baking { until, .. } => vec![Action::Watch { until: *until, interval_secs: 1 }],\n            \
+         State::Probing { target, .. } => self.probe_anew(target.clone(), now),\n            State::Idle")),
     fault("a drained host is let in", CONTROL, (
         "let drained = self.view.hosts.get(host)?.drained.clone()?;",
         "let drained = self.view.hosts.get(host)?.drained.clone().filter(String::is_empty)?;")),

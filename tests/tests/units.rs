@@ -16,6 +16,11 @@ use groundswell_tests::shop::{ENDLESS, Log, NEVER_READY, READY, STAYS, one_host_
 use groundswell_tests::wait::until;
 
 const SLOW: &str = "#!/bin/sh\nsleep 5\nsystemd-notify --ready\nexec sleep inf\n";
+/// Serves ten seconds after its start.
+const SLOW_PROBE: &str =
+    "#!/bin/sh\nsystemd-notify --ready\nsleep 10\ntouch /run/shop/ready\nexec sleep inf\n";
+/// Ends by itself in its bake.
+const CRASHES: &str = "#!/bin/sh\nsystemd-notify --ready\nsleep 4\nexit 1\n";
 /// Longer than any test waits: what ends before did not wait for it.
 const LONG_SECS: u64 = 3_000;
 const SHOP: &str = "/var/lib/groundswell/services/shop";
@@ -175,6 +180,48 @@ fn a_person_who_stops_or_restarts_the_unit_in_a_bake_says_nothing_against_the_re
         let anew =
             |why: &str| log.contains(&format!("why=\"{why}\"")) || log.contains("started anew");
         assert!(anew("well"), "{log}");
+    });
+}
+
+#[test]
+fn who_restarts_a_unit_that_starts_slowly_gives_it_its_time_again_and_a_healer_hides_no_crash() {
+    let name = "who_restarts_a_unit_that_starts_slowly_gives_it_its_time_again_and_a_healer_hides_no_crash";
+    bed(name, |bed| {
+        let probe = "[[probe]]\nkind = \"file\"\npath = \"/run/shop/ready\"\n";
+        let (fleet, host) = one_host_with(bed, &policy(16), ENDLESS);
+        let _log = Log(&host);
+        let run = b"[Service]\nRuntimeDirectory=shop\n";
+        host.install_file("/etc/systemd/system/shop.service.d/run.conf", run, 0o644);
+        host.exec_ok(&["systemctl", "daemon-reload"]);
+        completes(&fleet, bed.dir(), "1.0", READY);
+        let restarted = |version: &str, when: &dyn Fn()| {
+            publish_probed(&fleet, bed.dir(), (version, SLOW_PROBE), probe);
+            when();
+            host.exec_ok(&["systemctl", "restart", "shop.service"]);
+            let page = fleet.wait_end("shop", version);
+            assert_eq!(page.rollout.outcome, Some(OutcomeName::Completed), "{page:?}");
+            runs(&host, version);
+        };
+        restarted("2.0", &|| {
+            until("its probes", ROLLOUT_BOUND, || {
+                let page = fleet.newest_rollout("shop");
+                page.hosts.iter().any(|host| host.progress == "probing").then_some(())
+            });
+            std::thread::sleep(Duration::from_secs(6));
+        });
+        restarted("3.0", &|| bakes(&fleet));
+
+        publish(&fleet, bed.dir(), "4.0", CRASHES);
+        bakes(&fleet);
+        host.exec(&[
+            "timeout",
+            "20",
+            "sh",
+            "-c",
+            "until systemctl is-failed -q shop; do :; done; systemctl restart shop",
+        ]);
+        let page = fleet.wait_end("shop", "4.0");
+        assert_eq!(page.rollout.outcome, Some(OutcomeName::Reverted), "{page:?}");
     });
 }
 
@@ -600,6 +647,16 @@ fn timers_sockets_and_instances_of_templates_are_switched_as_people_have_them() 
 
 fn publish(fleet: &Fleet, dir: &Path, version: &str, run: &str) {
     publish_with(fleet, dir, (version, run), &["shop.service"]);
+}
+
+fn publish_probed(fleet: &Fleet, dir: &Path, (version, run): (&str, &str), probe: &str) {
+    let tree = dir.join(version);
+    fs::create_dir_all(&tree).unwrap();
+    fs::write(tree.join("run"), run).unwrap();
+    fs::set_permissions(tree.join("run"), fs::Permissions::from_mode(0o755)).unwrap();
+    let spec = format!("[release]\nunits = [\"shop.service\"]\n{probe}");
+    fs::write(tree.join("groundswell.toml"), spec).unwrap();
+    fleet.publish("shop", version, &tree);
 }
 
 fn publish_with(fleet: &Fleet, dir: &Path, (version, run): (&str, &str), units: &[&str]) {

@@ -74,18 +74,10 @@ impl Service {
 
     /// What nobody watched is no proof: the step begins anew.
     pub(crate) fn on_overslept(&mut self, now: Timestamp) -> Vec<Action> {
-        let (probe_secs, interval_secs) = (self.probe_secs(), self.interval());
-        let bake_secs = self.wish.as_ref().map_or(0, |wish| wish.bake_secs);
-        match &mut self.state {
-            State::Probing { deadline, .. } => {
-                *deadline = now.plus_secs(probe_secs);
-                let deadline = *deadline;
-                self.contact = self.contact.after_restart();
-                vec![Action::Probe { deadline, interval_secs }]
-            }
-            State::Baking { until, .. } => {
-                *until = now.plus_secs(bake_secs);
-                vec![Action::Watch { until: *until, interval_secs }]
+        match &self.state {
+            State::Probing { target, .. } | State::Baking { target, .. } => {
+                let target = target.clone();
+                self.probe_anew(target, now)
             }
             State::Idle {}
             | State::Fetching { .. }
@@ -95,6 +87,14 @@ impl Service {
             | State::Reverting { .. }
             | State::Stuck { .. } => Vec::new(),
         }
+    }
+
+    fn probe_anew(&mut self, target: Known, now: Timestamp) -> Vec<Action> {
+        let (deadline, interval_secs) = (now.plus_secs(self.probe_secs()), self.interval());
+        self.contact = self.contact.after_restart();
+        self.health = Verdict::Inconclusive;
+        self.enter(State::Probing { target, deadline });
+        vec![Action::Probe { deadline, interval_secs }]
     }
 
     pub(crate) fn on_health(
@@ -107,11 +107,8 @@ impl Service {
             (State::Probing { target, .. } | State::Baking { target, .. }, _)
                 if health == Verdict::Pass && self.stopped.take().is_some() =>
             {
-                let (target, interval_secs) = (target.clone(), self.interval());
-                let deadline = now.plus_secs(self.probe_secs());
-                self.contact = self.contact.after_restart();
-                self.enter(State::Probing { target, deadline });
-                vec![Action::Probe { deadline, interval_secs }]
+                let target = target.clone();
+                self.probe_anew(target, now)
             }
             (
                 State::Committed {} | State::Staged { .. } | State::Fetching { .. },

@@ -111,6 +111,14 @@ pub(super) async fn was_told_to_stop(run: (String, Run)) -> bool {
     lines.iter().any(|line| !line.is_older(&units))
 }
 
+/// Whether systemd was told to end this run of a unit, by its own word.
+pub(super) async fn ended_by_hand(unit: &str, run: &str) -> bool {
+    let mut command = Command::new("journalctl");
+    command.args(["--quiet", "--no-pager", "--output=json", "--lines=1", "_PID=1", STOP_BEGUN]);
+    command.args([format!("UNIT={unit}"), format!("INVOCATION_ID={run}")]);
+    !lines_of(command).await.is_empty()
+}
+
 /// What `journalctl` answers in time.
 async fn lines_of(mut command: Command) -> Vec<Line> {
     command.stdin(Stdio::null()).stderr(Stdio::null()).kill_on_drop(true);

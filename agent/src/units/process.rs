@@ -243,7 +243,7 @@ impl Units for ProcessUnits {
         Box::pin(std::future::ready(Ok(Alive {
             running,
             crashes,
-            run: String::new(),
+            runs: Vec::new(),
             hopeless,
             stopped: None,
         })))
@@ -260,6 +260,10 @@ impl Units for ProcessUnits {
     fn told_to_stop<'a>(&'a self, _spec: &'a RunSpec) -> Work<'a, Option<String>> {
         // Nobody but the agent is told to stop anything here.
         Box::pin(std::future::ready(None))
+    }
+
+    fn ended_by_hand<'a>(&'a self, _runs: &'a [(String, String)]) -> Work<'a, bool> {
+        Box::pin(std::future::ready(false))
     }
 
     fn last_output<'a>(&'a self, spec: &'a RunSpec) -> Work<'a, String> {

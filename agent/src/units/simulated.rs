@@ -35,8 +35,9 @@ pub(crate) struct SimulatedUnits {
     pub(crate) lacking: Mutex<Option<(String, Lacking)>>,
     /// Whether the host goes down.
     pub(crate) ending: Mutex<bool>,
-    /// The run that it is in.
-    pub(crate) run: Mutex<String>,
+    /// The runs that it is in, and whether somebody ended those before.
+    pub(crate) runs: Mutex<Vec<(String, String)>>,
+    pub(crate) by_hand: Mutex<bool>,
     /// A unit that somebody stopped.
     pub(crate) stopped: Mutex<Option<String>>,
     /// Whether the newest start failed.
@@ -122,8 +123,8 @@ impl Units for SimulatedUnits {
             (*self.crashes.lock().unwrap(), self.stopped.lock().unwrap().clone());
         let hopeless = *self.down.lock().unwrap();
         let running = stopped.is_none() && !hopeless && !*self.unseen.lock().unwrap();
-        let run = self.run.lock().unwrap().clone();
-        let alive = Alive { running, crashes, run, hopeless, stopped };
+        let runs = self.runs.lock().unwrap().clone();
+        let alive = Alive { running, crashes, runs, hopeless, stopped };
         let silent =
             UnitError::Silent { verb: "look at", unit: "shop.service".to_owned(), secs: 0 };
         Box::pin(std::future::ready(if *self.away.borrow() { Err(silent) } else { Ok(alive) }))
@@ -139,6 +140,10 @@ impl Units for SimulatedUnits {
 
     fn told_to_stop<'a>(&'a self, _spec: &'a RunSpec) -> Work<'a, Option<String>> {
         Box::pin(std::future::ready(self.stopped.lock().unwrap().clone()))
+    }
+
+    fn ended_by_hand<'a>(&'a self, _runs: &'a [(String, String)]) -> Work<'a, bool> {
+        Box::pin(std::future::ready(*self.by_hand.lock().unwrap()))
     }
 
     fn last_output<'a>(&'a self, _spec: &'a RunSpec) -> Work<'a, String> {

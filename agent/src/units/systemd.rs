@@ -21,7 +21,7 @@ use zbus::message::Type;
 use zbus::{MatchRule, MessageStream, ObjectPath, OwnedObjectPath};
 
 use self::bus::{Bus, MANAGER, SYSTEMD, Unit};
-use super::log::{Run, last_lines, was_told_to_stop};
+use super::log::{Run, ended_by_hand, last_lines, was_told_to_stop};
 use super::program::is_missing;
 use super::{HOPELESS_CRASHES, ShippedError, UnitError, load_of, named, shipped};
 use crate::clock::wall;
@@ -303,15 +303,15 @@ impl SystemdUnits {
     }
 
     async fn all_alive(&self, spec: &RunSpec) -> Result<Alive, UnitError> {
-        let run = String::new();
-        let mut all = Alive { running: true, crashes: 0, run, hopeless: false, stopped: None };
+        let runs = Vec::new();
+        let mut all = Alive { running: true, crashes: 0, runs, hopeless: false, stopped: None };
         for name in &spec.units {
             let unit = self.bus.unit(name).await?;
             let one = self.bus.heed(alive(&unit).await).await?;
             all.running &= one.running;
             all.hopeless |= one.hopeless;
             all.crashes += one.crashes;
-            all.run += &one.run;
+            all.runs.extend(one.runs);
             all.stopped = all.stopped.or(one.stopped);
         }
         Ok(all)
@@ -429,15 +429,21 @@ async fn alive(unit: &Unit<'_>) -> Result<Alive, UnitError> {
         false => 0,
     };
     let (active, failed) = (state == "active" || state == "reloading", state == "failed");
-    let done = state == "inactive" && has_done_its_work(unit).await?;
-    let stopped = (state == "inactive" && !done).then(|| unit.name.to_owned());
-    let run = match active && is_service(unit.name) {
-        true => hex(&unit.of_unit::<Vec<u8>>("InvocationID").await?),
-        false => String::new(),
+    // A oneshot that a timer has started is at its work, and is over by itself.
+    let done = match state.as_str() {
+        "inactive" => has_done_its_work(unit).await?,
+        "activating" => is_oneshot(unit).await?,
+        _ => false,
     };
+    let stopped = (state == "inactive" && !done).then(|| unit.name.to_owned());
+    let mut runs = Vec::new();
+    if active && is_service(unit.name) {
+        let run = hex(&unit.of_unit::<Vec<u8>>("InvocationID").await?);
+        runs.push((unit.name.to_owned(), run));
+    }
     // A unit that systemd starts again by itself is "activating" meanwhile.
     let hopeless = failed || crashes >= HOPELESS_CRASHES;
-    Ok(Alive { running: active || done, crashes, run, hopeless, stopped })
+    Ok(Alive { running: active || done, crashes, runs, hopeless, stopped })
 }
 
 /// Whether systemd could start the unit.
@@ -535,11 +541,14 @@ async fn sees_the_host(unit: &Unit<'_>) -> bool {
 
 /// Whether the unit is one that runs to its end and is over well: it is not started again.
 async fn has_done_its_work(unit: &Unit<'_>) -> Result<bool, UnitError> {
-    if !is_service(unit.name) || unit.of_service::<String>("Type").await? != "oneshot" {
-        return Ok(false);
-    }
-    Ok(unit.of_service::<String>("Result").await? == "success"
+    Ok(is_oneshot(unit).await?
+        && unit.of_service::<String>("Result").await? == "success"
         && !unit.of_service::<bool>("RemainAfterExit").await?)
+}
+
+/// Whether the unit is one that runs to its end.
+async fn is_oneshot(unit: &Unit<'_>) -> Result<bool, UnitError> {
+    Ok(is_service(unit.name) && unit.of_service::<String>("Type").await? == "oneshot")
 }
 
 impl Units for SystemdUnits {
@@ -653,6 +662,17 @@ impl Units for SystemdUnits {
                 stopped = stopped.or_else(|| Some(name.clone()));
             }
             stopped
+        })
+    }
+
+    fn ended_by_hand<'a>(&'a self, runs: &'a [(String, String)]) -> Work<'a, bool> {
+        Box::pin(async move {
+            for (unit, run) in runs {
+                if !ended_by_hand(unit, run).await {
+                    return false;
+                }
+            }
+            true
         })
     }
 

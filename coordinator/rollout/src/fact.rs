@@ -524,7 +524,12 @@ pub(crate) fn next_progress(
         || (late && matches!(entry.progress, Progress::Held { .. }));
     match fact {
         HostFact::Staged => staged(entry),
-        HostFact::SwitchStarted if uses_slot => {
+        // Its probes and its bake begin anew: the machine stood still, or somebody started the service anew.
+        HostFact::SwitchStarted
+            if uses_slot
+                || (matches!(entry.progress, Progress::Baking { .. })
+                    && entry.retries < SWITCH_TRIES_MAX) =>
+        {
             Some(Progress::Probing { deadline: lost_at(rollout, now) })
         }
         HostFact::Passed if uses_slot || matches!(entry.progress, Progress::Probing { .. }) => {

@@ -529,8 +529,9 @@ fn learn(
     let busy = busy_until(entry, now).filter(|_| gives_up);
     let stands =
         next == Progress::Staged && matches!(before, ProgressName::Lost | ProgressName::Probing);
-    let anew =
-        next == Progress::Staging && matches!(before, ProgressName::Lost | ProgressName::Baking);
+    let anew = next == Progress::Staging
+        && matches!(before, ProgressName::Lost | ProgressName::Baking)
+        || next.name() == ProgressName::Probing && before == ProgressName::Baking;
     if stands || anew {
         rollout.edit(step, ordinal, |entry| entry.retries = entry.retries.saturating_add(1));
     }

@@ -59,7 +59,7 @@ async fn it_runs_in_its_tree_with_its_names_and_stops_as_a_group() {
     place.output(&units, &want).await;
     assert_eq!(
         units.alive(&place.spec).await.unwrap(),
-        Alive { running: true, crashes: 0, run: String::new(), hopeless: false, stopped: None }
+        Alive { running: true, crashes: 0, runs: Vec::new(), hopeless: false, stopped: None }
     );
     let (process, file) = (place.process(), place.spec.tree.join("child"));
     let deaf = async {
@@ -178,7 +178,7 @@ async fn crashes_are_counted_and_the_process_started_again() {
     units.stop(&place.spec).await.unwrap();
     assert_eq!(
         units.alive(&place.spec).await.unwrap(),
-        Alive { running: false, crashes: 0, run: String::new(), hopeless: false, stopped: None }
+        Alive { running: false, crashes: 0, runs: Vec::new(), hopeless: false, stopped: None }
     );
 }
 
