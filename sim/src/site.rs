@@ -300,6 +300,11 @@ impl Site {
         &self.machine.state
     }
 
+    /// Whether what is live has not proved itself.
+    pub(crate) fn is_unproven(&self) -> bool {
+        self.machine.is_unproven()
+    }
+
     /// The rollout behind its newest wish.
     #[must_use]
     pub(crate) fn wished_by(&self) -> Option<&RolloutId> {

@@ -193,7 +193,10 @@ impl World {
             let site = host.sites.get(service).filter(|site| site.live == Some(release));
             let done = rollout.host(&host.key).map(|entry| entry.progress.name());
             // What no switch brought and no commit proved is started and probed once more without a slot (A2.10).
-            let stayed = |site: &Site| site.committed == Some(release) || site.brought.is_none();
+            let stayed = |site: &Site| {
+                let proven = site.committed == Some(release);
+                proven || site.brought.is_none() || site.is_unproven()
+            };
             let again = done == Some(ProgressName::Committed)
                 && (site.is_some_and(stayed) || self.truth.put_back.contains(&host.key));
             if site.is_some() && !again && flies(host, service) && rollout.host(&host.key).is_some()
