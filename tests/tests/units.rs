@@ -342,6 +342,11 @@ fn a_damaged_directive_does_not_outlive_an_enrolment() {
         let _log = Log(&host);
         completes(&fleet, bed.dir(), "1.0", READY);
         let before = invocation(&host);
+        // One that is refused, since the host's name is taken, leaves all as it was.
+        let token = fleet.token("role=web");
+        let refused = host.exec(&["groundswell-agent", "enroll", "--again", &token]);
+        assert!(!refused.status.success(), "{refused:?}");
+        completes(&fleet, bed.dir(), "1.1", READY);
         host.exec_ok(&["truncate", "--size=0", "/var/lib/groundswell/directive.json"]);
         host.exec(&["systemctl", "restart", "groundswell-apply"]);
         until("the step in the agent's log", ROLLOUT_BOUND, || {

@@ -37,7 +37,7 @@ pub const RULES_WAITED: u8 = 6;
 /// From these on a host has its slot for as long as what it leaves may take to stop, beside what it starts.
 pub const RULES_STOPS: u8 = 7;
 /// From these on a host that is held after its switch may run the release: a revert takes it back, and what it fails
-/// at counts.
+/// at counts. And a wave in which only hosts failed that were ill before has shown nothing.
 pub const RULES_BEGUN: u8 = 8;
 /// The rules of plans that are made now.
 pub const RULES: u8 = RULES_BEGUN;

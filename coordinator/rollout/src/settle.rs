@@ -11,7 +11,7 @@ use crate::hosts::Step;
 use crate::phase::{
     Breach, Course, HaltCause, Outcome, PauseCause, Phase, PhaseName, Resumable, RevertCause,
 };
-use crate::plan::{Evidence, RULES_WAITED};
+use crate::plan::{Evidence, RULES_BEGUN, RULES_WAITED};
 use crate::policy::{OnBreach, Short, WAVES_MAX};
 use crate::slots::{grant, send_back, unpark_windows};
 use crate::state::{Progress, Rollout, Tally, WaveState, usize_of};
@@ -220,8 +220,8 @@ pub(crate) fn waits_for_held(rollout: &Rollout, wave: u32) -> bool {
 }
 
 /// Whether a wave of which no host is under way any more is finished. No data is never a pass: one whose every
-/// host is away or held has shown nothing; one that nobody is left in is like one that was skipped, once another
-/// has shown something.
+/// host is away or held has shown nothing, nor has one in which only hosts failed that were ill before; one that nobody
+/// is left in is like one that was skipped, once another has shown something.
 fn has_shown(rollout: &Rollout, wave: u32) -> bool {
     let Some((state, planned)) = rollout.wave_state(wave).zip(rollout.planned_wave(wave)) else {
         return false;
@@ -229,7 +229,18 @@ fn has_shown(rollout: &Rollout, wave: u32) -> bool {
     let tally = state.tally;
     let left = tally.total() - tally.excluded;
     let shown = tally.absent + tally.held < left || (left == 0 && rollout.runs_somewhere());
+    let shown = shown && !only_the_ill_failed(rollout, state);
     (shown && tally.held <= planned.held_budget) || state.waived
+}
+
+/// Whether all that a wave has seen are failures of hosts that were ill before, which count for nothing.
+fn only_the_ill_failed(rollout: &Rollout, state: &WaveState) -> bool {
+    let hosts = state.first..state.first + state.tally.total();
+    let ill = |ordinal: &u32| rollout.entry(*ordinal).is_some_and(|entry| entry.ill);
+    rollout.plan.rules >= RULES_BEGUN
+        && state.tally.committed == 0
+        && state.failures == 0
+        && rollout.sets.failures.range(hosts).any(ill)
 }
 
 /// More failures than a wave or the whole rollout may have: the first wave that does.
