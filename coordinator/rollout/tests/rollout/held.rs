@@ -6,7 +6,7 @@ use groundswell_common::directive::Action;
 use groundswell_common::report::HostState;
 use groundswell_common::{Digest, HostId};
 use groundswell_rollout::{
-    Back, HaltCause, HostEntry, HostFact, HostFacts, Input, Outcome, Phase, PhaseName,
+    Back, HaltCause, HostEntry, HostFact, HostFacts, Input, Outcome, Phase, PhaseName, Plan,
     ProgressName, RULES, RULES_WAITED, ReleaseRef, Rollout, SkipReason, Steer, bytes_count,
     explain, fact, generation, lack, plan,
 };
@@ -24,6 +24,34 @@ fn condition(held: Option<Lack>) -> ServiceCondition {
 fn says(bed: &mut Bed, id: HostId, held: Option<Lack>) -> bool {
     let fact = lack(&bed.rollout, &id, &condition(held));
     fact.map(|fact| bed.fact(id, fact)).is_some()
+}
+
+#[test]
+fn who_is_held_after_its_switch_goes_back_with_the_others_and_what_it_fails_at_counts() {
+    let keys = "on_breach = \"halt\"\nmax_in_flight = 9\n[[wave]]\nrest = true\nbake_secs = 0";
+    let stopped = |rules: u8| {
+        let mut bed = begun(Plan { rules, ..planned(keys, 2) });
+        let host = bed.wave(0)[0];
+        for fact in [HostFact::Staged, HostFact::SwitchStarted, HostFact::Passed] {
+            bed.fact(host, fact);
+        }
+        assert!(says(&mut bed, host, Some(Lack::Paused)));
+        assert_eq!(bed.progress(host).name(), ProgressName::Held);
+        (bed, host)
+    };
+    let (mut bed, host) = stopped(RULES);
+    bed.apply(Input::Revert { by: person("ann"), why: "it leaks".to_owned() });
+    assert!(matches!(bed.action(host), Action::Revert { .. }), "it may run the release");
+    assert_eq!(bed.rollout.goes_back(), [host]);
+
+    let (mut bed, host) = stopped(RULES);
+    bed.failed(host);
+    assert_eq!((bed.phase(), bed.rollout.failures(0)), (PhaseName::Halted, 1));
+
+    // Plans of before are judged as before.
+    let (mut bed, host) = stopped(RULES - 1);
+    bed.apply(Input::Revert { by: person("ann"), why: "it leaks".to_owned() });
+    assert!(matches!(bed.action(host), Action::Hold {}));
 }
 
 /// The first sentence about a host.

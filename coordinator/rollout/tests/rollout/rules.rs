@@ -3,8 +3,8 @@
 use groundswell_common::report::{HostState, Verdict};
 use groundswell_rollout::{
     Breach, Busy, Evidence, HaltCause, HostFact, Input, Outcome, PauseCause, Phase, PhaseName,
-    Plan, Progress, ProgressName, Refusal, Short, Steer, Why, asks_webhook, busy, explain, fact,
-    generation,
+    Plan, Progress, ProgressName, RULES, Refusal, Short, Steer, Why, asks_webhook, busy, explain,
+    fact, generation,
 };
 
 use crate::bed::{Bed, begun, host, name, person, planned, steer};
@@ -92,6 +92,27 @@ fn a_host_that_was_ill_before_costs_no_budget() {
     bed.fact(well, HostFact::Staged);
     bed.failed(well);
     assert_eq!(bed.phase(), PhaseName::Halted);
+}
+
+#[test]
+fn a_wave_in_which_only_an_ill_host_failed_has_shown_nothing() {
+    let keys = "on_breach = \"halt\"\n[[wave]]\ncount = 1\nbake_secs = 0\n[[wave]]\nrest = true";
+    for (rules, goes_on) in [(RULES, false), (RULES - 1, true)] {
+        let mut bed = begun(Plan { rules, ..planned(keys, 3) });
+        let canary = bed.wave(0)[0];
+        bed.standing(canary).health = Verdict::Fail;
+        bed.report(canary);
+        bed.fact(canary, HostFact::Staged);
+        bed.failed(canary);
+        assert_eq!(bed.rollout.wave() == Some(1), goes_on, "plans of before are judged as before");
+        if goes_on {
+            continue;
+        }
+        bed.pass(bed.rollout.plan().progress_deadline_secs);
+        assert_eq!(bed.phase(), PhaseName::Halted);
+        bed.resume();
+        assert_eq!(bed.rollout.wave(), Some(1), "a person has seen it");
+    }
 }
 
 #[test]
