@@ -259,15 +259,16 @@ fn try_again(machine: &Service, release: &ReleaseId, host: Option<&HostName>) ->
     let failed = machine.failed.iter().find(|failed| failed.release == *release);
     let retry = retry(failed.and_then(|failed| failed.rollout.as_ref()), host);
     format!(
-        "it is not tried again by itself: once the cause is mended, {retry}, which answers with the step where that \
-         one is over, or publish a newer release"
+        "it is not tried again by itself: once the cause is mended, {retry}, or publish a newer release"
     )
 }
 
 /// The line at a desk that has a host try a release again, as far as its words are known.
 pub(crate) fn retry(rollout: Option<&RolloutId>, host: Option<&HostName>) -> String {
     match (rollout, host) {
-        (Some(rollout), Some(host)) => format!("'swell rollout retry {rollout} --host {host}'"),
+        (Some(rollout), Some(host)) => format!(
+            "'swell rollout retry {rollout} --host {host}', which answers with the step where that one is over"
+        ),
         (Some(_), None) | (None, _) => "'swell rollout retry' of this host at a desk".to_owned(),
     }
 }

@@ -49,8 +49,9 @@ pub(crate) async fn host(context: &Context, verb: &HostVerb) -> anyhow::Result<E
         HostVerb::Drain { host, why } => {
             let path = format!("/v1/hosts/{}/drain", part(host.as_str()));
             let page: HostPage = client.post(&path, &WhyRequest { why: why.clone() }).await?;
-            let next =
-                format!("{host} is drained: no rollout switches it; swell host undrain {host}");
+            let next = format!(
+                "{host} is drained: no rollout switches it, only a revert takes it back; swell host undrain {host}"
+            );
             context.out.answer(&page, |_| next.clone())?;
         }
         HostVerb::Undrain { host, why } => {

@@ -215,8 +215,12 @@ impl Control {
     /// Which line of its policy leaves a host out, and what to do where that is a mistake.
     #[must_use]
     pub fn untargeted(&self, name: &ServiceName, host: &Host) -> Option<String> {
-        let record = self.view.services.get(name)?.policy.as_ref()?;
-        let targets = &record.of(&host.environment)?.targets;
+        let service = self.view.services.get(name)?;
+        let record = service.policy.as_ref()?;
+        let Some(policy) = service.policy_of(&host.environment) else {
+            return Some(not_named(&host.environment, record));
+        };
+        let targets = &policy.targets;
         let targets = as_written(targets);
         let was = record.was.iter().find(|(of, _)| *of == host.environment);
         let was = was.filter(|(_, was)| was.matches(&host.labels));
