@@ -52,6 +52,7 @@ const BACK: &str = "coordinator/control/src/back.rs";
 const FOLD: &str = "coordinator/control/src/view/apply.rs";
 const VIEW: &str = "coordinator/control/src/view/state.rs";
 const STEER: &str = "coordinator/control/src/steer.rs";
+const PLAN: &str = "coordinator/rollout/src/plan.rs";
 const STATE: &str = "coordinator/rollout/src/state.rs";
 const BACKUP: &str = "coordinator/control/src/backup.rs";
 const WATCH: &str = "agent/machine/src/watch.rs";
@@ -61,7 +62,7 @@ const CONTACT: &str = "agent/machine/src/contact.rs";
 
 /// All of them.
 #[rustfmt::skip]
-pub const FAULTS: [Fault; 61] = [
+pub const FAULTS: [Fault; 66] = [
     fault("slots forget what the rollout before left in flight", STEP, (
         "rollout.edit(step, ordinal, |entry| entry.busy = Some(until));",
         "rollout.edit(step, ordinal, |entry| entry.busy = None.filter(|_| until > now));")),
@@ -234,4 +235,18 @@ pub const FAULTS: [Fault; 61] = [
         "(hosts, _) => Err(Waiting::Ill { version, before, hosts }),", "(_, _) => Ok(()),")),
     astray("what goes on takes the place of something newer", (
         "&& release.published.seq > here", "&& release.published.seq != here")),
+    fault("who fetched beforehand is not heard at its turn", CONTROL, (
+        "let is_wished_the_same = entry.progress == Progress::Staging && entry.generation < seq;",
+        "let is_wished_the_same = entry.generation > seq;")),
+    fault("where all must stay up there is no way back", PLAN, (
+        "divided(&everyone, &hosts, (&any, &seed), 1)?;", "divided(&everyone, &hosts, (&any, &seed), 0)?;")),
+    fault("who is stopped in its bake goes on in its time", CONTROL, (
+        "says.is_some_and(|held| held.lack == Lack::Paused)",
+        "says.is_some_and(|held| held.lack == Lack::Drained)")),
+    fault("who is held after its switch is left by a revert", SETTLE, (
+        "let begun = |ordinal: &u32| rollout.entry(*ordinal).is_some_and(|entry| entry.begun);",
+        "let begun = |ordinal: &u32| rollout.entry(*ordinal).is_some_and(|entry| entry.begun && entry.kept);")),
+    fault("what a person has stopped holds up a newer release", WATCH, (
+        "self.stopped.is_some() && wished.is_some_and(|wished| wished != target.id)",
+        "self.stopped.is_some() && wished.is_none()")),
 ];

@@ -226,6 +226,32 @@ fn who_restarts_a_unit_that_starts_slowly_gives_it_its_time_again_and_a_healer_h
 }
 
 #[test]
+fn a_oneshot_at_its_work_beside_its_timer_is_no_failure() {
+    bed("a_oneshot_at_its_work_beside_its_timer_is_no_failure", |bed| {
+        let (fleet, host) = one_host_with(bed, &policy(20), ENDLESS);
+        let _log = Log(&host);
+        let job = b"[Service]\nType=oneshot\nExecStart=/bin/sleep 2\n";
+        host.install_file("/etc/systemd/system/worker.service", job, 0o644);
+        let timer = b"[Timer]\nOnActiveSec=1\nOnUnitInactiveSec=1\nAccuracySec=1ms\n";
+        host.install_file("/etc/systemd/system/worker.timer", timer, 0o644);
+        host.exec_ok(&["systemctl", "daemon-reload"]);
+        let config = "/etc/groundswell/agent.toml";
+        host.exec_ok(&[
+            "sed",
+            "-i",
+            "s/\"worker.service\"/\"worker.service\", \"worker.timer\"/",
+            config,
+        ]);
+        for version in ["1.0", "2.0"] {
+            let units = ["worker.service", "worker.timer"];
+            publish_with(&fleet, bed.dir(), (version, READY), &units);
+            let page = fleet.wait_end("shop", version);
+            assert_eq!(page.rollout.outcome, Some(OutcomeName::Completed), "{page:?}");
+        }
+    });
+}
+
+#[test]
 fn what_somebody_has_stopped_in_its_bake_holds_up_neither_a_newer_release_nor_a_revert() {
     let name =
         "what_somebody_has_stopped_in_its_bake_holds_up_neither_a_newer_release_nor_a_revert";
