@@ -187,7 +187,8 @@ fn a_person_who_stops_or_restarts_the_unit_in_a_bake_says_nothing_against_the_re
 fn who_restarts_a_unit_that_starts_slowly_gives_it_its_time_again_and_a_healer_hides_no_crash() {
     let name = "who_restarts_a_unit_that_starts_slowly_gives_it_its_time_again_and_a_healer_hides_no_crash";
     bed(name, |bed| {
-        let probe = "[[probe]]\nkind = \"file\"\npath = \"/run/shop/ready\"\n";
+        let spec = "[release]\nunits = [\"shop.service\"]\n\
+                    [[probe]]\nkind = \"file\"\npath = \"/run/shop/ready\"\n";
         let (fleet, host) = one_host_with(bed, &policy(16), ENDLESS);
         let _log = Log(&host);
         let run = b"[Service]\nRuntimeDirectory=shop\n";
@@ -195,7 +196,7 @@ fn who_restarts_a_unit_that_starts_slowly_gives_it_its_time_again_and_a_healer_h
         host.exec_ok(&["systemctl", "daemon-reload"]);
         completes(&fleet, bed.dir(), "1.0", READY);
         let restarted = |version: &str, when: &dyn Fn()| {
-            publish_probed(&fleet, bed.dir(), (version, SLOW_PROBE), probe);
+            publish_as(&fleet, bed.dir(), (version, SLOW_PROBE), spec);
             when();
             host.exec_ok(&["systemctl", "restart", "shop.service"]);
             let page = fleet.wait_end("shop", version);
@@ -680,22 +681,16 @@ fn publish(fleet: &Fleet, dir: &Path, version: &str, run: &str) {
     publish_with(fleet, dir, (version, run), &["shop.service"]);
 }
 
-fn publish_probed(fleet: &Fleet, dir: &Path, (version, run): (&str, &str), probe: &str) {
-    let tree = dir.join(version);
-    fs::create_dir_all(&tree).unwrap();
-    fs::write(tree.join("run"), run).unwrap();
-    fs::set_permissions(tree.join("run"), fs::Permissions::from_mode(0o755)).unwrap();
-    let spec = format!("[release]\nunits = [\"shop.service\"]\n{probe}");
-    fs::write(tree.join("groundswell.toml"), spec).unwrap();
-    fleet.publish("shop", version, &tree);
+fn publish_with(fleet: &Fleet, dir: &Path, what: (&str, &str), units: &[&str]) {
+    publish_as(fleet, dir, what, &format!("[release]\nunits = {units:?}\n"));
 }
 
-fn publish_with(fleet: &Fleet, dir: &Path, (version, run): (&str, &str), units: &[&str]) {
+fn publish_as(fleet: &Fleet, dir: &Path, (version, run): (&str, &str), spec: &str) {
     let tree = dir.join(version);
     fs::create_dir_all(&tree).unwrap();
     fs::write(tree.join("run"), run).unwrap();
     fs::set_permissions(tree.join("run"), fs::Permissions::from_mode(0o755)).unwrap();
-    fs::write(tree.join("groundswell.toml"), format!("[release]\nunits = {units:?}\n")).unwrap();
+    fs::write(tree.join("groundswell.toml"), spec).unwrap();
     fleet.publish("shop", version, &tree);
 }
 
