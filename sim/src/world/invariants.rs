@@ -261,8 +261,8 @@ fn out_of_sight(rollout: &Rollout, host: &HostId) -> bool {
     !name.is_some_and(done) && !holds_slot(rollout, host)
 }
 
-/// Whether a rollout counted a host's switch as its own, and its slot is free again: as it failed, or as a person had it
-/// stopped for longer than its time.
+/// Whether a rollout counted a host's switch as its own, and its slot is free again: as it failed, or as a person had
+/// it stopped for longer than its time.
 fn gave_up(entry: &HostEntry) -> bool {
     match &entry.progress {
         Progress::Failed { .. } | Progress::Lost => true,
