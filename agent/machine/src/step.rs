@@ -269,10 +269,10 @@ impl Service {
             Event::StageFailed { release, why } => self.on_stage_failed(release, why),
             Event::Permitted { release, generation } => self.on_permitted(release, generation, now),
             Event::Denied { generation, again } => self.on_denied(generation, again),
-            Event::PermitLate => self.on_permit_late(),
+            Event::PermitLate => self.on_permit_late(now),
             Event::Replaced => self.on_replaced(now),
             Event::Switched { killed } => self.on_switched(now, killed),
-            Event::Interrupted { live } => self.on_interrupted(live),
+            Event::Interrupted { live } => self.on_interrupted(live, now),
             Event::SwitchFailed { why } => self.on_failed(why, true),
             Event::Passed => self.on_passed(now),
             Event::Contact => self.on_contact(now),
@@ -392,13 +392,14 @@ impl Service {
             return Vec::new();
         }
         self.settle_failed(&wish);
-        // What failed under another rollout is no news under this one.
         let other = self.wished_for() != wish.rollout && !self.is_unreadable();
-        if other && self.failure.as_ref().is_some_and(|f| wish.names() == Some(f.release)) {
+        let (action, generation, named) = (wish.action, wish.generation, wish.names());
+        self.wish = Some(wish);
+        // What failed under another rollout is no news under this one; but what is still refused for it says so.
+        let is_news = |f: &Failure| named == Some(f.release) && !self.refuses(&f.release);
+        if other && self.failure.as_ref().is_some_and(is_news) {
             self.failure = None;
         }
-        let (action, generation) = (wish.action, wish.generation);
-        self.wish = Some(wish);
         match (&self.state, action) {
             (State::Fetching { .. } | State::Staged { .. }, _)
                 if self.is_unproven() && self.asks_for_what_runs(action) =>

@@ -70,6 +70,15 @@ impl Service {
         self.stick(StuckCause::Loop)
     }
 
+    /// Acts on the wish; what runs, unproven, and is wished for is started and probed.
+    fn pursue_or_prove(&mut self, now: Timestamp) -> Vec<Action> {
+        let wished = self.wish.as_ref().map(|wish| wish.action);
+        match wished.filter(|wish| self.is_unproven() && self.asks_for_what_runs(*wish)) {
+            Some(_) => self.prove(now),
+            None => self.pursue(),
+        }
+    }
+
     /// Starts and probes what runs as if it had just been made live.
     pub(crate) fn prove(&mut self, now: Timestamp) -> Vec<Action> {
         let Some(target) = self.running.clone() else { return Vec::new() };
@@ -95,13 +104,13 @@ impl Service {
         self.late >= LATE_MIN && wished.is_some() && wished == self.target()
     }
 
-    pub(crate) fn on_permit_late(&mut self) -> Vec<Action> {
+    pub(crate) fn on_permit_late(&mut self, now: Timestamp) -> Vec<Action> {
         match &self.state {
             State::Switching { target, deadline: None } => {
                 let target = target.clone();
                 self.late = self.late.saturating_add(1);
                 self.enter(State::Staged { target });
-                let mut actions = self.pursue();
+                let mut actions = self.pursue_or_prove(now);
                 // Asking at once would run into the same delay.
                 for action in &mut actions {
                     if matches!(action, Action::Ask { .. }) {
@@ -148,7 +157,11 @@ impl Service {
     }
 
     /// A switch that was to stop has stopped, before or after its link was replaced.
-    pub(crate) fn on_interrupted(&mut self, live: Option<ReleaseId>) -> Vec<Action> {
+    pub(crate) fn on_interrupted(
+        &mut self,
+        live: Option<ReleaseId>,
+        now: Timestamp,
+    ) -> Vec<Action> {
         match &self.state {
             State::Switching { target, deadline: None } if live == Some(target.id) => {
                 let target = target.clone();
@@ -163,7 +176,7 @@ impl Service {
                 }
                 self.enter(State::Staged { target });
                 let mut actions = vec![Action::Cancel, Action::Ensure];
-                actions.extend(self.pursue());
+                actions.extend(self.pursue_or_prove(now));
                 actions
             }
             State::Switching { deadline: Some(_), .. }

@@ -372,7 +372,7 @@ impl Control {
         let now = failure.filter(ours).map(words);
         let then = || {
             let record = self.view.rollouts.get(rollout.id())?;
-            Some(format!("({})", record.evidence.of(id)?))
+            Some(format!("({})", record.evidence.line_of(id)?))
         };
         let said = now.or_else(then)?;
         Some(format!(

@@ -7,8 +7,9 @@ use serde::{Deserialize, Serialize};
 
 /// Hosts of a rollout that are kept by name.
 const KEPT: usize = 3;
-/// Characters of what each of them said.
-const WORDS_MAX_CHARS: usize = 240;
+/// Characters of what each of them said, and of what is said of it in one line.
+const WORDS_MAX_CHARS: usize = 2_048;
+const LINE_MAX_CHARS: usize = 240;
 
 /// The first hosts that failed in a rollout.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -30,6 +31,12 @@ impl Evidence {
         self.first.is_empty()
     }
 
+    /// What a host said in one line, where it is one of those that are kept.
+    #[must_use]
+    pub fn line_of(&self, host: &HostId) -> Option<String> {
+        self.of(host).map(in_a_line)
+    }
+
     /// What a host said, where it is one of those that are kept.
     #[must_use]
     pub fn of(&self, host: &HostId) -> Option<&str> {
@@ -49,9 +56,9 @@ impl Evidence {
             HostFact::Failed { step: FailedStep::Revert, .. } | HostFact::Stuck { .. }
                 if !forward => {}
             HostFact::Failed { step, why, .. } if *step != FailedStep::Stage => {
-                self.add(host, &format!("{}: {}", name_of(step), one_line(why)), rollout);
+                self.add(host, &format!("{}: {why}", name_of(step)), rollout);
             }
-            HostFact::Stuck { why } => self.add(host, &one_line(why), rollout),
+            HostFact::Stuck { why } => self.add(host, why, rollout),
             HostFact::Committed if rollout.phase().breach().is_none() => {
                 self.first.retain(|it| it.host != host);
             }
@@ -102,7 +109,7 @@ impl Evidence {
             | Phase::Done { .. } => phase.breach(),
         };
         let Some(breach) = breach.filter(|_| !self.is_empty()) else { return text.to_owned() };
-        let named = self.first.iter().map(|it| format!("{} ({})", it.name, it.why));
+        let named = self.first.iter().map(|it| format!("{} ({})", it.name, in_a_line(&it.why)));
         let named: Vec<String> = named.collect();
         let more =
             match usize::try_from(breach.failures).unwrap_or(KEPT).saturating_sub(named.len()) {
@@ -112,4 +119,8 @@ impl Evidence {
         let breach = breach.to_string();
         text.replacen(&breach, &format!("{breach}: {}{more}", named.join(", ")), 1)
     }
+}
+
+fn in_a_line(why: &str) -> String {
+    one_line(why).chars().take(LINE_MAX_CHARS).collect()
 }
