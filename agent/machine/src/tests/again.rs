@@ -186,3 +186,39 @@ fn an_order_to_go_back_to_what_is_not_here_never_leads_to_nothing() {
         assert_eq!(fetching.running, Some(known("old")));
     }
 }
+
+/// A person had stopped it before it passed, another release came, and its permit ran out as the wish went back.
+#[test]
+fn what_runs_unproven_is_proved_where_a_permit_for_another_release_runs_out() {
+    let unit = "a.service".to_owned();
+    let (stopped, _) = to_probing().step(Event::Stopped { unit }, NOW);
+    let other = Event::Wish(wish(6, switch("next")));
+    let (fetching, actions) = stopped.step(other, NOW);
+    assert_eq!(fetching.state.name(), "fetching", "what is stopped holds up nothing: {actions:?}");
+    let permitted = Event::Permitted { release: id("next"), generation: 6 };
+    let (switching, _) = after(fetching, [Event::Staged(known("next")), permitted]);
+    assert_eq!(switching.state.name(), "switching");
+    let back = Event::Wish(wish(7, switch("new")));
+    let (waiting, _) = switching.step(back, NOW);
+    for event in [Event::PermitLate, Event::Interrupted { live: Some(id("new")) }] {
+        let (proving, actions) = waiting.clone().step(event, NOW);
+        assert_eq!(proving.state.name(), "switching");
+        assert!(actions.ends_with(&start()), "{actions:?}");
+    }
+}
+
+#[test]
+fn what_is_still_refused_says_why_whoever_wishes_for_it() {
+    let failed = Event::Failed { why: "no answer".to_owned() };
+    let full = Event::RestoreFailed { why: "no space left".to_owned(), back: true };
+    let (mut stuck, _) = after(to_probing(), [failed, full]);
+    let rollout = Some("shop-4".parse().unwrap());
+    stuck.wish = stuck.wish.map(|wish| Wish { rollout: rollout.clone(), ..wish });
+    stuck.failed.iter_mut().for_each(|failed| failed.rollout.clone_from(&rollout));
+    let failure = stuck.failure.clone();
+    assert!(failure.is_some() && stuck.refuses(&id("new")));
+    // What new hosts get is of no rollout.
+    let nobody = Wish { rollout: None, ..wish(6, switch("new")) };
+    let (still, actions) = stuck.step(Event::Wish(nobody), NOW);
+    assert_eq!((still.failure.clone(), actions), (failure, vec![]));
+}
