@@ -103,9 +103,8 @@ pub(super) async fn last_lines(units: &[(String, Run)]) -> String {
 /// Whether systemd was told to stop a unit in this run: by a person, or with another unit; what ends by itself is not
 /// told to. By systemd's own word, which nobody else can write.
 pub(super) async fn was_told_to_stop(run: (String, Run)) -> bool {
-    let mut command = Command::new("journalctl");
-    command.args(["--quiet", "--no-pager", "--output=json", LINES, "_PID=1", STOP_BEGUN]);
-    command.args(["--output-fields=MESSAGE,INVOCATION_ID".to_owned(), format!("UNIT={}", run.0)]);
+    let mut command = stops_of(&run.0);
+    command.args([LINES, "--output-fields=MESSAGE,INVOCATION_ID"]);
     let lines = lines_of(command).await;
     let units = [run];
     lines.iter().any(|line| !line.is_older(&units))
@@ -113,10 +112,17 @@ pub(super) async fn was_told_to_stop(run: (String, Run)) -> bool {
 
 /// Whether systemd was told to end this run of a unit, by its own word.
 pub(super) async fn ended_by_hand(unit: &str, run: &str) -> bool {
-    let mut command = Command::new("journalctl");
-    command.args(["--quiet", "--no-pager", "--output=json", "--lines=1", "_PID=1", STOP_BEGUN]);
-    command.args([format!("UNIT={unit}"), format!("INVOCATION_ID={run}")]);
+    let mut command = stops_of(unit);
+    command.args(["--lines=1".to_owned(), format!("INVOCATION_ID={run}")]);
     !lines_of(command).await.is_empty()
+}
+
+/// Asks for what systemd itself wrote as it began to stop a unit.
+fn stops_of(unit: &str) -> Command {
+    let mut command = Command::new("journalctl");
+    command.args(["--quiet", "--no-pager", "--output=json", "_PID=1", STOP_BEGUN]);
+    command.arg(format!("UNIT={unit}"));
+    command
 }
 
 /// What `journalctl` answers in time.

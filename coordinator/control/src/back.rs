@@ -319,7 +319,7 @@ impl Control {
             }
             let arrived = to.map(|to| to.published.release) == runs;
             if runs.is_some() && !arrived {
-                let runs = runs.and_then(|runs| self.version_of(&runs));
+                let runs = runs.and_then(|runs| self.version(&runs));
                 others.push(RevertOther { host: host.name.clone(), runs, why: None });
             }
         }
@@ -330,7 +330,7 @@ impl Control {
     /// What turning a rollout round would do.
     fn turn_preview(&self, lane: &Lane, rollout: &Rollout) -> RevertPreview {
         let goes = rollout.goes_back();
-        let version = |id: &ReleaseId| self.version_of(id);
+        let version = |id: &ReleaseId| self.version(id);
         let id_of = |host: &HostId| rollout.planned(host).and_then(|(_, host)| host.previous);
         let before: Vec<Option<ReleaseId>> = goes.iter().map(id_of).collect();
         let stops = before.iter().filter(|before| before.is_none()).count() as u64;
@@ -368,7 +368,7 @@ impl Control {
             if keeps == left || Some(keeps) == to {
                 continue;
             }
-            let runs = self.version_of(&keeps);
+            let runs = self.version(&keeps);
             let why = aims.zip(runs.clone()).map(|(_, version)| {
                 format!("{version} is on its way there; 'swell revert {service}' after that takes it back as well")
             });
@@ -376,10 +376,6 @@ impl Control {
         }
         others.sort_by(|a, b| a.host.cmp(&b.host));
         others
-    }
-
-    fn version_of(&self, release: &ReleaseId) -> Option<Version> {
-        self.view.releases.get(release).map(|found| found.published.version.clone())
     }
 }
 

@@ -522,8 +522,8 @@ fn learn(
     let next = next_progress(rollout, entry, fact, now).ok_or(Refusal::NoChange)?;
     let before = entry.progress.name();
     // One that gives its slot up may have its permit in its hands, or may be started again at any time.
-    let stopped = matches!(fact, HostFact::Held { lack: Lack::Paused, .. })
-        && matches!(before, ProgressName::Probing | ProgressName::Baking);
+    let had_switched = matches!(before, ProgressName::Probing | ProgressName::Baking);
+    let stopped = had_switched && matches!(fact, HostFact::Held { lack: Lack::Paused, .. });
     let gives_up =
         stopped || (before == ProgressName::Granted && next.name() == ProgressName::Held);
     let busy = busy_until(entry, now).filter(|_| gives_up);
@@ -544,7 +544,6 @@ fn learn(
     if gives_up {
         rollout.edit(step, ordinal, |entry| entry.busy = busy);
     }
-    let had_switched = matches!(before, ProgressName::Probing | ProgressName::Baking);
     if had_switched && rollout.plan.rules >= RULES_BEGUN {
         let is_held = |entry: &HostEntry| matches!(entry.progress, Progress::Held { .. });
         rollout.edit(step, ordinal, |entry| entry.begun = is_held(entry));

@@ -264,22 +264,8 @@ fn out_of_sight(rollout: &Rollout, host: &HostId) -> bool {
 /// Whether a rollout counted a host's switch as its own, and its slot is free again: as it failed, or as a person had
 /// it stopped for longer than its time.
 fn gave_up(entry: &HostEntry) -> bool {
-    match &entry.progress {
-        Progress::Failed { .. } | Progress::Lost => true,
-        Progress::Held { .. } => entry.begun && entry.busy.is_none(),
-        Progress::Pending
-        | Progress::Staging
-        | Progress::Staged
-        | Progress::Granted { .. }
-        | Progress::Probing { .. }
-        | Progress::Baking { .. }
-        | Progress::Committed
-        | Progress::Absent
-        | Progress::Reverting { .. }
-        | Progress::Overdue
-        | Progress::Reverted
-        | Progress::Excluded { .. } => false,
-    }
+    let failed = matches!(entry.progress, Progress::Failed { .. } | Progress::Lost);
+    failed || (entry.begun && entry.busy.is_none())
 }
 
 /// Slots of the open waves.
